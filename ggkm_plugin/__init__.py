@@ -1,0 +1,15 @@
+"""GGKMNet for BasicSR: single-image defocus deblurring with grouped Gaussian kernel mixtures.
+
+Importing this package is light (no torch). `register()` puts everything it has into BasicSR's registries.
+"""
+
+__version__ = '0.1.0'
+
+
+def register() -> None:
+    """Make `import basicsr` work on today's stack and register every arch, loss, data set, model and metric of ours.
+
+    Put it at the top of your own ``train.py``, before any basicsr import. Idempotent. Nothing of basicsr is replaced:
+    two import shims (see `ggkm_plugin.host.imports`) and the registrations, that is all.
+    """
+    from ggkm_plugin import registrations  # noqa: F401  (importing it registers)

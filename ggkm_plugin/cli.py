@@ -1,0 +1,134 @@
+"""The command `basicsr`: arguments and messages only; torch and basicsr are imported inside the commands."""
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from ggkm_plugin import __version__
+from ggkm_plugin.errors import UserError
+from ggkm_plugin.host import imports
+
+# At import, not in main(): workers started by spawn re-import this module, and only this.
+imports.install()
+
+KINDS = ('archs', 'datasets', 'losses', 'models', 'metrics')
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='basicsr',
+        description='BasicSR with its plugins: train, test and compare registered restoration models.',
+        epilog='Exit codes: 0 done, 1 failed, 2 wrong usage.',
+    )
+    parser.add_argument('--version', action='version', version=f'ggkm_plugin {__version__}')
+    commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
+
+    for name, text in (('train', 'train a model from an option file'), ('test', 'score a trained model')):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument(
+            '-opt', required=True, metavar='FILE', help='option file: a path, or the name of a packaged one'
+        )
+        command.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
+        command.add_argument('--auto_resume', action='store_true', help='go on from the newest state of this experiment')
+        command.add_argument('--debug', action='store_true', help='validate and save every 8 iterations')
+        command.add_argument(
+            '--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help='override keys of the option file'
+        )
+        command.add_argument('--variant', metavar='NAME', help='named override from `variants:` in the option file')
+        command.add_argument(
+            '--root', default='.', metavar='DIR',
+            help='where experiments/, results/ and relative paths of the option file start (default: here)',
+        )
+        # torch.distributed.launch passes it; the rank comes from the environment
+        command.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
+        _add_plugin_argument(command)
+
+    command = commands.add_parser('list', help='what is registered, and by which distribution')
+    command.add_argument('kinds', nargs='*', metavar='KIND', help=f'any of {", ".join(KINDS)} (default: all)')
+    _add_plugin_argument(command)
+    return parser
+
+
+def _add_plugin_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        '--plugin', action='append', default=[], metavar='MODULE',
+        help='also import this local module, which registers archs, losses, data sets ...; may be repeated',
+    )
+
+
+def _load_plugins(arguments: argparse.Namespace) -> None:
+    from ggkm_plugin import plugins
+
+    for problem in plugins.load_installed():
+        print(f'basicsr: warning: {problem}', file=sys.stderr)
+    plugins.load_local(arguments.plugin)
+
+
+def _train_or_test(arguments: argparse.Namespace) -> None:
+    _load_plugins(arguments)
+    from ggkm_plugin import runner
+
+    request = runner.Request(
+        arguments.opt, arguments.launcher, arguments.auto_resume, arguments.debug, arguments.force_yml,
+        arguments.variant, arguments.root,
+    )
+    finished = runner.run(arguments.command == 'train', request)
+    if int(os.environ.get('RANK', 0)):
+        return
+    for picture in finished.pictures:
+        print(f'\nPicture: {picture}')
+    if arguments.command == 'train':
+        print(f'Weights: {finished.folder / "models" / "net_g_latest.pth"}')
+        print('Next:')
+        print(f'  tensorboard --logdir {finished.folder.parent.parent / "tb_logger" / finished.name}')
+        test_file = finished.option_file.with_name(finished.option_file.name.replace('train_', 'test_', 1))
+        if test_file.is_file() and test_file != finished.option_file:
+            root = '' if arguments.root == '.' else f' --root {arguments.root}'
+            print(f'  basicsr test -opt {test_file.name}{root}')
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    _load_plugins(arguments)
+    from ggkm_plugin import plugins
+
+    wanted = arguments.kinds or KINDS
+    rows = [row for row in plugins.registered() if row[0] in wanted]
+    width = max(len(name) for _, name, _ in rows)
+    for kind in wanted:
+        print(kind)
+        for row_kind, name, source in rows:
+            if row_kind == kind:
+                print(f'  {name:{width}}  {source}')
+
+
+def _message(error: UserError) -> str:
+    """The error's own words: a loader's worker sends them inside a traceback."""
+    text = str(error)
+    return text.rpartition(f'{type(error).__name__}: ')[2].strip() if 'Original Traceback' in text else text
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    unknown = [kind for kind in getattr(arguments, 'kinds', []) if kind not in KINDS]
+    if unknown:
+        parser.error(f'list {unknown[0]}: no such kind; there are {", ".join(KINDS)}')
+    # OpenCV and the host's imports talk about damaged files and old syntax on their own; errors are ours to word
+    os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
+    warnings.filterwarnings('ignore', category=SyntaxWarning)
+    try:
+        {'train': _train_or_test, 'test': _train_or_test, 'list': _list}[arguments.command](arguments)
+    except UserError as error:
+        print(f'basicsr {arguments.command}: {_message(error)}', file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f'basicsr {arguments.command}: interrupted', file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""From a file to an RGB array, 8 or 16 bits kept; every failure names the file."""
+
+import io
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ggkm_plugin.errors import DataError
+
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.webp')
+
+
+def image_files(folder: str, recursive: bool = False) -> list[str]:
+    """Paths of the images in a folder, sorted by name; hidden files and other kinds of files are left out.
+
+    Raises DataError if the folder is missing or has no image.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise DataError(f'{folder}: {"not a folder" if root.exists() else "no such folder"}')
+    found = root.rglob('*') if recursive else root.iterdir()
+    paths = [
+        str(path) for path in found
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith('.') and path.is_file()
+    ]
+    if not paths:
+        raise DataError(f'{folder}: no image in this folder (looked for {", ".join(IMAGE_SUFFIXES)})')
+    return sorted(paths)
+
+
+def decode_image(content: bytes, name: str) -> np.ndarray:
+    """RGB (H,W,3) uint8 or uint16 from the bytes of an image file; grey is repeated, alpha dropped.
+
+    Raises DataError, naming `name`, if the bytes are no image, are cut off or damaged.
+    """
+    if not content:
+        raise DataError(f'{name}: the file is empty')
+    image = None
+    if _is_complete(content):
+        try:
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        except cv2.error:
+            image = None
+    if image is None:
+        raise DataError(f'{name}: not a readable image (truncated, damaged, or another kind of file); replace it')
+    if image.dtype not in (np.uint8, np.uint16):
+        raise DataError(f'{name}: {image.dtype} pixels; convert it to 8 or 16 bits')
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_bytes(path: str) -> bytes:
+    """The file's content. Raises DataError if it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f'{path}: {error.strerror or error}') from error
+
+
+def read_image(path: str) -> np.ndarray:
+    """RGB (H,W,3) float32 in [0,1]: the file's values divided by its dtype's maximum. Raises DataError."""
+    return to_float(decode_image(read_bytes(path), path))
+
+
+def to_float(image: np.ndarray) -> np.ndarray:
+    """uint8 or uint16 to float32 in [0,1]."""
+    return image.astype(np.float32) / np.iinfo(image.dtype).max
+
+
+def write_image(path: str, image: np.ndarray) -> None:
+    """Write RGB (H,W,3) uint8 or uint16 as the path's suffix says; complete or not at all.
+
+    Raises DataError if the folder cannot be written.
+    """
+    target = Path(path)
+    encoded, content = cv2.imencode(target.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not encoded:
+        raise DataError(f'{path}: cannot be encoded')
+    temporary = target.with_name(f'.{target.name}.part')
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content.tobytes())
+        os.replace(temporary, target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(f'{path}: {error.strerror or error}') from error
+
+
+def _is_complete(content: bytes) -> bool:
+    """False for a PNG or JPEG that was cut off: OpenCV 4 returns those half grey without a word.
+
+    Files that end as they should pass at once; others (trailing bytes are legal) are decoded strictly.
+    """
+    if content.startswith(b'\x89PNG'):
+        ending = content[-8:-4] == b'IEND'
+    elif content.startswith(b'\xff\xd8'):
+        ending = content.endswith(b'\xff\xd9')
+    else:
+        return True
+    if ending:
+        return True
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+    except (OSError, SyntaxError, UnidentifiedImageError):
+        return False
+    return True

@@ -1,0 +1,113 @@
+"""Where sharp photographs come from: the files inside the scikit-image wheel (no download), or a folder of yours."""
+
+import os
+import zipfile
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ggkm_plugin.data.decoding import image_files, read_image
+from ggkm_plugin.errors import DataError
+
+# Files of skimage/data, chosen by eye. Left out: chelsea.png (its own background is out of focus, so it is no ground
+# truth), motorcycle_right.png (the scene of a val photograph), and what no camera lens took (ihc, moon, retina, ...).
+BUILTIN = {
+    'train': ('astronaut.png', 'brick.png', 'camera.png', 'grass.png', 'gravel.png', 'rocket.jpg'),
+    'val': ('coffee.png', 'motorcycle_left.png'),
+}
+# Middlebury 2014 "Motorcycle", left view, in pixels; inf where the right view does not see the point.
+BUILTIN_DISPARITY = {'motorcycle_left.png': 'motorcycle_disp.npz'}
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A sharp photograph: `name` (file name without its ending), `path`, and the path of its disparity (npz) if any."""
+
+    name: str
+    path: str
+    disparity_path: str | None = None
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def builtin_photographs(split: str) -> list[Photograph]:
+    """The photographs of the installed scikit-image wheel: `split` is 'train' (6) or 'val' (2, one with real depth).
+
+    Raises DataError on another split and where the installed scikit-image does not carry a file.
+    """
+    if split not in BUILTIN:
+        raise DataError(f"built-in photographs have the splits 'train' and 'val', not {split!r}")
+    import skimage.data
+
+    folder = os.path.dirname(skimage.data.__file__)
+    photos = []
+    for file in BUILTIN[split]:
+        disparity = BUILTIN_DISPARITY.get(file)
+        photo = Photograph(_stem(file), os.path.join(folder, file), disparity and os.path.join(folder, disparity))
+        for path in filter(None, (photo.path, photo.disparity_path)):
+            if not os.path.isfile(path):
+                raise DataError(f'{path} is missing: reinstall scikit-image, or name a folder of photographs')
+        photos.append(photo)
+    return photos
+
+
+def photographs_from_folder(folder: str) -> list[Photograph]:
+    """Every image of a folder, sorted by file name, without depth.
+
+    Raises DataError where the folder is missing or holds no image.
+    """
+    return [Photograph(_stem(path), path) for path in image_files(folder)]
+
+
+def fill_disparity(disparity: np.ndarray) -> np.ndarray:
+    """Float32 (H, W) with the non-finite pixels filled from their row: the farther of the nearest two known ones.
+
+    Chosen because what one eye of a stereo pair does not see is hidden by something nearer: it is background. A row
+    without a known pixel takes the nearest known row. Raises DataError where no pixel is known.
+    """
+    known = np.isfinite(disparity)
+    rows = np.flatnonzero(known.any(axis=1))
+    if not len(rows):
+        raise DataError('the disparity has no finite pixel: there is no depth in it to use')
+    filled = np.empty(disparity.shape, np.float32)
+    columns = np.arange(disparity.shape[1])
+    for row in rows:
+        at = np.flatnonzero(known[row])
+        place = np.searchsorted(at, columns)
+        left, right = at[np.maximum(place - 1, 0)], at[np.minimum(place, len(at) - 1)]
+        filled[row] = np.where(known[row], disparity[row], np.minimum(disparity[row, left], disparity[row, right]))
+    nearest = rows[np.abs(np.arange(len(disparity))[:, None] - rows).argmin(axis=1)]
+    return filled[nearest]
+
+
+def _read_disparity(path: str) -> np.ndarray:
+    """The first array of an npz file as float32. Raises DataError where it cannot be read."""
+    try:
+        with open(path, 'rb') as file, np.load(file) as arrays:
+            return np.asarray(arrays[arrays.files[0]], np.float32)
+    except (OSError, EOFError, ValueError, TypeError, IndexError, zipfile.BadZipFile) as error:
+        raise DataError(f'{path} is not a readable npz file with a disparity map in it ({error})') from error
+
+
+def load_photograph(photo: Photograph) -> tuple[np.ndarray, np.ndarray | None]:
+    """Its pixels, float32 (H, W, 3) sRGB in [0,1], and its disparity, float32 (H, W) in [0,1], near = 1, or None.
+
+    Raises DataError where a file is unreadable or the two sizes differ.
+    """
+    rgb = read_image(photo.path)
+    if photo.disparity_path is None:
+        return rgb, None
+    disparity = _read_disparity(photo.disparity_path)
+    if disparity.shape != rgb.shape[:2]:
+        raise DataError(
+            f'{photo.disparity_path} is of shape {disparity.shape} and {photo.path} of {rgb.shape[:2]}: '
+            'the disparity needs a value for each pixel'
+        )
+    # A pixel on an outline mixes both sides. Counted to the far one, it stays as a sharp speck of the near object when
+    # that is out of focus; so the near side takes the pixels next to it (chosen because it removes the specks).
+    disparity = cv2.dilate(fill_disparity(disparity), np.ones((3, 3), np.uint8))
+    low, high = disparity.min(), disparity.max()
+    return rgb, (disparity - low) / max(high - low, np.float32(1e-6))

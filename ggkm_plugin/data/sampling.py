@@ -1,0 +1,102 @@
+"""Every random choice of a training sample, drawn from (seed, epoch, draw) and never from worker state.
+
+The sampler hands out indices that know their epoch and draw; whatever process loads the sample, it is the same.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler, get_worker_info
+
+from ggkm_plugin.errors import DataError
+
+
+class SampleIndex(int):
+    """A plain index to any data set, with the epoch and the position in the enlarged epoch it was drawn for."""
+
+    epoch: int
+    draw: int
+
+    def __new__(cls, index: int, epoch: int = 0, draw: int = 0) -> 'SampleIndex':
+        self = super().__new__(cls, index)
+        self.epoch, self.draw = epoch, draw
+        return self
+
+
+class EpochSampler(Sampler):
+    """The host's `EnlargedSampler` (ratio repeats of a data set in an epoch, split over processes) with SampleIndex.
+
+    Shuffled anew in each epoch by (seed, epoch), the same in all processes, which take every `num_replicas`-th index.
+    """
+
+    def __init__(self, dataset: Dataset, num_replicas: int, rank: int, ratio: int = 1, seed: int = 0) -> None:
+        self.dataset = dataset
+        self.num_replicas, self.rank, self.seed = num_replicas, rank, seed
+        self.epoch = 0
+        self.num_samples = math.ceil(len(dataset) * ratio / num_replicas)  # type: ignore[arg-type]
+        self.total_size = self.num_samples * num_replicas
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[SampleIndex]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.total_size)
+        count = len(self.dataset)  # type: ignore[arg-type]
+        for draw in order[self.rank::self.num_replicas].tolist():
+            yield SampleIndex(draw % count, self.epoch, draw)
+
+
+def sample_rng(seed: int, index: int) -> np.random.Generator:
+    """The generator of one training sample.
+
+    A plain int, as a loop without our sampler gives, has no epoch: the loader's base seed, new in every epoch and the
+    same in all its workers, stands for it (without workers, a draw from torch's generator).
+    """
+    if isinstance(index, SampleIndex):
+        return np.random.default_rng([seed, index.epoch, index.draw])
+    worker = get_worker_info()
+    epoch = worker.seed - worker.id if worker else int(torch.randint(2**62, ()))
+    return np.random.default_rng([seed, epoch, index])
+
+
+def crop_window(rng: np.random.Generator, height: int, width: int, size: int, name: str) -> tuple[slice, slice]:
+    """Rows and columns of a random size x size crop. Raises DataError if the image `name` is smaller."""
+    if min(height, width) < size:
+        raise DataError(
+            f'{name}: {height}x{width} is smaller than the training crop: set datasets.train.gt_size to '
+            f'{min(height, width)} or less, or leave the image out'
+        )
+    top, left = rng.integers(height - size + 1), rng.integers(width - size + 1)
+    return slice(top, top + size), slice(left, left + size)
+
+
+def flipped(
+    rng: np.random.Generator, images: Sequence[np.ndarray], hflip: bool, vflip: bool, rot: bool
+) -> list[np.ndarray]:
+    """The same random flips, and with `rot` transposition, of several (H,W,C) arrays; each happens half of the time."""
+    do_h, do_v, do_t = hflip and rng.random() < 0.5, vflip and rng.random() < 0.5, rot and rng.random() < 0.5
+    flips = []
+    for image in images:
+        image = image[:, ::-1] if do_h else image
+        image = image[::-1] if do_v else image
+        flips.append(image.transpose(1, 0, 2) if do_t else image)
+    return flips
+
+
+def with_noise(
+    rng: np.random.Generator, image: np.ndarray, std: float | Sequence[float], clip: bool = False
+) -> np.ndarray:
+    """Gaussian noise on a float image in [0,1]; std in 8-bit steps, fixed or drawn from [low, high] for the image."""
+    sigma = float(rng.uniform(*std)) if isinstance(std, Sequence) else float(std)
+    noisy = image + rng.standard_normal(image.shape, dtype=np.float32) * np.float32(sigma / 255)
+    return noisy.clip(0, 1) if clip else noisy
+
+
+def to_tensor(image: np.ndarray) -> torch.Tensor:
+    """(H,W,C) float32 to a contiguous (C,H,W) tensor."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -1,0 +1,31 @@
+"""The errors a user can cause. Each message names the file or key, the value, and the fix; the CLI prints it alone."""
+
+
+class UserError(Exception):
+    """A mistake outside the code: the CLI prints the message without a traceback and exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class OptionError(UserError):
+    """An option file, a key in it or a command-line word is wrong."""
+
+    exit_code = 2
+
+
+class DataError(UserError, ValueError):
+    """A data folder, an image or a pair of images is missing, unreadable or inconsistent."""
+
+
+class CropSizeError(UserError, ValueError):
+    """A training crop does not fit the network's pyramid or the loss's window."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing, unreadable or does not fit the network, or could not be written."""
+
+
+def listed(items: list[str], most: int = 5) -> str:
+    """The first few of many names, and how many are left out: ``a, b, c (and 4 more)``."""
+    shown = ', '.join(items[:most])
+    return shown if len(items) <= most else f'{shown} (and {len(items) - most} more)'

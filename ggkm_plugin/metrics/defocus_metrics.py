@@ -1,0 +1,82 @@
+"""PSNR, SSIM and MAE under a named protocol: RGB, per image, no image is ever resized or cropped.
+
+Both images are numpy arrays (H, W, 3), uint8 or uint16, BGR, as the host passes them; or both are float torch tensors
+(3, H, W), RGB, unclipped, nominally in [0, 1]. Options the host passes to every metric (`better`, `crop_border` ...)
+are accepted and ignored. All three raise ValueError on other shapes or types, OptionError on an unknown protocol.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ggkm_plugin.host.registries import METRIC_REGISTRY
+from ggkm_plugin.metrics.protocols import Protocol, find_protocol
+from ggkm_plugin.ops.ssim import ssim
+
+Image = np.ndarray | Tensor
+
+
+def as_rgb(image: Image) -> Tensor:
+    """Either kind of image as a float64 tensor (3, H, W), RGB, nominally in [0, 1]; tensors stay on their device."""
+    if isinstance(image, np.ndarray) and image.dtype in (np.uint8, np.uint16) and image.shape[2:] == (3,):
+        rgb = image[..., ::-1].astype(np.float64) / np.iinfo(image.dtype).max
+        return torch.from_numpy(rgb).permute(2, 0, 1)
+    if isinstance(image, Tensor) and image.is_floating_point() and image.dim() == 3 and image.shape[0] == 3:
+        return image.detach().double()
+    raise ValueError(
+        f'A metric takes uint8 or uint16 BGR arrays (H, W, 3) or float RGB tensors (3, H, W), got {_described(image)}.'
+    )
+
+
+def prepare(img: Image, img2: Image, protocol: Protocol) -> tuple[Tensor, Tensor]:
+    """Both images as `as_rgb` gives them, clipped and rounded as the protocol says."""
+    rgb, rgb2 = as_rgb(img), as_rgb(img2)
+    same_kind = isinstance(img, Tensor) == isinstance(img2, Tensor) and (
+        isinstance(img, Tensor) or img.dtype == img2.dtype
+    )
+    if not same_kind or rgb.shape != rgb2.shape:
+        raise ValueError(
+            f'A metric compares two images of one kind and size, got {_described(img)} and {_described(img2)}.'
+        )
+    if protocol.clip:
+        rgb, rgb2 = rgb.clamp(0, 1), rgb2.clamp(0, 1)
+    if protocol.quantise:
+        rgb, rgb2 = rgb.mul(255).round() / 255, rgb2.mul(255).round() / 255
+    return rgb, rgb2
+
+
+def _described(image: Any) -> str:
+    """Type, shape and dtype of what was passed, for an error message."""
+    if isinstance(image, np.ndarray | Tensor):
+        return f'{type(image).__name__} {tuple(image.shape)} {image.dtype}'
+    return type(image).__name__
+
+
+@METRIC_REGISTRY.register()
+def defocus_psnr(img: Image, img2: Image, protocol: str = 'restormer', **kwargs: Any) -> float:
+    """10 log10(1 / MSE) in dB, the MSE over all pixels and channels of [0, 1] RGB; inf for identical images."""
+    rgb, rgb2 = prepare(img, img2, find_protocol(protocol))
+    mse = (rgb - rgb2).square().mean().item()
+    return -10 * math.log10(mse) if mse else math.inf
+
+
+@METRIC_REGISTRY.register()
+def defocus_ssim(img: Image, img2: Image, protocol: str = 'restormer', **kwargs: Any) -> float:
+    """SSIM in [-1, 1] with the protocol's window, data range 1: mean over channels and valid positions."""
+    preset = find_protocol(protocol)
+    rgb, rgb2 = prepare(img, img2, preset)
+    return ssim(rgb[None], rgb2[None], preset.ssim_window).item()
+
+
+@METRIC_REGISTRY.register()
+def defocus_mae(img: Image, img2: Image, protocol: str = 'restormer', **kwargs: Any) -> float:
+    """Mean absolute difference over all pixels and channels, in units of [0, 1]."""
+    rgb, rgb2 = prepare(img, img2, find_protocol(protocol))
+    return (rgb - rgb2).abs().mean().item()
+
+
+for _metric in (defocus_psnr, defocus_ssim, defocus_mae):
+    _metric.takes_float = True  # our validation passes float tensors to such metrics, uint8 BGR arrays to others

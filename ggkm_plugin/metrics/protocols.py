@@ -1,0 +1,56 @@
+"""Evaluation protocols: what each published evaluation script does to the two images before it scores them.
+
+A preset covers the part that belongs to a metric: clipping, rounding and the SSIM window. What a script does to the
+network's *input* (bit depth, cropping, padding) is the data set's and the restorer's business; it is named beside each
+row because a number is only comparable with the published one if that was done too.
+"""
+
+import difflib
+from dataclasses import dataclass
+
+from ggkm_plugin.errors import OptionError
+from ggkm_plugin.ops.ssim import Window
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a pair of images in [0, 1] is prepared and scored; PSNR and MAE are over all pixels and channels (RGB).
+
+    clip: both images are clipped to [0, 1]. quantise: then rounded to multiples of 1/255. ssim_window: see `ops.ssim`.
+    """
+
+    name: str
+    clip: bool
+    quantise: bool
+    ssim_window: Window
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    protocol.name: protocol
+    for protocol in (
+        # Input: 16-bit, 1680x1120. Its script clips nothing: the network ends in a sigmoid, so its output is in [0, 1].
+        Protocol('dpdnet', clip=True, quantise=False, ssim_window='uniform'),
+        # Input: 8-bit, input and ground truth cropped to multiples of 8. The raw output is scored.
+        Protocol('ifan', clip=False, quantise=False, ssim_window='uniform'),
+        # Input: 8-bit, input and ground truth cropped to multiples of 16. The network clips its own output. No MAE.
+        Protocol('drbnet', clip=True, quantise=False, ssim_window='uniform'),
+        # Input: 8-bit, whole. The output is clamped and stays float.
+        Protocol('restormer', clip=True, quantise=False, ssim_window='uniform'),
+        # Input: 8-bit, reflect-padded to multiples of 16; scored on the padded images (RTF is cropped back). No MAE.
+        # Its script clips for PSNR only and leaves overshoots in SSIM: here both see 8-bit images.
+        Protocol('nrknet', clip=True, quantise=True, ssim_window='gaussian'),
+        # Input: 8-bit, zero-padded to multiples of 16; scored on the padded images. No MAE. Overshoots as in nrknet.
+        Protocol('gkmnet', clip=True, quantise=True, ssim_window='gaussian'),
+        # Input: 8-bit, whole. The host's own `calculate_psnr` and `calculate_ssim`, crop_border 0, RGB. No MAE.
+        Protocol('basicsr', clip=True, quantise=True, ssim_window='gaussian'),
+    )
+}
+
+
+def find_protocol(name: str) -> Protocol:
+    """The preset of that name. Raises OptionError that names the nearest ones and the whole list."""
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    nearest = difflib.get_close_matches(str(name), PROTOCOLS)
+    hint = f' Did you mean {" or ".join(nearest)}?' if nearest else ''
+    raise OptionError(f'protocol: {name!r} is unknown.{hint} Protocols: {", ".join(PROTOCOLS)}.')

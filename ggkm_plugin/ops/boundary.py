@@ -1,0 +1,36 @@
+"""How an image is continued beyond its edges, for any size from 1x1 and any margin."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Boundary = Literal['reflect', 'zeros', 'replicate']
+BOUNDARIES: tuple[str, ...] = ('reflect', 'zeros', 'replicate')
+
+
+def reflect_index(n: int, before: int, after: int, device: torch.device | None = None) -> Tensor:
+    """Positions in 0..n-1 that a line of n pixels shows at -before..n-1+after under whole-sample reflection.
+
+    The edge pixel is not repeated: ``... 2 1 0 1 2 ...``, folded as often as needed (period 2(n-1); n = 1 is constant).
+    """
+    period = max(2 * (n - 1), 1)
+    index = torch.arange(-before, n + after, device=device).remainder(period)
+    return torch.minimum(index, period - index) if n > 1 else torch.zeros_like(index)
+
+
+def pad(x: Tensor, left: int, right: int, top: int, bottom: int, boundary: str = 'reflect') -> Tensor:
+    """Extend (..., H, W) by the given numbers of pixels. `reflect` takes margins of any size, unlike `F.pad`'s."""
+    if boundary == 'zeros':
+        return F.pad(x, (left, right, top, bottom))
+    if boundary == 'replicate':
+        return F.pad(x, (left, right, top, bottom), mode='replicate')
+    if boundary != 'reflect':
+        raise ValueError(f'boundary is one of {", ".join(BOUNDARIES)}, not {boundary!r}')
+    height, width = x.shape[-2:]
+    if left or right:
+        x = x.index_select(-1, reflect_index(width, left, right, x.device))
+    if top or bottom:
+        x = x.index_select(-2, reflect_index(height, top, bottom, x.device))
+    return x

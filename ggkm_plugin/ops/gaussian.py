@@ -1,0 +1,54 @@
+"""The Gaussian kernels of the GGKM model, Eqs. (3) and (6), as one-dimensional taps: g(sigma) = taps x taps."""
+
+import torch
+from torch import Tensor
+
+
+def gaussian_taps(size: int, sigma: float, sigma_conv: str = '2s2') -> Tensor:
+    """Odd number of float64 taps, sum 1, of exp(-r^2 / (2 sigma^2)), or of Eq. (3)'s exp(-r^2 / sigma^2) with `s2`.
+
+    Sigma is in pixels. The paper prints `s2`; `2s2` is the default since its authors' earlier code uses it.
+    """
+    if sigma_conv not in ('2s2', 's2'):
+        raise ValueError(f'sigma_conv is 2s2 or s2, not {sigma_conv!r}')
+    r = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+    taps = torch.exp(-r.square() / (sigma**2 * (2 if sigma_conv == '2s2' else 1)))
+    return taps / taps.sum()
+
+
+def group_sigma(
+    p: int, q: int, num_groups: int, kernels_per_group: int, sigma_denom: str = 'PQ', sigma_q0: int = 0
+) -> float:
+    """Sigma in pixels of kernel q (from 0) of step p (from 2): (p + PQ)/(2PQ) + q, Sec. 4.3.
+
+    Not in the paper: `sigma_q0`, the q that the first kernel of a group has, is 0 because Fig. 6 counts from 0.
+    `sigma_denom='P'` reads the formula as (p + P)/(2P) + q.
+    """
+    if sigma_denom not in ('PQ', 'P'):
+        raise ValueError(f'sigma_denom is PQ or P, not {sigma_denom!r}')
+    count = num_groups * (kernels_per_group if sigma_denom == 'PQ' else 1)
+    return (p + count) / (2 * count) + q + sigma_q0
+
+
+def gaussian_bank(
+    num_groups: int = 21,
+    kernels_per_group: int = 4,
+    sigma_denom: str = 'PQ',
+    sigma_conv: str = '2s2',
+    sigma_q0: int = 0,
+) -> Tensor:
+    """Taps of all kernels of the steps p = 2..P+1, float64 (P, Q, 2P+1), each centred and zero beyond its size 2p-1.
+
+    The 2-D kernel g_{p,q} is the outer product of its taps with themselves, so it sums to 1 and is the same for every
+    colour. Kernels are cut by their size (3 to 2P+1 pixels), as in the paper, however wide their sigma.
+    """
+    if num_groups < 1 or kernels_per_group < 1:
+        raise ValueError(f'num_groups and kernels_per_group are at least 1, not {num_groups} and {kernels_per_group}')
+    bank = torch.zeros(num_groups, kernels_per_group, 2 * num_groups + 1, dtype=torch.float64)
+    for j in range(num_groups):
+        p = j + 2
+        for q in range(kernels_per_group):
+            sigma = group_sigma(p, q, num_groups, kernels_per_group, sigma_denom, sigma_q0)
+            first = num_groups - (p - 1)
+            bank[j, q, first:first + 2 * p - 1] = gaussian_taps(2 * p - 1, sigma, sigma_conv)
+    return bank

@@ -1,0 +1,102 @@
+"""Runs the host's `train_pipeline` and `test_pipeline` on an option file, with every plugin registered."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from ggkm_plugin import options, plugins
+from ggkm_plugin.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `basicsr train` and `basicsr test` were asked for."""
+
+    opt: str
+    launcher: str = 'none'
+    auto_resume: bool = False
+    debug: bool = False
+    force_yml: list[str] = field(default_factory=list)
+    variant: str | None = None
+    root: str = '.'
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that came to its end: its name, its folder, and what one would look at."""
+
+    name: str
+    folder: Path
+    option_file: Path
+    pictures: list[Path]
+
+
+def run(is_train: bool, request: Request) -> Finished:
+    """Train or test below `request.root`, where relative paths of the option file start too. Plugins are loaded.
+
+    Raises a UserError for whatever a user can mend.
+    """
+    option_file = options.find_option_file(request.opt)
+    opt = options.load_options(option_file, request.variant, request.force_yml)
+    plugins.load_local(opt.get('plugins') or [])
+
+    from ggkm_plugin.host import seams
+
+    with _working_folder(request.root) as root, _resolved(option_file, opt) as path, seams.installed():
+        options.check_options(opt, is_train)
+        flags = ['-opt', str(path), '--launcher', request.launcher]
+        flags += ['--auto_resume'] * request.auto_resume + ['--debug'] * request.debug
+        with _host_arguments(flags):
+            if is_train:
+                from basicsr.train import train_pipeline as pipeline
+            else:
+                from basicsr.test import test_pipeline as pipeline
+            pipeline(str(root))
+        name = f'debug_{opt["name"]}' if request.debug and not opt['name'].startswith('debug') else opt['name']
+        folder = root / ('experiments' if is_train else 'results') / name
+        return Finished(name, folder, option_file, sorted(folder.glob('comparison_*.png')))
+
+
+@contextmanager
+def _working_folder(root: str) -> Iterator[Path]:
+    """Work in `root`: the host, too, looks up relative paths in the current folder."""
+    target, before = Path(root).expanduser().absolute(), Path.cwd()
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        os.chdir(target)
+    except OSError as error:
+        raise OptionError(f'--root {root}: {error.strerror or error}') from error
+    try:
+        yield target
+    finally:
+        os.chdir(before)
+
+
+@contextmanager
+def _resolved(option_file: Path, opt: options.Options) -> Iterator[Path]:
+    """The file the host reads and keeps with the experiment: the original, or what variant and overrides made of it."""
+    if yaml.safe_load(option_file.read_text(encoding='utf-8')) == opt:
+        yield option_file
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / option_file.name
+        header = f'# {option_file} with its overrides applied\n'
+        path.write_text(header + yaml.safe_dump(opt, sort_keys=False), encoding='utf-8')
+        yield path
+
+
+@contextmanager
+def _host_arguments(flags: list[str]) -> Iterator[None]:
+    """The host parses sys.argv itself."""
+    before = sys.argv
+    sys.argv = [before[0], *flags]
+    try:
+        yield
+    finally:
+        sys.argv = before

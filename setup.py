@@ -1,0 +1,47 @@
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+version = re.search(r"__version__ = '(.+)'", (here / 'ggkm_plugin' / '__init__.py').read_text()).group(1)
+
+setup(
+    name='ggkm_plugin',
+    version=version,
+    description='GGKMNet for BasicSR: single-image defocus deblurring with grouped Gaussian kernel mixtures',
+    long_description=(here / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    license_files=['LICENSE'],
+    python_requires='>=3.10,<3.13',
+    packages=[*find_packages(include=['ggkm_plugin', 'ggkm_plugin.*']), 'ggkm_plugin.options', 'ggkm_plugin.datasets_prep'],
+    package_dir={'ggkm_plugin.options': 'options', 'ggkm_plugin.datasets_prep': 'datasets_prep'},
+    package_data={'ggkm_plugin.options': ['*.yml']},
+    install_requires=[
+        'basicsr==1.4.2',  # brings tb-nightly; a second TensorBoard beside it would break the `tensorboard` command
+        'lmdb',
+        'lpips',
+        'numpy',
+        'opencv-python',
+        'Pillow>=10.1',
+        'pyyaml',
+        'scikit-image',
+        'setuptools<81',  # TensorBoard needs pkg_resources, basicsr on Python 3.12 distutils
+        'thop',
+        'torch>=2.1',
+        'torchvision>=0.16',
+        'tqdm',
+    ],
+    extras_require={'test': ['build', 'pytest>=7', 'ruff']},
+    entry_points={
+        'console_scripts': ['basicsr = ggkm_plugin.cli:main'],
+        'basicsr.plugins': ['ggkm_plugin = ggkm_plugin.registrations'],
+    },
+    classifiers=[
+        'Programming Language :: Python :: 3.10',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Topic :: Scientific/Engineering :: Image Processing',
+    ],
+)
