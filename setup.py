@@ -15,7 +15,11 @@ setup(
     license='Apache-2.0',
     license_files=['LICENSE'],
     python_requires='>=3.10,<3.13',
-    packages=[*find_packages(include=['ggkm_plugin', 'ggkm_plugin.*']), 'ggkm_plugin.options', 'ggkm_plugin.datasets_prep'],
+    packages=[
+        *find_packages(include=['ggkm_plugin', 'ggkm_plugin.*']),
+        'ggkm_plugin.options',
+        'ggkm_plugin.datasets_prep',
+    ],
     package_dir={'ggkm_plugin.options': 'options', 'ggkm_plugin.datasets_prep': 'datasets_prep'},
     package_data={'ggkm_plugin.options': ['*.yml']},
     install_requires=[

@@ -1,0 +1,1 @@
+"""Commands that prepare data sets, one a job: `python -m ggkm_plugin.datasets_prep.NAME --help`."""

@@ -31,14 +31,18 @@ def build_parser() -> argparse.ArgumentParser:
             '-opt', required=True, metavar='FILE', help='option file: a path, or the name of a packaged one'
         )
         command.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
-        command.add_argument('--auto_resume', action='store_true', help='go on from the newest state of this experiment')
+        command.add_argument(
+            '--auto_resume', action='store_true', help='go on from the newest state of this experiment'
+        )
         command.add_argument('--debug', action='store_true', help='validate and save every 8 iterations')
         command.add_argument(
             '--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help='override keys of the option file'
         )
         command.add_argument('--variant', metavar='NAME', help='named override from `variants:` in the option file')
         command.add_argument(
-            '--root', default='.', metavar='DIR',
+            '--root',
+            default='.',
+            metavar='DIR',
             help='where experiments/, results/ and relative paths of the option file start (default: here)',
         )
         # torch.distributed.launch passes it; the rank comes from the environment
@@ -53,7 +57,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_plugin_argument(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        '--plugin', action='append', default=[], metavar='MODULE',
+        '--plugin',
+        action='append',
+        default=[],
+        metavar='MODULE',
         help='also import this local module, which registers archs, losses, data sets ...; may be repeated',
     )
 
@@ -71,8 +78,13 @@ def _train_or_test(arguments: argparse.Namespace) -> None:
     from ggkm_plugin import runner
 
     request = runner.Request(
-        arguments.opt, arguments.launcher, arguments.auto_resume, arguments.debug, arguments.force_yml,
-        arguments.variant, arguments.root,
+        arguments.opt,
+        arguments.launcher,
+        arguments.auto_resume,
+        arguments.debug,
+        arguments.force_yml,
+        arguments.variant,
+        arguments.root,
     )
     finished = runner.run(arguments.command == 'train', request)
     if int(os.environ.get('RANK', 0)):

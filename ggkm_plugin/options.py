@@ -4,7 +4,8 @@ import copy
 import difflib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,13 @@ def _set(opt: Options, keys: list[str], value: Any, new_keys: bool) -> None:
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
         if key not in where and not (last and new_keys):
-            raise OptionError(f'no option {":".join(keys[:depth + 1])} to set.{_nearest(key, list(where), "There are")}')
+            raise OptionError(
+                f'no option {":".join(keys[: depth + 1])} to set.{_nearest(key, list(where), "There are")}'
+            )
         if last:
             where[key] = value
         elif not isinstance(where[key], dict):
-            raise OptionError(f'option {":".join(keys[:depth + 1])} has no keys below it')
+            raise OptionError(f'option {":".join(keys[: depth + 1])} has no keys below it')
         else:
             where = where[key]
 
@@ -100,8 +103,17 @@ def _nearest(name: str, known: list[str], label: str) -> str:
 
 _REQUIRED = {
     True: (
-        'name', 'model_type', 'num_gpu', 'datasets.train', 'network_g.type', 'path', 'train.optim_g.type',
-        'train.scheduler.type', 'train.total_iter', 'logger.print_freq', 'logger.save_checkpoint_freq',
+        'name',
+        'model_type',
+        'num_gpu',
+        'datasets.train',
+        'network_g.type',
+        'path',
+        'train.optim_g.type',
+        'train.scheduler.type',
+        'train.total_iter',
+        'logger.print_freq',
+        'logger.save_checkpoint_freq',
         'logger.use_tb_logger',
     ),
     False: ('name', 'model_type', 'num_gpu', 'datasets', 'network_g.type', 'path', 'val.save_img'),
@@ -114,10 +126,13 @@ def check_options(opt: Options, is_train: bool) -> None:
     Keys and registered names are checked, and network, losses and data sets are built once. Plugins must be loaded.
     """
     faults = [f'{key} is missing' for key in _REQUIRED[is_train] if not _has(opt, key)]
-    if not faults:
-        faults = list(_faults(opt, is_train))
+    for check in [] if faults else _checks(opt, is_train):
+        try:
+            check()
+        except OptionError as error:
+            faults.append(str(error))
     if faults:
-        raise OptionError('; '.join(faults) if len(faults) == 1 else '\n  ' + '\n  '.join(faults))
+        raise OptionError(faults[0] if len(faults) == 1 else '\n  '.join(['', *faults]))
 
 
 def _has(opt: Options, dotted: str) -> bool:
@@ -129,79 +144,102 @@ def _has(opt: Options, dotted: str) -> bool:
     return value is not None
 
 
-def _faults(opt: Options, is_train: bool) -> Iterator[str]:
+def _checks(opt: Options, is_train: bool) -> Iterator[Callable[[], object]]:
+    """Calls that each raise OptionError for one fault; independent of one another."""
+    yield partial(_check_gpus, opt['num_gpu'])
+    yield partial(_registered, 'model_type', 'models', {'type': opt['model_type']})
+    yield partial(_built, 'network_g', 'archs', opt['network_g'])
+    yield partial(_check_paths, opt['path'])
+    if is_train:
+        yield partial(_check_number, 'train.total_iter', opt['train']['total_iter'], 1)
+        yield partial(_check_losses, opt['train'])
+        if opt['train'].get('pixel_opt'):
+            yield partial(_built, 'train.pixel_opt', 'losses', opt['train']['pixel_opt'])
+        if opt['train'].get('perceptual_opt'):  # not built: that may fetch its trunk
+            yield partial(_registered, 'train.perceptual_opt', 'losses', opt['train']['perceptual_opt'])
+    for name, metric in ((opt.get('val') or {}).get('metrics') or {}).items():
+        yield partial(_registered, f'val.metrics.{name}', 'metrics', metric)
+    for phase, dataset in opt['datasets'].items():
+        yield partial(_check_dataset, phase, dataset, is_train)
+
+
+def _check_gpus(num_gpu: object) -> None:
     import torch
 
-    gpus = torch.cuda.device_count()
-    if opt['num_gpu'] != 'auto' and (not isinstance(opt['num_gpu'], int) or not 0 <= opt['num_gpu'] <= gpus):
-        yield f'num_gpu: {opt["num_gpu"]!r} but this machine has {gpus}; set num_gpu: auto'
-    yield from _fault('model_type', 'models', {'type': opt['model_type']}, build=False)
-    yield from _fault('network_g', 'archs', opt['network_g'])
-    for key, value in opt['path'].items():
+    there = torch.cuda.device_count()
+    if num_gpu != 'auto' and (not isinstance(num_gpu, int) or not 0 <= num_gpu <= there):
+        raise OptionError(f'num_gpu: {num_gpu!r} but this machine has {there}; set num_gpu: auto')
+
+
+def _check_paths(paths: Options) -> None:
+    for key, value in paths.items():
         if key.startswith('pretrain_network') and value and not Path(value).expanduser().is_file():
-            yield f'path.{key}: {value}: no such file'
-    if is_train:
-        if not isinstance(opt['train']['total_iter'], int) or opt['train']['total_iter'] < 1:
-            yield f'train.total_iter: a whole number of at least 1, not {opt["train"]["total_iter"]!r}'
-        losses = [key for key in ('pixel_opt', 'perceptual_opt') if opt['train'].get(key)]
-        if not losses:
-            yield 'train.pixel_opt is missing: no loss to train on'
-        for key in losses:
-            # a perceptual loss reads its trunk when built, which is not for a check
-            yield from _fault(f'train.{key}', 'losses', opt['train'][key], build=key == 'pixel_opt')
-    for name, metric in ((opt.get('val') or {}).get('metrics') or {}).items():
-        yield from _fault(f'val.metrics.{name}', 'metrics', metric, build=False)
-    for phase, dataset in opt['datasets'].items():
-        yield from _dataset_faults(phase, dataset, is_train)
+            raise OptionError(f'path.{key}: {value}: no such file')
 
 
-def _dataset_faults(phase: str, dataset: Any, is_train: bool) -> Iterator[str]:
-    where = f'datasets.{phase}'
-    kind = phase.split('_')[0]
-    if kind not in (('train', 'val') if is_train else ('test', 'val')):
-        yield f'{where}: the sets of this command are named {"train, val" if is_train else "test"} or {kind}_...'
-        return
+def _check_number(where: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or value < least:
+        raise OptionError(f'{where}: a whole number of at least {least}, not {value!r}')
+
+
+def _check_losses(train: Options) -> None:
+    if not train.get('pixel_opt') and not train.get('perceptual_opt'):
+        raise OptionError('train.pixel_opt is missing: no loss to train on')
+
+
+def _check_dataset(phase: str, dataset: Any, is_train: bool) -> None:
+    where, kind = f'datasets.{phase}', phase.split('_')[0]
+    allowed = ('train', 'val') if is_train else ('test', 'val')
+    if kind not in allowed:
+        raise OptionError(
+            f'{where}: data sets of this command are named {allowed[0]}, {allowed[1]}, {allowed[1]}_2 ...'
+        )
     if not isinstance(dataset, dict) or 'name' not in dataset:
-        yield f'{where}.name is missing'
-        return
+        raise OptionError(f'{where}.name is missing')
     if kind == 'train':
-        for key in ('batch_size_per_gpu', 'num_worker_per_gpu'):
-            if not isinstance(dataset.get(key), int) or dataset[key] < (key == 'batch_size_per_gpu'):
-                yield f'{where}.{key}: a whole number, not {dataset.get(key)!r}'
-                return
-    yield from _fault(where, 'datasets', {**dataset, 'phase': kind}, unpack=False)
+        _check_number(f'{where}.batch_size_per_gpu', dataset.get('batch_size_per_gpu'), 1)
+        _check_number(f'{where}.num_worker_per_gpu', dataset.get('num_worker_per_gpu'), 0)
+    built = _built(where, 'datasets', {**dataset, 'phase': kind})
+    samples, batch = len(built) * dataset.get('dataset_enlarge_ratio', 1), dataset.get('batch_size_per_gpu', 1)
+    if kind == 'train' and samples < batch:
+        raise OptionError(
+            f'{where}: {samples} samples are fewer than one batch of {batch}: lower batch_size_per_gpu, or set '
+            f'dataset_enlarge_ratio to {-(-batch // len(built))} or more'
+        )
 
 
-def _fault(where: str, kind: str, spec: Any, build: bool = True, unpack: bool = True) -> Iterator[str]:
-    """What is wrong with one registered thing and its arguments."""
+def _registered(where: str, kind: str, spec: Any) -> Callable[..., Any]:
+    """The class or function that `spec` names. Raises OptionError with the nearest names."""
     from ggkm_plugin.host.registries import REGISTRIES
 
     registry = REGISTRIES[kind]
     if not isinstance(spec, dict) or 'type' not in spec:
-        yield f'{where}.type is missing'
-        return
+        raise OptionError(f'{where}.type is missing')
     name = spec['type']
-    if name not in registry:
+    if name not in registry and f'{name}_basicsr' not in registry:  # the host's own fallback
         known = _nearest(str(name), list(registry.keys()), 'Registered are')
-        yield f'{where}: {name!r} is not registered among the {kind}.{known}'
-        return
-    if not build:
-        return
-    target = registry.get(name)
-    arguments = {key: value for key, value in copy.deepcopy(spec).items() if key != 'type'}
-    if unpack:
-        signature = inspect.signature(target)
-        open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-        unknown = [key for key in arguments if key not in signature.parameters and not open_ended]
-        for key in unknown:
-            yield f'{where}: {name} has no option {key}.{_nearest(key, list(signature.parameters), "It has")}'
-        if unknown:
-            return
+        raise OptionError(f'{where}: {name!r} is not registered among the {kind}.{known}')
+    return registry.get(name)
+
+
+def _built(where: str, kind: str, spec: Any) -> Any:
+    """The network, loss or data set that `spec` describes. Raises OptionError naming what does not fit."""
+    target = _registered(where, kind, spec)
+    spec = copy.deepcopy(spec)
+    name = spec['type']
     try:
-        target(**arguments) if unpack else target(copy.deepcopy(spec))
-    except UserError as error:
-        yield f'{where}: {error}'
+        if kind == 'datasets':
+            return target(spec)
+        del spec['type']
+        parameters = inspect.signature(target).parameters
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            for key in spec:
+                if key not in parameters:
+                    raise OptionError(f'{name} has no option {key}.{_nearest(key, list(parameters), "It has")}')
+        return target(**spec)
     except KeyError as error:
-        yield f'{where}: {name} needs the option {error}'
+        raise OptionError(f'{where}: {name} needs the option {error}') from error
+    except UserError as error:
+        raise OptionError(f'{where}: {error}') from error
     except (TypeError, ValueError, AssertionError, OSError) as error:
-        yield f'{where}: {name}: {error}'
+        raise OptionError(f'{where}: {name}: {error}') from error

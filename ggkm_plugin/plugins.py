@@ -1,4 +1,4 @@
-"""Finds and imports what registers archs, data sets, losses, models and metrics: installed plugins and local modules."""
+"""Finds and imports what registers archs, data sets, losses, models, metrics: installed plugins, local modules."""
 
 import importlib
 import sys
@@ -16,11 +16,12 @@ _sources: dict[tuple[str, str], str] = {}
 _loaded: set[str] = set()
 
 
-def _claim(source: str) -> None:
-    """Everything registered and not yet claimed came from `source`."""
+def _claim(source: str, package: str | None = None) -> None:
+    """What is registered and not yet claimed came from `source`; only what `package` defines, if given."""
     for kind, registry in REGISTRIES.items():
-        for name in registry.keys():  # noqa: SIM118  (a Registry is no dict)
-            _sources.setdefault((kind, name), source)
+        for name, target in registry:
+            if package in (None, target.__module__.split('.')[0]):
+                _sources.setdefault((kind, name), source)
 
 
 def _load(module: str, source: str) -> None:
@@ -46,7 +47,7 @@ def load_installed() -> list[str]:
     """
     import basicsr  # noqa: F401
 
-    _claim(f'basicsr {version("basicsr")}')
+    _claim(f'basicsr {version("basicsr")}', 'basicsr')
     found = {point.value: point.dist for point in entry_points(group=GROUP)}
     problems = []
     # ours first, and also from a checkout that is not installed

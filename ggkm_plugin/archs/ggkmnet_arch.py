@@ -126,8 +126,13 @@ class GroupGaussianBlur(nn.Module):
     """
 
     def __init__(
-        self, in_ch: int, make_bank: Callable[[], Tensor], num_maps: int,
-        boundary: str, include_identity: bool, iterative: bool,
+        self,
+        in_ch: int,
+        make_bank: Callable[[], Tensor],
+        num_maps: int,
+        boundary: str,
+        include_identity: bool,
+        iterative: bool,
     ) -> None:
         super().__init__()
         self.options = {'boundary': boundary, 'include_identity': include_identity, 'iterative': iterative}
@@ -155,9 +160,12 @@ class SelfReconstruction(nn.Module):
     def __init__(self, feature_ch: int, num_maps: int, in_ch: int, width: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            conv3x3(feature_ch + num_maps + in_ch, width, bias=True), nn.ReLU(inplace=True),
-            conv3x3(width, width, bias=True), nn.ReLU(inplace=True),
-            conv3x3(width, in_ch, bias=True), nn.Sigmoid(),
+            conv3x3(feature_ch + num_maps + in_ch, width, bias=True),
+            nn.ReLU(inplace=True),
+            conv3x3(width, width, bias=True),
+            nn.ReLU(inplace=True),
+            conv3x3(width, in_ch, bias=True),
+            nn.Sigmoid(),
         )
 
     def forward(self, f1: Tensor, beta: Tensor, x: Tensor) -> Tensor:
@@ -195,8 +203,14 @@ class FixedPointStep(nn.Module):
     """One iteration x <- y + xu - B o fuse(y, xu), Eqs. (11) and (14), with its coefficient predictor (MCP)."""
 
     def __init__(
-        self, bfe: BlurFeatureExtractor, alpha_apu: AlphaPredictor, beta_apu: BetaPredictor, blur: GroupGaussianBlur,
-        in_ch: int, fuse: str, residual: str,
+        self,
+        bfe: BlurFeatureExtractor,
+        alpha_apu: AlphaPredictor,
+        beta_apu: BetaPredictor,
+        blur: GroupGaussianBlur,
+        in_ch: int,
+        fuse: str,
+        residual: str,
     ) -> None:
         super().__init__()
         self.bfe, self.alpha_apu, self.beta_apu, self.blur = bfe, alpha_apu, beta_apu, blur
@@ -248,9 +262,16 @@ class GGKMNet(nn.Module):
     """
 
     CHOICES = {  # noqa: RUF012
-        'alpha_head': ('lstm2', 'lstm_fc'), 'beta_path2': ('c3c1', 'c3', 'c3c3'), 'beta_norm': ('none', 'bn'),
-        'fuse': ('conv1x1', 'none', 'add'), 'sigma_denom': ('PQ', 'P'), 'sigma_conv': ('2s2', 's2'),
-        'sigma_q0': (0, 1), 'boundary': BOUNDARIES, 'residual': ('explicit', 'none'), 'init': ('xavier', 'identity'),
+        'alpha_head': ('lstm2', 'lstm_fc'),
+        'beta_path2': ('c3c1', 'c3', 'c3c3'),
+        'beta_norm': ('none', 'bn'),
+        'fuse': ('conv1x1', 'none', 'add'),
+        'sigma_denom': ('PQ', 'P'),
+        'sigma_conv': ('2s2', 's2'),
+        'sigma_q0': (0, 1),
+        'boundary': BOUNDARIES,
+        'residual': ('explicit', 'none'),
+        'init': ('xavier', 'identity'),
     }
 
     def __init__(
@@ -303,7 +324,9 @@ class GGKMNet(nn.Module):
                 AlphaPredictor(4 * width, num_groups, kernels_per_group, alpha_head),
                 BetaPredictor(width, num_maps, beta_path2, beta_norm),
                 GroupGaussianBlur(in_ch, make_bank, num_maps, boundary, include_identity, iterative),
-                in_ch, fuse, residual,
+                in_ch,
+                fuse,
+                residual,
             )
             for _ in range(num_iters)
         )
@@ -403,19 +426,19 @@ def _near_identity(net: GGKMNet) -> None:
     Gate biases of the ConvLSTM make its output, b1, nearly constant; path 2 starts near b2 = 0, so every beta is
     nearly tanh(b1), and `mix` divides the first kernel's map by it.
     """
-    gate_bias = 3.0
+    gate_bias = 4.0
     with torch.no_grad():
         for step in net.steps:
             gates = step.beta_apu.lstm.gates
-            gates.weight.mul_(0.1)
+            gates.weight.mul_(0.01)
             i, f, o, g = gates.bias.chunk(4)
             for part, value in ((i, gate_bias), (f, -gate_bias), (o, gate_bias), (g, gate_bias)):
                 part.fill_(value)
             saturated = torch.tensor(gate_bias)
             b1 = saturated.sigmoid() * torch.tanh(saturated.sigmoid() * saturated.tanh())
             last = [layer for layer in step.beta_apu.path2 if isinstance(layer, nn.Conv2d)][-1]
-            last.weight.mul_(0.1)
+            last.weight.mul_(0.01)
             mix = step.blur.mix.weight
-            mix.mul_(0.1)
+            mix.mul_(0.01)
             colours = mix.shape[0]
             mix[:, :colours, 0, 0] += torch.eye(colours) / b1.tanh()

@@ -2,6 +2,7 @@
 
 import io
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -11,10 +12,11 @@ from PIL import Image, UnidentifiedImageError
 from ggkm_plugin.errors import DataError
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.webp')
+_SUFFIXES_OF_16_BITS = ('.png', '.tif', '.tiff')
 
 
 def image_files(folder: str, recursive: bool = False) -> list[str]:
-    """Paths of the images in a folder, sorted by name; hidden files and other kinds of files are left out.
+    """Paths of the images in a folder, sorted by name; what is hidden and other kinds of files are left out.
 
     Raises DataError if the folder is missing or has no image.
     """
@@ -23,8 +25,9 @@ def image_files(folder: str, recursive: bool = False) -> list[str]:
         raise DataError(f'{folder}: {"not a folder" if root.exists() else "no such folder"}')
     found = root.rglob('*') if recursive else root.iterdir()
     paths = [
-        str(path) for path in found
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith('.') and path.is_file()
+        str(path)
+        for path in found
+        if path.suffix.lower() in IMAGE_SUFFIXES and not _is_hidden(path.relative_to(root)) and path.is_file()
     ]
     if not paths:
         raise DataError(f'{folder}: no image in this folder (looked for {", ".join(IMAGE_SUFFIXES)})')
@@ -72,10 +75,16 @@ def to_float(image: np.ndarray) -> np.ndarray:
 def write_image(path: str, image: np.ndarray) -> None:
     """Write RGB (H,W,3) uint8 or uint16 as the path's suffix says; complete or not at all.
 
-    Raises DataError if the folder cannot be written.
+    uint16 is rounded to 8 bits where the kind of file has no more. Raises DataError if the suffix is not of
+    `IMAGE_SUFFIXES` or the folder cannot be written.
     """
     target = Path(path)
-    encoded, content = cv2.imencode(target.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    suffix = target.suffix.lower()
+    if suffix not in IMAGE_SUFFIXES:
+        raise DataError(f'{path}: cannot be encoded; end the name in one of {", ".join(IMAGE_SUFFIXES)}')
+    if image.dtype == np.uint16 and suffix not in _SUFFIXES_OF_16_BITS:  # OpenCV would cut every value off at 255
+        image = (image / 257).round().astype(np.uint8)
+    encoded, content = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not encoded:
         raise DataError(f'{path}: cannot be encoded')
     temporary = target.with_name(f'.{target.name}.part')
@@ -84,8 +93,13 @@ def write_image(path: str, image: np.ndarray) -> None:
         temporary.write_bytes(content.tobytes())
         os.replace(temporary, target)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder itself may be what is missing
+            temporary.unlink()
         raise DataError(f'{path}: {error.strerror or error}') from error
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith('.') for part in path.parts)
 
 
 def _is_complete(content: bytes) -> bool:

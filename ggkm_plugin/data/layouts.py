@@ -21,7 +21,7 @@ class Pair(NamedTuple):
 class Layout:
     """Where a benchmark keeps its images below its root, and which belong together."""
 
-    splits: dict[str, tuple[tuple[str, str | None], ...]]  # split: (defocused folder, sharp folder), older mirrors after
+    splits: dict[str, tuple[tuple[str, str | None], ...]]  # split: (defocused, sharp folder), older mirrors after
     pairing: str  # a key of PAIRINGS
     held_out: str | None = None  # a split made of the last scenes of `train`, where the authors gave none
     note: str = ''
@@ -90,7 +90,9 @@ def pairs_in_folders(lq_folder: str, gt_folder: str, pairing: str = 'name') -> l
     sharp = {gt_key(path): path for path in gt_paths}
     twins = [Path(path).name for path in gt_paths if sharp[gt_key(path)] != path]
     if twins:
-        raise DataError(f'{gt_folder}: several images of one name (pairing: {pairing}): {listed(twins)}; keep one of each')
+        raise DataError(
+            f'{gt_folder}: several images of one name (pairing: {pairing}): {listed(twins)}; keep one of each'
+        )
     lonely = [path for path in lq_paths if lq_key(path) not in sharp]
     if lonely:
         raise DataError(
@@ -123,16 +125,14 @@ def pairs_of_layout(dataroot: str, layout: str, split: str) -> list[Pair]:
     pairs = pairs_in_folders(lq_folder, gt_folder, spec.pairing)
     if spec.held_out and source == 'train':
         scenes = sorted({str(pair.gt) for pair in pairs})
-        held_out = set(scenes[-max(1, round(len(scenes) * _HELD_OUT_SHARE)):])
+        held_out = set(scenes[-max(1, round(len(scenes) * _HELD_OUT_SHARE)) :])
         pairs = [pair for pair in pairs if (pair.gt in held_out) == (split == spec.held_out)]
         if not pairs:
             raise DataError(f'{lq_folder}: only {len(scenes)} scene, which the split `{spec.held_out}` takes')
     return pairs
 
 
-def _existing_folders(
-    root: Path, layout: str, choices: tuple[tuple[str, str | None], ...]
-) -> tuple[str, str | None]:
+def _existing_folders(root: Path, layout: str, choices: tuple[tuple[str, str | None], ...]) -> tuple[str, str | None]:
     if not root.is_dir():
         raise DataError(f'{root}: no such folder; set dataroot to the folder that {layout} was unpacked into')
     for lq, gt in choices:

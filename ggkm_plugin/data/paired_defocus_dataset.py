@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from ggkm_plugin.data.decoding import read_image
 from ggkm_plugin.data.layouts import Pair, pairs_in_folders, pairs_of_layout
-from ggkm_plugin.data.sampling import crop_window, flipped, sample_rng, to_tensor, with_noise
+from ggkm_plugin.data.sampling import check_sampling_options, crop_window, flipped, sample_rng, to_tensor, with_noise
 from ggkm_plugin.errors import DataError, OptionError
 from ggkm_plugin.host.registries import DATASET_REGISTRY
 
@@ -36,8 +36,7 @@ class PairedDefocusDataset(Dataset):
         backend = (opt.get('io_backend') or {}).get('type', 'disk')
         if backend != 'disk':
             raise OptionError(f'io_backend.type: {backend!r} is not available here; use disk')
-        if self.training and not isinstance(opt.get('gt_size'), int):
-            raise OptionError(f'gt_size, the side of the training crop, is a whole number, not {opt.get("gt_size")!r}')
+        check_sampling_options(opt, self.training)
         self.pairs = self._find_pairs()
 
     def _find_pairs(self) -> list[Pair]:

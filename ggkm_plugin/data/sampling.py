@@ -5,12 +5,25 @@ The sampler hands out indices that know their epoch and draw; whatever process l
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler, get_worker_info
+from torch.utils.data import Dataset, Sampler
 
-from ggkm_plugin.errors import DataError
+from ggkm_plugin.errors import DataError, OptionError
+
+
+def check_sampling_options(opt: dict[str, Any], training: bool) -> None:
+    """Raises OptionError if gt_size (in training), noise_std or seed has a value that no sample can be drawn with."""
+    size, seed, std = opt.get('gt_size'), opt.get('seed', 0), opt.get('noise_std') or 0
+    if training and not (isinstance(size, int) and size >= 1):
+        raise OptionError(f'gt_size, the side of the training crop, is a whole number of at least 1, not {size!r}')
+    if not (isinstance(seed, int) and seed >= 0):
+        raise OptionError(f'seed is a whole number of at least 0, not {seed!r}')
+    bounds = std if isinstance(std, list | tuple) and len(std) == 2 else [std, std]
+    if not (all(isinstance(bound, int | float) for bound in bounds) and 0 <= bounds[0] <= bounds[1] < math.inf):
+        raise OptionError(f'noise_std is a number of 8-bit steps, 0 or more, or [low, high] of two, not {std!r}')
 
 
 class SampleIndex(int):
@@ -47,21 +60,19 @@ class EpochSampler(Sampler):
     def __iter__(self) -> Iterator[SampleIndex]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.total_size)
         count = len(self.dataset)  # type: ignore[arg-type]
-        for draw in order[self.rank::self.num_replicas].tolist():
+        for draw in order[self.rank :: self.num_replicas].tolist():
             yield SampleIndex(draw % count, self.epoch, draw)
 
 
 def sample_rng(seed: int, index: int) -> np.random.Generator:
     """The generator of one training sample.
 
-    A plain int, as a loop without our sampler gives, has no epoch: the loader's base seed, new in every epoch and the
-    same in all its workers, stands for it (without workers, a draw from torch's generator).
+    A plain int, as a loop without our sampler gives, has no epoch and may come twice in one: a draw from torch's
+    generator, which the loader seeds in its workers, stands for both. Such samples depend on the number of workers.
     """
     if isinstance(index, SampleIndex):
         return np.random.default_rng([seed, index.epoch, index.draw])
-    worker = get_worker_info()
-    epoch = worker.seed - worker.id if worker else int(torch.randint(2**62, ()))
-    return np.random.default_rng([seed, epoch, index])
+    return np.random.default_rng([seed, int(torch.randint(2**62, ())), index])
 
 
 def crop_window(rng: np.random.Generator, height: int, width: int, size: int, name: str) -> tuple[slice, slice]:

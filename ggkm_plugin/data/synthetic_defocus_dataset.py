@@ -10,12 +10,23 @@ from torch.utils.data import Dataset
 
 from ggkm_plugin.data.optics import procedural_disparity, render_defocus
 from ggkm_plugin.data.photographs import Photograph, builtin_photographs, load_photograph, photographs_from_folder
-from ggkm_plugin.data.sampling import crop_window, flipped, sample_rng, to_tensor, with_noise
-from ggkm_plugin.errors import OptionError
+from ggkm_plugin.data.sampling import (
+    check_sampling_options,
+    crop_window,
+    flipped,
+    sample_rng,
+    to_tensor,
+    with_noise,
+)
+from ggkm_plugin.errors import DataError, OptionError
 from ggkm_plugin.host.registries import DATASET_REGISTRY
 
 # Decoded photographs a process keeps; a worker draws from few, again and again.
 _load = lru_cache(maxsize=16)(load_photograph)
+
+# How far in front of or behind the scene the focus may lie, as a share of the scene's depth: photographs are out of
+# focus as a whole as often as in parts.
+_MISSED_FOCUS = 0.5
 
 
 @DATASET_REGISTRY.register()
@@ -30,7 +41,7 @@ class SyntheticDefocusDataset(Dataset):
         dataroot_gt: folder of sharp photographs (default: those inside scikit-image, some of them held out for
             phases other than train).
         phase: train, val or test. gt_size: side of the training crop.
-        max_blur_radius: pixels, the largest blur in a picture (default 4); in training it is drawn from [0.5, this].
+        max_blur_radius: pixels, the largest blur in a picture (default 4); in training, drawn from half of it up.
         use_hflip, use_vflip, use_rot, noise_std, noise_clip, seed: as in PairedDefocusDataset.
 
     Raises OptionError or DataError naming the key, folder or file.
@@ -41,12 +52,12 @@ class SyntheticDefocusDataset(Dataset):
         self.training = opt['phase'] == 'train'
         self.seed = opt.get('seed', 0)
         self.max_radius = opt.get('max_blur_radius', 4)
-        if not isinstance(self.max_radius, int | float) or self.max_radius < 0.5:
+        if not isinstance(self.max_radius, int | float) or not 0.5 <= self.max_radius < math.inf:
             raise OptionError(f'max_blur_radius is a number of pixels of at least 0.5, not {self.max_radius!r}')
-        if self.training and not isinstance(opt.get('gt_size'), int):
-            raise OptionError(f'gt_size, the side of the training crop, is a whole number, not {opt.get("gt_size")!r}')
+        check_sampling_options(opt, self.training)
         self.photographs: list[Photograph] = (
-            photographs_from_folder(opt['dataroot_gt']) if opt.get('dataroot_gt')
+            photographs_from_folder(opt['dataroot_gt'])
+            if opt.get('dataroot_gt')
             else builtin_photographs('train' if self.training else 'val')
         )
 
@@ -56,6 +67,11 @@ class SyntheticDefocusDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         photo = self.photographs[index]
         gt, disparity = _load(photo)
+        if min(gt.shape[:2]) - 1 <= self.max_radius:
+            raise DataError(
+                f'{photo.path}: {gt.shape[0]}x{gt.shape[1]} is too small for a blur of radius {self.max_radius} px: '
+                'lower max_blur_radius, or leave the photograph out'
+            )
         if self.training:
             rng = sample_rng(self.seed, index)
             lq, gt = self._training_crop(rng, photo, gt, disparity)
@@ -75,18 +91,22 @@ class SyntheticDefocusDataset(Dataset):
         top, left = max(0, rows.start - margin), max(0, columns.start - margin)
         seen = slice(top, rows.stop + margin), slice(left, columns.stop + margin)
         lq = self._defocused(
-            rng, gt[seen], None if disparity is None else disparity[seen], rng.uniform(0.5, self.max_radius)
+            rng,
+            gt[seen],
+            None if disparity is None else disparity[seen],
+            rng.uniform(0.5 * self.max_radius, self.max_radius),
         )
-        lq = lq[rows.start - top:, columns.start - left:][:size, :size]
+        lq = lq[rows.start - top :, columns.start - left :][:size, :size]
         flips = (self.opt.get(f'use_{name}', False) for name in ('hflip', 'vflip', 'rot'))
         return flipped(rng, [lq, gt[rows, columns]], *flips)
 
     def _defocused(
         self, rng: np.random.Generator, sharp: np.ndarray, disparity: np.ndarray | None, radius: float
     ) -> np.ndarray:
-        """The photograph with the focus at a random depth of the scene and `radius` pixels of blur where most."""
+        """The photograph with its focus somewhere in or near the scene, and `radius` pixels of blur where most."""
         if disparity is None:
             disparity = procedural_disparity(sharp.shape[:2], rng)
-        focus = float(np.quantile(disparity, rng.uniform()))
+        near, far = float(disparity.max()), float(disparity.min())
+        focus = far + (near - far) * rng.uniform(-_MISSED_FOCUS, 1 + _MISSED_FOCUS)
         strength = radius / max(float(np.abs(disparity - focus).max()), 1e-3)
         return render_defocus(sharp, disparity, focus, strength)

@@ -1,4 +1,4 @@
-"""basicsr's registries, importable on today's stack: every module of ours that registers something imports them here."""
+"""basicsr's registries, importable on today's stack: whatever of ours registers something imports them here."""
 
 from ggkm_plugin.host import imports
 
@@ -14,7 +14,13 @@ from basicsr.utils.registry import (  # noqa: E402
 )
 
 __all__ = [
-    'ARCH_REGISTRY', 'DATASET_REGISTRY', 'LOSS_REGISTRY', 'METRIC_REGISTRY', 'MODEL_REGISTRY', 'REGISTRIES', 'Registry'
+    'ARCH_REGISTRY',
+    'DATASET_REGISTRY',
+    'LOSS_REGISTRY',
+    'METRIC_REGISTRY',
+    'MODEL_REGISTRY',
+    'REGISTRIES',
+    'Registry',
 ]
 
 REGISTRIES: dict[str, Registry] = {

@@ -112,7 +112,9 @@ def create_train_val_dataloader(
         elif phase.split('_')[0] == 'val':
             dataset = build_dataset(dataset_opt)
             val_loaders.append(
-                build_dataloader(dataset, dataset_opt, num_gpu=opt['num_gpu'], dist=opt['dist'], seed=opt['manual_seed'])
+                build_dataloader(
+                    dataset, dataset_opt, num_gpu=opt['num_gpu'], dist=opt['dist'], seed=opt['manual_seed']
+                )
             )
             logger.info(f'Number of val images in {dataset_opt["name"]}: {len(dataset)}')
     if train_loader is None or sampler is None:

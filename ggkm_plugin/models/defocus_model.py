@@ -37,7 +37,7 @@ def save_atomically(content: object, path: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except (OSError, RuntimeError, pickle.PicklingError) as error:
+    except (OSError, RuntimeError, AttributeError, pickle.PicklingError) as error:
         Path(temporary).unlink(missing_ok=True)
         raise CheckpointError(
             f'{path}: cannot be written ({error}). Earlier checkpoints are untouched: make room, then continue with '
@@ -117,6 +117,8 @@ class DefocusModel(SRModel):
 
     def nondist_validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
         name = dataloader.dataset.opt['name']
+        if self._closing and self.is_train:  # the host's count has run past the end by then
+            current_iter = int(self.opt['train']['total_iter'])
         metrics = self.opt['val'].get('metrics') or {}
         sums = dict.fromkeys(metrics, 0.0)
         sums_of_input = dict.fromkeys(metrics, 0.0)
@@ -134,7 +136,7 @@ class DefocusModel(SRModel):
             for metric, metric_opt in metrics.items():
                 sums[metric] += _score(metric_opt, result, gt)
                 sums_of_input[metric] += _score(metric_opt, lq, gt)
-            if self._wants_picture and len(rows) < _SHEET_ROWS:
+            if self._closing and len(rows) < _SHEET_ROWS:
                 rows.append(SheetRow(image_name, *(image.permute(1, 2, 0).numpy() for image in (lq, result, gt))))
         if metrics and 'gt' in data:
             count = len(dataloader)
@@ -147,7 +149,8 @@ class DefocusModel(SRModel):
             get_root_logger().info(f'Picture of {len(rows)} held-out images: {path}')
 
     @property
-    def _wants_picture(self) -> bool:
+    def _closing(self) -> bool:
+        """The last validation of a training, or a test: the one that draws the picture."""
         return not self.is_train or self.finished
 
     @property
@@ -184,6 +187,23 @@ class DefocusModel(SRModel):
             self.finished = True
             if self.progress is not None:
                 self.progress.close()
+
+    def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str = 'params') -> None:
+        """As the host. Raises CheckpointError for a file that is no checkpoint or does not fit the network."""
+        try:
+            super().load_network(net, load_path, strict, param_key)
+        except (OSError, EOFError, KeyError, TypeError, RuntimeError, pickle.UnpicklingError) as error:
+            reason = ' '.join(str(error).split())
+            raise CheckpointError(
+                f'{load_path}: not a checkpoint of {type(self.get_bare_model(net)).__name__} with these options '
+                f'({reason[:300]}{"..." if len(reason) > 300 else ""})'
+            ) from error
+
+    def _print_different_keys_loading(
+        self, crt_net: nn.Module, load_net: dict[str, Tensor], strict: bool = True
+    ) -> None:
+        if not strict:  # a strict load that does not fit raises, and names the keys itself
+            super()._print_different_keys_loading(crt_net, load_net, strict)
 
     @master_only
     def save_network(

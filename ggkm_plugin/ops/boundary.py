@@ -17,7 +17,7 @@ def reflect_index(n: int, before: int, after: int, device: torch.device | None =
     """
     period = max(2 * (n - 1), 1)
     index = torch.arange(-before, n + after, device=device).remainder(period)
-    return torch.minimum(index, period - index) if n > 1 else torch.zeros_like(index)
+    return torch.minimum(index, period - index)
 
 
 def pad(x: Tensor, left: int, right: int, top: int, bottom: int, boundary: str = 'reflect') -> Tensor:

@@ -50,5 +50,5 @@ def gaussian_bank(
         for q in range(kernels_per_group):
             sigma = group_sigma(p, q, num_groups, kernels_per_group, sigma_denom, sigma_q0)
             first = num_groups - (p - 1)
-            bank[j, q, first:first + 2 * p - 1] = gaussian_taps(2 * p - 1, sigma, sigma_conv)
+            bank[j, q, first : first + 2 * p - 1] = gaussian_taps(2 * p - 1, sigma, sigma_conv)
     return bank

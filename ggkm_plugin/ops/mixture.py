@@ -37,7 +37,7 @@ def _chain_separable(x: Tensor, alpha: Tensor, bank: Tensor, iterative: bool, bo
     z, outputs = x, []
     for j in range(num_groups):
         reach = j + 1
-        taps = bank[j, :, num_groups - reach:num_groups + reach + 1]
+        taps = bank[j, :, num_groups - reach : num_groups + reach + 1]
         source = pad(z if iterative else x, reach, reach, reach, reach, boundary)
         source = source.reshape(batch * channels, 1, height + 2 * reach, width + 2 * reach)
         blurred = F.conv2d(F.conv2d(source, taps[:, None, None, :]), taps[:, None, :, None], groups=kernels)
@@ -53,7 +53,7 @@ def _chain_dense(x: Tensor, alpha: Tensor, bank: Tensor, iterative: bool, bounda
     z, outputs = x, []
     for j in range(num_groups):
         reach = j + 1
-        taps = bank[j, :, num_groups - reach:num_groups + reach + 1]
+        taps = bank[j, :, num_groups - reach : num_groups + reach + 1]
         kernel = torch.einsum('bq,qm,qn->bmn', alpha[:, j], taps, taps)  # gbar_p, Eq. (16)
         source = pad(z if iterative else x, reach, reach, reach, reach, boundary)
         source = source.reshape(1, batch * channels, height + 2 * reach, width + 2 * reach)
@@ -115,6 +115,8 @@ def iterative_group_conv_ref(
 
 def _weighted_sum(z: Tensor, beta: Tensor, mix: Tensor | None) -> Tensor:
     """Eq. (9)'s sum over p, or the 1x1 convolution that stands for it in the network."""
+    if beta.shape != (wanted := (*z.shape[:2], *z.shape[3:])):
+        raise ValueError(f'beta has shape {tuple(beta.shape)}, not (B, M, H, W) = {wanted}')
     with torch.autocast(z.device.type, enabled=False):
         weighted = beta.to(z.dtype).unsqueeze(2) * z
         if mix is None:
@@ -135,7 +137,7 @@ def ggkm_blur(
     """B o x, Eq. (9): (B,C,H,W) in float32 or wider.
 
     `mix` (C', M*C, 1, 1), channel m*C+c for colour c of z_m, replaces the plain sum over m by a learned 1x1
-    convolution (Sec. 4.1).
+    convolution (Sec. 4.1). Raises ValueError on shapes or a boundary that do not fit.
     """
     return _weighted_sum(iterative_group_conv(x, alpha, bank, boundary, include_identity, iterative), beta, mix)
 

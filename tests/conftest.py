@@ -1,0 +1,134 @@
+"""Fixtures: small option files, pairs of images, the command in a process of its own, the real data where it is."""
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+import ggkm_plugin
+
+ggkm_plugin.register()
+
+ROOT = Path(__file__).parents[1]
+
+TINY = {
+    'name': 'tiny',
+    'model_type': 'DefocusModel',
+    'scale': 1,
+    'num_gpu': 0,
+    'manual_seed': 3,
+    'datasets': {
+        'train': {
+            'name': 'train',
+            'type': 'PairedDefocusDataset',
+            'dataroot_lq': 'pairs/input',
+            'dataroot_gt': 'pairs/ground_truth',
+            'gt_size': 32,
+            'use_hflip': True,
+            'use_vflip': True,
+            'batch_size_per_gpu': 2,
+            'num_worker_per_gpu': 0,
+            'dataset_enlarge_ratio': 2,
+        },
+        'val': {
+            'name': 'val',
+            'type': 'PairedDefocusDataset',
+            'dataroot_lq': 'pairs/input',
+            'dataroot_gt': 'pairs/ground_truth',
+        },
+    },
+    'network_g': {'type': 'GGKMNet', 'width': 4, 'num_groups': 2, 'kernels_per_group': 2, 'num_scales': 2},
+    'path': {'pretrain_network_g': None, 'strict_load_g': True, 'resume_state': None},
+    'train': {
+        'optim_g': {'type': 'Adam', 'lr': 0.001},
+        'scheduler': {'type': 'MultiStepLR', 'milestones': [3], 'gamma': 0.5},
+        'total_iter': 4,
+        'pixel_opt': {'type': 'GGKMLoss'},
+    },
+    'val': {'val_freq': 4, 'save_img': False, 'suffix': None, 'metrics': {'psnr': {'type': 'defocus_psnr'}}},
+    'logger': {'print_freq': 1, 'save_checkpoint_freq': 2, 'use_tb_logger': False},
+}
+
+
+@pytest.fixture
+def tiny():
+    """Options of a run of four iterations on `pairs/`, which takes about a second."""
+    return copy.deepcopy(TINY)
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """An empty current folder with four pairs of 48x64 images in pairs/."""
+    monkeypatch.chdir(tmp_path)
+    write_pairs(tmp_path / 'pairs', 4)
+    return tmp_path
+
+
+def write_pairs(folder: Path, count: int, size: tuple[int, int] = (48, 64)) -> None:
+    rng = np.random.default_rng(0)
+    for name in ('input', 'ground_truth'):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        sharp = cv2.resize(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8), size[::-1], interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(folder / 'ground_truth' / f'{i:02d}.png'), sharp)
+        cv2.imwrite(str(folder / 'input' / f'{i:02d}.png'), cv2.GaussianBlur(sharp, (0, 0), 1.5))
+
+
+@pytest.fixture
+def write_options(workplace):
+    """Writes options to a file in the workplace and returns its path."""
+
+    def write(opt: dict, name: str = 'tiny.yml') -> str:
+        path = workplace / name
+        path.write_text(yaml.safe_dump(opt))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def basicsr(workplace):
+    """Runs the command in a process of its own, in the workplace."""
+
+    def run(*arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess:
+        env = {**os.environ, 'OMP_NUM_THREADS': '2', **environment}
+        return subprocess.run(
+            [sys.executable, '-m', 'ggkm_plugin.cli', *arguments],
+            cwd=workplace,
+            env=env,
+            timeout=timeout,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope='session')
+def shared_data():
+    """The folder of real photographs beside the project; tests that need it are skipped without it."""
+    folder = ROOT.parent / 'shared' / 'data'
+    if not folder.is_dir():
+        pytest.skip(f'no real photographs at {folder}')
+    return folder
+
+
+def run_python(code: str, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess:
+    """A script in a fresh interpreter, for what must be true before anything is imported."""
+    script = cwd / 'script.py'
+    script.write_text(code)
+    return subprocess.run(
+        [sys.executable, str(script)], cwd=cwd, timeout=timeout, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def python(tmp_path):
+    return lambda code: run_python(code, tmp_path)

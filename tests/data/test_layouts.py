@@ -1,0 +1,266 @@
+"""Each benchmark's tree as its authors pack it, and the pairs that belong together in it. Listing decodes nothing."""
+
+import cv2
+import numpy as np
+import pytest
+
+from ggkm_plugin.data.decoding import decode_image
+from ggkm_plugin.data.layouts import LAYOUTS, Pair, pairs_in_folders, pairs_of_layout
+from ggkm_plugin.errors import DataError, OptionError
+
+
+def plant(root, *names):
+    """Empty files below a folder, made in the order given."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def relative(pairs, root):
+    prefix = f'{root}/'
+    return [(pair.lq.removeprefix(prefix), pair.gt and pair.gt.removeprefix(prefix)) for pair in pairs]
+
+
+def lfdof_tree(root, num_scenes, split='train'):
+    """Scenes IMG_0001 ..., scene k with one to three apertures."""
+    for scene in range(1, num_scenes + 1):
+        name = f'IMG_{scene:04d}'
+        plant(root, f'{split}_data/ground_truth/{name}.png')
+        plant(root, *(f'{split}_data/input/{name}/{name}_ap{k}_{7 * k:02d}.png' for k in range(1, 2 + scene % 3)))
+
+
+# DPDD
+
+
+@pytest.mark.parametrize('split', ['train', 'val', 'test'])
+def test_dpdd_pairs_by_order_for_its_names_differ(tmp_path, split):
+    # as distributed: the number of the target is one off, twice two
+    plant(tmp_path, *(f'{split}_c/source/{name}.png' for name in ('1P0A1927', '1P0A0945', '1P0A0917', '1P0A1002')))
+    plant(tmp_path, *(f'{split}_c/target/{name}.png' for name in ('1P0A0916', '1P0A1000', '1P0A1926', '1P0A0944')))
+    plant(tmp_path, f'{split}_l/source/1P0A0917.png', f'{split}_r/source/1P0A0917.png')
+    assert relative(pairs_of_layout(str(tmp_path), 'DPDD', split), tmp_path / f'{split}_c') == [
+        ('source/1P0A0917.png', 'target/1P0A0916.png'),
+        ('source/1P0A0945.png', 'target/1P0A0944.png'),
+        ('source/1P0A1002.png', 'target/1P0A1000.png'),
+        ('source/1P0A1927.png', 'target/1P0A1926.png'),
+    ]
+
+
+def test_dpdd_of_the_restormer_mirror(tmp_path):
+    plant(tmp_path, 'test/inputC/b.png', 'test/inputC/a.png', 'test/target/c.png', 'test/target/d.png')
+    plant(tmp_path, 'test/inputL/a.png', 'test/inputR/a.png')
+    assert relative(pairs_of_layout(str(tmp_path), 'DPDD', 'test'), tmp_path / 'test') == [
+        ('inputC/a.png', 'target/c.png'),
+        ('inputC/b.png', 'target/d.png'),
+    ]
+
+
+def test_the_authors_folders_come_before_the_mirrors(tmp_path):
+    plant(tmp_path, 'test/inputC/a.png', 'test/target/a.png', 'test_c/source/b.png', 'test_c/target/b.png')
+    assert relative(pairs_of_layout(str(tmp_path), 'DPDD', 'test'), tmp_path) == [
+        ('test_c/source/b.png', 'test_c/target/b.png')
+    ]
+
+
+def test_dpdd_of_which_an_image_is_missing_is_told_with_both_counts(tmp_path):
+    plant(tmp_path, *(f'val_c/source/{k}.png' for k in range(3)), *(f'val_c/target/{k}.png' for k in range(2)))
+    with pytest.raises(DataError, match=r'3 images in .*source but 2 in .*target.*sorted'):
+        pairs_of_layout(str(tmp_path), 'DPDD', 'val')
+
+
+def test_dpdd_keeps_its_16_bits(tmp_path):
+    for folder, value in (('source', 300), ('target', 65535)):
+        (tmp_path / 'test_c' / folder).mkdir(parents=True)
+        content = cv2.imencode('.png', np.full((4, 5, 3), value, np.uint16))[1].tobytes()
+        (tmp_path / 'test_c' / folder / '1.png').write_bytes(content)
+    (pair,) = pairs_of_layout(str(tmp_path), 'DPDD', 'test')
+    for path, value in zip(pair, (300, 65535), strict=True):
+        with open(path, 'rb') as file:
+            image = decode_image(file.read(), path)
+        assert image.dtype == np.uint16
+        assert (image == value).all()
+
+
+# LFDOF
+
+
+def test_lfdof_pairs_many_inputs_with_one_scene(tmp_path):
+    lfdof_tree(tmp_path, 3, 'test')
+    root = tmp_path / 'test_data'
+    assert relative(pairs_of_layout(str(tmp_path), 'LFDOF', 'test'), root) == [
+        ('input/IMG_0001/IMG_0001_ap1_07.png', 'ground_truth/IMG_0001.png'),
+        ('input/IMG_0001/IMG_0001_ap2_14.png', 'ground_truth/IMG_0001.png'),
+        ('input/IMG_0002/IMG_0002_ap1_07.png', 'ground_truth/IMG_0002.png'),
+        ('input/IMG_0002/IMG_0002_ap2_14.png', 'ground_truth/IMG_0002.png'),
+        ('input/IMG_0002/IMG_0002_ap3_21.png', 'ground_truth/IMG_0002.png'),
+        ('input/IMG_0003/IMG_0003_ap1_07.png', 'ground_truth/IMG_0003.png'),
+    ]
+
+
+def test_lfdof_holds_out_the_last_40_of_790_scenes(tmp_path):
+    lfdof_tree(tmp_path, 790)
+    train, val = (pairs_of_layout(str(tmp_path), 'LFDOF', split) for split in ('train', 'val'))
+    scenes = {split: sorted({pair.gt[-8:-4] for pair in pairs}) for split, pairs in (('train', train), ('val', val))}
+    assert scenes['val'] == [f'{scene:04d}' for scene in range(751, 791)]
+    assert scenes['train'] == [f'{scene:04d}' for scene in range(1, 751)]
+    whole = pairs_in_folders(f'{tmp_path}/train_data/input', f'{tmp_path}/train_data/ground_truth', 'scene')
+    assert sorted(train + val) == whole
+    assert len(train) + len(val) == len(set(train + val)) == len(list(tmp_path.glob('train_data/input/*/*.png')))
+
+
+@pytest.mark.parametrize(('num_scenes', 'held_out'), [(2, 1), (5, 1), (20, 1), (60, 3)])
+def test_a_smaller_lfdof_holds_out_its_share_and_at_least_a_scene(tmp_path, num_scenes, held_out):
+    lfdof_tree(tmp_path, num_scenes)
+    train, val = ({pair.gt for pair in pairs_of_layout(str(tmp_path), 'LFDOF', split)} for split in ('train', 'val'))
+    assert (len(train), len(val)) == (num_scenes - held_out, held_out)
+    assert max(train) < min(val)
+
+
+def test_the_held_out_scenes_do_not_touch_the_test_split(tmp_path):
+    lfdof_tree(tmp_path, 4, 'test')
+    assert len({pair.gt for pair in pairs_of_layout(str(tmp_path), 'LFDOF', 'test')}) == 4
+
+
+def test_one_scene_is_too_few_to_train_and_hold_out(tmp_path):
+    lfdof_tree(tmp_path, 1)
+    with pytest.raises(DataError, match=r'only 1 scene.*val'):
+        pairs_of_layout(str(tmp_path), 'LFDOF', 'train')
+
+
+def test_an_lfdof_scene_without_its_sharp_image_is_named(tmp_path):
+    lfdof_tree(tmp_path, 3, 'test')
+    (tmp_path / 'test_data/ground_truth/IMG_0002.png').unlink()
+    with pytest.raises(DataError, match=r'3 of 6 images.*IMG_0002_ap1_07\.png'):
+        pairs_of_layout(str(tmp_path), 'LFDOF', 'test')
+
+
+# RealDOF, RTF, CUHK
+
+
+def test_realdof_pairs_by_name(tmp_path):
+    plant(tmp_path, *(f'{folder}/{k:02d}.png' for k in (10, 2, 1) for folder in ('target', 'source')))
+    assert relative(pairs_of_layout(str(tmp_path), 'RealDOF', 'test'), tmp_path) == [
+        (f'source/{k}.png', f'target/{k}.png') for k in ('01', '02', '10')
+    ]
+
+
+@pytest.mark.parametrize('above', ['', 'RTFDataset/'])
+def test_rtf_pairs_by_number(tmp_path, above):
+    plant(tmp_path, *(f'{above}image/0/image_{k:02d}.png' for k in (22, 1, 9)))
+    plant(tmp_path, *(f'{above}GT/sharp_{k:02d}.png' for k in (1, 9, 22)), f'{above}image/1/image_01.png')
+    assert relative(pairs_of_layout(str(tmp_path), 'RTF', 'test'), tmp_path) == [
+        (f'{above}image/0/image_{k}.png', f'{above}GT/sharp_{k}.png') for k in ('01', '09', '22')
+    ]
+
+
+def test_rtf_names_the_number_that_is_missing(tmp_path):
+    plant(tmp_path, 'image/0/image_01.png', 'image/0/image_02.png', 'GT/sharp_01.png', 'GT/sharp_03.png')
+    with pytest.raises(DataError, match=r'1 of 2 images.*image_02\.png'):
+        pairs_of_layout(str(tmp_path), 'RTF', 'test')
+
+
+def test_cuhk_has_no_sharp_images_and_its_masks_are_none(tmp_path):
+    plant(tmp_path, 'image/out_of_focus0003.jpg', 'image/out_of_focus0001.JPG', 'image/out_of_focus0002.jpg')
+    plant(tmp_path, *(f'gt/out_of_focus000{k}.png' for k in (1, 2, 3)))
+    assert relative(pairs_of_layout(str(tmp_path), 'CUHK', 'test'), tmp_path) == [
+        ('image/out_of_focus0001.JPG', None),
+        ('image/out_of_focus0002.jpg', None),
+        ('image/out_of_focus0003.jpg', None),
+    ]
+
+
+# pairings of two folders
+
+
+def test_pairing_by_name_looks_past_the_suffix_and_not_past_a_dot(tmp_path):
+    plant(tmp_path, 'lq/IMG.1.jpg', 'lq/IMG.2.jpg', 'gt/IMG.1.png', 'gt/IMG.2.png')
+    assert relative(pairs_in_folders(f'{tmp_path}/lq', f'{tmp_path}/gt'), tmp_path) == [
+        ('lq/IMG.1.jpg', 'gt/IMG.1.png'),
+        ('lq/IMG.2.jpg', 'gt/IMG.2.png'),
+    ]
+
+
+def test_only_scenes_are_looked_for_in_folders_below(tmp_path):
+    plant(tmp_path, 'lq/a.png', 'lq/old/b.png', 'gt/a.png', 'gt/old/b.png')
+    for pairing in ('name', 'sorted'):
+        assert relative(pairs_in_folders(f'{tmp_path}/lq', f'{tmp_path}/gt', pairing), tmp_path) == [
+            ('lq/a.png', 'gt/a.png')
+        ]
+
+
+def test_pairing_by_number_takes_the_last_number_without_its_zeros(tmp_path):
+    plant(tmp_path, 'lq/run2_img_7.png', 'lq/run2_img_12.png', 'gt/sharp_0012.png', 'gt/sharp_0007.png')
+    assert relative(pairs_in_folders(f'{tmp_path}/lq', f'{tmp_path}/gt', 'number'), tmp_path) == [
+        ('lq/run2_img_12.png', 'gt/sharp_0012.png'),
+        ('lq/run2_img_7.png', 'gt/sharp_0007.png'),
+    ]
+
+
+def test_pairs_are_what_a_dataset_needs(tmp_path):
+    plant(tmp_path, 'lq/a.png', 'gt/a.png')
+    pair = Pair(f'{tmp_path}/lq/a.png', f'{tmp_path}/gt/a.png')
+    assert pairs_in_folders(f'{tmp_path}/lq', f'{tmp_path}/gt') == [pair]
+
+
+@pytest.mark.parametrize(('more', 'fewer', 'fault'), [('lq', 'gt', '7 of 8'), ('gt', 'lq', '7 of 8')])
+def test_images_without_a_partner_are_named_five_at_most(tmp_path, more, fewer, fault):
+    plant(tmp_path, *(f'{more}/{k}.png' for k in range(8)), f'{fewer}/3.png')
+    with pytest.raises(DataError) as error:
+        pairs_in_folders(f'{tmp_path}/lq', f'{tmp_path}/gt')
+    text = str(error.value)
+    assert f'{fault} images in {tmp_path}/{more} have no partner in {tmp_path}/{fewer}' in text
+    assert '0.png, 1.png, 2.png, 4.png, 5.png (and 2 more)' in text
+    assert '6.png' not in text
+
+
+@pytest.mark.parametrize('pairing', ['name', 'number'])
+def test_two_sharp_images_of_one_name_are_told(tmp_path, pairing):
+    plant(tmp_path, 'lq/a_1.png', 'gt/a_1.png', 'gt/a_1.jpg')
+    with pytest.raises(DataError, match=r'gt: several images of one name .*a_1\.(png|jpg)'):
+        pairs_in_folders(f'{tmp_path}/lq', f'{tmp_path}/gt', pairing)
+
+
+def test_sorted_pairing_refuses_unequal_counts_either_way(tmp_path):
+    plant(tmp_path, 'lq/a.png', 'gt/a.png', 'gt/b.png')
+    with pytest.raises(DataError, match=r'1 images in .*lq but 2 in .*gt'):
+        pairs_in_folders(f'{tmp_path}/lq', f'{tmp_path}/gt', 'sorted')
+
+
+# what is wrong is named
+
+
+def test_an_unknown_layout_split_or_pairing_is_told_with_what_there_is(tmp_path):
+    plant(tmp_path, 'source/a.png', 'target/a.png')
+    with pytest.raises(OptionError, match=r"layout is one of DPDD, LFDOF, RealDOF, RTF, CUHK, not 'dpdd'"):
+        pairs_of_layout(str(tmp_path), 'dpdd', 'test')
+    with pytest.raises(OptionError, match=r"split of RealDOF is one of test, not 'train'"):
+        pairs_of_layout(str(tmp_path), 'RealDOF', 'train')
+    with pytest.raises(OptionError, match=r"split of LFDOF is one of train, test, val, not 'all'"):
+        pairs_of_layout(str(tmp_path), 'LFDOF', 'all')
+    with pytest.raises(OptionError, match=r"pairing is one of sorted, name, number, scene, not 'order'"):
+        pairs_in_folders(f'{tmp_path}/source', f'{tmp_path}/target', 'order')
+
+
+@pytest.mark.parametrize(('layout', 'split'), [(name, split) for name in LAYOUTS for split in LAYOUTS[name].splits])
+def test_a_folder_that_is_not_the_set_is_told_with_what_was_expected(tmp_path, layout, split):
+    with pytest.raises(DataError, match=f'nowhere: no such folder; set dataroot .* {layout}'):
+        pairs_of_layout(str(tmp_path / 'nowhere'), layout, split)
+    with pytest.raises(DataError) as error:
+        pairs_of_layout(str(tmp_path), layout, split)
+    for folders in LAYOUTS[layout].splits[split]:
+        for folder in filter(None, folders):
+            assert folder in str(error.value)
+
+
+def test_half_a_tree_is_not_the_set(tmp_path):
+    plant(tmp_path, 'train_c/source/a.png', 'train_l/source/a.png')
+    with pytest.raises(DataError, match=r'not laid out as DPDD: expected .*train_c/source and train_c/target'):
+        pairs_of_layout(str(tmp_path), 'DPDD', 'train')
+
+
+def test_an_empty_folder_of_a_set_is_named(tmp_path):
+    plant(tmp_path, 'target/a.png')
+    (tmp_path / 'source').mkdir()
+    with pytest.raises(DataError, match='source: no image in this folder'):
+        pairs_of_layout(str(tmp_path), 'RealDOF', 'test')

@@ -1,0 +1,384 @@
+"""Pairs from disk to batch: the same place in both images, the same sample from any worker, and faults by name."""
+
+import copy
+import math
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+import ggkm_plugin
+from ggkm_plugin.data.decoding import write_image
+from ggkm_plugin.data.paired_defocus_dataset import PairedDefocusDataset
+from ggkm_plugin.data.sampling import EpochSampler, SampleIndex
+from ggkm_plugin.errors import DataError, OptionError
+
+LFDOF_PAIRS = Path(__file__).parents[2] / '../shared/data/lfdof_pairs'
+HEIGHT, WIDTH, COUNT = 30, 40, 5
+
+
+def coordinates(number, dtype=np.uint8):
+    """An image that says of each pixel its row, its column and the number of the image."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    image = np.dstack([rows, columns, np.full_like(rows, number)])
+    return (image * (257 if dtype == np.uint16 else 1)).astype(dtype)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Five pairs: the coordinates of each pixel, and 255 minus them as the sharp image."""
+    for number in range(COUNT):
+        write_image(str(tmp_path / 'lq' / f'{number}.png'), coordinates(number))
+        write_image(str(tmp_path / 'gt' / f'{number}.png'), 255 - coordinates(number))
+    return {'dataroot_lq': str(tmp_path / 'lq'), 'dataroot_gt': str(tmp_path / 'gt')}
+
+
+@pytest.fixture
+def training(folders):
+    return {**folders, 'phase': 'train', 'gt_size': 8, 'use_hflip': True, 'use_vflip': True, 'use_rot': True}
+
+
+def steps(image):
+    """A float tensor in 8-bit steps."""
+    return (image * 255).round().int()
+
+
+def batches(dataset, num_workers, epoch=0, **options):
+    sampler = EpochSampler(dataset, 1, 0, ratio=2, seed=5)
+    sampler.set_epoch(epoch)
+    return list(DataLoader(dataset, 3, sampler=sampler, num_workers=num_workers, **options))
+
+
+def same(first, second):
+    """Whether two lists of batches are equal to the last bit."""
+    assert len(first) == len(second)
+    return all(
+        torch.equal(a[key], b[key]) if key in ('lq', 'gt') else a[key] == b[key]
+        for a, b in zip(first, second, strict=True)
+        for key in ('lq', 'gt', 'lq_path', 'gt_path')
+    )
+
+
+# a training sample
+
+
+def test_a_training_sample_is_a_crop_of_both_images_at_one_place(training):
+    dataset = PairedDefocusDataset(training)
+    assert len(dataset) == COUNT
+    corners = set()
+    for draw in range(200):
+        index = draw % COUNT
+        sample = dataset[SampleIndex(index, 0, draw)]
+        assert set(sample) == {'lq', 'gt', 'lq_path', 'gt_path'}
+        for key in ('lq', 'gt'):
+            assert sample[key].shape == (3, 8, 8)
+            assert sample[key].dtype == torch.float32
+            assert sample[key].is_contiguous()
+            assert sample[f'{key}_path'] == f'{training[f"dataroot_{key}"]}/{index}.png'
+        lq = steps(sample['lq'])
+        assert torch.equal(steps(sample['gt']), 255 - lq)
+        assert (lq[2] == index).all()
+        rows, columns = sorted(set(lq[0].flatten().tolist())), sorted(set(lq[1].flatten().tolist()))
+        assert rows == list(range(rows[0], rows[0] + 8))
+        assert columns == list(range(columns[0], columns[0] + 8))
+        corners.add((rows[0], columns[0]))
+    assert len(corners) > 100
+
+
+@pytest.mark.parametrize(
+    ('option', 'flip'),
+    [
+        ('use_hflip', lambda image: image.flip(2)),
+        ('use_vflip', lambda image: image.flip(1)),
+        ('use_rot', lambda image: image.transpose(1, 2)),
+    ],
+)
+def test_each_option_flips_as_it_says_half_of_the_time(folders, option, flip):
+    plain = {**folders, 'phase': 'train', 'gt_size': 8}
+    as_is, flipping = PairedDefocusDataset(plain), PairedDefocusDataset({**plain, option: True})
+    happened = 0
+    for draw in range(100):
+        index = SampleIndex(draw % COUNT, 1, draw)
+        still, moved = as_is[index], flipping[index]
+        yes = not torch.equal(moved['lq'], still['lq'])
+        happened += yes
+        for key in ('lq', 'gt'):
+            assert torch.equal(moved[key], flip(still[key]) if yes else still[key])
+    assert 30 < happened < 70  # four standard deviations of 5
+
+
+def test_a_crop_as_large_as_the_image_is_the_image(folders):
+    square = {**folders, 'phase': 'train', 'gt_size': HEIGHT}
+    rows = steps(PairedDefocusDataset(square)[0]['lq'])[0]
+    assert torch.equal(rows, torch.arange(HEIGHT, dtype=torch.int32)[:, None].expand(HEIGHT, HEIGHT))
+
+
+def test_16_bits_are_kept_and_may_meet_8(tmp_path):
+    write_image(str(tmp_path / 'lq' / 'a.png'), coordinates(3, np.uint16) + np.uint16(1))
+    write_image(str(tmp_path / 'gt' / 'a.png'), coordinates(3))
+    opt = {'phase': 'val', 'dataroot_lq': str(tmp_path / 'lq'), 'dataroot_gt': str(tmp_path / 'gt')}
+    sample = PairedDefocusDataset(opt)[0]
+    np.testing.assert_allclose(sample['lq'] - sample['gt'], np.full((3, HEIGHT, WIDTH), 1 / 65535), rtol=0.01)
+
+
+# the same from any worker
+
+
+@pytest.mark.parametrize('num_workers', [1, 2])
+@pytest.mark.parametrize('options', [{}, {'noise_std': [0, 17.85]}])
+def test_samples_do_not_depend_on_the_workers(training, options, num_workers):
+    dataset = PairedDefocusDataset({**training, **options})
+    alone = [batches(dataset, 0, epoch) for epoch in (0, 1)]
+    assert not same(*alone)
+    torch.manual_seed(num_workers)
+    for epoch in (0, 1):
+        assert same(batches(dataset, num_workers, epoch, multiprocessing_context='fork'), alone[epoch])
+
+
+@pytest.mark.parametrize('method', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])
+def test_workers_that_stay_draw_anew_in_each_epoch(training, method):
+    dataset = PairedDefocusDataset({**training, 'noise_std': 3})
+    sampler = EpochSampler(dataset, 1, 0, ratio=2, seed=5)
+    options = {'num_workers': 2, 'persistent_workers': True, 'multiprocessing_context': method}
+    loader = DataLoader(dataset, 3, sampler=sampler, **options)
+    for epoch in (0, 1):
+        sampler.set_epoch(epoch)
+        assert same(list(loader), batches(dataset, 0, epoch))
+    del loader  # ends the workers now: the garbage collector, in its own order, would wait five seconds for each
+
+
+def test_two_processes_see_no_sample_twice(training):
+    dataset = PairedDefocusDataset(training)
+    seen = []
+    for rank in range(2):
+        for sample in DataLoader(dataset, None, sampler=EpochSampler(dataset, 2, rank, ratio=4)):
+            seen.append(sample['lq'].numpy().tobytes())
+    assert len(seen) == len(set(seen)) == 4 * COUNT
+
+
+def test_another_seed_is_another_crop(training):
+    index = SampleIndex(0, 0, 0)
+    crops = [PairedDefocusDataset({**training, 'seed': seed})[index]['lq'] for seed in (0, 1, 0)]
+    assert torch.equal(crops[0], crops[2])
+    assert not torch.equal(crops[0], crops[1])
+
+
+@pytest.mark.parametrize(
+    'options', [{'num_workers': 0}, {'num_workers': 2}, {'num_workers': 2, 'persistent_workers': True}]
+)
+def test_a_sampler_that_knows_no_epoch_gives_new_crops_too(training, options):
+    dataset = PairedDefocusDataset(training)
+
+    def two_epochs():
+        torch.manual_seed(3)
+        loader = DataLoader(dataset, COUNT, **options)
+        return torch.cat([batch['lq'] for _ in range(2) for batch in loader])
+
+    first = two_epochs()
+    assert len({crop.numpy().tobytes() for crop in first}) == 2 * COUNT
+    assert torch.equal(two_epochs(), first)
+
+
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_an_image_that_such_a_sampler_repeats_is_cropped_anew(training, num_workers):
+    dataset = PairedDefocusDataset(training)
+    crops = [sample['lq'] for sample in DataLoader(dataset, None, sampler=[2] * 6, num_workers=num_workers)]
+    assert len({crop.numpy().tobytes() for crop in crops}) == 6
+
+
+def test_a_data_set_can_be_pickled_after_use(training):
+    dataset, index = PairedDefocusDataset(training), SampleIndex(1, 2, 3)
+    sample = dataset[index]
+    assert torch.equal(pickle.loads(pickle.dumps(dataset))[index]['lq'], sample['lq'])
+
+
+# eval and noise
+
+
+@pytest.mark.parametrize('phase', ['val', 'test'])
+def test_validation_takes_the_whole_image_as_it_is(training, phase):
+    dataset = PairedDefocusDataset({**training, 'phase': phase})
+    for number in range(COUNT):
+        sample = dataset[number]
+        np.testing.assert_array_equal(steps(sample['lq']).permute(1, 2, 0), coordinates(number))
+        np.testing.assert_array_equal(steps(sample['gt']).permute(1, 2, 0), 255 - coordinates(number))
+        assert torch.equal(dataset[number]['lq'], sample['lq'])
+
+
+def test_the_noise_of_validation_belongs_to_seed_and_index(folders):
+    opt = {**folders, 'phase': 'val', 'noise_std': 5}
+    clean = [sample['lq'] for sample in map(PairedDefocusDataset({**opt, 'noise_std': 0}).__getitem__, range(2))]
+    dataset = PairedDefocusDataset(opt)
+    noise = [dataset[index]['lq'] - clean[index] for index in range(2)]
+    assert torch.equal(dataset[0]['lq'] - clean[0], noise[0])
+    assert torch.equal(dataset[SampleIndex(0, 4, 7)]['lq'] - clean[0], noise[0])
+    assert torch.equal(PairedDefocusDataset(opt)[1]['lq'] - clean[1], noise[1])
+    other = PairedDefocusDataset({**opt, 'seed': 1})[0]['lq'] - clean[0]
+    for one, two in ((noise[0], noise[1]), (noise[0], other)):
+        assert abs(np.corrcoef(one.flatten(), two.flatten())[0, 1]) < 0.1
+    assert noise[0].std() * 255 == pytest.approx(5, rel=0.05)
+
+
+def test_noise_is_on_the_input_only_and_after_the_crop(training):
+    quiet, noisy = PairedDefocusDataset(training), PairedDefocusDataset({**training, 'noise_std': 15})
+    differences = []
+    for draw in range(20):
+        index = SampleIndex(draw % COUNT, 0, draw)
+        assert torch.equal(noisy[index]['gt'], quiet[index]['gt'])
+        differences.append(noisy[index]['lq'] - quiet[index]['lq'])
+    assert torch.stack(differences).std() * 255 == pytest.approx(15, rel=0.05)  # of 3,840 values
+    assert noisy[SampleIndex(0, 0, 0)]['lq'].dtype == torch.float32
+
+
+def test_the_noisy_input_is_clipped_only_by_option(folders):
+    opt = {**folders, 'phase': 'val', 'noise_std': 50}
+    open_ended = PairedDefocusDataset(opt)[0]['lq']
+    assert open_ended.min() < 0
+    clipped = PairedDefocusDataset({**opt, 'noise_clip': True})[0]['lq']
+    assert torch.equal(clipped, open_ended.clamp(0, 1))
+
+
+# what is wrong is named
+
+
+def test_a_pair_of_two_sizes_is_told_with_both_files(training):
+    write_image(f'{training["dataroot_gt"]}/2.png', np.zeros((HEIGHT, WIDTH + 1, 3), np.uint8))
+    for phase in ('train', 'val'):
+        dataset = PairedDefocusDataset({**training, 'phase': phase})
+        with pytest.raises(DataError) as error:
+            dataset[2]
+        for part in ('lq/2.png is 30x40', 'gt/2.png is 30x41'):
+            assert part in str(error.value)
+
+
+def test_an_image_smaller_than_the_crop_is_told_with_the_option(training):
+    dataset = PairedDefocusDataset({**training, 'gt_size': 31})
+    with pytest.raises(DataError, match=r'lq/0\.png: 30x40 is smaller .*gt_size to 30 or less'):
+        dataset[0]
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_an_image_that_is_broken_is_named_through_a_worker(training, num_workers):
+    path = Path(training['dataroot_lq']) / '3.png'
+    path.write_bytes(path.read_bytes()[:-40])
+    dataset = PairedDefocusDataset(training)
+    with pytest.raises(DataError, match=r'lq/3\.png: not a readable image') as error:
+        batches(dataset, num_workers)
+    error.value.with_traceback(None)
+    del error  # ends the workers now: the garbage collector, in its own order, would wait five seconds for each
+
+
+def test_a_broken_sharp_image_is_named(training):
+    (Path(training['dataroot_gt']) / '3.png').write_bytes(b'')
+    with pytest.raises(DataError, match=r'gt/3\.png: the file is empty'):
+        PairedDefocusDataset(training)[3]
+
+
+@pytest.mark.parametrize('left_out', ['dataroot_lq', 'dataroot_gt'])
+def test_half_of_the_folders_is_told(training, left_out):
+    del training[left_out]
+    with pytest.raises(OptionError, match='dataroot, layout and split, or dataroot_lq and dataroot_gt'):
+        PairedDefocusDataset(training)
+
+
+@pytest.mark.parametrize(
+    ('change', 'fault', 'says'),
+    [
+        ({'gt_size': None}, OptionError, 'gt_size'),
+        ({'gt_size': 0}, OptionError, 'gt_size'),
+        ({'gt_size': 8.0}, OptionError, r'gt_size.*8\.0'),
+        ({'noise_std': -1}, OptionError, 'noise_std.*-1'),
+        ({'noise_std': [5, 1]}, OptionError, r'noise_std.*\[5, 1\]'),
+        ({'noise_std': 'much'}, OptionError, 'noise_std.*much'),
+        ({'seed': -1}, OptionError, 'seed.*-1'),
+        ({'pairing': 'order'}, OptionError, 'pairing.*order'),
+        ({'io_backend': {'type': 'petrel'}}, OptionError, 'io_backend.*petrel'),
+        ({'dataroot_lq': '/nowhere/lq'}, DataError, '/nowhere/lq: no such folder'),
+        ({'dataroot': '/nowhere', 'layout': 'DPDD'}, DataError, '/nowhere: no such folder'),
+        ({'dataroot': '/nowhere', 'layout': 'DPD'}, OptionError, "layout.*'DPD'"),
+        ({'dataroot': '/nowhere', 'layout': 'RTF'}, OptionError, "split of RTF.*'train'"),
+    ],
+)
+def test_an_option_that_is_wrong_is_named_before_a_sample_is_loaded(training, change, fault, says):
+    with pytest.raises(fault, match=says):
+        PairedDefocusDataset({**training, **change})
+
+
+def test_a_set_without_sharp_images_is_refused_with_the_type_to_use(tmp_path):
+    write_image(str(tmp_path / 'image' / 'a.png'), coordinates(0))
+    with pytest.raises(OptionError, match=r'CUHK has no sharp images.*SingleDefocusDataset'):
+        PairedDefocusDataset({'phase': 'test', 'dataroot': str(tmp_path), 'layout': 'CUHK'})
+
+
+# with a benchmark, with the host, with real photographs
+
+
+def test_a_benchmark_is_read_by_its_layout(tmp_path):
+    for split, numbers in (('train', (0, 1)), ('val', (2,))):
+        for number in numbers:
+            write_image(str(tmp_path / f'{split}_c/source/{2 * number}.png'), coordinates(number, np.uint16))
+            write_image(str(tmp_path / f'{split}_c/target/{2 * number + 1}.png'), coordinates(number, np.uint16))
+    opt = {'dataroot': str(tmp_path), 'layout': 'DPDD', 'gt_size': 8}
+    train, val = (PairedDefocusDataset({**opt, 'phase': phase}) for phase in ('train', 'val'))  # phase is the split
+    assert (len(train), len(val)) == (2, 1)
+    assert len(PairedDefocusDataset({**opt, 'phase': 'val', 'split': 'train'})) == 2
+    for dataset in (train, val):
+        for sample in map(dataset.__getitem__, range(len(dataset))):
+            assert torch.equal(sample['lq'], sample['gt'])
+
+
+def test_the_options_of_the_caller_are_left_alone(training):
+    before = copy.deepcopy(training)
+    dataset = PairedDefocusDataset(training)
+    dataset[0]
+    assert training == before
+
+
+def test_the_host_builds_it_by_name(training):
+    ggkm_plugin.register()
+    from basicsr.data import build_dataloader, build_dataset
+
+    opt = {
+        **training,
+        'name': 'pairs',
+        'type': 'PairedDefocusDataset',
+        'scale': 1,
+        'io_backend': {'type': 'disk'},
+        'num_worker_per_gpu': 1,
+        'batch_size_per_gpu': 2,
+    }
+    dataset = build_dataset(opt)
+    assert type(dataset).__name__ == 'PairedDefocusDataset'
+    sampler = EpochSampler(dataset, 1, 0, seed=7)
+    loader = build_dataloader(dataset, opt, num_gpu=0, sampler=sampler, seed=7)
+    shapes = [batch['lq'].shape for batch in loader]
+    assert shapes == [(2, 3, 8, 8)] * 2  # the host drops the incomplete batch
+    val_opt = {**opt, 'phase': 'val'}
+    paths = [batch['lq_path'] for batch in build_dataloader(build_dataset(val_opt), val_opt)]
+    assert paths == [[f'{training["dataroot_lq"]}/{number}.png'] for number in range(COUNT)]
+
+
+@pytest.mark.skipif(not LFDOF_PAIRS.is_dir(), reason=f'{LFDOF_PAIRS} is absent: real LFDOF pairs to read')
+def test_real_pairs_are_read_alpha_and_all():
+    folders = {'dataroot_lq': str(LFDOF_PAIRS / 'input'), 'dataroot_gt': str(LFDOF_PAIRS / 'ground_truth')}
+    dataset = PairedDefocusDataset({**folders, 'phase': 'val'})
+    assert len(dataset) == 4
+    modes = set()
+    for sample in map(dataset.__getitem__, range(4)):
+        assert sample['lq'].shape == sample['gt'].shape == (3, 688, 1008)
+        with Image.open(sample['lq_path']) as image:
+            modes.add(image.mode)
+            theirs = np.asarray(image.convert('RGB'))
+        np.testing.assert_array_equal(steps(sample['lq']).permute(1, 2, 0), theirs)
+        psnr = -10 * math.log10(float(((sample['lq'] - sample['gt']) ** 2).mean()))
+        assert 15 < psnr < 40  # a pair of one scene, and not the same image
+        assert Path(sample['lq_path']).stem == Path(sample['gt_path']).stem
+        sharpness = [cv2.Laplacian(sample[key].mean(0).numpy(), -1).var() for key in ('lq', 'gt')]
+        assert sharpness[0] < sharpness[1]
+    assert 'RGBA' in modes
+    assert PairedDefocusDataset({**folders, 'phase': 'train', 'gt_size': 256})[0]['gt'].shape == (3, 256, 256)

@@ -1,0 +1,284 @@
+"""Laws of the random choices: who draws them, how often, and that they are the same for lq and gt.
+
+The statistics are of fixed seeds, so they cannot fail by chance; their tolerances are four standard errors or more.
+"""
+
+import pickle
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from ggkm_plugin.data.sampling import (
+    EpochSampler,
+    SampleIndex,
+    check_sampling_options,
+    crop_window,
+    flipped,
+    sample_rng,
+    to_tensor,
+    with_noise,
+)
+from ggkm_plugin.errors import DataError, OptionError
+
+
+def drawn(sampler, epoch=0):
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def places(images, flips, seed):
+    """A coordinates image flipped: for each pixel, where it came from."""
+    rows, columns = np.mgrid[:5, :7]
+    return flipped(np.random.default_rng(seed), [np.dstack([rows, columns, rows])] * images, *flips)
+
+
+# SampleIndex
+
+
+@pytest.mark.parametrize('protocol', range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_an_index_travels_to_a_worker_with_its_epoch_and_draw(protocol):
+    index = pickle.loads(pickle.dumps(SampleIndex(3, epoch=7, draw=11), protocol))
+    assert type(index) is SampleIndex
+    assert (int(index), index.epoch, index.draw) == (3, 7, 11)
+
+
+def test_an_index_is_an_int_to_any_other_data_set():
+    index = SampleIndex(1, 5, 9)
+    assert ['a', 'b', 'c'][index] == 'b'
+    assert torch.arange(3)[index] == 1
+    assert np.arange(3)[index] == 1
+    assert index == 1
+    assert f'{index}' == '1'
+    assert (SampleIndex(2).epoch, SampleIndex(2).draw) == (0, 0)
+
+
+# EpochSampler
+
+
+def test_an_epoch_is_a_whole_permutation():
+    sampler = EpochSampler(range(17), 1, 0, seed=3)
+    for epoch in range(3):
+        indices = drawn(sampler, epoch)
+        assert len(indices) == len(sampler) == 17
+        assert sorted(indices) == list(range(17))
+        assert {index.epoch for index in indices} == {epoch}
+        assert [index.draw for index in indices] == indices
+
+
+def test_epochs_are_shuffled_differently_and_again_the_same():
+    orders = [drawn(EpochSampler(range(50), 1, 0, seed=3), epoch) for epoch in (0, 1, 2)]
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+    assert orders[0] != sorted(orders[0])
+    torch.manual_seed(5)
+    np.random.seed(5)  # noqa: NPY002  (the global generator must not matter)
+    again = EpochSampler(range(50), 1, 0, seed=3)
+    assert [drawn(again, epoch) for epoch in (0, 1, 2)] == orders
+    assert drawn(EpochSampler(range(50), 1, 0, seed=4), 0) != orders[0]
+
+
+def test_an_epoch_can_be_drawn_twice():
+    sampler = EpochSampler(range(9), 1, 0)
+    assert list(sampler) == list(sampler)
+
+
+@pytest.mark.parametrize(('count', 'ratio', 'ranks'), [(12, 1, 3), (10, 1, 4), (5, 3, 2), (3, 1, 8), (7, 10, 3)])
+def test_ranks_share_an_epoch_in_equal_parts(count, ratio, ranks):
+    parts = [drawn(EpochSampler(range(count), ranks, rank, ratio, seed=1), 2) for rank in range(ranks)]
+    assert {len(part) for part in parts} == {-(-count * ratio // ranks)}
+    assert {len(EpochSampler(range(count), ranks, rank, ratio)) for rank in range(ranks)} == {len(parts[0])}
+    draws = [index.draw for part in parts for index in part]
+    assert sorted(draws) == list(range(len(draws)))  # no draw twice, so no two ranks load the same sample
+    indices = [int(index) for part in parts for index in part]
+    assert set(indices) == set(range(count))
+    assert max(map(indices.count, set(indices))) - min(map(indices.count, set(indices))) <= 1
+
+
+def test_an_enlarged_epoch_repeats_each_image_with_another_draw():
+    indices = drawn(EpochSampler(range(6), 1, 0, ratio=4))
+    assert sorted(indices) == sorted([*range(6)] * 4)
+    assert len({index.draw for index in indices}) == 24
+    assert all(index.draw % 6 == index for index in indices)
+    crops = {tuple(sample_rng(0, index).integers(1000, size=2)) for index in indices if index == 2}
+    assert len(crops) == 4
+
+
+# sample_rng
+
+
+def test_the_generator_of_a_sample_knows_seed_epoch_and_draw_only():
+    def numbers(seed, *index):
+        return sample_rng(seed, SampleIndex(*index)).integers(2**62, size=4).tolist()
+
+    first = numbers(1, 5, 2, 9)
+    torch.manual_seed(99)
+    assert numbers(1, 5, 2, 9) == first
+    others = [numbers(0, 5, 2, 9), numbers(1, 5, 3, 9), numbers(1, 5, 2, 10)]
+    assert len({tuple(other) for other in [first, *others]}) == 4
+
+
+def test_a_plain_index_gives_something_new_each_time_that_follows_torchs_seed():
+    def numbers():
+        torch.manual_seed(4)
+        return [sample_rng(0, 3).integers(2**62) for _ in range(5)]
+
+    first = numbers()
+    assert len(set(first)) == 5
+    assert numbers() == first
+
+
+# crop_window
+
+
+def test_crops_reach_every_corner_and_never_leave_the_image():
+    rng = np.random.default_rng(0)
+    windows = [crop_window(rng, 6, 5, 4, 'a') for _ in range(400)]
+    assert {(rows.start, columns.start) for rows, columns in windows} == {(r, c) for r in range(3) for c in range(2)}
+    assert all(rows.stop - rows.start == columns.stop - columns.start == 4 for rows, columns in windows)
+
+
+def test_crops_are_spread_evenly():
+    rng = np.random.default_rng(1)
+    tops = np.bincount([crop_window(rng, 13, 4, 4, 'a')[0].start for _ in range(2000)], minlength=10)
+    assert np.abs(tops - 200).max() < 60
+
+
+def test_a_crop_of_the_whole_image_is_the_whole_image():
+    assert crop_window(np.random.default_rng(0), 4, 4, 4, 'a') == (slice(0, 4), slice(0, 4))
+
+
+@pytest.mark.parametrize(('height', 'width'), [(20, 15), (15, 20), (15, 15)])
+def test_an_image_smaller_than_the_crop_is_told_with_what_would_fit(height, width):
+    with pytest.raises(DataError, match=rf'img\.png: {height}x{width} .*gt_size to 15 or less'):
+        crop_window(np.random.default_rng(0), height, width, 16, 'img.png')
+
+
+# flipped
+
+
+@pytest.mark.parametrize('flips', [(True, True, True), (True, True, False), (False, False, True)])
+def test_flips_are_the_same_for_all_images(flips):
+    for seed in range(30):
+        first, second = places(2, flips, seed)
+        np.testing.assert_array_equal(first, second)
+
+
+def test_the_eight_orientations_are_equally_often():
+    seen = [tuple(places(1, (True, True, True), seed)[0][[0, 0, -1], [0, -1, 0], :2].ravel()) for seed in range(1600)]
+    corners = set(seen)
+    assert len(corners) == 8  # the corners at top left, top right and bottom left tell all orientations apart
+    # of 1600, 200 each with a standard deviation of 13
+    assert all(abs(seen.count(corner) - 200) < 55 for corner in corners)
+
+
+@pytest.mark.parametrize(
+    ('which', 'meant'),
+    [(0, lambda image: image[:, ::-1]), (1, lambda image: image[::-1]), (2, lambda image: image.transpose(1, 0, 2))],
+)
+def test_each_flip_does_what_it_says_half_of_the_time(which, meant):
+    flips = [k == which for k in range(3)]
+    image = np.dstack([*np.mgrid[:5, :7], np.zeros((5, 7), int)])
+    outs = [places(1, flips, seed)[0][..., :2] for seed in range(400)]
+    happened = [np.array_equal(out, meant(image)[..., :2]) for out in outs]
+    assert abs(sum(happened) - 200) < 45
+    for out, yes in zip(outs, happened, strict=True):
+        assert yes or np.array_equal(out, image[..., :2])
+
+
+def test_without_flips_nothing_is_flipped():
+    for seed in range(20):
+        np.testing.assert_array_equal(places(1, (False, False, False), seed)[0][..., 1], np.mgrid[:5, :7][1])
+
+
+# with_noise
+
+
+def test_noise_has_the_std_in_8_bit_steps_and_leaves_its_input_alone():
+    image = np.full((100, 100, 3), 0.5, np.float32)
+    noisy = with_noise(np.random.default_rng(0), image, 15)
+    assert noisy.dtype == np.float32
+    assert (image == 0.5).all()
+    noise = (noisy - image) * 255
+    assert noise.std() == pytest.approx(15, rel=0.017)  # four standard errors, of 30,000 values
+    assert abs(noise.mean()) < 0.35
+    channels = np.corrcoef(noise.reshape(-1, 3).T)
+    assert np.abs(channels - np.eye(3)).max() < 0.04
+
+
+def test_a_range_draws_one_std_for_the_image_within_its_bounds():
+    image = np.full((40, 40, 3), 0.5, np.float32)
+    stds = np.array(
+        [(with_noise(np.random.default_rng(seed), image, [2, 17.85]) - image).std() * 255 for seed in range(300)]
+    )
+    assert stds.min() > 2 * 0.93
+    assert stds.max() < 17.85 * 1.07
+    assert stds.mean() == pytest.approx((2 + 17.85) / 2, abs=1.1)
+    assert stds.std() == pytest.approx((17.85 - 2) / 12**0.5, rel=0.1)
+    halves = with_noise(np.random.default_rng(0), image, [2, 17.85]) - image
+    assert halves[:20].std() == pytest.approx(halves[20:].std(), rel=0.1)
+
+
+def test_noise_leaves_the_range_unless_it_is_clipped():
+    image = np.zeros((50, 50, 3), np.float32)
+    image[25:] = 1
+    noisy = with_noise(np.random.default_rng(0), image, 10)
+    assert noisy.min() < -0.05
+    assert noisy.max() > 1.05
+    clipped = with_noise(np.random.default_rng(0), image, 10, clip=True)
+    np.testing.assert_array_equal(clipped, noisy.clip(0, 1))
+
+
+# check_sampling_options and to_tensor
+
+
+@pytest.mark.parametrize(
+    'good',
+    [
+        {'gt_size': 16},
+        {'gt_size': 1, 'noise_std': 5},
+        {'gt_size': 8, 'noise_std': [0, 17.85], 'seed': 10},
+        {'gt_size': 8, 'noise_std': None},
+        {'gt_size': 8, 'noise_std': (3, 3)},
+    ],
+)
+def test_options_that_can_be_drawn_with_pass(good):
+    check_sampling_options(good, training=True)
+    check_sampling_options({**good, 'gt_size': None}, training=False)
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('gt_size', None),
+        ('gt_size', 0),
+        ('gt_size', -16),
+        ('gt_size', 16.0),
+        ('gt_size', '16'),
+        ('gt_size', [16, 16]),
+        ('noise_std', -1),
+        ('noise_std', [5, 1]),
+        ('noise_std', [-1, 3]),
+        ('noise_std', [1]),
+        ('noise_std', [1, 2, 3]),
+        ('noise_std', 'loud'),
+        ('noise_std', float('nan')),
+        ('noise_std', float('inf')),
+        ('seed', -1),
+        ('seed', 1.5),
+        ('seed', None),
+    ],
+)
+def test_options_that_no_sample_can_be_drawn_with_are_named(key, value):
+    with pytest.raises(OptionError, match=rf'^{key}.*, not {re.escape(repr(value))}$'):
+        check_sampling_options({'gt_size': 16, key: value}, training=True)
+
+
+def test_a_tensor_is_channels_first_contiguous_and_its_own():
+    image = np.arange(24, dtype=np.float32).reshape(2, 4, 3)
+    tensor = to_tensor(image[::-1, ::-1])
+    assert tensor.shape == (3, 2, 4)
+    assert tensor.is_contiguous()
+    assert tensor[2, 0, 0] == 23
+    tensor.zero_()
+    assert image.sum() == 276

@@ -1,0 +1,302 @@
+"""Pairs made from sharp photographs. A blur radius of 0.5 px is no blur, so lq must then be gt: it shows any shift."""
+
+import copy
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+import ggkm_plugin
+from ggkm_plugin.data.decoding import read_image, write_image
+from ggkm_plugin.data.photographs import Photograph
+from ggkm_plugin.data.sampling import EpochSampler, SampleIndex
+from ggkm_plugin.data.synthetic_defocus_dataset import SyntheticDefocusDataset
+from ggkm_plugin.errors import DataError, OptionError
+
+ROUNDING = 1e-4  # float32 through the sRGB curve and back; an 8-bit step is forty times as much
+SHAPES = ((40, 61), (52, 44), (33, 33))
+FLIPS = {'use_hflip': True, 'use_vflip': True, 'use_rot': True}
+
+
+def texture(shape, seed=0):
+    """Smooth noise, as a photograph is: neighbours alike, no two places alike."""
+    image = np.random.default_rng(seed).random((*shape, 3), dtype=np.float32)
+    image = cv2.GaussianBlur(image, (0, 0), 1)
+    return (255 * (image - image.min()) / np.ptp(image)).astype(np.uint8)
+
+
+@pytest.fixture
+def opt(tmp_path):
+    """Training on three small photographs."""
+    for number, shape in enumerate(SHAPES):
+        write_image(str(tmp_path / 'photos' / f'{number}.png'), texture(shape, number))
+    return {'phase': 'train', 'dataroot_gt': str(tmp_path / 'photos'), 'gt_size': 24}
+
+
+def draws(dataset, count=30, epoch=0):
+    return [dataset[SampleIndex(draw % len(dataset), epoch, draw)] for draw in range(count)]
+
+
+def distance(sample):
+    return (sample['lq'] - sample['gt']).abs().max()
+
+
+# training
+
+
+def test_a_training_sample_is_a_crop_and_its_defocused_twin(opt):
+    dataset = SyntheticDefocusDataset(opt)
+    assert len(dataset) == 3
+    for draw, sample in enumerate(draws(dataset)):
+        assert set(sample) == {'lq', 'gt', 'lq_path', 'gt_path'}
+        assert sample['lq_path'] == str(draw % 3)
+        assert sample['gt_path'] == f'{opt["dataroot_gt"]}/{draw % 3}.png'
+        for key in ('lq', 'gt'):
+            assert sample[key].shape == (3, 24, 24)
+            assert sample[key].dtype == torch.float32
+            assert sample[key].is_contiguous()
+            assert sample[key].min() >= 0
+            assert sample[key].max() <= 1
+
+
+def test_the_crop_is_a_part_of_the_photograph(opt):
+    for draw, sample in enumerate(draws(SyntheticDefocusDataset(opt), 9)):
+        photo = read_image(f'{opt["dataroot_gt"]}/{draw % 3}.png')
+        windows = np.lib.stride_tricks.sliding_window_view(photo, (24, 24, 3))[:, :, 0]
+        assert np.abs(windows - sample['gt'].permute(1, 2, 0).numpy()).max((2, 3, 4)).min() == 0
+
+
+@pytest.mark.parametrize('size', [24, 33])
+@pytest.mark.parametrize('flips', [{}, FLIPS])
+def test_without_blur_both_are_the_same_crop(opt, flips, size):
+    dataset = SyntheticDefocusDataset({**opt, **flips, 'gt_size': size, 'max_blur_radius': 0.5})
+    assert max(map(distance, draws(dataset))) < ROUNDING
+
+
+def test_with_blur_they_differ_and_still_lie_on_each_other(opt):
+    differing = 0
+    for sample in draws(SyntheticDefocusDataset({**opt, **FLIPS, 'max_blur_radius': 2})):
+        differing += bool(distance(sample) > 0.02)
+        lq, gt = (sample[key].mean(0).numpy() for key in ('lq', 'gt'))
+        centre = slice(4, 20)
+        aligned = np.corrcoef(lq[centre, centre].ravel(), gt[centre, centre].ravel())[0, 1]
+        for moved in (gt[::-1], gt[:, ::-1], gt.T, np.roll(gt, 3, 0), np.roll(gt, 3, 1)):
+            assert aligned > np.corrcoef(lq[centre, centre].ravel(), moved[centre, centre].ravel())[0, 1]
+    assert differing > 20
+
+
+def test_flips_happen(opt):
+    opt['gt_size'] = 33  # the whole of the third photograph: only flips are left to differ
+    gts = [
+        {sample['gt'].numpy().tobytes() for sample in draws(SyntheticDefocusDataset(o), 120)[2::3]}
+        for o in (opt, {**opt, **FLIPS})
+    ]
+    assert [len(seen) for seen in gts] == [1, 8]
+
+
+def test_each_draw_is_another_scene_of_its_own_blur(opt):
+    samples = draws(SyntheticDefocusDataset({**opt, 'gt_size': 33, 'max_blur_radius': 6}), 60)[2::3]
+    assert len({sample['lq'].numpy().tobytes() for sample in samples}) == 20
+    differences = [float(((sample['lq'] - sample['gt']) ** 2).mean()) ** 0.5 for sample in samples]
+    assert max(differences) > 2 * min(differences)
+
+
+def test_light_from_outside_the_crop_shines_into_it(tmp_path):
+    """A blurred crop is a crop of a blurred photograph: at its border it must not look reflected."""
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, 32:] = 255
+    write_image(str(tmp_path / 'photos' / 'a.png'), image)
+    opt = {'phase': 'train', 'dataroot_gt': str(tmp_path / 'photos'), 'gt_size': 16, 'max_blur_radius': 8}
+    dataset, lit = SyntheticDefocusDataset(opt), 0
+    for draw in range(150):
+        sample = dataset[SampleIndex(0, 0, draw)]
+        lit += bool(sample['gt'].max() == 0 and sample['lq'].max() > 0.05)
+    assert lit > 0
+
+
+def test_a_constant_photograph_stays_as_it_is(tmp_path):
+    write_image(str(tmp_path / 'photos' / 'a.png'), np.full((40, 40, 3), (200, 90, 10), np.uint8))
+    opt = {'dataroot_gt': str(tmp_path / 'photos'), 'gt_size': 20, 'max_blur_radius': 6}
+    for phase in ('train', 'val'):
+        dataset = SyntheticDefocusDataset({**opt, 'phase': phase})
+        assert max(distance(dataset[SampleIndex(0, 0, draw)]) for draw in range(10)) < 1e-3
+
+
+@pytest.mark.parametrize('flips', [{}, FLIPS])
+def test_real_depth_is_cropped_with_its_photograph(tmp_path, flips):
+    """Left half red and near, right half blue and far, focus on one: its colour stays sharp, the other does not."""
+    image = texture((48, 64))
+    image[:, :32, 2] = 0
+    image[:, 32:, 0] = 0
+    write_image(str(tmp_path / 'photos' / 'a.png'), image)
+    np.savez(tmp_path / 'a.npz', np.where(np.arange(64) < 32, 1.0, 0.0) * np.ones((48, 1)))
+    opt = {'phase': 'train', 'dataroot_gt': str(tmp_path / 'photos'), 'gt_size': 32, 'max_blur_radius': 3, **flips}
+    dataset = SyntheticDefocusDataset(opt)
+    dataset.photographs = [Photograph('a', str(tmp_path / 'photos' / 'a.png'), str(tmp_path / 'a.npz'))]
+    both = 0
+    for draw in range(60):
+        sample = dataset[SampleIndex(0, 0, draw)]
+        reach = np.ones((11, 11), np.uint8)  # the blur, and the near side's outline
+        inner = [cv2.erode((sample['gt'][absent] == 0).byte().numpy(), reach).astype(bool) for absent in (2, 0)]
+        change = (sample['lq'] - sample['gt']).abs().amax(0).numpy()
+        if all(half.sum() > 40 for half in inner):
+            both += 1
+            sharp = min(change[half].max() for half in inner)
+            assert sharp < ROUNDING
+    assert both > 10
+
+
+# the same from any worker
+
+
+@pytest.mark.parametrize('num_workers', [1, 2])
+def test_samples_do_not_depend_on_the_workers(opt, num_workers):
+    dataset = SyntheticDefocusDataset({**opt, **FLIPS, 'noise_std': [0, 10]})
+
+    def epoch_of(workers, epoch):
+        sampler = EpochSampler(dataset, 1, 0, ratio=4, seed=1)
+        sampler.set_epoch(epoch)
+        return [
+            torch.stack([batch['lq'], batch['gt']])
+            for batch in DataLoader(dataset, 3, sampler=sampler, num_workers=workers)
+        ]
+
+    alone = [epoch_of(0, epoch) for epoch in (0, 1)]
+    assert not all(map(torch.equal, *alone))
+    torch.manual_seed(num_workers)
+    for epoch in (0, 1):
+        assert all(map(torch.equal, epoch_of(num_workers, epoch), alone[epoch]))
+
+
+def test_seed_epoch_and_draw_each_make_another_sample(opt):
+    def sample(seed, *index):
+        return SyntheticDefocusDataset({**opt, 'seed': seed})[SampleIndex(*index)]['lq']
+
+    first = sample(3, 0, 1, 6)
+    assert torch.equal(sample(3, 0, 1, 6), first)
+    for other in (sample(4, 0, 1, 6), sample(3, 0, 2, 6), sample(3, 0, 1, 9)):
+        assert not torch.equal(other, first)
+
+
+def test_use_changes_neither_options_nor_photographs_and_it_can_be_pickled(opt):
+    before = copy.deepcopy(opt)
+    dataset = SyntheticDefocusDataset({**opt, 'noise_std': 20})
+    first = dataset[SampleIndex(1, 0, 1)]
+    for key in ('lq', 'gt'):
+        dataset[SampleIndex(1, 0, 1)][key].zero_()  # as an in-place operation of a training loop does
+    again = pickle.loads(pickle.dumps(dataset))[SampleIndex(1, 0, 1)]
+    assert torch.equal(again['lq'], first['lq'])
+    assert torch.equal(again['gt'], first['gt'])
+    assert opt == before
+
+
+# validation
+
+
+def test_validation_is_the_whole_photograph_the_same_each_time(opt):
+    opt = {**opt, **FLIPS, 'phase': 'val'}
+    dataset = SyntheticDefocusDataset(opt)
+    for index, shape in enumerate(SHAPES):
+        sample = dataset[index]
+        assert sample['lq'].shape == sample['gt'].shape == (3, *shape)
+        np.testing.assert_array_equal(sample['gt'].permute(1, 2, 0), read_image(sample['gt_path']))
+        for again in (dataset[SampleIndex(index, 3, 8)], SyntheticDefocusDataset(opt)[index]):
+            assert torch.equal(again['lq'], sample['lq'])
+        other = SyntheticDefocusDataset({**opt, 'seed': 1})[index]
+        assert not torch.equal(other['lq'], sample['lq'])
+        assert torch.equal(other['gt'], sample['gt'])
+
+
+def test_the_built_in_photographs_of_validation_are_held_out():
+    train = SyntheticDefocusDataset({'phase': 'train', 'gt_size': 32})
+    for phase in ('val', 'test'):
+        held_out = SyntheticDefocusDataset({'phase': phase})
+        assert len(held_out) >= 2
+        assert not {photo.path for photo in held_out.photographs} & {photo.path for photo in train.photographs}
+    assert all(sample['gt'].shape == (3, 32, 32) for sample in draws(train, len(train)))
+
+
+def test_the_built_in_pairs_are_sharp_here_and_blurred_there():
+    dataset = SyntheticDefocusDataset({'phase': 'val'})
+    for sample in map(dataset.__getitem__, range(len(dataset))):
+        change = (sample['lq'] - sample['gt']).abs().amax(0)
+        assert (change < 1e-3).float().mean() > 0.05  # 0.28 and 0.36 when written
+        assert (change > 0.02).float().mean() > 0.2
+        psnr = -10 * torch.log10(((sample['lq'] - sample['gt']) ** 2).mean())
+        assert 20 < psnr < 40
+
+
+def test_noise_is_on_the_input_only_and_clipped_by_option(opt):
+    for phase in ('train', 'val'):
+        noisy = {'noise_std': 40}
+        kinds = {
+            name: SyntheticDefocusDataset({**opt, 'phase': phase, **more})[SampleIndex(0, 1, 3)]
+            for name, more in (('clean', {}), ('noisy', noisy), ('clipped', {**noisy, 'noise_clip': True}))
+        }
+        noise = kinds['noisy']['lq'] - kinds['clean']['lq']
+        assert noise.std() * 255 == pytest.approx(40, rel=0.08)  # of 1,728 values or more
+        assert torch.equal(kinds['noisy']['gt'], kinds['clean']['gt'])
+        assert kinds['noisy']['lq'].min() < 0
+        assert torch.equal(kinds['clipped']['lq'], kinds['noisy']['lq'].clamp(0, 1))
+
+
+# what is wrong is named
+
+
+@pytest.mark.parametrize('radius', [0, 0.4, -1, '4', None, [1, 4], float('nan'), float('inf')])
+def test_a_blur_radius_that_is_none_is_refused(opt, radius):
+    with pytest.raises(OptionError, match='max_blur_radius'):
+        SyntheticDefocusDataset({**opt, 'max_blur_radius': radius})
+
+
+@pytest.mark.parametrize(('key', 'value'), [('gt_size', None), ('gt_size', 0), ('noise_std', -2), ('seed', -1)])
+def test_other_options_that_are_wrong_are_named(opt, key, value):
+    with pytest.raises(OptionError, match=key):
+        SyntheticDefocusDataset({**opt, key: value})
+
+
+def test_a_photograph_smaller_than_the_crop_is_told_with_the_option(opt):
+    dataset = SyntheticDefocusDataset({**opt, 'gt_size': 34})
+    with pytest.raises(DataError, match=r'photos/2\.png: 33x33 is smaller .*gt_size to 33 or less'):
+        dataset[2]
+
+
+@pytest.mark.parametrize('phase', ['train', 'val'])
+def test_a_photograph_smaller_than_the_blur_is_told_with_the_option(opt, phase):
+    dataset = SyntheticDefocusDataset({**opt, 'phase': phase, 'max_blur_radius': 32})
+    with pytest.raises(DataError, match=r'photos/2\.png: 33x33 is too small .*radius 32.*max_blur_radius'):
+        dataset[2]
+    largest = SyntheticDefocusDataset({**opt, 'phase': phase, 'max_blur_radius': 31.9})
+    for draw in range(20):
+        largest[SampleIndex(2, 0, draw)]
+
+
+def test_a_folder_or_photograph_that_is_unusable_is_named(opt, tmp_path):
+    with pytest.raises(DataError, match='nowhere: no such folder'):
+        SyntheticDefocusDataset({**opt, 'dataroot_gt': str(tmp_path / 'nowhere')})
+    (tmp_path / 'photos' / '1.png').write_bytes(b'broken')
+    with pytest.raises(DataError, match=r'photos/1\.png: not a readable image') as error:
+        list(DataLoader(SyntheticDefocusDataset(opt), None, sampler=[0, 1, 2], num_workers=1))
+    error.value.with_traceback(None)
+    del error  # ends the workers now: the garbage collector, in its own order, would wait five seconds for each
+
+
+def test_the_host_builds_it_by_name(opt):
+    ggkm_plugin.register()
+    from basicsr.data import build_dataloader, build_dataset
+
+    opt = {
+        **opt,
+        'name': 'made up',
+        'type': 'SyntheticDefocusDataset',
+        'scale': 1,
+        'num_worker_per_gpu': 0,
+        'batch_size_per_gpu': 3,
+    }
+    dataset = build_dataset(opt)
+    sampler = EpochSampler(dataset, 1, 0, ratio=2)
+    shapes = [batch['lq'].shape for batch in build_dataloader(dataset, opt, num_gpu=0, sampler=sampler)]
+    assert shapes == [(3, 3, 24, 24)] * 2

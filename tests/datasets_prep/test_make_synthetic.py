@@ -1,0 +1,201 @@
+"""The command that writes synthetic pairs: what it writes, what it refuses, and that it says so in one line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from ggkm_plugin.datasets_prep.make_synthetic import main
+
+from ggkm_plugin.data.decoding import write_image
+from ggkm_plugin.data.paired_defocus_dataset import PairedDefocusDataset
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two small photographs, one with a dotted name."""
+    for seed, name in enumerate(('a.png', 'IMG.1 ü.png')):
+        image = np.random.default_rng(seed).integers(0, 256, (40, 52, 3), np.uint8)
+        write_image(str(tmp_path / 'photos' / name), cv2.GaussianBlur(image, (0, 0), 1))
+    return str(tmp_path / 'photos')
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob('*') if path.is_file()}
+
+
+def refused(capsys, arguments):
+    """The exit code and what was said of it: one line on stderr, no traceback."""
+    code = main([str(argument) for argument in arguments])
+    said = capsys.readouterr()
+    assert said.out == ''
+    assert said.err.startswith('make_synthetic: ')
+    assert said.err.count('\n') == 1
+    return code, said.err
+
+
+def test_its_pairs_are_read_by_the_paired_data_set(tmp_path, photos, capsys):
+    out = tmp_path / 'new' / 'pairs'
+    assert main([str(out), '--photos', photos, '--count', '3', '--max-blur-radius', '3']) == 0
+    said = capsys.readouterr()
+    assert f'6 pairs in {out}' in said.out
+    assert 'Traceback' not in said.err
+    assert sorted(path.name for path in out.iterdir()) == ['ground_truth', 'input']
+    opt = {'phase': 'val', 'dataroot_lq': str(out / 'input'), 'dataroot_gt': str(out / 'ground_truth')}
+    dataset = PairedDefocusDataset(opt)
+    assert len(dataset) == 6
+    names = [Path(pair.lq).name for pair in dataset.pairs]
+    assert names == [f'{name}_{scene:03d}.png' for name in ('IMG.1 ü', 'a') for scene in range(3)]
+    samples = [dataset[index] for index in range(6)]
+    for sample, name in zip(samples, names, strict=True):
+        sharp = cv2.imdecode(np.fromfile(f'{photos}/{name[:-8]}.png', np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+        np.testing.assert_array_equal((sample['gt'] * 255).round().byte().permute(1, 2, 0), sharp)
+        assert sample['lq'].shape == (3, 40, 52)
+        assert (sample['lq'] - sample['gt']).abs().max() > 0.02
+    assert not torch.equal(samples[0]['lq'], samples[1]['lq'])  # scenes of one photograph
+
+
+def test_the_same_seed_writes_the_same_files_and_others_share_no_scene(tmp_path, photos):
+    written = {}
+    for name, seed in (('first', 1), ('again', 1), ('next', 2)):
+        assert main([str(tmp_path / name), '--photos', photos, '--count', '3', '--seed', str(seed)]) == 0
+        written[name] = contents(tmp_path / name)
+    assert written['first'] == written['again']
+    first, following = (
+        {content for path, content in written[name].items() if path.startswith('input')} for name in ('first', 'next')
+    )
+    assert len(first) == len(following) == 6
+    assert not first & following
+
+
+def test_more_scenes_keep_the_first_ones(tmp_path, photos):
+    for count in (1, 2):
+        assert main([str(tmp_path / f'{count}'), '--photos', photos, '--count', str(count)]) == 0
+    fewer, more = contents(tmp_path / '1'), contents(tmp_path / '2')
+    assert len(more) == 2 * len(fewer)
+    assert {path: more[path] for path in fewer} == fewer
+
+
+def test_noise_is_on_the_input_only(tmp_path, photos):
+    for name, std in (('clean', '0'), ('noisy', '9')):
+        assert main([str(tmp_path / name), '--photos', photos, '--noise-std', std]) == 0
+    images = {
+        (name, folder): cv2.imread(str(tmp_path / name / folder / 'a_000.png')).astype(float)
+        for name in ('clean', 'noisy')
+        for folder in ('input', 'ground_truth')
+    }
+    np.testing.assert_array_equal(images['clean', 'ground_truth'], images['noisy', 'ground_truth'])
+    noise = images['noisy', 'input'] - images['clean', 'input']
+    assert noise.std() == pytest.approx(9, rel=0.1)
+
+
+def test_values_are_rounded_not_cut_off(tmp_path):
+    values = np.arange(1, 256, 2, dtype=np.uint8)
+    for value in values[::8]:
+        write_image(str(tmp_path / 'photos' / f'{value}.png'), np.full((12, 12, 3), value, np.uint8))
+    assert main([str(tmp_path / 'out'), '--photos', str(tmp_path / 'photos'), '--max-blur-radius', '3']) == 0
+    for value in values[::8]:  # a blurred constant is the constant, give or take float32 rounding
+        assert (cv2.imread(str(tmp_path / 'out' / 'input' / f'{value}_000.png')) == value).all()
+
+
+def test_a_dry_run_writes_nothing(tmp_path, photos, capsys):
+    assert main([str(tmp_path / 'out'), '--photos', photos, '--count', '4', '--dry-run']) == 0
+    assert f'8 pairs of 2 photographs would be written to {tmp_path / "out"}' in capsys.readouterr().out
+    assert not (tmp_path / 'out').exists()
+    assert main([str(tmp_path / 'out'), '--dry-run']) == 0  # the photographs of scikit-image
+    assert '2 pairs of 2 photographs' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('more', [[], ['--dry-run']])
+def test_a_folder_in_use_is_left_untouched(tmp_path, photos, capsys, more):
+    out = tmp_path / 'out'
+    (out / 'input').mkdir(parents=True)
+    (out / 'input' / 'a_000.png').write_bytes(b'mine')
+    code, said = refused(capsys, [out, '--photos', photos, *more])
+    assert code == 1
+    assert f'{out}: already there' in said
+    assert contents(out) == {'input/a_000.png': b'mine'}
+
+
+def test_an_empty_folder_may_be_there(tmp_path, photos):
+    (tmp_path / 'out').mkdir()
+    assert main([str(tmp_path / 'out'), '--photos', photos]) == 0
+    assert len(contents(tmp_path / 'out')) == 4
+
+
+def test_a_file_in_place_of_the_folder_or_above_it_is_told(tmp_path, photos, capsys):
+    (tmp_path / 'file').write_text('mine')
+    assert refused(capsys, [tmp_path / 'file', '--photos', photos])[0] == 1
+    assert main([str(tmp_path / 'file' / 'out'), '--photos', photos]) == 1  # found when the first image is written
+    said = capsys.readouterr()
+    assert 'make_synthetic: ' in said.err
+    assert 'Traceback' not in said.err
+    assert (tmp_path / 'file').read_text() == 'mine'
+
+
+@pytest.mark.parametrize('kind', ['missing', 'empty', 'file'])
+def test_photographs_that_are_not_there_are_told(tmp_path, capsys, kind):
+    folder = tmp_path / 'none'
+    if kind == 'empty':
+        folder.mkdir()
+    if kind == 'file':
+        folder.write_text('a file')
+    code, said = refused(capsys, [tmp_path / 'out', '--photos', folder])
+    assert code == 1
+    assert str(folder) in said
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_photograph_that_is_broken_or_too_small_is_named(tmp_path, photos, capsys):
+    (Path(photos) / 'a.png').write_bytes(b'broken')
+    assert main([str(tmp_path / 'out'), '--photos', photos]) == 1
+    assert 'a.png: not a readable image' in capsys.readouterr().err
+    write_image(f'{photos}/a.png', np.zeros((4, 90, 3), np.uint8))
+    assert main([str(tmp_path / 'other'), '--photos', photos]) == 1
+    assert 'a.png: 4x90 is too small' in capsys.readouterr().err
+
+
+def test_two_photographs_of_one_name_are_told_before_one_overwrites_the_other(tmp_path, photos, capsys):
+    write_image(f'{photos}/a.jpg', np.zeros((40, 40, 3), np.uint8))
+    code, said = refused(capsys, [tmp_path / 'out', '--photos', photos])
+    assert code == 1
+    assert 'several photographs of one name: a;' in said
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'says'),
+    [
+        (['--count', '0'], '--count is at least 1, not 0'),
+        (['--count', '-3'], '--count is at least 1, not -3'),
+        (['--seed', '-1'], '--seed is at least 0, not -1'),
+        (['--max-blur-radius', '0.2'], r'max_blur_radius is .* not 0.2'),
+        (['--max-blur-radius', 'nan'], 'max_blur_radius'),
+        (['--noise-std', '-5'], 'noise_std'),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_wrong_usage(tmp_path, photos, capsys, arguments, says):
+    code, said = refused(capsys, [tmp_path / 'out', '--photos', photos, *arguments])
+    assert code == 2
+    assert says.split(' .* ')[0] in said
+    assert says.split(' .* ')[-1] in said
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('arguments', [[], ['out', '--count', 'two'], ['out', '--colour']])
+def test_wrong_words_are_wrong_usage(capsys, arguments):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    assert 'usage: make_synthetic' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_it_runs_as_a_module(tmp_path):
+    command = [sys.executable, '-m', 'ggkm_plugin.datasets_prep.make_synthetic', 'out', '--photos', 'nowhere']
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, '')
+    assert done.stderr.strip().endswith('make_synthetic: nowhere: no such folder')

@@ -1,0 +1,213 @@
+"""DefocusModel and the host's own model, each with our network and with the host's."""
+
+import errno
+import logging
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio
+
+from ggkm_plugin.errors import CheckpointError
+from ggkm_plugin.host import seams
+from ggkm_plugin.models import defocus_model
+
+from basicsr.models import build_model  # isort: skip
+
+
+@pytest.fixture
+def options(workplace, tiny):
+    """Training options as the host's parser completes them."""
+    folder = workplace / 'experiments/tiny'
+    tiny.update(dist=False, rank=0, world_size=1, is_train=True)
+    tiny['path'].update(experiments_root=str(folder))
+    for name in ('models', 'training_states', 'visualization'):
+        (folder / name).mkdir(parents=True)
+        tiny['path'][name] = str(folder / name)
+    for phase in ('train', 'val'):
+        tiny['datasets'][phase]['phase'] = phase
+    return tiny
+
+
+def _loaders(options):
+    loader, _, val_loaders, *_ = seams.create_train_val_dataloader(options, logging.getLogger('test'))
+    return loader, val_loaders[0]
+
+
+def _step(model, options):
+    model.feed_data(next(iter(_loaders(options)[0])))
+    model.optimize_parameters(1)
+    return model.get_current_log()
+
+
+def test_every_loss_term_is_logged(options):
+    log = _step(build_model(options), options)
+    assert list(log) == ['l_pix', 'l_mse', 'l_fr', 'l_ssim', 'l_sr']
+    total = log['l_mse'] + 0.1 * (log['l_fr'] + log['l_ssim'] + log['l_sr'])
+    assert log['l_pix'] == pytest.approx(total, rel=1e-5)
+
+
+def test_training_changes_every_parameter(options):
+    model = build_model(options)
+    before = {name: value.clone() for name, value in model.net_g.state_dict().items()}
+    _step(model, options)
+    unchanged = [name for name, value in model.net_g.state_dict().items() if torch.equal(value, before[name])]
+    assert unchanged == []
+
+
+@pytest.mark.parametrize('model_type', ['SRModel', 'DefocusModel'])
+@pytest.mark.parametrize(
+    ('network', 'loss'),
+    [
+        (None, {'type': 'GGKMLoss'}),
+        ({'type': 'SRVGGNetCompact', 'num_feat': 4, 'num_conv': 1, 'upscale': 1}, {'type': 'L1Loss'}),
+        ({'type': 'SRVGGNetCompact', 'num_feat': 4, 'num_conv': 1, 'upscale': 1}, {'type': 'GGKMLoss'}),
+    ],
+)
+def test_any_model_arch_and_loss(options, model_type, network, loss):
+    """Our network in the host's model, the host's network in ours: each trains and validates."""
+    options['model_type'] = model_type
+    options['network_g'] = network or options['network_g']
+    options['train']['pixel_opt'] = loss
+    options['val']['metrics'] = {'psnr': {'type': 'calculate_psnr', 'crop_border': 0}}
+    model = build_model(options)
+    assert np.isfinite(_step(model, options)['l_pix'])
+    model.validation(_loaders(options)[1], 1, None, False)
+    assert model.metric_results['psnr'] > 0
+
+
+def test_a_loss_of_the_host_gets_the_finest_image(options):
+    options['train']['pixel_opt'] = {'type': 'L1Loss'}
+    options['network_g']['self_reconstruction'] = False
+    assert list(_step(build_model(options), options)) == ['l_pix']
+
+
+def test_validation_scores_float_images(options):
+    """The mean over images of the float PSNR, not of 8-bit ones; and the blurred input's beside it."""
+    model = build_model(options)
+    _, val_loader = _loaders(options)
+    with torch.no_grad():
+        model.net_g.eval()
+        expected = np.mean(
+            [
+                peak_signal_noise_ratio(data['gt'].numpy(), model.net_g(data['lq']).clamp(0, 1).numpy(), data_range=1)
+                for data in val_loader
+            ]
+        )
+    seen = {}
+    model._report = lambda dataset, inputs, *rest: seen.update(inputs)
+    model.validation(val_loader, 1, None, False)
+    assert model.metric_results['psnr'] == pytest.approx(expected, abs=1e-4)
+    inputs = [peak_signal_noise_ratio(data['gt'].numpy(), data['lq'].numpy(), data_range=1) for data in val_loader]
+    assert seen['psnr'] == pytest.approx(np.mean(inputs), abs=1e-4)
+    assert model.net_g.training
+
+
+def test_validation_without_ground_truth_saves_images(options, workplace):
+    options['datasets']['val'].update(type='SingleDefocusDataset')
+    model = build_model(options)
+    model.validation(_loaders(options)[1], 7, None, True)
+    assert (workplace / 'experiments/tiny/visualization/00/00_7.png').is_file()
+
+
+def test_picture_only_at_the_end(options, workplace):
+    model = build_model(options)
+    _, val_loader = _loaders(options)
+    picture = workplace / 'experiments/tiny/comparison_val.png'
+    model.validation(val_loader, 2, None, False)
+    assert not picture.exists()
+    model.save(epoch=-1, current_iter=-1)
+    model.validation(val_loader, 6, None, False)
+    assert picture.exists()
+    assert model.best_metric_results['val']['psnr']['iter'] == 4  # total_iter: the host's own count runs past it
+
+
+def test_host_writes_checkpoints_in_place_and_ignores_failures(options, workplace, monkeypatch):
+    """The defect: half a file where the good one was, a warning, and training goes on."""
+    options['model_type'] = 'SRModel'
+    model = build_model(options)
+    model.save(0, 2)
+    monkeypatch.setattr('time.sleep', lambda seconds: None)
+    monkeypatch.setattr(torch, 'save', _full_disk)
+    model.save(0, 2)
+    assert (workplace / 'experiments/tiny/models/net_g_2.pth').read_bytes() == b'half'
+
+
+def _full_disk(content, file):
+    if isinstance(file, str):
+        with open(file, 'wb') as opened:
+            opened.write(b'half')
+    else:
+        file.write(b'half')
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+
+def test_a_checkpoint_is_whole_or_the_old_one(options, workplace, monkeypatch):
+    model = build_model(options)
+    model.save(0, 2)
+    folder = workplace / 'experiments/tiny'
+    before = {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+    monkeypatch.setattr(torch, 'save', _full_disk)
+    with pytest.raises(CheckpointError, match=r'net_g_2\.pth.*No space left.*--auto_resume'):
+        model.save(0, 2)
+    with pytest.raises(CheckpointError, match=r'2\.state'):
+        model.save_training_state(0, 2)
+    assert {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()} == before
+
+
+def test_checkpoints_load_in_the_host_s_own_model(options, workplace):
+    model = build_model(options)
+    model.save(0, 2)
+    options['model_type'] = 'SRModel'
+    options['path']['pretrain_network_g'] = str(workplace / 'experiments/tiny/models/net_g_2.pth')
+    loaded = build_model(options)
+    for name, value in model.net_g.state_dict().items():
+        assert torch.equal(loaded.net_g.state_dict()[name], value)
+
+
+def test_ema_follows_buffers_too(options):
+    options['train']['ema_decay'] = 0.5
+    options['network_g']['beta_norm'] = 'bn'
+    model = build_model(options)
+    _step(model, options)
+    moved = [name for name, buffer in model.net_g.named_buffers() if 'running_mean' in name and buffer.abs().sum() > 0]
+    assert moved
+    for name in moved:
+        assert torch.equal(dict(model.net_g_ema.named_buffers())[name], dict(model.net_g.named_buffers())[name])
+    model.save(0, 2)
+    content = torch.load(f'{options["path"]["models"]}/net_g_2.pth')
+    assert set(content) == {'params', 'params_ema'}
+
+
+def test_no_progress_bar_off_a_terminal(options, capsys):
+    _step(build_model(options), options)
+    assert 'it/s' not in capsys.readouterr().err
+
+
+def test_progress_bar_on_a_terminal(monkeypatch):
+    """Iterations, loss, time left; log lines above it."""
+    import io
+    import sys
+
+    from ggkm_plugin.models.progress import TrainingProgress
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr(sys, 'stderr', screen)
+    progress = TrainingProgress(3, 1, rank=0)
+    progress.show('psnr', 30.0)
+    for loss in (3.0, 2.0, 1.0):
+        progress.step(loss)
+    progress.close()
+    assert '3/3' in screen.getvalue()
+    assert 'loss=1.0000' in screen.getvalue()
+    assert 'psnr=30.000' in screen.getvalue()
+
+
+def test_save_atomically_leaves_no_part_behind(tmp_path):
+    with pytest.raises(CheckpointError):
+        defocus_model.save_atomically(lambda: None, str(tmp_path / 'x.pth'))
+    assert list(tmp_path.iterdir()) == []

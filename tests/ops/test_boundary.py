@@ -1,0 +1,56 @@
+"""The continuation of an image equals numpy's, where numpy has one: exactly, since pixels are only copied."""
+
+import numpy as np
+import pytest
+import torch
+
+from ggkm_plugin.ops.boundary import BOUNDARIES, pad, reflect_index
+
+# numpy.pad's names of the three.
+NUMPY = {'reflect': 'reflect', 'zeros': 'constant', 'replicate': 'edge'}
+
+
+@pytest.mark.parametrize('n', [1, 2, 3, 5, 16])
+@pytest.mark.parametrize(('before', 'after'), [(0, 0), (0, 3), (4, 0), (1, 1), (21, 21), (100, 37)])
+def test_reflected_positions_are_those_of_numpy(n, before, after):
+    got = reflect_index(n, before, after)
+    want = np.pad(np.arange(n), (before, after), mode='reflect')
+    np.testing.assert_array_equal(got.numpy(), want)
+
+
+def test_reflection_does_not_repeat_the_edge():
+    assert reflect_index(4, 5, 5).tolist() == [1, 2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1, 2]
+
+
+def test_one_pixel_is_constant():
+    assert reflect_index(1, 50, 60).tolist() == [0] * 111
+
+
+@pytest.mark.parametrize('boundary', BOUNDARIES)
+@pytest.mark.parametrize('margins', [(0, 0, 0, 0), (1, 2, 3, 4), (21, 0, 0, 21), (0, 30, 40, 0), (50, 51, 52, 53)])
+@pytest.mark.parametrize('size', [(1, 1), (1, 8), (2, 5), (7, 9)])
+def test_pad_equals_numpy(size, margins, boundary):
+    """Four unequal margins: exchanging left with right, or rows with columns, fails."""
+    x = torch.arange(1.0, 1 + 2 * 3 * size[0] * size[1]).view(2, 3, *size)
+    left, right, top, bottom = margins
+    want = np.pad(x.numpy(), [(0, 0), (0, 0), (top, bottom), (left, right)], mode=NUMPY[boundary])
+    np.testing.assert_array_equal(pad(x, left, right, top, bottom, boundary).numpy(), want)
+
+
+def test_default_is_reflection():
+    x = torch.rand(1, 1, 4, 4)
+    torch.testing.assert_close(pad(x, 9, 9, 9, 9), pad(x, 9, 9, 9, 9, 'reflect'), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('boundary', BOUNDARIES)
+def test_gradient_counts_how_often_a_pixel_is_shown(boundary):
+    x = torch.zeros(1, 1, 3, 2, requires_grad=True)
+    pad(x, 5, 4, 3, 6, boundary).sum().backward()
+    shown = pad(torch.arange(6.0).view(1, 1, 3, 2) + 1, 5, 4, 3, 6, boundary)
+    np.testing.assert_array_equal(x.grad.flatten().numpy(), [(shown == i + 1).sum() for i in range(6)])
+
+
+@pytest.mark.parametrize('margins', [(0, 0, 0, 0), (1, 1, 1, 1)])
+def test_an_unknown_boundary_is_named_even_where_nothing_is_padded(margins):
+    with pytest.raises(ValueError, match=r"boundary is one of reflect, zeros, replicate, not 'symmetric'"):
+        pad(torch.zeros(1, 1, 4, 4), *margins, boundary='symmetric')

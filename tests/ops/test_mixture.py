@@ -1,0 +1,338 @@
+"""The GGKM operator: parity with its reference, two goldens made independently of it, and the laws of Eqs. (9), (13).
+
+float64 unless said. Parity tolerances: 1e-12 is rounding of values of size 1, 1e-10 that of gradients, which are sums
+over pixels and steps.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.fft
+import torch
+from scipy.signal import convolve2d
+
+from ggkm_plugin.ops import gaussian_bank, ggkm_blur, ggkm_blur_ref, iterative_group_conv, iterative_group_conv_ref
+from ggkm_plugin.ops.boundary import BOUNDARIES
+
+# One pixel, one line, smaller than the kernels, odd, and both sides larger than the first kernels.
+SIZES = [(1, 1), (2, 5), (1, 8), (7, 9), (30, 17)]
+
+
+def noise(*shape, seed):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def problem(size, groups=4, kernels=3, batch=2, channels=3, identity=True, out_channels=3):
+    """x, alpha (different for each image), beta, mix and bank, all of order 1."""
+    maps = groups + identity
+    x = noise(batch, channels, *size, seed=1).sigmoid()
+    alpha = noise(batch, groups, kernels, seed=2).softmax(-1)
+    beta = noise(batch, maps, *size, seed=3).tanh()
+    mix = noise(out_channels, maps * channels, 1, 1, seed=4) / math.sqrt(maps * channels)
+    return x, alpha, beta, mix, gaussian_bank(groups, kernels)
+
+
+def close(got, want, atol=1e-12):
+    torch.testing.assert_close(got, torch.as_tensor(want, dtype=got.dtype), rtol=0, atol=atol)
+
+
+def with_gradients(operator, inputs, *rest, **options):
+    """The value, and the gradients of its inner product with a fixed tensor."""
+    inputs = [tensor.clone().requires_grad_() for tensor in inputs]
+    value = operator(*inputs, *rest, **options)
+    return value.detach(), torch.autograd.grad((value * noise(*value.shape, seed=9)).sum(), inputs)
+
+
+# Parity with the reference
+
+
+@pytest.mark.parametrize('iterative', [True, False])
+@pytest.mark.parametrize('include_identity', [True, False])
+@pytest.mark.parametrize('boundary', BOUNDARIES)
+@pytest.mark.parametrize('size', SIZES)
+def test_fast_form_equals_the_reference(size, boundary, include_identity, iterative):
+    x, alpha, beta, mix, bank = problem(size, identity=include_identity)
+    options = {'boundary': boundary, 'include_identity': include_identity, 'iterative': iterative}
+    for fast, ref, inputs, rest in (
+        (iterative_group_conv, iterative_group_conv_ref, (x, alpha), (bank,)),
+        (ggkm_blur, ggkm_blur_ref, (x, alpha, beta), (bank,)),
+        (
+            lambda x, alpha, beta, mix, **o: ggkm_blur(x, alpha, beta, bank, mix, **o),
+            lambda x, alpha, beta, mix, **o: ggkm_blur_ref(x, alpha, beta, bank, mix, **o),
+            (x, alpha, beta, mix),
+            (),
+        ),
+    ):
+        value, gradients = with_gradients(fast, inputs, *rest, **options)
+        want_value, want_gradients = with_gradients(ref, inputs, *rest, **options)
+        close(value, want_value)
+        for got, want in zip(gradients, want_gradients, strict=True):
+            close(got, want, atol=1e-10)
+
+
+@pytest.mark.parametrize('boundary', BOUNDARIES)
+def test_the_bank_of_the_paper_equals_the_reference(boundary):
+    """21 steps whose kernels are several times wider than the image."""
+    x, alpha, beta, mix, bank = problem((7, 9), 21, 4)
+    fast = with_gradients(lambda *a: ggkm_blur(*a[:3], bank, a[3], boundary=boundary), (x, alpha, beta, mix))
+    want = with_gradients(lambda *a: ggkm_blur_ref(*a[:3], bank, a[3], boundary=boundary), (x, alpha, beta, mix))
+    close(fast[0], want[0])
+    for got, gradient in zip(fast[1], want[1], strict=True):
+        close(got, gradient, atol=1e-10)
+
+
+@pytest.mark.parametrize('boundary', BOUNDARIES)
+def test_one_colour_and_other_output_channels(boundary):
+    x, alpha, beta, mix, bank = problem((6, 5), channels=1, out_channels=2)
+    got = ggkm_blur(x, alpha, beta, bank, mix, boundary)
+    assert got.shape == (2, 2, 6, 5)
+    close(got, ggkm_blur_ref(x, alpha, beta, bank, mix, boundary))
+
+
+@pytest.mark.parametrize('boundary', BOUNDARIES)
+@pytest.mark.parametrize('size', [(5, 7), (48, 65)])
+def test_float32_is_within_1e_5_of_float64(size, boundary):
+    """Relative to the largest value, which is the size of the image: 21 steps and sums of up to 65 terms."""
+    x, alpha, _, _, bank = problem(size, 21, 4, batch=1)
+    got = iterative_group_conv(x.float(), alpha.float(), bank.float(), boundary)
+    want = iterative_group_conv_ref(x, alpha, bank, boundary)
+    assert got.dtype == torch.float32
+    assert (got - want).abs().max() <= 1e-5 * want.abs().max()
+
+
+def test_float32_gradients_are_within_1e_5_of_float64():
+    inputs = problem((33, 40), 21, 4)
+    bank = inputs[4]
+
+    def gradients(dtype):
+        return with_gradients(
+            lambda *a: ggkm_blur(*a[:3], bank.to(dtype), a[3]).double(), [tensor.to(dtype) for tensor in inputs[:4]]
+        )[1]
+
+    for got, want in zip(gradients(torch.float32), gradients(torch.float64), strict=True):
+        assert (got - want).abs().max() <= 1e-5 * want.abs().max()
+
+
+# Goldens, made by numpy and scipy
+
+
+def composite_kernels(alpha, bank):
+    """gbar_p of one image, Eq. (16), each cut to its size 2p-1."""
+    groups = bank.shape[0]
+    for j in range(groups):
+        taps = bank[j, :, groups - j - 1 : groups + j + 2].numpy()
+        yield sum(a * np.outer(g, g) for a, g in zip(alpha[j].numpy(), taps, strict=True))
+
+
+@pytest.mark.parametrize('iterative', [True, False])
+@pytest.mark.parametrize('boundary', BOUNDARIES)
+@pytest.mark.parametrize('size', [(1, 1), (2, 5), (13, 10)])
+def test_golden_numpy_padding_and_scipy_convolution_step_by_step(size, boundary, iterative):
+    x, alpha, _, _, bank = problem(size, 6, 2)
+    got = iterative_group_conv(x, alpha, bank, boundary, iterative=iterative)
+    mode = {'reflect': 'reflect', 'zeros': 'constant', 'replicate': 'edge'}[boundary]
+    for b in range(2):
+        for c in range(3):
+            z = x[b, c].numpy()
+            close(got[b, 0, c], z, atol=0)
+            for m, kernel in enumerate(composite_kernels(alpha[b], bank), start=1):
+                source = z if iterative else x[b, c].numpy()
+                z = convolve2d(np.pad(source, len(kernel) // 2, mode=mode), kernel, mode='valid')
+                close(got[b, m, c], z)
+
+
+@pytest.mark.parametrize('size', [(2, 5), (17, 30), (64, 41)])
+def test_golden_cumulative_products_in_the_dct_basis_of_scipy(size):
+    """The whole chain of the paper as one transform (spec, 4): transfer functions from the kernels' own cosine sums."""
+    x, alpha, _, _, bank = problem(size, 21, 4)
+    r = np.arange(-21, 22)
+    rows, columns = (
+        np.einsum('pqr,kr->pqk', bank.numpy(), np.cos(np.pi * np.outer(np.arange(n), r) / (n - 1))) for n in size
+    )
+    transfer = np.einsum('bpq,pqh,pqw->bphw', alpha.numpy(), rows, columns).cumprod(axis=1)
+    spectrum = transfer[:, :, None] * scipy.fft.dctn(x.numpy(), type=1, axes=(-2, -1))[:, None]
+    want = scipy.fft.idctn(spectrum, type=1, axes=(-2, -1))
+    close(iterative_group_conv(x, alpha, bank)[:, 1:], want)
+    close(iterative_group_conv(x, alpha, bank, include_identity=False), want)
+    close(iterative_group_conv_ref(x, alpha, bank, include_identity=False), want)
+
+
+# Laws
+
+
+OPERATORS = pytest.mark.parametrize('operator', [iterative_group_conv, iterative_group_conv_ref])
+
+
+@OPERATORS
+@pytest.mark.parametrize('boundary', ['reflect', 'replicate'])
+@pytest.mark.parametrize('iterative', [True, False])
+def test_a_constant_image_stays_constant(operator, boundary, iterative):
+    _, alpha, _, _, bank = problem((9, 30), 21, 4)
+    x = torch.full((2, 3, 9, 30), 0.7, dtype=torch.float64)
+    z = operator(x, alpha, bank, boundary, iterative=iterative)
+    close(z, torch.full_like(z, 0.7))
+
+
+def test_zeros_darken_the_border():
+    """Why `reflect` is the default: 21 steps with equal weights leave 0.03 of a constant image in its corner."""
+    alpha, x = torch.full((1, 21, 4), 0.25, dtype=torch.float64), torch.ones(1, 1, 100, 100, dtype=torch.float64)
+    z = iterative_group_conv(x, alpha, gaussian_bank(), 'zeros')[0, :, 0]
+    assert z[-1, 0, 0].item() == pytest.approx(0.03, abs=0.005)
+    assert (z[1:, 0, 0] < z[:-1, 0, 0]).all()
+    assert z[-1, 50, 50].item() == pytest.approx(1, abs=0.02)
+
+
+@OPERATORS
+@pytest.mark.parametrize('boundary', BOUNDARIES)
+@pytest.mark.parametrize('iterative', [True, False])
+@pytest.mark.parametrize('channel', [0, 1, 2])
+def test_an_impulse_stays_in_its_colour_and_draws_the_cumulative_kernel(channel, iterative, boundary, operator):
+    """Two published codes bind kernels to the wrong colour: this fails for them. Four steps reach 10 pixels."""
+    _, alpha, _, _, bank = problem((25, 27), 4, 3)
+    x = torch.zeros(2, 3, 25, 27, dtype=torch.float64)
+    x[1, channel, 12, 13] = 1
+    z = operator(x, alpha, bank, boundary, iterative=iterative)
+    others = [c for c in range(3) if c != channel]
+    assert not z[1, :, others].any()
+    assert not z[0].any()
+
+    drawn = np.ones((1, 1))
+    close(z[1, 0, channel], x[1, channel], atol=0)
+    for m, kernel in enumerate(composite_kernels(alpha[1], bank), start=1):
+        drawn = convolve2d(drawn, kernel) if iterative else kernel
+        reach = len(drawn) // 2
+        assert drawn.sum() == pytest.approx(1)
+        close(z[1, m, channel].sum(), 1.0)
+        close(z[1, m, channel, 12 - reach : 13 + reach, 13 - reach : 14 + reach], drawn)
+
+
+def test_variances_add_along_the_chain():
+    """The kernel of z_p is as wide as its steps together: var = sum over the steps of sum_q alpha[q] var(g_q)."""
+    _, alpha, _, _, bank = problem((61, 61), 6, 4)
+    x = torch.zeros(2, 1, 61, 61, dtype=torch.float64)
+    x[:, 0, 30, 30] = 1
+    z = iterative_group_conv(x, alpha, bank)[:, 1:, 0]
+    of_kernels = bank @ torch.arange(-6, 7, dtype=torch.float64).square()
+    want = (alpha * of_kernels).sum(-1).cumsum(-1)
+    offset = torch.arange(-30, 31, dtype=torch.float64).square()
+    close(z.sum(-1) @ offset, want, atol=1e-10)
+    close(z.sum(-2) @ offset, want, atol=1e-10)
+
+
+def border_weight(height, width):
+    """W of the adjoint law: 1/2 on border rows and columns, 1/4 in the corners."""
+    rows, columns = torch.ones(height, dtype=torch.float64), torch.ones(width, dtype=torch.float64)
+    for line in (rows, columns):
+        line[0] = line[-1] = 0.5
+    return torch.outer(rows, columns)
+
+
+@OPERATORS
+@pytest.mark.parametrize('size', [(1, 8), (2, 5), (7, 9)])
+def test_adjoint_under_reflection_is_the_operator_between_border_weights(size, operator):
+    """<T x, v> = <x, W T W^-1 v> (spec, 4), for every step's T; backward agrees with it."""
+    x, alpha, _, _, bank = problem(size, 5, 2)
+    v = noise(2, 3, *size, seed=5)
+    weight = border_weight(*size)
+    x.requires_grad_()
+    forward = operator(x, alpha, bank)
+    adjoint = weight * operator(v / weight, alpha, bank)
+    for m in range(6):
+        close((forward[:, m] * v).sum(), (x * adjoint[:, m]).sum())
+        close(torch.autograd.grad(forward[:, m], x, v, retain_graph=True)[0], adjoint[:, m])
+    # Without the weights it is not its own adjoint.
+    assert ((forward[:, -1] * v).sum() - (x * operator(v, alpha, bank)[:, -1]).sum()).abs() > 1e-3
+
+
+@pytest.mark.parametrize('boundary', BOUNDARIES)
+def test_mixing_colours_commutes_with_the_chain(boundary):
+    x, alpha, _, _, bank = problem((9, 12))
+    colours = noise(3, 3, seed=6)
+    mixed_before = iterative_group_conv(torch.einsum('dc,bchw->bdhw', colours, x), alpha, bank, boundary)
+    mixed_after = torch.einsum('dc,bmchw->bmdhw', colours, iterative_group_conv(x, alpha, bank, boundary))
+    close(mixed_before, mixed_after)
+
+
+@pytest.mark.parametrize('boundary', BOUNDARIES)
+def test_linear_in_the_image(boundary):
+    x, alpha, beta, mix, bank = problem((8, 11))
+    v = noise(*x.shape, seed=7)
+
+    def blur(image):
+        return ggkm_blur(image, alpha, beta, bank, mix, boundary)
+
+    close(blur(2 * x - 3 * v), 2 * blur(x) - 3 * blur(v))
+
+
+@pytest.mark.parametrize('boundary', BOUNDARIES)
+def test_images_of_a_batch_do_not_see_each_other(boundary):
+    x, alpha, beta, mix, bank = problem((8, 6), batch=3)
+    together = ggkm_blur(x, alpha, beta, bank, mix, boundary)
+    for b in range(3):
+        one = slice(b, b + 1)
+        close(together[one], ggkm_blur(x[one], alpha[one], beta[one], bank, mix, boundary))
+
+
+def test_without_mix_it_is_the_sum_of_eq_9():
+    x, alpha, beta, _, bank = problem((8, 6))
+    z = iterative_group_conv_ref(x, alpha, bank)
+    close(ggkm_blur(x, alpha, beta, bank), sum(beta[:, m, None] * z[:, m] for m in range(5)))
+
+
+def test_channel_of_mix_is_map_times_colours_plus_colour():
+    x, alpha, beta, _, bank = problem((8, 6))
+    z = iterative_group_conv_ref(x, alpha, bank)
+    for m, c in ((0, 1), (2, 0), (4, 2)):
+        mix = torch.zeros(3, 15, 1, 1, dtype=torch.float64)
+        mix[1, 3 * m + c] = 2
+        got = ggkm_blur(x, alpha, beta, bank, mix)
+        close(got[:, 1], 2 * beta[:, m] * z[:, m, c])
+        assert not got[:, [0, 2]].any()
+
+
+# Precision
+
+
+@pytest.mark.parametrize('boundary', BOUNDARIES)
+def test_autocast_leaves_it_in_float32(boundary):
+    """A bfloat16 chain is off by 0.012 (spec, 4): equal to the last bit, so that no step slips in."""
+    x, alpha, beta, mix, bank = (tensor.float() for tensor in problem((9, 14), 21, 4))
+    want = ggkm_blur(x, alpha, beta, bank, mix, boundary)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        for operator, exact in ((ggkm_blur, 0), (ggkm_blur_ref, 1e-5)):
+            got = operator(x, alpha, beta, bank, mix, boundary)
+            assert got.dtype == torch.float32
+            close(got, want, atol=exact)
+
+
+def test_bfloat16_inputs_are_computed_in_float32():
+    rounded = [tensor.bfloat16() for tensor in problem((9, 14), 21, 4)[:4]]
+    bank = gaussian_bank().float()
+    got = ggkm_blur(*rounded[:3], bank, rounded[3])
+    assert got.dtype == torch.float32
+    close(got, ggkm_blur(*[t.float() for t in rounded[:3]], bank, rounded[3].float()), atol=0)
+
+
+# Errors
+
+
+@pytest.mark.parametrize('operator', [iterative_group_conv, iterative_group_conv_ref])
+def test_errors_name_the_shape_and_the_boundary(operator):
+    x, alpha, _, _, bank = problem((4, 4))
+    for wrong in (alpha[:1], alpha[:, :3], alpha[..., :2]):
+        with pytest.raises(ValueError, match=r'alpha has shape .*, not \(B, P, Q\) = \(2, 4, 3\)'):
+            operator(x, wrong, bank)
+    with pytest.raises(ValueError, match="boundary is one of reflect, zeros, replicate, not 'circular'"):
+        operator(x, alpha, bank, 'circular')
+
+
+@pytest.mark.parametrize('operator', [ggkm_blur, ggkm_blur_ref])
+def test_coefficient_maps_of_another_shape_are_refused(operator):
+    """None may be stretched silently: one map for all kernels is another operator."""
+    x, alpha, beta, mix, bank = problem((4, 5))
+    for wrong in (beta[:, :4], beta[:, :1], beta[:1], beta[..., :1, :1], beta[..., :4]):
+        with pytest.raises(ValueError, match=r'beta has shape .*, not \(B, M, H, W\) = \(2, 5, 4, 5\)'):
+            operator(x, alpha, wrong, bank, mix)
+    with pytest.raises(ValueError, match=r'beta .* = \(2, 4, 4, 5\)'):
+        operator(x, alpha, beta, bank, include_identity=False)

@@ -1,0 +1,116 @@
+"""Every packaged option file: parsed, explained in its first lines, its network, loss and data sets built."""
+
+import copy
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from ggkm_plugin import options
+from ggkm_plugin.data.decoding import write_image
+
+from basicsr.archs import build_network  # isort: skip
+from basicsr.data import build_dataset  # isort: skip
+from basicsr.losses import build_loss  # isort: skip
+
+FILES = sorted(options.packaged_folder().glob('*.yml'))
+_TREES = {
+    'DPDD': [
+        f'{split}_c/{kind}/{i}.png'
+        for split in ('train', 'val', 'test')
+        for kind in ('source', 'target')
+        for i in (1, 2, 3, 4)
+    ],
+    'LFDOF': [
+        path
+        for split in ('train', 'test')
+        for i in range(6)
+        for path in (f'{split}_data/input/IMG_{i}/IMG_{i}_ap1_1.png', f'{split}_data/ground_truth/IMG_{i}.png')
+    ],
+    'RealDOF': ['source/01.png', 'target/01.png'],
+    'RTF': ['image/0/image_01.png', 'GT/sharp_01.png'],
+    'CUHK': ['image/out_of_focus0001.jpg'],
+}
+
+
+@pytest.fixture
+def benchmarks(tmp_path, monkeypatch):
+    """A current folder in which every benchmark has a few images, where the option files look for them."""
+    monkeypatch.chdir(tmp_path)
+    for name, paths in _TREES.items():
+        for path in paths:
+            write_image(str(tmp_path / 'datasets' / name / path), np.zeros((288, 288, 3), np.uint8))
+
+
+def test_the_files_that_are_promised_are_there():
+    names = {file.stem for file in FILES}
+    assert {f'train_GGKMNet_{name}' for name in ('demo', 'DPDD', 'LFDOF')} <= names
+    assert {f'test_GGKMNet_{name}' for name in ('demo', 'DPDD', 'LFDOF', 'RealDOF', 'RTF', 'CUHK')} <= names
+
+
+@pytest.mark.parametrize('file', FILES, ids=lambda file: file.stem)
+def test_first_lines_say_source_command_and_result(file):
+    source, command, result = file.read_text().splitlines()[:3]
+    assert source.startswith('# ')
+    assert command == f'# basicsr {file.stem.split("_")[0]} -opt options/{file.name}'
+    assert re.match('# (Expect|Not yet reproduced)', result)
+
+
+@pytest.mark.parametrize('file', FILES, ids=lambda file: file.stem)
+def test_everything_in_it_can_be_built(benchmarks, file):
+    opt = options.load_options(file)
+    is_train = file.stem.startswith('train')
+    if not is_train:  # the weights come from a training
+        assert opt['path'].pop('pretrain_network_g').startswith('experiments/GGKMNet_')
+    options.check_options(opt, is_train)
+    net = build_network(opt['network_g'])
+    for phase, dataset_opt in opt['datasets'].items():
+        dataset = build_dataset({**dataset_opt, 'phase': phase.split('_')[0]})
+        assert dataset[0]['lq'].shape[0] == 3
+    if is_train:
+        crop = torch.rand(1, 3, opt['datasets']['train']['gt_size'], opt['datasets']['train']['gt_size'])
+        loss = build_loss(opt['train']['pixel_opt'])(net.train()(crop), crop)
+        assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize('name', ['DPDD', 'LFDOF', 'demo'])
+def test_test_files_describe_the_network_that_was_trained(name):
+    trained, tested = (
+        options.load_options(options.packaged_folder() / f'{kind}_GGKMNet_{name}.yml') for kind in ('train', 'test')
+    )
+    build_network(tested['network_g']).load_state_dict(build_network(trained['network_g']).state_dict())
+    assert tested['path']['pretrain_network_g'] == f'experiments/{trained["name"]}/models/net_g_latest.pth'
+
+
+def test_the_demo_is_tested_on_what_it_was_validated_on():
+    train, test = (
+        options.load_options(options.packaged_folder() / f'{kind}_GGKMNet_demo.yml') for kind in ('train', 'test')
+    )
+    assert train['datasets']['val'] == test['datasets']['test']
+    assert train['val']['metrics'] == test['val']['metrics']
+
+
+def test_the_training_files_differ_only_where_they_must():
+    dpdd, lfdof = (
+        options.load_options(options.packaged_folder() / f'train_GGKMNet_{name}.yml') for name in ('DPDD', 'LFDOF')
+    )
+    same = copy.deepcopy(dpdd)
+    same['name'] = lfdof['name']
+    for phase in ('train', 'val'):
+        for key in ('name', 'layout', 'dataroot'):
+            same['datasets'][phase][key] = lfdof['datasets'][phase][key]
+    same['train'].update(
+        total_iter=1_407_500, scheduler={**same['train']['scheduler'], 'milestones': [563_000, 844_500, 1_126_000]}
+    )
+    assert same == lfdof
+
+
+def test_the_paper_s_recipe():
+    """protocols.md section 4 in iterations: 87 of them an epoch, 5000 epochs, halved at 2000, 3000, 4000."""
+    opt = options.load_options(options.packaged_folder() / 'train_GGKMNet_DPDD.yml')
+    train = opt['train']
+    assert train['total_iter'] == 5000 * (350 // 4)
+    assert train['scheduler']['milestones'] == [2000 * 87, 3000 * 87, 4000 * 87]
+    assert (train['scheduler']['gamma'], train['optim_g']['lr']) == (0.5, 1e-4)
+    assert (opt['datasets']['train']['gt_size'], opt['datasets']['train']['batch_size_per_gpu']) == (256, 4)
