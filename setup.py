@@ -37,7 +37,7 @@ setup(
         'torchvision>=0.16',
         'tqdm',
     ],
-    extras_require={'test': ['build', 'pytest>=7', 'ruff']},
+    extras_require={'test': ['pytest>=7', 'ruff']},
     entry_points={
         'console_scripts': ['basicsr = ggkm_plugin.cli:main'],
         'basicsr.plugins': ['ggkm_plugin = ggkm_plugin.registrations'],

@@ -1,0 +1,193 @@
+"""Whole runs of the command in processes of their own: what a user sees, and what must come out the same again."""
+
+import re
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from conftest import run_python
+
+pytestmark = pytest.mark.slow
+
+SHORT = ('train:total_iter=4', 'val:val_freq=100', 'logger:save_checkpoint_freq=2', 'logger:print_freq=1')
+
+
+def _weights(folder: Path, name: str = 'latest') -> dict[str, torch.Tensor]:
+    return torch.load(folder / 'models' / f'net_g_{name}.pth')['params']
+
+
+def _same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def _scores(log: str) -> dict[str, tuple[str, str]]:
+    """The last validation's metrics: (value, the blurred input's), as printed."""
+    return {name: values for name, *values in re.findall(r'# (\w+): (\S+)\s+input: (\S+)', log)[-2:]}
+
+
+@pytest.fixture(scope='module')
+def demo(tmp_path_factory):
+    """The packaged demo, four iterations of it, and everything it printed."""
+    import subprocess
+
+    folder = tmp_path_factory.mktemp('demo')
+    result = subprocess.run(
+        [sys.executable, '-m', 'ggkm_plugin.cli', 'train', '-opt', 'train_GGKMNet_demo', '--force_yml', *SHORT],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return folder, result
+
+
+def test_the_demo_from_any_folder(demo):
+    folder, result = demo
+    run = folder / 'experiments/GGKMNet_demo'
+    assert (run / 'models/net_g_latest.pth').is_file()
+    assert f'Picture: {run / "comparison_held_out.png"}' in result.stdout
+    assert 'basicsr test -opt test_GGKMNet_demo.yml' in result.stdout
+    assert min(cv2.imread(str(run / 'comparison_held_out.png')).shape[:2]) > 600
+    assert 'eta:' in result.stderr
+
+
+def test_every_curve_is_in_tensorboard(demo):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(demo[0] / 'tb_logger/GGKMNet_demo'))
+    events.Reload()
+    losses = {f'losses/{name}' for name in ('l_pix', 'l_mse', 'l_fr', 'l_ssim', 'l_sr')}
+    assert losses | {'metrics/held_out/psnr', 'metrics/held_out/ssim'} <= set(events.Tags()['scalars'])
+    assert len(events.Scalars('losses/l_mse')) == 4
+
+
+def test_testing_the_checkpoint_gives_the_same_numbers(demo):
+    import subprocess
+
+    folder, trained = demo
+    tested = subprocess.run(
+        [sys.executable, '-m', 'ggkm_plugin.cli', 'test', '-opt', 'test_GGKMNet_demo'],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert tested.returncode == 0, tested.stderr[-3000:]
+    assert set(_scores(tested.stderr)) == {'psnr', 'ssim'}
+    assert _scores(tested.stderr) == _scores(trained.stderr)
+    assert len(list((folder / 'results/test_GGKMNet_demo/visualization/held_out').glob('*.png'))) == 2
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_the_same_seed_gives_the_same_bits(demo, basicsr, workplace, workers):
+    """Once more with the demo's one worker, and with two: results do not depend on their number."""
+    result = basicsr(
+        'train', '-opt', 'train_GGKMNet_demo', '--force_yml', *SHORT,
+        f'datasets:train:num_worker_per_gpu={workers}', 'logger:use_tb_logger=false',
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+    for name in ('2', 'latest'):
+        again = _weights(workplace / 'experiments/GGKMNet_demo', name)
+        assert _same(_weights(demo[0] / 'experiments/GGKMNet_demo', name), again)
+
+
+def test_another_seed_gives_other_bits(demo, basicsr, workplace):
+    result = basicsr('train', '-opt', 'train_GGKMNet_demo', '--force_yml', *SHORT, 'manual_seed=1')
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert not _same(_weights(demo[0] / 'experiments/GGKMNet_demo'), _weights(workplace / 'experiments/GGKMNet_demo'))
+
+
+def test_auto_resume_goes_on_past_a_truncated_state(basicsr, workplace, tiny, write_options):
+    path = write_options(tiny)
+    assert basicsr('train', '-opt', path).returncode == 0
+    run = workplace / 'experiments/tiny'
+    (run / 'training_states/4.state').write_bytes((run / 'training_states/4.state').read_bytes()[:100])
+    result = basicsr('train', '-opt', path, '--auto_resume', '--force_yml', 'train:total_iter=6')
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert '4.state: truncated' in result.stdout
+    assert 'Resuming training from epoch: 0, iter: 2' in result.stderr
+    assert (run / 'models/net_g_6.pth').is_file()
+    assert [folder.name for folder in (workplace / 'experiments').iterdir()] == ['tiny']
+
+
+def test_auto_resume_from_another_folder(basicsr, workplace, tiny, write_options):
+    """The host would start anew there and put the good run aside."""
+    path = write_options(tiny)
+    assert basicsr('train', '-opt', path).returncode == 0
+    (workplace / 'elsewhere').mkdir()
+    result = basicsr(
+        'train', '-opt', path, '--auto_resume', '--root', str(workplace), '--force_yml', 'train:total_iter=5'
+    )
+    assert 'iter: 4' in result.stderr
+    assert [folder.name for folder in (workplace / 'experiments').iterdir()] == ['tiny']
+
+
+@pytest.mark.parametrize('prefetch', [None, 'cpu'])
+def test_a_damaged_image_ends_the_run(basicsr, workplace, tiny, write_options, prefetch):
+    """With prefetch_mode cpu the host would hang."""
+    (workplace / 'pairs/input/02.png').write_bytes(b'\x89PNG\r\n\x1a\nnothing more')
+    tiny['datasets']['train'].update(prefetch_mode=prefetch, num_worker_per_gpu=1)
+    result = basicsr('train', '-opt', write_options(tiny), timeout=120)
+    assert result.returncode == 1
+    assert 'Traceback' not in result.stderr
+    assert 'input/02.png: not a readable image' in result.stderr.splitlines()[-1]
+
+
+def test_workers_started_by_spawn(basicsr, workplace, tiny, write_options):
+    """A stock data set in spawned workers: the host's import fails there unless the shims are in place first."""
+    (workplace / 'spawn_workers.py').write_text(
+        'import multiprocessing\nmultiprocessing.set_start_method("spawn", force=True)\n'
+    )
+    tiny['datasets']['train'].update(
+        type='PairedImageDataset', io_backend={'type': 'disk'}, use_rot=False, num_worker_per_gpu=1
+    )
+    result = basicsr('train', '-opt', write_options(tiny), '--plugin', 'spawn_workers')
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+def test_our_names_in_somebody_s_own_train_py(workplace, tiny, write_options):
+    """`register()` and the host alone: stock SRModel trains and validates GGKMNet with GGKMLoss."""
+    tiny['model_type'] = 'SRModel'
+    tiny['datasets']['train']['num_worker_per_gpu'] = 1
+    write_options(tiny)
+    result = run_python(
+        'import sys\nimport ggkm_plugin\nggkm_plugin.register()\nfrom basicsr.train import train_pipeline\n'
+        'sys.argv = ["train.py", "-opt", "tiny.yml"]\ntrain_pipeline(".")\n',
+        workplace,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert (workplace / 'experiments/tiny/models/net_g_latest.pth').is_file()
+
+
+def test_two_processes_on_the_cpu(workplace, tiny, write_options):
+    import subprocess
+
+    path = write_options(tiny)
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', '--no-python']
+    command += [sys.executable, '-m', 'ggkm_plugin.cli', 'train', '-opt', path, '--launcher', 'pytorch']
+    result = subprocess.run(command, cwd=workplace, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.count('Weights: ') == 1
+    assert (workplace / 'experiments/tiny/comparison_val.png').is_file()
+
+
+def test_the_real_lfdof_pairs(basicsr, workplace, tiny, write_options, shared_data):
+    """A short run on four real pairs lowers the loss."""
+    folder = shared_data / 'lfdof_pairs'
+    for dataset in tiny['datasets'].values():
+        dataset.update(dataroot_lq=str(folder / 'input'), dataroot_gt=str(folder / 'ground_truth'))
+    tiny['datasets'].pop('val')
+    tiny['datasets']['train'].update(gt_size=64, dataset_enlarge_ratio=50)
+    tiny['network_g'].update(width=8, num_groups=4)
+    tiny['train'].update(total_iter=60, scheduler={'type': 'MultiStepLR', 'milestones': [1000]})
+    tiny['logger']['save_checkpoint_freq'] = 1000
+    result = basicsr('train', '-opt', write_options(tiny))
+    assert result.returncode == 0, result.stderr[-3000:]
+    losses = [float(value) for value in re.findall(r'l_pix: (\S+)', result.stderr)]
+    assert len(losses) == 60
+    assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
