@@ -12,4 +12,4 @@ def register() -> None:
     Put it at the top of your own ``train.py``, before any basicsr import. Idempotent. Nothing of basicsr is replaced:
     two import shims (see `ggkm_plugin.host.imports`) and the registrations, that is all.
     """
-    from ggkm_plugin import registrations  # noqa: F401  (importing it registers)
+    import ggkm_plugin.registrations  # noqa: F401  (importing it registers)

@@ -10,7 +10,7 @@ t counts scales from coarse (1) to fine (T); images are RGB in [0,1], (B,3,H,W).
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -74,20 +74,19 @@ class AlphaPredictor(nn.Module):
         super().__init__()
         hidden = channels // 4
         self.shape = (num_groups, kernels_per_group)
-        self.lstm1 = nn.LSTMCell(channels, hidden)
+        self.lstm = nn.LSTMCell(channels, hidden)
         out = num_groups * kernels_per_group
-        self.lstm2 = nn.LSTMCell(hidden, out) if head == 'lstm2' else None
-        self.fc = nn.Linear(hidden, out) if head == 'lstm_fc' else None
+        self.head = nn.LSTMCell(hidden, out) if head == 'lstm2' else nn.Linear(hidden, out)
 
     def forward(self, f1: Tensor, states: Sequence[State | None]) -> tuple[Tensor, list[State | None]]:
-        first = self.lstm1(f1.mean(dim=(-2, -1)), states[0])
+        first = self.lstm(f1.mean(dim=(-2, -1)), states[0])
         hidden = first[0].relu()
         second = None
-        if self.fc is not None:
-            logits = self.fc(hidden)
-        else:
-            second = self.lstm2(hidden, states[1])
+        if isinstance(self.head, nn.LSTMCell):
+            second = self.head(hidden, states[1])
             logits = second[0]
+        else:
+            logits = self.head(hidden)
         return logits.view(-1, *self.shape).softmax(dim=-1), [first, second]
 
 
@@ -125,6 +124,8 @@ class GroupGaussianBlur(nn.Module):
     float32 whatever the network's dtype.
     """
 
+    bank: Tensor
+
     def __init__(
         self,
         in_ch: int,
@@ -135,7 +136,7 @@ class GroupGaussianBlur(nn.Module):
         iterative: bool,
     ) -> None:
         super().__init__()
-        self.options = {'boundary': boundary, 'include_identity': include_identity, 'iterative': iterative}
+        self.boundary, self.include_identity, self.iterative = boundary, include_identity, iterative
         self.make_bank = make_bank
         self.register_buffer('bank', make_bank().float(), persistent=False)
         self.mix = nn.Conv2d(num_maps * in_ch, in_ch, 1)
@@ -147,8 +148,9 @@ class GroupGaussianBlur(nn.Module):
         return self
 
     def forward(self, u: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-        blurred = ggkm_blur(u, alpha, beta, self.bank, self.mix.weight, **self.options)
-        return blurred + self.mix.bias.to(blurred.dtype).view(1, -1, 1, 1)
+        weight, bias = self.mix.weight, cast(Tensor, self.mix.bias)
+        blurred = ggkm_blur(u, alpha, beta, self.bank, weight, self.boundary, self.include_identity, self.iterative)
+        return blurred + bias.to(blurred.dtype).view(1, -1, 1, 1)
 
 
 class SelfReconstruction(nn.Module):
@@ -222,6 +224,34 @@ class FixedPointStep(nn.Module):
         if self.fuse is not None:
             return self.fuse(torch.cat([y, xu.to(y.dtype)], dim=1))
         return (y + xu) / 2 if self.fuse_mode == 'add' else xu
+
+    def pass_xu_through(self) -> None:
+        """Start with u = xu. Not in the paper: so that Eq. (14) holds from the start."""
+        if self.fuse is not None:
+            colours = self.fuse.out_channels
+            with torch.no_grad():
+                self.fuse.weight.zero_()
+                self.fuse.weight[:, colours:, 0, 0] = torch.eye(colours)
+
+    def start_near_identity(self) -> None:
+        """Start near x = y. Not in the paper: chosen because from Xavier's start a short training spends its first
+        thousand steps learning to return its input.
+
+        Gate biases of the ConvLSTM make its output, b1, nearly constant; path 2 starts near b2 = 0, so every beta is
+        nearly tanh(b1), and `mix` divides the first kernel's map by it.
+        """
+        saturated, small = torch.tensor(4.0), 0.01
+        gates, mix = self.beta_apu.lstm.gates, self.blur.mix.weight
+        last = [layer for layer in self.beta_apu.path2 if isinstance(layer, nn.Conv2d)][-1]
+        with torch.no_grad():
+            for weight in (gates.weight, last.weight, mix):
+                weight.mul_(small)
+            i, f, o, g = cast(Tensor, gates.bias).chunk(4)
+            for gate, value in ((i, saturated), (f, -saturated), (o, saturated), (g, saturated)):
+                gate.fill_(value)
+            b1 = saturated.sigmoid() * torch.tanh(saturated.sigmoid() * saturated.tanh())
+            colours = mix.shape[0]
+            mix[:, :colours, 0, 0] += torch.eye(colours) / b1.tanh()
 
     def forward(self, y: Tensor, xu: Tensor, memory: Memory) -> tuple[Estimate, Memory]:
         f1, f2 = self.bfe(y)
@@ -318,7 +348,7 @@ class GGKMNet(nn.Module):
             raise ValueError('init: identity needs residual: explicit and include_identity: true')
         make_bank = partial(gaussian_bank, num_groups, kernels_per_group, sigma_denom, sigma_conv, sigma_q0)
 
-        self.steps = nn.ModuleList(
+        steps = [
             FixedPointStep(
                 BlurFeatureExtractor(in_ch, width, enc_blocks, bottleneck_blocks, dec_blocks),
                 AlphaPredictor(4 * width, num_groups, kernels_per_group, alpha_head),
@@ -329,14 +359,17 @@ class GGKMNet(nn.Module):
                 residual,
             )
             for _ in range(num_iters)
-        )
+        ]
+        self.steps = nn.ModuleList(steps)
         self.srm = nn.ModuleList(
             SelfReconstruction(4 * width, num_maps, in_ch, 32) for _ in range(num_iters if self_reconstruction else 0)
         )
         self.register_load_state_dict_pre_hook(_drop_unused_srm)
         _xavier(self)
-        if init == 'identity':
-            _near_identity(self)
+        for step in steps:
+            step.pass_xu_through()
+            if init == 'identity':
+                step.start_near_identity()
 
     @property
     def size_multiple(self) -> int:
@@ -401,8 +434,7 @@ def _drop_unused_srm(net: GGKMNet, state_dict: dict[str, Tensor], prefix: str, *
 
 
 def _xavier(net: GGKMNet) -> None:
-    """Xavier-uniform weights, zero biases (Sec. 5.1); `fuse` passes xu through (not in the paper: so that Eq. (14)
-    holds at the start)."""
+    """Xavier-uniform weights, zero biases (Sec. 5.1)."""
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             continue
@@ -411,34 +443,3 @@ def _xavier(net: GGKMNet) -> None:
                 nn.init.xavier_uniform_(parameter)
             else:
                 nn.init.zeros_(parameter)
-    for step in net.steps:
-        if step.fuse is not None:
-            out = step.fuse.out_channels
-            with torch.no_grad():
-                step.fuse.weight.zero_()
-                step.fuse.weight[:, out:, 0, 0] = torch.eye(out)
-
-
-def _near_identity(net: GGKMNet) -> None:
-    """Start near x = y. Not in the paper: chosen because from Xavier's start a short training spends its first
-    thousand steps learning to return its input.
-
-    Gate biases of the ConvLSTM make its output, b1, nearly constant; path 2 starts near b2 = 0, so every beta is
-    nearly tanh(b1), and `mix` divides the first kernel's map by it.
-    """
-    gate_bias = 4.0
-    with torch.no_grad():
-        for step in net.steps:
-            gates = step.beta_apu.lstm.gates
-            gates.weight.mul_(0.01)
-            i, f, o, g = gates.bias.chunk(4)
-            for part, value in ((i, gate_bias), (f, -gate_bias), (o, gate_bias), (g, gate_bias)):
-                part.fill_(value)
-            saturated = torch.tensor(gate_bias)
-            b1 = saturated.sigmoid() * torch.tanh(saturated.sigmoid() * saturated.tanh())
-            last = [layer for layer in step.beta_apu.path2 if isinstance(layer, nn.Conv2d)][-1]
-            last.weight.mul_(0.01)
-            mix = step.blur.mix.weight
-            mix.mul_(0.01)
-            colours = mix.shape[0]
-            mix[:, :colours, 0, 0] += torch.eye(colours) / b1.tanh()

@@ -63,7 +63,8 @@ class PairedDefocusDataset(Dataset):
             )
         rng = sample_rng(self.seed, index) if self.training else np.random.default_rng([self.seed, int(index)])
         if self.training:
-            rows, columns = crop_window(rng, *gt.shape[:2], self.opt['gt_size'], lq_path)
+            height, width, _ = gt.shape
+            rows, columns = crop_window(rng, height, width, self.opt['gt_size'], lq_path)
             flips = (self.opt.get(f'use_{name}', False) for name in ('hflip', 'vflip', 'rot'))
             lq, gt = flipped(rng, [lq[rows, columns], gt[rows, columns]], *flips)
         if self.opt.get('noise_std'):

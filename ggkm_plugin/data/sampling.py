@@ -21,8 +21,9 @@ def check_sampling_options(opt: dict[str, Any], training: bool) -> None:
         raise OptionError(f'gt_size, the side of the training crop, is a whole number of at least 1, not {size!r}')
     if not (isinstance(seed, int) and seed >= 0):
         raise OptionError(f'seed is a whole number of at least 0, not {seed!r}')
-    bounds = std if isinstance(std, list | tuple) and len(std) == 2 else [std, std]
-    if not (all(isinstance(bound, int | float) for bound in bounds) and 0 <= bounds[0] <= bounds[1] < math.inf):
+    bounds: list[Any] = list(std) if isinstance(std, list | tuple) else [std, std]
+    numbers = len(bounds) == 2 and all(isinstance(bound, int | float) for bound in bounds)
+    if not (numbers and 0 <= bounds[0] <= bounds[1] < math.inf):
         raise OptionError(f'noise_std is a number of 8-bit steps, 0 or more, or [low, high] of two, not {std!r}')
 
 
@@ -103,7 +104,7 @@ def with_noise(
     rng: np.random.Generator, image: np.ndarray, std: float | Sequence[float], clip: bool = False
 ) -> np.ndarray:
     """Gaussian noise on a float image in [0,1]; std in 8-bit steps, fixed or drawn from [low, high] for the image."""
-    sigma = float(rng.uniform(*std)) if isinstance(std, Sequence) else float(std)
+    sigma = float(rng.uniform(std[0], std[1])) if isinstance(std, Sequence) else float(std)
     noisy = image + rng.standard_normal(image.shape, dtype=np.float32) * np.float32(sigma / 255)
     return noisy.clip(0, 1) if clip else noisy
 

@@ -86,7 +86,8 @@ class SyntheticDefocusDataset(Dataset):
         self, rng: np.random.Generator, photo: Photograph, gt: np.ndarray, disparity: np.ndarray | None
     ) -> list[np.ndarray]:
         size, margin = self.opt['gt_size'], math.ceil(self.max_radius)
-        rows, columns = crop_window(rng, *gt.shape[:2], size, photo.path)
+        height, width, _ = gt.shape
+        rows, columns = crop_window(rng, height, width, size, photo.path)
         # What lies up to one blur radius outside the crop shines into it.
         top, left = max(0, rows.start - margin), max(0, columns.start - margin)
         seen = slice(top, rows.stop + margin), slice(left, columns.stop + margin)

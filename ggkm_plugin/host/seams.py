@@ -104,7 +104,7 @@ def create_train_val_dataloader(
         if phase == 'train':
             dataset_opt['seed'] = opt['manual_seed']
             dataset = build_dataset(dataset_opt)
-            ratio = dataset_opt.get('dataset_enlarge_ratio', 1)
+            images, ratio = len(dataset), dataset_opt.get('dataset_enlarge_ratio', 1)
             sampler = EpochSampler(dataset, opt['world_size'], opt['rank'], ratio, opt['manual_seed'])
             train_loader = build_dataloader(
                 dataset, dataset_opt, num_gpu=opt['num_gpu'], dist=opt['dist'], sampler=sampler, seed=opt['manual_seed']
@@ -128,7 +128,7 @@ def create_train_val_dataloader(
     total_iters = int(opt['train']['total_iter'])
     total_epochs = -(-total_iters // per_epoch)
     logger.info(
-        f'Training: {len(sampler.dataset)} images, batches of {train_loader.batch_size}, {per_epoch} iterations an '
+        f'Training: {images} images, batches of {train_loader.batch_size}, {per_epoch} iterations an '
         f'epoch, {total_epochs} epochs, {total_iters} iterations'
     )
     return train_loader, sampler, val_loaders, total_epochs, total_iters

@@ -76,7 +76,7 @@ class GGKMLoss(nn.Module):
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + weight * term
         self.terms = {name: term.detach() for name, term in sums.items()}
-        return self.loss_weight * sum(self.weights[name] * term for name, term in sums.items())
+        return self.loss_weight * torch.stack([self.weights[name] * term for name, term in sums.items()]).sum()
 
     def _image_terms(self, x: Tensor, gt: Tensor) -> dict[str, Tensor]:
         terms = {}
@@ -94,6 +94,8 @@ class GGKMLoss(nn.Module):
                 'sr_weight is 0 but the network reconstructs its input: set network_g.self_reconstruction: false '
                 'or train.pixel_opt.sr_weight above 0'
             )
+        if not output['reconstructions'] and not any(self.weights[name] for name in ('l_mse', 'l_fr', 'l_ssim')):
+            raise ValueError('only sr_weight is above 0 but the network reconstructs nothing: raise another weight')
         height, width = gt.shape[-2:]
         shrink = 2 ** (num_scales - 1)
         if height % shrink or width % shrink:

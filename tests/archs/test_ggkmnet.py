@@ -179,8 +179,8 @@ def as_specified(state, y, num_scales, num_iters, groups, kernels):
             else:
                 first, second, maps_memory = memories[r]
                 maps_memory = [resized(tensor, 2) for tensor in maps_memory]
-            first = lstm(state, f'{here}alpha_apu.lstm1', f1.mean((2, 3)), first)
-            second = lstm(state, f'{here}alpha_apu.lstm2', first[0].relu(), second)
+            first = lstm(state, f'{here}alpha_apu.lstm', f1.mean((2, 3)), first)
+            second = lstm(state, f'{here}alpha_apu.head', first[0].relu(), second)
             alpha = second[0].reshape(batch, groups, kernels).softmax(2)
 
             maps_memory = conv_lstm(state, f'{here}beta_apu.lstm.gates', resized(f2, 0.5), maps_memory)

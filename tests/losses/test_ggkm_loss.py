@@ -234,3 +234,8 @@ def test_a_crop_that_cannot_be_halved_names_the_key():
     output, _ = training_output()
     with pytest.raises(CropSizeError, match=r'50x56.*gt_size to a multiple of 4'):
         GGKMLoss()(output, rand(2, 3, 50, 56, seed=1))
+
+
+def test_nothing_to_train_on():
+    with pytest.raises(ValueError, match='only sr_weight'):
+        GGKMLoss(mse_weight=0, fr_weight=0, ssim_weight=0)(torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16))
