@@ -1,17 +1,18 @@
 """Every random choice of a training sample, drawn from (seed, epoch, draw) and never from worker state.
 
-The sampler hands out indices that know their epoch and draw; whatever process loads the sample, it is the same.
+The sampler (`host.sampler`) hands out indices that know their epoch and draw; whatever process loads the sample, it is
+the same.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
 
 from ggkm_plugin.errors import DataError, OptionError
+from ggkm_plugin.host.sampler import SampleIndex
 
 
 def check_sampling_options(opt: dict[str, Any], training: bool) -> None:
@@ -25,44 +26,6 @@ def check_sampling_options(opt: dict[str, Any], training: bool) -> None:
     numbers = len(bounds) == 2 and all(isinstance(bound, int | float) for bound in bounds)
     if not (numbers and 0 <= bounds[0] <= bounds[1] < math.inf):
         raise OptionError(f'noise_std is a number of 8-bit steps, 0 or more, or [low, high] of two, not {std!r}')
-
-
-class SampleIndex(int):
-    """A plain index to any data set, with the epoch and the position in the enlarged epoch it was drawn for."""
-
-    epoch: int
-    draw: int
-
-    def __new__(cls, index: int, epoch: int = 0, draw: int = 0) -> 'SampleIndex':
-        self = super().__new__(cls, index)
-        self.epoch, self.draw = epoch, draw
-        return self
-
-
-class EpochSampler(Sampler):
-    """The host's `EnlargedSampler` (ratio repeats of a data set in an epoch, split over processes) with SampleIndex.
-
-    Shuffled anew in each epoch by (seed, epoch), the same in all processes, which take every `num_replicas`-th index.
-    """
-
-    def __init__(self, dataset: Dataset, num_replicas: int, rank: int, ratio: int = 1, seed: int = 0) -> None:
-        self.dataset = dataset
-        self.num_replicas, self.rank, self.seed = num_replicas, rank, seed
-        self.epoch = 0
-        self.num_samples = math.ceil(len(dataset) * ratio / num_replicas)  # type: ignore[arg-type]
-        self.total_size = self.num_samples * num_replicas
-
-    def __len__(self) -> int:
-        return self.num_samples
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[SampleIndex]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.total_size)
-        count = len(self.dataset)  # type: ignore[arg-type]
-        for draw in order[self.rank :: self.num_replicas].tolist():
-            yield SampleIndex(draw % count, self.epoch, draw)
 
 
 def sample_rng(seed: int, index: int) -> np.random.Generator:

@@ -12,7 +12,7 @@ train.py:71,85 `load_resume_state`: needs CUDA;       `load_resume_state`: below
 truncated state ends the run
 train.py:36 `create_train_val_dataloader`: counts     `create_train_val_dataloader`: counts whole batches, says
 an incomplete batch that the loader drops, so a set   what is wrong with too small a set, and samples with
-smaller than a batch trains nothing and exits 0       indices that know their epoch (`data.sampling`)
+smaller than a batch trains nothing and exits 0       indices that know their epoch (`host.sampler`)
 prefetch_dataloader.py:83 `CPUPrefetcher`: starts     `CPUPrefetcher`: starts them when the epoch starts
 the workers twice
 prefetch_dataloader.py:22 `PrefetchGenerator`: an     `PrefetchGenerator`: hands the exception to the loop
@@ -41,9 +41,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from ggkm_plugin.data.sampling import EpochSampler
 from ggkm_plugin.errors import CheckpointError, DataError
 from ggkm_plugin.host import registries  # noqa: F401  (the import shims come before basicsr)
+from ggkm_plugin.host.sampler import EpochSampler
 
 import basicsr.data.prefetch_dataloader as host_prefetch  # isort: skip
 import basicsr.train as host_train  # isort: skip

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 import ggkm_plugin
 from ggkm_plugin.data.decoding import write_image
 from ggkm_plugin.data.paired_defocus_dataset import PairedDefocusDataset
-from ggkm_plugin.data.sampling import EpochSampler, SampleIndex
 from ggkm_plugin.errors import DataError, OptionError
+from ggkm_plugin.host.sampler import EpochSampler, SampleIndex
 
 LFDOF_PAIRS = Path(__file__).parents[2] / '../shared/data/lfdof_pairs'
 HEIGHT, WIDTH, COUNT = 30, 40, 5

@@ -239,7 +239,7 @@ def test_the_log_is_closed_after_a_command(tmp_path):
 
 def test_loader_batches_of_a_plain_tensor_set_still_work():
     """The sampler's indices are ints to any other data set."""
-    from ggkm_plugin.data.sampling import EpochSampler
+    from ggkm_plugin.host.sampler import EpochSampler
 
     dataset = TensorDataset(torch.arange(5))
     values = [int(dataset[i][0]) for i in EpochSampler(dataset, 1, 0, ratio=2)]
