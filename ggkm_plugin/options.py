@@ -49,7 +49,10 @@ def find_option_file(name: str) -> Path:
 
 
 def load_options(path: Path, variant: str | None = None, overrides: list[str] | None = None) -> Options:
-    """Read an option file and apply a named variant, then `a:b=value` overrides. Raises OptionError."""
+    """Read an option file and apply a named variant, then `a:b=value` overrides. Raises OptionError.
+
+    A variant's run is named after it, `NAME_VARIANT`, so that variants of one file do not meet in one folder.
+    """
     try:
         opt = yaml.load(path.read_text(encoding='utf-8'), Loader=_Loader)
     except (OSError, UnicodeDecodeError) as error:
@@ -64,6 +67,7 @@ def load_options(path: Path, variant: str | None = None, overrides: list[str] | 
             raise OptionError(f'{path}: no variant {variant!r}.{_nearest(variant, list(variants), "Variants")}')
         for key, value in variants[variant].items():
             _set(opt, key.split('.'), value, new_keys=True)
+        opt['name'] = f'{opt.get("name")}_{variant}'
     for entry in overrides or []:
         key, equals, value = entry.partition('=')
         if not equals:

@@ -54,9 +54,9 @@ def test_overrides_are_typed_and_known(tmp_path):
 
 
 def test_variants(tmp_path):
-    path = _written(tmp_path, 'net: {p: 21}\nvariants: {small: {net.p: 4, net.q: 2}}')
-    assert options.load_options(path) == {'net': {'p': 21}}
-    assert options.load_options(path, 'small', ['net:q=3']) == {'net': {'p': 4, 'q': 3}}
+    path = _written(tmp_path, 'name: x\nnet: {p: 21}\nvariants: {small: {net.p: 4, net.q: 2}}')
+    assert options.load_options(path) == {'name': 'x', 'net': {'p': 21}}
+    assert options.load_options(path, 'small', ['net:q=3']) == {'name': 'x_small', 'net': {'p': 4, 'q': 3}}
     with pytest.raises(OptionError, match='Did you mean small'):
         options.load_options(path, 'smal')
 
