@@ -4,7 +4,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,10 +46,17 @@ def run(is_train: bool, request: Request) -> Finished:
     opt = options.load_options(option_file, request.variant, request.force_yml)
     plugins.load_local(opt.get('plugins') or [])
 
+    from ggkm_plugin.checkpoints import network_options
     from ggkm_plugin.host import seams
 
-    with _working_folder(request.root) as root, _resolved(option_file, opt) as path, seams.installed():
+    with ExitStack() as stack:
+        root = stack.enter_context(_working_folder(request.root))
+        weights = (opt.get('path') or {}).get('pretrain_network_g')
+        if not is_train and not opt.get('network_g') and weights:
+            opt['network_g'] = network_options(weights)
         options.check_options(opt, is_train)
+        path = stack.enter_context(_resolved(option_file, opt))
+        stack.enter_context(seams.installed())
         flags = ['-opt', str(path), '--launcher', request.launcher]
         flags += ['--auto_resume'] * request.auto_resume + ['--debug'] * request.debug
         with _host_arguments(flags):

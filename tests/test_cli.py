@@ -173,6 +173,15 @@ def test_train_tells_what_to_do_next(command, workplace, tiny, write_options):
     assert not logging.getLogger('basicsr').handlers
 
 
+def test_a_checkpoint_is_tested_from_the_file_alone(command, workplace, tiny, write_options):
+    assert command('train', '-opt', write_options(tiny))[0] == 0
+    tested = {**tiny, 'network_g': None, 'datasets': {'test': tiny['datasets']['val']}}
+    tested['path'] = {'pretrain_network_g': 'experiments/tiny/models/net_g_latest.pth'}
+    code, _, err = command('test', '-opt', write_options(tested, 'test.yml'))
+    assert code == 0
+    assert 'Network: GGKMNet' in err
+
+
 def test_root_is_where_everything_starts(command, workplace, tiny, write_options):
     other = workplace / 'other'
     write_pairs(other / 'pairs', 2)

@@ -1,16 +1,15 @@
 """The host's SRModel with what defocus deblurring needs beside it: loss terms, float metrics, safe files, a picture."""
 
-import os
 import pickle
 from collections import OrderedDict
 from os import path as osp
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ggkm_plugin.checkpoints import describe, save_atomically
 from ggkm_plugin.errors import CheckpointError
 from ggkm_plugin.figures import SheetRow, comparison_sheet
 from ggkm_plugin.host.registries import METRIC_REGISTRY, MODEL_REGISTRY
@@ -25,26 +24,6 @@ from basicsr.utils.dist_util import master_only  # isort: skip
 _SHEET_ROWS = 4
 
 
-def save_atomically(content: object, path: str) -> None:
-    """torch.save to a file beside `path`, then rename: `path` is the old file or the whole new one, never a part.
-
-    Raises CheckpointError if it cannot be written.
-    """
-    temporary = f'{path}.part'
-    try:
-        with open(temporary, 'wb') as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError, AttributeError, pickle.PicklingError) as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise CheckpointError(
-            f'{path}: cannot be written ({error}). Earlier checkpoints are untouched: make room, then continue with '
-            '--auto_resume'
-        ) from error
-
-
 @MODEL_REGISTRY.register()
 class DefocusModel(SRModel):
     """Trains and validates any registered arch.
@@ -53,6 +32,11 @@ class DefocusModel(SRModel):
     others the finest image. Metrics that declare `takes_float` see the network's float output, RGB and unclipped;
     others 8-bit BGR images, as in the host. Each metric is also computed once for the blurred input.
     """
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        self.description = describe(opt)  # before the host takes the options apart
+        self.metric_results: dict[str, float] = {}
+        super().__init__(opt)
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         if self.opt['dist'] and self.device.type == 'cpu':
@@ -211,11 +195,12 @@ class DefocusModel(SRModel):
     ) -> None:
         nets = net if isinstance(net, list) else [net]
         keys = param_key if isinstance(param_key, list) else [param_key]
-        content = {
+        iteration = 'latest' if current_iter == -1 else current_iter
+        content: dict[str, Any] = {
             key: {name: value.cpu() for name, value in self.get_bare_model(net_).state_dict().items()}
             for net_, key in zip(nets, keys, strict=True)
         }
-        iteration = 'latest' if current_iter == -1 else current_iter
+        content['description'] = {**self.description, 'iteration': iteration, 'metrics': self.metric_results}
         save_atomically(content, osp.join(self.opt['path']['models'], f'{net_label}_{iteration}.pth'))
 
     @master_only

@@ -1,0 +1,89 @@
+"""Checkpoints in the host's format that also say what network they hold: written whole, read safely.
+
+A file is a dict of `params` (and `params_ema`), as basicsr writes and loads it, and `description`, which it ignores:
+
+    arch, options    the registered name and the arguments that rebuild the network
+    iteration        of the training that saved it; 'latest' for the end
+    metrics          the last validation's scores, {name: value}; empty before the first
+    option_digest    sha256 of the training options without their paths: equal for equal trainings
+    versions         of ggkm_plugin, basicsr and torch
+"""
+
+import hashlib
+import json
+import os
+import pickle
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ggkm_plugin import __version__
+from ggkm_plugin.errors import CheckpointError
+
+# What differs between two runs of one training without changing it.
+_NOT_DIGESTED = ('path', 'rank', 'world_size', 'dist', 'auto_resume', 'root_path', 'logger', 'num_gpu', 'name')
+
+
+def save_atomically(content: object, path: str) -> None:
+    """torch.save to a file beside `path`, then rename: `path` is the old file or the whole new one, never a part.
+
+    Raises CheckpointError if it cannot be written.
+    """
+    temporary = f'{path}.part'
+    try:
+        with open(temporary, 'wb') as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError, AttributeError, pickle.PicklingError) as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise CheckpointError(
+            f'{path}: cannot be written ({error}). Earlier checkpoints are untouched: make room, then continue with '
+            '--auto_resume'
+        ) from error
+
+
+def describe(opt: dict[str, Any]) -> dict[str, Any]:
+    """The `description` of checkpoints of the training `opt`, before its first iteration: plain values only."""
+    network = json.loads(json.dumps(opt['network_g']))
+    digested = _without_places({key: value for key, value in opt.items() if key not in _NOT_DIGESTED})
+    return {
+        'arch': network.pop('type'),
+        'options': network,
+        'iteration': 0,
+        'metrics': {},
+        'option_digest': hashlib.sha256(json.dumps(digested, sort_keys=True, default=str).encode()).hexdigest(),
+        'versions': {'ggkm_plugin': __version__, 'basicsr': version('basicsr'), 'torch': str(torch.__version__)},
+    }
+
+
+def _without_places(value: Any) -> Any:
+    """Options without the folders the data lies in."""
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_places(inner) for key, inner in value.items() if not str(key).startswith('dataroot')}
+
+
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU; nothing in the file is executed. Raises CheckpointError."""
+    if not Path(path).is_file():
+        raise CheckpointError(f'{path}: no such checkpoint')
+    try:
+        content = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # torch raises many kinds for what is in a foreign file
+        reason = ' '.join(str(error).split())[:200]
+        raise CheckpointError(f'{path}: truncated, or not a checkpoint of tensors alone ({reason})') from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f'{path}: not a checkpoint: it holds a {type(content).__name__}, not a dict')
+    return content
+
+
+def network_options(path: str) -> dict[str, Any]:
+    """`network_g` as the checkpoint describes itself. Raises CheckpointError if it does not."""
+    description = read_checkpoint(path).get('description')
+    if not isinstance(description, dict) or not {'arch', 'options'} <= description.keys():
+        raise CheckpointError(f'{path}: does not say what network it holds; set network_g in the option file')
+    return {'type': description['arch'], **description['options']}

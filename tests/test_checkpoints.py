@@ -1,0 +1,65 @@
+"""Checkpoints that describe themselves: rebuilt from the file alone, refused when damaged or hostile."""
+
+import os
+
+import pytest
+import torch
+
+from ggkm_plugin import checkpoints
+from ggkm_plugin.errors import CheckpointError
+
+
+def test_writing_is_all_or_nothing(tmp_path):
+    path = tmp_path / 'x.pth'
+    checkpoints.save_atomically({'params': torch.ones(2)}, str(path))
+    before = path.read_bytes()
+    with pytest.raises(CheckpointError, match=r'x\.pth'):
+        checkpoints.save_atomically(lambda: None, str(path))
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ['x.pth']
+
+
+def test_the_description_rebuilds_the_network(tiny, tmp_path):
+    description = checkpoints.describe(tiny)
+    path = str(tmp_path / 'x.pth')
+    checkpoints.save_atomically({'params': {}, 'description': description}, path)
+    assert checkpoints.network_options(path) == tiny['network_g']
+    assert description['versions']['basicsr'] == '1.4.2'
+
+
+def test_equal_trainings_have_equal_digests(tiny):
+    def digest(**changes):
+        return checkpoints.describe({**tiny, **changes})['option_digest']
+
+    moved = {**tiny['datasets'], 'train': {**tiny['datasets']['train'], 'dataroot_lq': '/elsewhere'}}
+    assert digest() == digest(datasets=moved, num_gpu=4, path={}, name='other')
+    assert digest() != digest(manual_seed=4)
+    assert digest() != digest(train={**tiny['train'], 'total_iter': 5})
+
+
+def test_files_that_are_no_checkpoints(tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / 'harmed'),)
+
+    path = tmp_path / 'x.pth'
+    torch.save({'params': Hostile()}, path)
+    with pytest.raises(CheckpointError, match=r'x\.pth'):
+        checkpoints.read_checkpoint(str(path))
+    assert not (tmp_path / 'harmed').exists()
+    torch.save({'params': torch.ones(100)}, path)
+    for content in (b'', b'text', path.read_bytes()[:-50]):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match='truncated, or not'):
+            checkpoints.read_checkpoint(str(path))
+    torch.save([1], path)
+    with pytest.raises(CheckpointError, match='list'):
+        checkpoints.read_checkpoint(str(path))
+    with pytest.raises(CheckpointError, match='no such'):
+        checkpoints.read_checkpoint(str(tmp_path / 'gone.pth'))
+
+
+def test_a_checkpoint_without_a_description(tmp_path):
+    torch.save({'params': {}}, tmp_path / 'x.pth')
+    with pytest.raises(CheckpointError, match='set network_g'):
+        checkpoints.network_options(str(tmp_path / 'x.pth'))
