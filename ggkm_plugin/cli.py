@@ -2,13 +2,18 @@
 
 import argparse
 import os
+import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ggkm_plugin import __version__
-from ggkm_plugin.errors import UserError
+from ggkm_plugin.errors import OptionError, UserError
 from ggkm_plugin.host import imports
+
+if TYPE_CHECKING:
+    from ggkm_plugin.runner import Finished
 
 # At import, not in main(): workers started by spawn re-import this module, and only this.
 imports.install()
@@ -48,6 +53,17 @@ def build_parser() -> argparse.ArgumentParser:
         # torch.distributed.launch passes it; the rank comes from the environment
         command.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
         _add_plugin_argument(command)
+
+    text = 'parameters, MACs, time and peak memory of networks'
+    command = commands.add_parser('profile', help=text, description=text)
+    command.add_argument('names', nargs='*', metavar='ARCH_OR_OPT', help='registered arch, or option file')
+    command.add_argument('--size', default='720x1280', metavar='HxW', help='input, height first (default: 720x1280)')
+    command.add_argument('--device', default='cpu', metavar='D', help='where to time: cpu or cuda[:N] (default: cpu)')
+    command.add_argument('--repeats', type=int, default=3, metavar='N', help='timed runs; 0 only counts (default: 3)')
+    command.add_argument('--variant', metavar='NAME', help='named override from `variants:` in the option files')
+    command.add_argument('--format', choices=('table', 'csv', 'json'), default='table')
+    command.add_argument('--paper', action='store_true', help="instead: the paper's complexity figures beside ours")
+    _add_plugin_argument(command)
 
     command = commands.add_parser('list', help='what is registered, and by which distribution')
     command.add_argument('kinds', nargs='*', metavar='KIND', help=f'any of {", ".join(KINDS)} (default: all)')
@@ -93,12 +109,40 @@ def _train_or_test(arguments: argparse.Namespace) -> None:
         print(f'\nPicture: {picture}')
     if arguments.command == 'train':
         print(f'Weights: {finished.folder / "models" / "net_g_latest.pth"}')
-        print('Next:')
-        print(f'  tensorboard --logdir {finished.folder.parent.parent / "tb_logger" / finished.name}')
-        test_file = finished.option_file.with_name(finished.option_file.name.replace('train_', 'test_', 1))
-        if test_file.is_file() and test_file != finished.option_file:
-            root = '' if arguments.root == '.' else f' --root {arguments.root}'
-            print(f'  basicsr test -opt {test_file.name}{root}')
+        _print_next(arguments, finished)
+
+
+def _print_next(arguments: argparse.Namespace, finished: 'Finished') -> None:
+    """The commands that one would type after this training."""
+    commands = []
+    curves = finished.folder.parent.parent / 'tb_logger' / finished.name
+    if curves.is_dir():
+        commands.append(['tensorboard', '--logdir', str(curves)])
+    test_file = finished.option_file.with_name(finished.option_file.name.replace('train_', 'test_', 1))
+    if test_file.is_file() and test_file != finished.option_file:
+        packaged = not os.path.isfile(arguments.opt)
+        commands.append(['basicsr', 'test', '-opt', test_file.name if packaged else os.path.relpath(test_file)])
+        commands[-1] += [] if arguments.root == '.' else ['--root', arguments.root]
+    if commands:
+        print('Next:', *(shlex.join(command) for command in commands), sep='\n  ')
+
+
+def _profile(arguments: argparse.Namespace) -> None:
+    if bool(arguments.names) == arguments.paper:
+        raise OptionError('name an arch or an option file, or else give --paper')
+    _load_plugins(arguments)
+    from ggkm_plugin import calibration, complexity
+
+    rows: Sequence[Any]
+    table: Callable[..., str]
+    if arguments.paper:
+        rows, table = calibration.calibrate(), calibration.table
+    else:
+        size, where = complexity.parse_size(arguments.size), (arguments.device, arguments.repeats)
+        rows = [complexity.profile_named(name, arguments.variant, size, *where) for name in arguments.names]
+        table = complexity.table
+    show: Callable[..., str] = {'table': table, 'csv': complexity.to_csv, 'json': complexity.to_json}[arguments.format]
+    print(show(rows).rstrip('\n'))
 
 
 def _list(arguments: argparse.Namespace) -> None:
@@ -132,12 +176,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
     warnings.filterwarnings('ignore', category=SyntaxWarning)
     try:
-        {'train': _train_or_test, 'test': _train_or_test, 'list': _list}[arguments.command](arguments)
+        {'train': _train_or_test, 'test': _train_or_test, 'profile': _profile, 'list': _list}[arguments.command](
+            arguments
+        )
     except UserError as error:
         print(f'basicsr {arguments.command}: {_message(error)}', file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(f'basicsr {arguments.command}: interrupted', file=sys.stderr)
+        again = '; --auto_resume goes on from the newest checkpoint' if arguments.command == 'train' else ''
+        print(f'basicsr {arguments.command}: interrupted{again}', file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of our output is gone, and with it the wish for more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except Exception as error:
+        if os.environ.get('BASICSR_TRACEBACK'):
+            raise
+        print(
+            f'basicsr {arguments.command}: {type(error).__name__}: {error}\n(set BASICSR_TRACEBACK=1 to see where)',
+            file=sys.stderr,
+        )
         return 1
     return 0
 

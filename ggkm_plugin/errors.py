@@ -25,6 +25,10 @@ class CheckpointError(UserError):
     """A checkpoint is missing, unreadable or does not fit the network, or could not be written."""
 
 
+class TrainingError(UserError):
+    """Training cannot go on: the loss is not a number."""
+
+
 def listed(items: list[str], most: int = 5) -> str:
     """The first few of many names, and how many are left out: ``a, b, c (and 4 more)``."""
     shown = ', '.join(items[:most])

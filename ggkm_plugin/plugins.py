@@ -48,13 +48,13 @@ def load_installed() -> list[str]:
     import basicsr  # noqa: F401
 
     _claim(f'basicsr {version("basicsr")}', 'basicsr')
-    found = {point.value: point.dist for point in entry_points(group=GROUP)}
+    found = {point.module: point.dist for point in entry_points(group=GROUP)}
     problems = []
     # ours first, and also from a checkout that is not installed
     for module, dist in sorted({_OURS: None, **found}.items(), key=lambda item: (item[0] != _OURS, item[0])):
         try:
             _load(module, f'{dist.name} {dist.version}' if dist else module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             problems.append(f'plugin {module} of {dist.name if dist else "this checkout"} is left out: {error}')
     return problems
 
@@ -64,12 +64,14 @@ def load_local(modules: list[str]) -> None:
 
     Raises OptionError naming the module if it is missing, fails, or collides with a registered name.
     """
+    if not isinstance(modules, list) or not all(isinstance(module, str) for module in modules):
+        raise OptionError(f'plugins: a list of modules to import, not {modules!r}')
     if modules and (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
     for module in modules:
         try:
             _load(module, f'module {module}')
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise OptionError(f'plugin {module}: {type(error).__name__}: {error}') from error
 
 

@@ -48,13 +48,14 @@ def run(is_train: bool, request: Request) -> Finished:
 
     from ggkm_plugin.checkpoints import network_options
     from ggkm_plugin.host import seams
+    from ggkm_plugin.preflight import check_options
 
     with ExitStack() as stack:
         root = stack.enter_context(_working_folder(request.root))
         weights = (opt.get('path') or {}).get('pretrain_network_g')
         if not is_train and not opt.get('network_g') and weights:
             opt['network_g'] = network_options(weights)
-        options.check_options(opt, is_train)
+        check_options(opt, is_train)
         path = stack.enter_context(_resolved(option_file, opt))
         stack.enter_context(seams.installed())
         flags = ['-opt', str(path), '--launcher', request.launcher]

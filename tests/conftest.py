@@ -4,6 +4,7 @@ import copy
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -99,23 +100,23 @@ def write_options(workplace):
     return write
 
 
+def run_command(*arguments: str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess:
+    """The command in a process of its own; always on two threads, since sums depend on their number."""
+    return subprocess.run(
+        [sys.executable, '-m', 'ggkm_plugin.cli', *arguments],
+        cwd=cwd,
+        env={**os.environ, 'OMP_NUM_THREADS': '2'},
+        timeout=timeout,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.fixture
 def basicsr(workplace):
-    """Runs the command in a process of its own, in the workplace."""
-
-    def run(*arguments: str, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess:
-        env = {**os.environ, 'OMP_NUM_THREADS': '2', **environment}
-        return subprocess.run(
-            [sys.executable, '-m', 'ggkm_plugin.cli', *arguments],
-            cwd=workplace,
-            env=env,
-            timeout=timeout,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return run
+    """`run_command` in the workplace."""
+    return partial(run_command, cwd=workplace)
 
 
 @pytest.fixture(scope='session')

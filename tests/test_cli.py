@@ -82,7 +82,7 @@ MISTAKES = {
     ),
     'smaller than a batch': (lambda place: None, ['batch_size_per_gpu', 'dataset_enlarge_ratio'], 2),
     'image smaller than crop': (lambda place: None, ['gt_size', '48x64'], 1),
-    'crop does not fit the network': (lambda place: None, ['gt_size', 'multiple of 8'], 1),
+    'crop does not fit the network': (lambda place: None, ['gt_size', 'multiple of 8'], 2),
 }
 
 
@@ -156,6 +156,7 @@ def test_unusable_weights(command, workplace, tiny, write_options, content):
 
 def test_train_tells_what_to_do_next(command, workplace, tiny, write_options):
     """A whole run: loss terms and float metrics in the log, checkpoints, the picture, and the closing words."""
+    tiny['logger']['use_tb_logger'] = True
     code, out, _ = command('train', '-opt', write_options(tiny))
     assert code == 0
     folder = workplace / 'experiments/tiny'
@@ -212,3 +213,44 @@ def test_overrides_reach_the_run_and_are_kept_with_it(command, workplace, tiny, 
         'net_g_latest.pth',
     ]
     assert 'total_iter: 2' in (workplace / 'experiments/other/tiny.yml').read_text()
+
+
+def test_a_loss_that_is_no_number_ends_the_run(command, workplace, tiny, write_options):
+    tiny['train']['optim_g']['lr'] = 1e30
+    code, _, err = command('train', '-opt', write_options(tiny))
+    assert code == 1
+    assert 'train.optim_g.lr' in err.splitlines()[-1]
+    assert not (workplace / 'experiments/tiny/models/net_g_latest.pth').exists()
+
+
+def test_names_that_are_not_utf8_are_saved(command, workplace, tiny, write_options):
+    """OpenCV's own writer ends the process on such a name."""
+    import os
+
+    for kind in ('input', 'ground_truth'):
+        source = os.fsencode(workplace / 'pairs' / kind)
+        os.rename(source + b'/00.png', source + b'/\xe9.png')
+    assert command('train', '-opt', write_options(tiny))[0] == 0
+    tiny.update(datasets={'test': tiny['datasets']['val']}, val={'save_img': True})
+    tiny['path']['pretrain_network_g'] = 'experiments/tiny/models/net_g_latest.pth'
+    assert command('test', '-opt', write_options(tiny))[0] == 0
+    assert len(os.listdir(workplace / 'results/tiny/visualization/val')) == 4
+
+
+def test_what_nobody_foresaw_is_one_line_too(command, tiny, write_options, monkeypatch):
+    """A host model or somebody's arch may raise anything."""
+    tiny['network_g'] = {'type': 'GGKMNet', 'width': 4, 'num_groups': 2, 'num_scales': 2}
+    monkeypatch.setattr('ggkm_plugin.models.defocus_model.DefocusModel.feed_data', lambda self, data: data['gone'])
+    code, _, err = command('train', '-opt', write_options(tiny))
+    assert code == 1
+    assert "basicsr train: KeyError: 'gone'" in err
+    monkeypatch.setenv('BASICSR_TRACEBACK', '1')
+    with pytest.raises(KeyError):
+        cli.main(['train', '-opt', write_options(tiny)])
+
+
+def test_the_next_command_is_one_that_works(command, workplace, tiny, write_options):
+    write_options(tiny, 'test_mine.yml')
+    code, out, _ = command('train', '-opt', write_options(tiny, 'train_mine.yml'))
+    assert code == 0
+    assert out.rstrip().endswith('basicsr test -opt test_mine.yml')

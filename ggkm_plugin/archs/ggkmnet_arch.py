@@ -21,6 +21,7 @@ from ggkm_plugin.errors import CropSizeError
 from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.ops import gaussian_bank, ggkm_blur
 from ggkm_plugin.ops.boundary import BOUNDARIES, pad
+from ggkm_plugin.ops.precision import colour_mix, full_precision
 from ggkm_plugin.ops.pyramid import double, pyramid
 
 State = tuple[Tensor, Tensor]
@@ -222,7 +223,10 @@ class FixedPointStep(nn.Module):
     def fused(self, y: Tensor, xu: Tensor) -> Tensor:
         """The IGGCM's input u. Not in the paper beyond "fuses": 1x1 convolution, none (xu alone) or the mean."""
         if self.fuse is not None:
-            return self.fuse(torch.cat([y, xu.to(y.dtype)], dim=1))
+            weight, bias = self.fuse.weight, cast(Tensor, self.fuse.bias)
+            with full_precision(y):  # what is rounded here is rounded in the image
+                both = torch.cat([y, xu], dim=1)
+                return colour_mix(both, weight.to(both.dtype)) + bias.to(both.dtype).view(1, -1, 1, 1)
         return (y + xu) / 2 if self.fuse_mode == 'add' else xu
 
     def pass_xu_through(self) -> None:
@@ -365,7 +369,9 @@ class GGKMNet(nn.Module):
             SelfReconstruction(4 * width, num_maps, in_ch, 32) for _ in range(num_iters if self_reconstruction else 0)
         )
         self.register_load_state_dict_pre_hook(_drop_unused_srm)
-        _xavier(self)
+        # DDP broadcasts buffers in every forward, also where one rank validates alone and the others wait elsewhere.
+        self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers() if name.endswith('.bank')]
+        xavier_init(self)
         for step in steps:
             step.pass_xu_through()
             if init == 'identity':
@@ -376,17 +382,21 @@ class GGKMNet(nn.Module):
         """H and W are brought to multiples of this: T-1 halvings of the pyramid, then two strides of the BFE."""
         return 2 ** (self.num_scales + 1)
 
+    def steps_of_scale(self, t: int) -> nn.ModuleList:
+        """The R iterations of scale t = 1..T: the same at every scale."""
+        return self.steps
+
     def unroll(self, y: Tensor) -> list[Estimate]:
         """All iterations, coarse to fine, on y (B,3,H,W) with H and W multiples of `size_multiple`; Eq. (12)."""
         estimates: list[Estimate] = []
         memories = [Memory([None, None], None)] * self.num_iters
         x = None
-        for y_t in pyramid(y, self.num_scales):
+        for t, y_t in enumerate(pyramid(y, self.num_scales), start=1):
             if x is None:
                 x = y_t
             else:
                 x, memories = double(x), [memory.doubled() for memory in memories]
-            for r, step in enumerate(self.steps):
+            for r, step in enumerate(self.steps_of_scale(t)):
                 estimate, memories[r] = step(y_t, x, memories[r])
                 x = estimate.x
                 estimates.append(estimate)
@@ -403,7 +413,7 @@ class GGKMNet(nn.Module):
             )
         estimates = self.unroll(y)
         reconstructions = [
-            self.srm[i % self.num_iters](e.f1, e.coefficients.beta, e.x) for i, e in enumerate(estimates) if self.srm
+            self.srm[i % len(self.srm)](e.f1, e.coefficients.beta, e.x) for i, e in enumerate(estimates) if self.srm
         ]
         inputs = pyramid(y, self.num_scales)
         return {'scales': [e.x for e in estimates], 'inputs': inputs, 'reconstructions': reconstructions}
@@ -433,9 +443,9 @@ def _drop_unused_srm(net: GGKMNet, state_dict: dict[str, Tensor], prefix: str, *
             del state_dict[key]
 
 
-def _xavier(net: GGKMNet) -> None:
+def xavier_init(network: nn.Module) -> None:
     """Xavier-uniform weights, zero biases (Sec. 5.1)."""
-    for module in net.modules():
+    for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             continue
         for parameter in module.parameters(recurse=False):

@@ -37,7 +37,8 @@ def image_files(folder: str, recursive: bool = False) -> list[str]:
 def decode_image(content: bytes, name: str) -> np.ndarray:
     """RGB (H,W,3) uint8 or uint16 from the bytes of an image file; grey is repeated, alpha dropped.
 
-    Raises DataError, naming `name`, if the bytes are no image, are cut off or damaged.
+    Raises DataError, naming `name`, if the bytes are no image or cut off, or if a checksum (PNG has them, the others
+    not) tells that they are damaged.
     """
     if not content:
         raise DataError(f'{name}: the file is empty')

@@ -29,13 +29,31 @@ class PairedDefocusDataset(Dataset):
     Raises OptionError or DataError naming the key, folder or file.
     """
 
+    option_keys = frozenset(
+        (
+            'dataroot',
+            'layout',
+            'split',
+            'dataroot_lq',
+            'dataroot_gt',
+            'pairing',
+            'gt_size',
+            'use_hflip',
+            'use_vflip',
+            'use_rot',
+            'noise_std',
+            'noise_clip',
+            'bit_depth',
+        )
+    )
+
     def __init__(self, opt: dict[str, Any]) -> None:
         self.opt = opt
         self.training = opt['phase'] == 'train'
         self.seed = opt.get('seed', 0)
-        backend = (opt.get('io_backend') or {}).get('type', 'disk')
-        if backend != 'disk':
-            raise OptionError(f'io_backend.type: {backend!r} is not available here; use disk')
+        backend = opt.get('io_backend') or {'type': 'disk'}
+        if not isinstance(backend, dict) or backend.get('type') != 'disk':
+            raise OptionError(f'io_backend: {backend!r} is not available here; use type: disk')
         check_sampling_options(opt, self.training)
         self.pairs = self._find_pairs()
 

@@ -20,6 +20,8 @@ class SingleDefocusDataset(Dataset):
     Raises OptionError or DataError naming the key, folder or file.
     """
 
+    option_keys = frozenset(('dataroot', 'layout', 'split', 'dataroot_lq', 'bit_depth'))
+
     def __init__(self, opt: dict[str, Any]) -> None:
         self.opt = opt
         if opt['phase'] == 'train':

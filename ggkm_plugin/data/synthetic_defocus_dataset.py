@@ -35,7 +35,7 @@ class SyntheticDefocusDataset(Dataset):
 
     In training each sample is a new scene: crop, depth, focus and aperture are drawn from (seed, epoch, draw). Else
     the whole photograph, its scene drawn from (seed, index), the same in every validation. Depth is the photograph's
-    own where it has one, else procedural.
+    own where it has one (of the built-in ones the motorcycle, which is held out), else procedural.
 
     Options (`opt`):
         dataroot_gt: folder of sharp photographs (default: those inside scikit-image, some of them held out for
@@ -46,6 +46,10 @@ class SyntheticDefocusDataset(Dataset):
 
     Raises OptionError or DataError naming the key, folder or file.
     """
+
+    option_keys = frozenset(
+        ('dataroot_gt', 'max_blur_radius', 'gt_size', 'use_hflip', 'use_vflip', 'use_rot', 'noise_std', 'noise_clip')
+    )
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.opt = opt

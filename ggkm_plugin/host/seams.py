@@ -17,8 +17,9 @@ prefetch_dataloader.py:83 `CPUPrefetcher`: starts     `CPUPrefetcher`: starts th
 the workers twice
 prefetch_dataloader.py:22 `PrefetchGenerator`: an     `PrefetchGenerator`: hands the exception to the loop
 exception kills the thread, and the run hangs
-dist_util.py:24 `init_dist`: `rank % 0` without a     `init_dist`: gloo without GPUs, the device by LOCAL_RANK
-GPU; the device is chosen by global rank
+dist_util.py:24 `init_dist`: `rank % 0` without a     `init_dist`: gloo without GPUs, the device by LOCAL_RANK, a
+GPU; the device is chosen by global rank; ten         limit of hours (--launcher pytorch; slurm as upstream)
+minutes' limit against long validations
 models/base_model.py:98 DDP with device ids on the    `models.DefocusModel.model_to_device`
 CPU
 models/base_model.py:229,327 checkpoints written in   `models.DefocusModel.save_network` and
@@ -35,6 +36,7 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +64,8 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     """
     if opt['auto_resume']:
         folder = Path(opt['path']['training_states'])
-        paths = sorted(folder.glob('*.state'), key=lambda path: float(path.stem), reverse=True)
+        numbered = [path for path in folder.glob('*.state') if path.stem.isdigit()]
+        paths = sorted(numbered, key=lambda path: int(path.stem), reverse=True)
     else:
         paths = [Path(opt['path']['resume_state'])] if opt['path'].get('resume_state') else []
     for path in paths:
@@ -76,23 +79,37 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
         opt['path']['resume_state'] = str(path)
         check_resume(opt, state['iter'])
         return state
+    if opt['auto_resume'] and paths:
+        print('No training state can be used: starting anew (the earlier run is put aside, not deleted)', flush=True)
     return None
 
 
 def _read_state(path: Path, opt: dict[str, Any]) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f'{path}: no such training state; correct path.resume_state')
-    if not zipfile.is_zipfile(path):
+    if not _is_whole(path):
         raise CheckpointError(f'{path}: truncated or not a training state; choose an earlier one')
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
         iteration = state['iter']
+        missing = {'epoch', 'optimizers', 'schedulers'} - state.keys()
+        if missing:
+            raise KeyError(', '.join(sorted(missing)))
     except Exception as error:  # torch raises many kinds for what is in a foreign file
         raise CheckpointError(f'{path}: not a training state ({error})') from error
     network = Path(opt['path']['models']) / f'net_g_{iteration}.pth'
-    if not zipfile.is_zipfile(network):
+    if not _is_whole(network):
         raise CheckpointError(f'{path}: its network {network} is missing or truncated; choose an earlier state')
     return state
+
+
+def _is_whole(path: Path) -> bool:
+    """torch's files are zip archives: their end is there, and every member has its checksum."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, EOFError):
+        return False
 
 
 def create_train_val_dataloader(
@@ -100,14 +117,17 @@ def create_train_val_dataloader(
 ) -> tuple[DataLoader, EpochSampler, list[DataLoader], int, int]:
     """(train loader, its sampler, validation loaders, epochs, iterations). Raises DataError if no batch is whole."""
     train_loader, sampler, val_loaders = None, None, []
+    seed = _same_on_all_ranks(opt['manual_seed'])
     for phase, dataset_opt in opt['datasets'].items():
         if phase == 'train':
-            dataset_opt['seed'] = opt['manual_seed']
+            dataset_opt['seed'] = seed
+            if dataset_opt['num_worker_per_gpu'] == 0:
+                dataset_opt['persistent_workers'] = False  # torch refuses it
             dataset = build_dataset(dataset_opt)
             images, ratio = len(dataset), dataset_opt.get('dataset_enlarge_ratio', 1)
-            sampler = EpochSampler(dataset, opt['world_size'], opt['rank'], ratio, opt['manual_seed'])
+            sampler = EpochSampler(dataset, opt['world_size'], opt['rank'], ratio, seed)
             train_loader = build_dataloader(
-                dataset, dataset_opt, num_gpu=opt['num_gpu'], dist=opt['dist'], sampler=sampler, seed=opt['manual_seed']
+                dataset, dataset_opt, num_gpu=opt['num_gpu'], dist=opt['dist'], sampler=sampler, seed=seed
             )
         elif phase.split('_')[0] == 'val':
             dataset = build_dataset(dataset_opt)
@@ -121,9 +141,10 @@ def create_train_val_dataloader(
         raise DataError('datasets: no `train` set to train on')
     per_epoch = len(train_loader)
     if per_epoch == 0:
+        wanted = train_loader.batch_size * opt['world_size']
         raise DataError(
             f'datasets.train: {len(sampler)} samples are fewer than one batch of {train_loader.batch_size}: lower '
-            f'batch_size_per_gpu, or set dataset_enlarge_ratio to {-(-train_loader.batch_size // len(sampler))} or more'
+            f'batch_size_per_gpu, or set dataset_enlarge_ratio to {-(-wanted // images)} or more'
         )
     total_iters = int(opt['train']['total_iter'])
     total_epochs = -(-total_iters // per_epoch)
@@ -132,6 +153,14 @@ def create_train_val_dataloader(
         f'epoch, {total_epochs} epochs, {total_iters} iterations'
     )
     return train_loader, sampler, val_loaders, total_epochs, total_iters
+
+
+def _same_on_all_ranks(seed: int) -> int:
+    """Rank 0's: the host draws another one on each rank for `manual_seed: ~`, and the ranks' samples would overlap."""
+    seeds = [seed]
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.broadcast_object_list(seeds)
+    return seeds[0]
 
 
 class CPUPrefetcher:
@@ -176,16 +205,21 @@ class PrefetchGenerator(threading.Thread):
 
 
 def init_dist(launcher: str, backend: str | None = None, **kwargs: Any) -> None:
-    """Join the process group: NCCL on the GPU that LOCAL_RANK names, gloo where there is no GPU."""
+    """Join the process group: NCCL on the GPU that LOCAL_RANK names, gloo where there is no GPU. Slurm: as the host.
+
+    The other ranks wait while rank 0 validates, so the time limit is hours, not NCCL's ten minutes.
+    """
     if launcher != 'pytorch':
         _host_init_dist(launcher, backend or 'nccl', **kwargs)
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', 0)))
-    torch.distributed.init_process_group(backend or ('nccl' if torch.cuda.is_available() else 'gloo'), **kwargs)
+    backend = backend or ('nccl' if torch.cuda.is_available() else 'gloo')
+    torch.distributed.init_process_group(backend, timeout=_LONGEST_VALIDATION, **kwargs)
 
 
 _host_init_dist = host_dist.init_dist
+_LONGEST_VALIDATION = timedelta(hours=12)
 
 # (module, name in it, ours)
 SEAMS: tuple[tuple[Any, str, Any], ...] = (

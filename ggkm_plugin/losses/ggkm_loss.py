@@ -1,5 +1,7 @@
 """GGKMNet's composite loss, Eqs. (17)-(21)."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -48,7 +50,7 @@ class GGKMLoss(nn.Module):
         super().__init__()
         self.weights = {'l_mse': mse_weight, 'l_fr': fr_weight, 'l_ssim': ssim_weight, 'l_sr': sr_weight}
         for name, weight in self.weights.items():
-            if not isinstance(weight, int | float) or weight < 0:
+            if not isinstance(weight, int | float) or not 0 <= weight < math.inf:
                 raise ValueError(f'{name[2:]}_weight is a number of at least 0, not {weight!r}')
         if not any(self.weights.values()):
             raise ValueError('all weights of GGKMLoss are 0: nothing is left to train on')

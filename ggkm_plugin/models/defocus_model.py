@@ -5,23 +5,27 @@ from collections import OrderedDict
 from os import path as osp
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ggkm_plugin.checkpoints import describe, save_atomically
-from ggkm_plugin.errors import CheckpointError
+from ggkm_plugin.data.decoding import write_image
+from ggkm_plugin.errors import CheckpointError, TrainingError
 from ggkm_plugin.figures import SheetRow, comparison_sheet
 from ggkm_plugin.host.registries import METRIC_REGISTRY, MODEL_REGISTRY
 from ggkm_plugin.models.progress import TrainingProgress
 
 from basicsr.metrics import calculate_metric  # isort: skip
 from basicsr.models.sr_model import SRModel  # isort: skip
-from basicsr.utils import get_root_logger, imwrite, tensor2img  # isort: skip
+from basicsr.utils import get_root_logger, tensor2img  # isort: skip
 from basicsr.utils.dist_util import master_only  # isort: skip
 
 # Held-out photographs in the closing picture.
 _SHEET_ROWS = 4
+# Pixels; there is nothing to see on smaller ones.
+_SHEET_LEAST = 16
 
 
 @MODEL_REGISTRY.register()
@@ -36,6 +40,7 @@ class DefocusModel(SRModel):
     def __init__(self, opt: dict[str, Any]) -> None:
         self.description = describe(opt)  # before the host takes the options apart
         self.metric_results: dict[str, float] = {}
+        self.input_results: dict[str, dict[str, float]] = {}
         super().__init__(opt)
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
@@ -62,6 +67,12 @@ class DefocusModel(SRModel):
         output = self.net_g(self.lq)
         self.output = output['scales'][-1] if isinstance(output, dict) else output
         total, terms = self._losses(output)
+        if not torch.isfinite(total):
+            raise TrainingError(
+                f'the loss is {float(total)} at iteration {current_iter}; nothing of this step is kept. Lower '
+                'train.optim_g.lr or look at the weights of train.pixel_opt, then go on from the newest checkpoint '
+                'with --auto_resume'
+            )
         total.backward()
         self.optimizer_g.step()
         self.log_dict = self.reduce_loss_dict(terms)
@@ -105,28 +116,32 @@ class DefocusModel(SRModel):
             current_iter = int(self.opt['train']['total_iter'])
         metrics = self.opt['val'].get('metrics') or {}
         sums = dict.fromkeys(metrics, 0.0)
+        first_time = name not in self.input_results
         sums_of_input = dict.fromkeys(metrics, 0.0)
         rows: list[SheetRow] = []
         for data in dataloader:
             self.feed_data(data)
             self.test()
             image_name = osp.splitext(osp.basename(data['lq_path'][0]))[0]
-            lq, result = (image[0].float().cpu() for image in (self.lq, self.output))
-            gt = data['gt'][0] if 'gt' in data else None
+            lq, result = self.lq[0].float(), self.output[0].float()
             if save_img:
-                imwrite(tensor2img(result), self._image_path(name, image_name, current_iter))
-            if gt is None:
+                write_image(self._image_path(name, image_name, current_iter), _to_uint8(result))
+            if 'gt' not in data:
                 continue
+            gt = self.gt[0].float()
             for metric, metric_opt in metrics.items():
                 sums[metric] += _score(metric_opt, result, gt)
-                sums_of_input[metric] += _score(metric_opt, lq, gt)
-            if self._closing and len(rows) < _SHEET_ROWS:
-                rows.append(SheetRow(image_name, *(image.permute(1, 2, 0).numpy() for image in (lq, result, gt))))
+                if first_time:
+                    sums_of_input[metric] += _score(metric_opt, lq, gt)
+            if self._closing and len(rows) < _SHEET_ROWS and min(gt.shape[-2:]) >= _SHEET_LEAST:
+                pictures = (image.permute(1, 2, 0).cpu().numpy() for image in (lq, result, gt))
+                rows.append(SheetRow(image_name, *pictures))
         if metrics and 'gt' in data:
             count = len(dataloader)
             self.metric_results = {metric: value / count for metric, value in sums.items()}
-            inputs = {metric: value / count for metric, value in sums_of_input.items()}
-            self._report(name, inputs, current_iter, tb_logger)
+            if first_time:
+                self.input_results[name] = {metric: value / count for metric, value in sums_of_input.items()}
+            self._report(name, self.input_results[name], current_iter, tb_logger)
         if rows:
             path = osp.join(self._run_folder, f'comparison_{name}.png')
             comparison_sheet(rows, path)
@@ -176,8 +191,16 @@ class DefocusModel(SRModel):
         """As the host. Raises CheckpointError for a file that is no checkpoint or does not fit the network."""
         try:
             super().load_network(net, load_path, strict, param_key)
-        except (OSError, EOFError, KeyError, TypeError, RuntimeError, pickle.UnpicklingError) as error:
-            reason = ' '.join(str(error).split())
+        except (
+            OSError,
+            EOFError,
+            LookupError,
+            AttributeError,
+            TypeError,
+            RuntimeError,
+            pickle.UnpicklingError,
+        ) as error:
+            reason = f'{type(error).__name__}: {" ".join(str(error).split())}'
             raise CheckpointError(
                 f'{load_path}: not a checkpoint of {type(self.get_bare_model(net)).__name__} with these options '
                 f'({reason[:300]}{"..." if len(reason) > 300 else ""})'
@@ -214,6 +237,11 @@ class DefocusModel(SRModel):
             'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
         }
         save_atomically(state, osp.join(self.opt['path']['training_states'], f'{current_iter}.state'))
+
+
+def _to_uint8(image: Tensor) -> np.ndarray:
+    """(3,H,W) float RGB to (H,W,3) uint8, clipped and rounded."""
+    return image.detach().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
 def _score(metric_opt: dict[str, Any], image: Tensor, gt: Tensor) -> float:

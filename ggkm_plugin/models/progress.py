@@ -15,7 +15,7 @@ class TrainingProgress:
         self._context = ExitStack()
         self._bar: tqdm | None = None
         self._shown: dict[str, str] = {}
-        if rank == 0 and sys.stderr.isatty():
+        if rank == 0 and sys.stderr is not None and sys.stderr.isatty():
             self._bar = tqdm(total=total, initial=first - 1, unit='it', dynamic_ncols=True, smoothing=0.05)
             self._context.enter_context(logging_redirect_tqdm([logging.getLogger('basicsr')]))
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ggkm_plugin.ops.boundary import BOUNDARIES, pad
 from ggkm_plugin.ops.dct import dct1, idct1, transfer_function
+from ggkm_plugin.ops.precision import colour_mix, full_precision
 
 
 def _chain_reflect(x: Tensor, alpha: Tensor, bank: Tensor, iterative: bool) -> Tensor:
@@ -90,7 +91,7 @@ def iterative_group_conv(
     `iterative=False` applies each gbar_p to x itself, the paper's "standard" alternative. Raises ValueError on shapes
     or a boundary that do not fit.
     """
-    with torch.autocast(x.device.type, enabled=False):
+    with full_precision(x):
         x, alpha, bank = _prepare(x, alpha, bank, boundary)
         if boundary == 'reflect':
             chain = _chain_reflect(x, alpha, bank, iterative)
@@ -108,7 +109,7 @@ def iterative_group_conv_ref(
     iterative: bool = True,
 ) -> Tensor:
     """`iterative_group_conv` as the equations read; what the fast form is held against."""
-    with torch.autocast(x.device.type, enabled=False):
+    with full_precision(x):
         x, alpha, bank = _prepare(x, alpha, bank, boundary)
         return _with_identity(x, _chain_dense(x, alpha, bank, iterative, boundary), include_identity)
 
@@ -117,11 +118,11 @@ def _weighted_sum(z: Tensor, beta: Tensor, mix: Tensor | None) -> Tensor:
     """Eq. (9)'s sum over p, or the 1x1 convolution that stands for it in the network."""
     if beta.shape != (wanted := (*z.shape[:2], *z.shape[3:])):
         raise ValueError(f'beta has shape {tuple(beta.shape)}, not (B, M, H, W) = {wanted}')
-    with torch.autocast(z.device.type, enabled=False):
+    with full_precision(z):
         weighted = beta.to(z.dtype).unsqueeze(2) * z
         if mix is None:
             return weighted.sum(dim=1)
-        return F.conv2d(weighted.flatten(1, 2), mix.to(z.dtype))
+        return colour_mix(weighted.flatten(1, 2), mix.to(z.dtype))
 
 
 def ggkm_blur(

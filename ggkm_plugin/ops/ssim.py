@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ggkm_plugin.ops.precision import full_precision
+
 Window = Literal['gaussian', 'uniform']
 
 
@@ -49,7 +51,7 @@ def ssim(x: Tensor, y: Tensor, window: Window = 'gaussian', data_range: float = 
             f'SSIM takes two (B, C, H, W) tensors of one shape, got {tuple(x.shape)} and {tuple(y.shape)}.'
         )
     dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
-    with torch.autocast(x.device.type, enabled=False):
+    with full_precision(x):
         x, y = x.to(dtype), y.to(dtype)
         taps, covariance_norm = _taps(window, x)
         size = len(taps)

@@ -90,7 +90,8 @@ assert [key for key in before if after.get(key) is not before[key]] == []
 grown = {kind: set(registry.keys()) - names[kind] for kind, registry in REGISTRIES.items()}
 assert all(names[kind] <= set(registry.keys()) for kind, registry in REGISTRIES.items())
 assert grown == {
-    'archs': {'GGKMNet'}, 'losses': {'GGKMLoss'}, 'models': {'DefocusModel'},
+    'archs': {'GGKMNet', 'GGKMNetNoLSTM', 'MCPNet', 'GGKMNetNoGroup', 'GGKMNetFullyLearned', 'GKMNet', 'NRKNet'},
+    'losses': {'GGKMLoss', 'GKMLoss', 'NRKLoss'}, 'models': {'DefocusModel'},
     'datasets': {'PairedDefocusDataset', 'SingleDefocusDataset', 'SyntheticDefocusDataset'},
     'metrics': {'defocus_psnr', 'defocus_ssim', 'defocus_mae'},
 }, grown

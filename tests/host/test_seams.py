@@ -29,6 +29,16 @@ def test_installed_puts_the_host_back():
     assert [getattr(module, name) for module, name, _ in seams.SEAMS] == before
 
 
+def test_the_seams_are_these():
+    assert {(module.__name__, name) for module, name, _ in seams.SEAMS} == {
+        ('basicsr.train', 'load_resume_state'),
+        ('basicsr.train', 'create_train_val_dataloader'),
+        ('basicsr.train', 'CPUPrefetcher'),
+        ('basicsr.data.prefetch_dataloader', 'PrefetchGenerator'),
+        ('basicsr.utils.options', 'init_dist'),
+    }
+
+
 def test_every_seam_is_looked_up_where_it_is_put():
     """A seam on a name that the host's loop does not use would never act."""
     for module, name, _ in seams.SEAMS:
@@ -90,6 +100,26 @@ def test_a_damaged_state_is_passed_over(experiment, tmp_path, capsys, victim, ha
         assert '4.state' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('name', ['notes.state', 'nan.state', '9'])
+def test_foreign_files_beside_the_states(experiment, tmp_path, name):
+    (tmp_path / 'experiments/x/training_states' / name).write_text('mine')
+    assert seams.load_resume_state(experiment)['iter'] == 4
+
+
+def test_a_network_damaged_in_the_middle_is_passed_over(experiment, tmp_path):
+    path = tmp_path / 'experiments/x/models/net_g_4.pth'
+    torch.save({'params': {'w': torch.rand(1000)}}, path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+    assert seams.load_resume_state(experiment)['iter'] == 2
+
+
+def test_a_state_without_its_optimizers_is_passed_over(experiment, tmp_path):
+    torch.save({'epoch': 0, 'iter': 4}, tmp_path / 'experiments/x/training_states/4.state')
+    assert seams.load_resume_state(experiment)['iter'] == 2
+
+
 def test_no_whole_state_means_a_fresh_start(experiment, tmp_path):
     for path in (tmp_path / 'experiments/x/training_states').iterdir():
         path.write_bytes(b'')
@@ -142,6 +172,12 @@ def test_a_set_smaller_than_a_batch(workplace, tiny):
     assert len(host_train.create_train_val_dataloader(opt, logging.getLogger('test'))[0]) == 0
     with pytest.raises(DataError, match='batch_size_per_gpu, or set dataset_enlarge_ratio to 2'):
         seams.create_train_val_dataloader(opt, logging.getLogger('test'))
+
+
+def test_workers_that_stay_but_are_none(workplace, tiny):
+    """torch refuses persistent_workers without workers; somebody who debugs with 0 of them need not edit two keys."""
+    opt = _loader_options(tiny, persistent_workers=True)
+    assert len(seams.create_train_val_dataloader(opt, logging.getLogger('test'))[0]) == 4
 
 
 def test_no_training_set(workplace, tiny):

@@ -1,0 +1,109 @@
+"""GKMNet's loss, as its authors released it: squared error over the scales, later in turns with SSIM."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ggkm_plugin.errors import CropSizeError
+from ggkm_plugin.host.registries import LOSS_REGISTRY
+from ggkm_plugin.ops.pyramid import pyramid
+from ggkm_plugin.ops.ssim import ssim
+
+_SSIM_WINDOW = 11
+_FIRST_EPOCH, _PERIOD, _TURN = 1000, 200, 100
+
+
+@LOSS_REGISTRY.register()
+class GKMLoss(nn.Module):
+    """The sum over the scales, all of equal weight, of the mean squared error, or in turns of 1 - SSIM.
+
+    forward(output, gt (B,3,H,W)) -> scalar. `output` is a network's training dict (`scales`, `inputs`,
+    `reconstructions`; see `GKMNet`) or a plain image (one scale). After it, `terms` holds the term in use, detached:
+    l_mse or l_ssim. The ground truth's pyramid is bilinear.
+
+    The authors use 1 - SSIM instead from epoch 1000 on while (epoch % 1000) % 200 < 100. A loss is told no epoch: with
+    `iters_per_epoch` it counts its own training calls, in the buffer `iteration`, a call an iteration; without, it is
+    the squared error throughout. A resumed training that restores no loss's state sets `first_iteration`.
+
+    Args:
+        iters_per_epoch: iterations an epoch, images divided by the batch of all processes; None for no turns.
+        first_iteration: where the count starts.
+        loss_weight: of the whole.
+
+    Raises:
+        ValueError: `iters_per_epoch` or `first_iteration` is no such number; a network with self-reconstruction, for
+            which this loss has no term.
+        CropSizeError: gt does not fit the pyramid, or, with turns, its coarsest level is smaller than the SSIM window.
+    """
+
+    takes_scales = True
+    iteration: Tensor
+
+    def __init__(self, iters_per_epoch: int | None = None, first_iteration: int = 0, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        if iters_per_epoch is not None and (not isinstance(iters_per_epoch, int) or iters_per_epoch < 1):
+            raise ValueError(f'iters_per_epoch is a whole number of at least 1 or null, not {iters_per_epoch!r}')
+        if not isinstance(first_iteration, int) or first_iteration < 0:
+            raise ValueError(f'first_iteration is a whole number of at least 0, not {first_iteration!r}')
+        self.iters_per_epoch = iters_per_epoch
+        self.loss_weight = loss_weight
+        self.register_buffer('iteration', torch.tensor(first_iteration))
+        self.terms: dict[str, Tensor] = {}
+
+    @property
+    def structural(self) -> bool:
+        """Whether the next call is one of 1 - SSIM."""
+        if self.iters_per_epoch is None:
+            return False
+        epoch = int(self.iteration) // self.iters_per_epoch
+        return epoch >= _FIRST_EPOCH and (epoch % 1000) % _PERIOD < _TURN
+
+    def forward(self, output: dict[str, Any] | Tensor, gt: Tensor) -> Tensor:
+        scales = scales_of(output)
+        check_crop(gt, len(scales), with_ssim=self.iters_per_epoch is not None)
+        if isinstance(output, dict) and output['reconstructions']:
+            raise ValueError(
+                "GKMLoss has no term for the network's reconstructions: set network_g.self_reconstruction: false "
+                'or train.pixel_opt.type: GGKMLoss'
+            )
+        pairs = zip(scales, pyramid(gt, len(scales)), strict=True)
+        if self.structural:
+            name, parts = 'l_ssim', [1 - ssim(x, target).mean() for x, target in pairs]
+        else:
+            name, parts = 'l_mse', [F.mse_loss(x, target) for x, target in pairs]
+        if self.training:
+            self.iteration += 1
+        total = torch.stack(parts).sum()
+        self.terms = {name: total.detach()}
+        return self.loss_weight * total
+
+
+def scales_of(output: dict[str, Any] | Tensor) -> list[Tensor]:
+    """The images to supervise, one a scale. Raises ValueError for a network of several iterations a scale."""
+    if isinstance(output, Tensor):
+        return [output]
+    if len(output['scales']) != len(output['inputs']):
+        raise ValueError(
+            f'{len(output["scales"])} estimates of {len(output["inputs"])} scales: this loss takes one a scale; '
+            'set network_g.num_iters: 1 or train.pixel_opt.type: GGKMLoss'
+        )
+    return output['scales']
+
+
+def check_crop(gt: Tensor, num_scales: int, with_ssim: bool) -> None:
+    """Raises CropSizeError where gt (B,C,H,W) fits neither the pyramid nor, where it is needed, SSIM's window."""
+    height, width = gt.shape[-2:]
+    shrink = 2 ** (num_scales - 1)
+    if height % shrink or width % shrink:
+        raise CropSizeError(
+            f'a training crop of {height}x{width} cannot be halved {num_scales - 1} times: '
+            f'set datasets.train.gt_size to a multiple of {shrink}'
+        )
+    if with_ssim and min(height, width) // shrink < _SSIM_WINDOW:
+        raise CropSizeError(
+            f'a training crop of {height}x{width} is {min(height, width) // shrink} pixels wide at the coarsest of '
+            f'{num_scales} scales, smaller than the SSIM window of {_SSIM_WINDOW}: set datasets.train.gt_size to '
+            f'{_SSIM_WINDOW * shrink} or more'
+        )

@@ -1,0 +1,280 @@
+"""What is wrong with the options of a run, found before a folder is made or an earlier run is put aside."""
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ggkm_plugin.errors import OptionError, UserError
+from ggkm_plugin.options import Options, nearest
+
+# Keys without which the host stops with a bare KeyError.
+_REQUIRED = {
+    True: (
+        'name', 'model_type', 'num_gpu', 'datasets.train', 'network_g.type', 'path', 'train.optim_g.type',
+        'train.optim_g.lr', 'train.scheduler.type', 'train.total_iter', 'logger.print_freq',
+        'logger.save_checkpoint_freq', 'logger.use_tb_logger',
+    ),
+    False: (
+        'name', 'model_type', 'num_gpu', 'datasets', 'network_g.type', 'path.pretrain_network_g', 'val.save_img',
+    ),
+}  # fmt: skip
+# Keys of a data set that the host's loader reads; the data set itself need not know them.
+_LOADER_KEYS = frozenset((
+    'name', 'type', 'phase', 'scale', 'seed', 'io_backend', 'dataset_enlarge_ratio', 'batch_size_per_gpu',
+    'num_worker_per_gpu', 'pin_memory', 'persistent_workers', 'prefetch_mode', 'num_prefetch_queue',
+))  # fmt: skip
+_ANYTHING_A_CONSTRUCTOR_RAISES = (
+    TypeError, ValueError, LookupError, AttributeError, AssertionError, OSError, RuntimeError, ArithmeticError,
+)  # fmt: skip
+
+
+def check_options(opt: Options, is_train: bool) -> None:
+    """Raises one OptionError with all faults. Nothing is written; plugins must be loaded.
+
+    Keys, types and registered names are checked; optimizer, scheduler and data sets are built once, and in training
+    the network's loss on one crop is computed, on the CPU.
+    """
+    faults = [f'{key} is missing' for key in _REQUIRED[is_train] if not _has(opt, key)]
+    for check in [] if faults else _checks(opt, is_train):
+        try:
+            check()
+        except OptionError as error:
+            faults.append(str(error))
+    if faults:
+        several = f'{len(faults)} options are wrong:'
+        raise OptionError(faults[0] if len(faults) == 1 else '\n  '.join([several, *faults]))
+
+
+def _has(opt: Options, dotted: str) -> bool:
+    value: Any = opt
+    for key in dotted.split('.'):
+        if not isinstance(value, dict) or key not in value:
+            return False
+        value = value[key]
+    return value is not None
+
+
+def _checks(opt: Options, is_train: bool) -> Iterator[Callable[[], object]]:
+    """Calls that each raise OptionError for one fault; independent of one another."""
+    for key in ('datasets', 'path', 'val', 'train', 'logger'):
+        if not isinstance(opt.get(key) or {}, dict):
+            yield partial(_fail, f'{key}: a mapping of keys to values, not {opt[key]!r}')
+            return
+    yield partial(_check_name, 'name', opt['name'])
+    yield partial(_check_gpus, opt['num_gpu'])
+    if opt.get('manual_seed') is not None:
+        yield partial(_check_number, 'manual_seed', opt['manual_seed'], 0, 2**32 - 1)
+    yield partial(_registered, 'model_type', 'models', {'type': opt['model_type']})
+    yield partial(_check_paths, opt['path'])
+    if is_train:
+        yield from _training_checks(opt)
+    else:
+        yield partial(build, 'network_g', 'archs', opt['network_g'])
+    metrics = (opt.get('val') or {}).get('metrics') or {}
+    if not isinstance(metrics, dict):
+        yield partial(_fail, f'val.metrics: a mapping of names to metrics, not {metrics!r}')
+    else:
+        for name, metric in metrics.items():
+            yield partial(_check_metric, f'val.metrics.{name}', metric)
+    if not opt['datasets']:
+        yield partial(_fail, 'datasets: none is given')
+    for phase, dataset in opt['datasets'].items():
+        yield partial(_check_dataset, str(phase), dataset, is_train)
+
+
+def _training_checks(opt: Options) -> Iterator[Callable[[], object]]:
+    train = opt['train']
+    yield partial(_check_number, 'train.total_iter', train['total_iter'], 1)
+    for key in ('print_freq', 'save_checkpoint_freq'):
+        yield partial(_check_number, f'logger.{key}', opt['logger'][key], 1)
+    if opt.get('val') is not None:
+        yield partial(_check_number, 'val.val_freq', opt['val'].get('val_freq'), 1)
+        if 'save_img' not in opt['val']:
+            yield partial(_fail, 'val.save_img is missing')
+    yield partial(_check_optimizer, train)
+    if train.get('perceptual_opt'):  # not built: that may fetch its trunk
+        yield partial(_registered, 'train.perceptual_opt', 'losses', train['perceptual_opt'])
+    if train.get('pixel_opt'):
+        yield partial(_check_step, opt)
+        return
+    if not train.get('perceptual_opt'):
+        yield partial(_fail, 'train.pixel_opt is missing: no loss to train on')
+    yield partial(build, 'network_g', 'archs', opt['network_g'])
+
+
+def _fail(message: str) -> None:
+    raise OptionError(message)
+
+
+def _check_name(where: str, name: object) -> None:
+    """It becomes a folder's name, and an earlier folder of that name is put aside."""
+    if not isinstance(name, str) or name in ('', '.', '..') or Path(name).name != name or not name.isprintable():
+        raise OptionError(f'{where}: {name!r} cannot name a folder; use letters, digits, - and _')
+    if len(name.encode()) > 200:
+        raise OptionError(f'{where}: {name[:40]}... is too long for a folder')
+
+
+def _check_gpus(num_gpu: object) -> None:
+    import torch
+
+    there = torch.cuda.device_count()
+    if num_gpu != 'auto' and (not isinstance(num_gpu, int) or not 0 <= num_gpu <= there):
+        raise OptionError(f'num_gpu: {num_gpu!r} but this machine has {there}; set num_gpu: auto')
+
+
+def _check_paths(paths: Options) -> None:
+    for key, value in paths.items():
+        if value is None or not str(key).startswith(('pretrain_network', 'resume_state')):
+            continue
+        if not isinstance(value, str) or not Path(value).expanduser().is_file():
+            raise OptionError(f'path.{key}: {value}: no such file')
+
+
+def _check_number(where: str, value: object, least: int, most: float = float('inf')) -> None:
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if not whole or isinstance(value, bool) or not least <= value <= most:  # type: ignore[operator]
+        raise OptionError(f'{where}: a whole number of at least {least}, not {value!r}')
+
+
+def _check_optimizer(train: Options) -> None:
+    """Build both as the host does, on one number."""
+    import torch
+    from basicsr.models import lr_scheduler
+
+    kinds = {
+        'MultiStepLR': lr_scheduler.MultiStepRestartLR,
+        'MultiStepRestartLR': lr_scheduler.MultiStepRestartLR,
+        'CosineAnnealingRestartLR': lr_scheduler.CosineAnnealingRestartLR,
+    }
+    optim, schedule = dict(train['optim_g']), dict(train['scheduler'])
+    optim_type, schedule_type = optim.pop('type'), schedule.pop('type')
+    if optim_type != 'Adam':
+        raise OptionError(f'train.optim_g.type: the host has Adam, not {optim_type!r}')
+    if schedule_type not in kinds:
+        known = nearest(str(schedule_type), list(kinds), 'There are')
+        raise OptionError(f'train.scheduler.type: no {schedule_type!r}.{known}')
+    try:
+        optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], **optim)
+    except _ANYTHING_A_CONSTRUCTOR_RAISES as error:
+        raise OptionError(f'train.optim_g: {error}') from error
+    try:
+        kinds[schedule_type](optimizer, **schedule)
+    except _ANYTHING_A_CONSTRUCTOR_RAISES as error:
+        raise OptionError(f'train.scheduler: {error}') from error
+    if 'periods' in schedule and sum(schedule['periods']) < train['total_iter']:
+        raise OptionError(
+            f'train.scheduler.periods: {schedule["periods"]} end before total_iter, {train["total_iter"]}; '
+            'make their sum at least that'
+        )
+
+
+def _check_step(opt: Options) -> None:
+    """The loss of the network on one black crop: whether network, loss and crop size fit together."""
+    import torch
+
+    net = build('network_g', 'archs', opt['network_g'])
+    loss = build('train.pixel_opt', 'losses', opt['train']['pixel_opt'])
+    size = opt['datasets']['train'].get('gt_size') if isinstance(opt['datasets']['train'], dict) else None
+    if not isinstance(size, int) or opt.get('scale', 1) != 1 or size < 1:
+        return
+    crop = torch.zeros(1, 3, size, size)
+    try:
+        with torch.no_grad():
+            output = net.train()(crop)
+            if isinstance(output, dict) and not getattr(loss, 'takes_scales', False):
+                output = output['scales'][-1]
+            loss(output, crop)
+    except UserError as error:
+        raise OptionError(str(error)) from error
+    except _ANYTHING_A_CONSTRUCTOR_RAISES as error:
+        raise OptionError(f'network_g with train.pixel_opt, on a crop of {size}x{size}: {error}') from error
+
+
+def _check_metric(where: str, metric: Any) -> None:
+    target = _registered(where, 'metrics', metric)
+    parameters = inspect.signature(target).parameters
+    known = {name for name, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD}
+    needed = {name for name in known if parameters[name].default is inspect.Parameter.empty} - {'img', 'img2'}
+    _check_keys(where, metric, known | {'type', 'better'})
+    for name in needed - metric.keys():
+        raise OptionError(f'{where}: {metric["type"]} needs the option {name}')
+    if 'protocol' in metric and 'protocol' in known:
+        from ggkm_plugin.metrics.protocols import find_protocol
+
+        try:
+            find_protocol(str(metric['protocol']))
+        except OptionError as error:
+            raise OptionError(f'{where}: {error}') from error
+
+
+def _check_dataset(phase: str, dataset: Any, is_train: bool) -> None:
+    where, kind = f'datasets.{phase}', phase.split('_')[0]
+    allowed = ('train', 'val') if is_train else ('test', 'val')
+    if kind not in allowed or (kind == 'train' and phase != 'train'):
+        raise OptionError(f'{where}: the data sets of this command are {allowed[0]}, {allowed[1]}, {allowed[1]}_2 ...')
+    if not isinstance(dataset, dict) or 'name' not in dataset:
+        raise OptionError(f'{where}.name is missing')
+    _check_name(f'{where}.name', dataset['name'])
+    ratio = dataset.get('dataset_enlarge_ratio', 1)
+    if kind == 'train':
+        _check_number(f'{where}.batch_size_per_gpu', dataset.get('batch_size_per_gpu'), 1)
+        _check_number(f'{where}.num_worker_per_gpu', dataset.get('num_worker_per_gpu'), 0)
+        _check_number(f'{where}.dataset_enlarge_ratio', ratio, 1)
+    target = _registered(where, 'datasets', dataset)
+    if hasattr(target, 'option_keys'):
+        _check_keys(where, dataset, target.option_keys | _LOADER_KEYS)
+    built = build(where, 'datasets', {**dataset, 'phase': kind})
+    batch = dataset.get('batch_size_per_gpu', 1)
+    if kind == 'train' and len(built) * ratio < batch:
+        raise OptionError(
+            f'{where}: {len(built) * ratio} samples are fewer than one batch of {batch}: lower batch_size_per_gpu, or '
+            f'set dataset_enlarge_ratio to {-(-batch // len(built))} or more'
+        )
+
+
+def _check_keys(where: str, given: Options, known: set[str] | frozenset[str]) -> None:
+    for key in given:
+        if key not in known:
+            raise OptionError(
+                f'{where}: {given["type"]} has no option {key}.{nearest(str(key), list(known), "It has")}'
+            )
+
+
+def _registered(where: str, kind: str, spec: Any) -> Callable[..., Any]:
+    """The class or function that `spec` names. Raises OptionError with the nearest names."""
+    from ggkm_plugin.host.registries import REGISTRIES
+
+    registry = REGISTRIES[kind]
+    if not isinstance(spec, dict) or not isinstance(spec.get('type'), str):
+        raise OptionError(f'{where}.type is missing, or no name')
+    name = spec['type']
+    if name not in registry and f'{name}_basicsr' not in registry:  # the host's own fallback
+        known = nearest(name, list(registry.keys()), 'Registered are')
+        raise OptionError(f'{where}: {name!r} is not registered among the {kind}.{known}')
+    return registry.get(name)
+
+
+def build(where: str, kind: str, spec: Any) -> Any:
+    """The network, loss or data set that `spec` describes. Raises OptionError naming what does not fit."""
+    target = _registered(where, kind, spec)
+    spec = copy.deepcopy(spec)
+    name = spec['type']
+    try:
+        if kind == 'datasets':
+            return target(spec)
+        del spec['type']
+        parameters = inspect.signature(target).parameters
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            _check_keys(where, {**spec, 'type': name}, set(parameters) | {'type'})
+        return target(**spec)
+    except KeyError as error:
+        raise OptionError(f'{where}: {name} needs the option {error}') from error
+    except OptionError as error:
+        raise OptionError(str(error) if str(error).startswith(where) else f'{where}: {error}') from error
+    except UserError as error:
+        raise OptionError(f'{where}: {error}') from error
+    except _ANYTHING_A_CONSTRUCTOR_RAISES as error:
+        raise OptionError(f'{where}: {name}: {error}') from error

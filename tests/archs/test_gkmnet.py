@@ -1,0 +1,468 @@
+"""GKMNet: against the recorded facts written out below, its checkpoint's keys and counts, and laws.
+
+Tolerances: 1e-10 is float64 rounding through the layers and their normalisation, 1e-5 that of float32.
+"""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from ggkm_plugin.archs.ggkmnet_arch import SelfReconstruction
+from ggkm_plugin.archs.gkmnet_arch import GKMNet, gkm_taps, released_pyramid
+from ggkm_plugin.errors import CropSizeError
+from ggkm_plugin.host.registries import ARCH_REGISTRY
+from ggkm_plugin.losses.ggkm_loss import GGKMLoss
+from ggkm_plugin.losses.gkm_loss import GKMLoss
+
+BLOCKS = {  # weight, channels out
+    'in_block': ((32, 3, 3, 3), 32),
+    'conv_block1_1': ((64, 32, 3, 3), 64),
+    'conv_block2_1': ((128, 64, 3, 3), 128),
+    'bottle_neck_1': ((128, 128, 3, 3), 128),
+    'conv_block3_1': ((128, 64, 2, 2), 64),  # transposed: channels in first
+    'conv_block4_1': ((64, 32, 2, 2), 32),
+}
+
+
+def network(seed=0, dtype=torch.float64, **options):
+    """With every parameter and every statistic moved off its start."""
+    torch.manual_seed(seed)
+    net = GKMNet(**options)
+    with torch.no_grad():
+        for name, tensor in net.state_dict().items():
+            if name.endswith('running_var'):
+                tensor.add_(torch.rand(tensor.shape))
+            elif tensor.is_floating_point() and tensor.dim() == 1:
+                tensor.add_(0.2 * torch.randn(tensor.shape))
+    return net.to(dtype).eval()
+
+
+def rand(*shape, seed=1, dtype=torch.float64):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def close(got, want, atol=1e-10):
+    torch.testing.assert_close(got, want, rtol=0, atol=atol)
+
+
+# The checkpoint's format
+
+
+def norm_shapes(key, channels):
+    vectors = ('weight', 'bias', 'running_mean', 'running_var')
+    return {**{f'{key}.{name}': (channels,) for name in vectors}, f'{key}.num_batches_tracked': ()}
+
+
+def conv_shapes(key, weight, bias):
+    return {f'{key}.weight': weight, f'{key}.bias': (bias,)}
+
+
+def expected_shapes():
+    shapes = {}
+    for block, (weight, channels) in BLOCKS.items():
+        shapes |= conv_shapes(f'{block}.conv.0', weight, channels)
+        if block != 'in_block':
+            shapes |= norm_shapes(f'{block}.conv.1', channels)
+        for gate in ('cw', 'hc', 'hw'):
+            shapes[f'{block}.ta.{gate}.conv.conv.weight'] = (1, 2, 7, 7)
+            shapes |= norm_shapes(f'{block}.ta.{gate}.conv.bn', 1)
+        for conv in ('conv', 'conv1'):
+            shapes |= conv_shapes(f'{block}.res_block.{conv}.0', (channels, channels, 3, 3), channels)
+            shapes |= norm_shapes(f'{block}.res_block.{conv}.1', channels)
+    shapes |= conv_shapes('APU.conv.conv.0', (44, 32, 3, 3), 44) | norm_shapes('APU.conv.conv.1', 44)
+    shapes |= conv_shapes('APU.conv_atten.conv', (176, 76, 5, 5), 176)
+    return shapes | conv_shapes('SumLayer.conv', (3, 132, 1, 1), 3)
+
+
+@pytest.mark.parametrize('order', ['paper', 'released'])
+def test_keys_and_shapes_are_the_released_checkpoints(order):
+    net = GKMNet(kernel_order=order)
+    shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    assert len(shapes) == 240
+    assert shapes == expected_shapes()
+    assert count(net) == 1_409_131
+
+
+def test_self_reconstruction_adds_only_itself():
+    """1.47M, what the paper's Table 2 prints for GKMNet."""
+    net = GKMNet(self_reconstruction=True)
+    added = {name for name in net.state_dict() if name not in expected_shapes()}
+    assert added == {f'srm.layers.{i}.{kind}' for i in (0, 2, 4) for kind in ('weight', 'bias')}
+    assert net.srm.layers[0].weight.shape == (32, 128 + 44 + 3, 3, 3)
+    assert count(net.srm) == 60_547
+    assert count(net) == 1_469_678
+
+
+# The fixed kernels
+
+
+def dense_kernels():
+    """(22, 21, 21): the delta, then Gaussians on their own grids, each normalised in two dimensions."""
+    sizes = [3, 3, 3, 5, 5, 7, 7, 9, 9, 11, 11, 13, 13, 15, 15, 17, 17, 19, 19, 21, 21]
+    kernels = np.zeros((22, 21, 21))
+    kernels[0, 10, 10] = 1
+    for i, size in enumerate(sizes):
+        sigma, reach = 0.25 * (i + 1), size // 2
+        y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+        kernel = np.exp(-(x**2 + y**2) / (2 * sigma**2))
+        kernels[i + 1, 10 - reach : 11 + reach, 10 - reach : 11 + reach] = kernel / kernel.sum()
+    return torch.from_numpy(kernels)
+
+
+def test_taps_make_the_kernels():
+    taps = gkm_taps()
+    assert taps.shape == (22, 21)
+    assert taps.dtype == torch.float64
+    close(taps[:, :, None] * taps[:, None, :], dense_kernels(), atol=1e-15)
+    close(taps.sum(1), torch.ones(22, dtype=torch.float64), atol=1e-14)
+
+
+@pytest.mark.parametrize('order', ['paper', 'released'])
+@pytest.mark.parametrize('colour', [0, 1, 2])
+def test_an_impulse_stays_in_its_colour(order, colour):
+    """Channels 22 c .. 22 c + 21 are colour c; the released bank, each kernel three times, is read straight through.
+
+    So red has kernels 0 to 7, green 7 to 14 and blue 14 to 21.
+    """
+    x = torch.zeros(1, 3, 21, 21, dtype=torch.float64)
+    x[0, colour, 10, 10] = 1
+    blurred = GKMNet(kernel_order=order).double().GCM(x)[0]
+    assert blurred.shape == (66, 21, 21)
+    kernels = dense_kernels()
+    for j in range(66):
+        if j // 22 != colour:
+            assert not blurred[j].any()
+        else:
+            close(blurred[j], kernels[j % 22 if order == 'paper' else j // 3], atol=1e-15)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_half_precision_does_not_round_the_taps(dtype):
+    net = GKMNet().to(dtype)
+    assert net.GCM.taps.dtype == torch.float32
+    assert torch.equal(net.double().GCM.taps, gkm_taps().repeat(3, 1))
+
+
+# The forward pass
+
+
+def conv(state, key, x, stride=1):
+    weight = state[f'{key}.weight']
+    return F.conv2d(x, weight, state.get(f'{key}.bias'), stride, weight.shape[-1] // 2)
+
+
+def norm(state, key, x, mode):
+    """`running`: the stored statistics; `image`: of each image alone; `batch`: of all."""
+    if mode == 'running':
+        mean, var = (state[f'{key}.running_{name}'].view(1, -1, 1, 1) for name in ('mean', 'var'))
+    else:
+        dims = (2, 3) if mode == 'image' else (0, 2, 3)
+        mean, var = x.mean(dims, keepdim=True), x.var(dims, unbiased=False, keepdim=True)
+    weight, bias = (state[f'{key}.{name}'].view(1, -1, 1, 1) for name in ('weight', 'bias'))
+    return (x - mean) / (var + 1e-5).sqrt() * weight + bias
+
+
+def gate(state, key, x, axis, mode):
+    """x times a map over the two axes that are left when one of C, H, W (1, 2, 3) is pooled."""
+    rows, columns = {1: (2, 3), 2: (1, 3), 3: (2, 1)}[axis]
+    pooled = torch.stack([x.max(axis).values, x.mean(axis)], 1)  # the two axes left, in the order of the tensor
+    if rows > columns:
+        pooled = pooled.transpose(2, 3)
+    weights = norm(state, f'{key}.conv.bn', conv(state, f'{key}.conv.conv', pooled), mode).sigmoid()[:, 0]
+    if rows > columns:
+        weights = weights.transpose(1, 2)
+    return x * weights.unsqueeze(axis)
+
+
+def block(state, key, x, mode, stride=1, transposed=False):
+    if transposed:
+        x = F.conv_transpose2d(x, state[f'{key}.conv.0.weight'], state[f'{key}.conv.0.bias'], stride=2)
+    else:
+        x = conv(state, f'{key}.conv.0', x, stride)
+    if key != 'in_block':
+        x = norm(state, f'{key}.conv.1', x, mode).relu()
+    for name in ('conv', 'conv1'):
+        here = f'{key}.res_block.{name}'
+        x = x + norm(state, f'{here}.1', conv(state, f'{here}.0', x), mode).relu()
+    return sum(gate(state, f'{key}.ta.{name}', x, axis, mode) for name, axis in (('hw', 1), ('cw', 2), ('hc', 3))) / 3
+
+
+def doubled(x):
+    return F.interpolate(x, scale_factor=2, mode='bilinear', align_corners=False)
+
+
+def mixture(x, order):
+    kernels = dense_kernels()
+    channels = []
+    for j in range(66):
+        kernel = kernels[j % 22 if order == 'paper' else j // 3]
+        channels.append(F.conv2d(x[:, j // 22, None], kernel[None, None], padding=10))
+    return torch.cat(channels, 1)
+
+
+def as_recorded(state, ys, order, mode):
+    """Section 5 of the specification, from a state dict and a pyramid. By this file, not by the network."""
+    x, scales, features = ys[0], [], []
+    h = c = torch.zeros(len(x), 44, x.shape[2] // 2, x.shape[3] // 2, dtype=x.dtype)
+    for t, y in enumerate(ys):
+        if t:
+            x, h, c = doubled(x), doubled(h), doubled(c)
+        f1 = block(state, 'conv_block1_1', block(state, 'in_block', y, mode), mode, stride=2)
+        f2 = block(state, 'conv_block2_1', f1, mode, stride=2)
+        bottleneck = block(state, 'bottle_neck_1', f2, mode)
+        f3 = block(state, 'conv_block3_1', bottleneck + f2, mode, transposed=True)
+        f4 = block(state, 'conv_block4_1', f3 + f1, mode, transposed=True)
+
+        b2 = norm(state, 'APU.conv.conv.1', conv(state, 'APU.conv.conv.0', f4), mode).relu()
+        i, f, o, g = conv(state, 'APU.conv_atten.conv', torch.cat([F.avg_pool2d(f4, 2), h], 1)).chunk(4, 1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        b1 = h.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        weights = (b1 * b2 + b1).sigmoid() * 2 - 1
+
+        of_y, of_x = (torch.cat([maps] * 3, 1) for maps in (weights[:, :22], weights[:, 22:]))
+        x = conv(state, 'SumLayer.conv', torch.cat([of_y * mixture(y, order), of_x * mixture(x, order)], 1))
+        scales.append(x)
+        features.append((bottleneck, weights))
+    return scales, features
+
+
+@pytest.mark.parametrize('order', ['paper', 'released'])
+@pytest.mark.parametrize('bn_mode', ['running', 'batch'])
+def test_evaluation_is_as_recorded(order, bn_mode):
+    net, y = network(kernel_order=order, bn_mode=bn_mode), rand(2, 3, 32, 48)
+    ys = [F.avg_pool2d(y, 4), F.avg_pool2d(y, 2), y] if order == 'paper' else released_pyramid(y)
+    with torch.no_grad():
+        want, _ = as_recorded(net.state_dict(), ys, order, {'running': 'running', 'batch': 'image'}[bn_mode])
+        close(net(y), want[-1])
+
+
+@pytest.mark.parametrize(('order', 'bn_mode'), [('paper', 'batch'), ('released', 'running')])
+def test_training_is_as_recorded(order, bn_mode):
+    net, y = network(kernel_order=order, bn_mode=bn_mode, self_reconstruction=True).train(), rand(2, 3, 32, 48)
+    with torch.no_grad():
+        state = copy.deepcopy(net.state_dict())
+        output = net(y)
+        scales, features = as_recorded(state, output['inputs'], order, 'batch')
+        assert list(output) == ['scales', 'inputs', 'reconstructions']
+        assert [len(tensors) for tensors in output.values()] == [3, 3, 3]
+        for i, x in enumerate(scales):
+            close(output['scales'][i], x)
+            bottleneck, weights = features[i]
+            s = F.interpolate(bottleneck, x.shape[-2:], mode='bilinear', align_corners=False)
+            s = conv(state, 'srm.layers.0', torch.cat([s, weights, x], 1)).relu()
+            s = conv(state, 'srm.layers.4', conv(state, 'srm.layers.2', s).relu()).sigmoid()
+            close(output['reconstructions'][i], s)
+
+
+# Pyramids
+
+
+def test_pyramid_of_the_paper_is_bilinear_halving():
+    y = rand(1, 3, 32, 48)
+    for got, want in zip(GKMNet().pyramid(y), [F.avg_pool2d(y, 4), F.avg_pool2d(y, 2), y], strict=True):
+        close(got, want, atol=1e-14)
+
+
+def test_released_pyramid_is_pillows():
+    """Exact inside; at the border Pillow's fixed-point weights tip a few ties (over six images: one pixel at most)."""
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    y = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+    for level, n in zip(released_pyramid(y), (4, 2, 1), strict=True):
+        want = np.asarray(Image.fromarray(image).resize((96 // n, 64 // n), Image.Resampling.BILINEAR), dtype=int)
+        got = level[0].permute(1, 2, 0).numpy() * 255
+        np.testing.assert_allclose(got, got.round(), atol=1e-4)
+        difference = np.abs(got.round() - want)
+        assert not difference[1:-1, 1:-1].any()
+        assert difference.max() <= 1
+        assert (difference > 0).mean() < 0.01
+
+
+def test_released_pyramid_is_of_an_eight_bit_image():
+    y = rand(1, 3, 16, 16) * 3 - 1
+    finest = released_pyramid(y)[-1]
+    close(finest, ((y.clamp(0, 1) * 255).round() / 255))
+    net = network(kernel_order='released')
+    with torch.no_grad():
+        close(net(y), net(finest), atol=0)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_released_pyramid_of_half_precision(dtype):
+    levels = released_pyramid(rand(1, 3, 16, 16).to(dtype))
+    assert [level.dtype for level in levels] == [dtype] * 3
+
+
+# Batch normalisation
+
+
+def statistics(net):
+    return {name: tensor.clone() for name, tensor in net.state_dict().items() if 'running' in name or 'num_b' in name}
+
+
+@pytest.mark.parametrize('bn_mode', ['running', 'batch'])
+def test_evaluation_moves_no_statistics_and_training_does(bn_mode):
+    net, y = network(bn_mode=bn_mode), rand(2, 3, 32, 32)
+    before = statistics(net)
+    assert len(before) == 3 * 36
+    with torch.no_grad():
+        net(y)
+        for name, tensor in statistics(net).items():
+            assert torch.equal(tensor, before[name]), name
+        net.train()(y)
+        for name, tensor in statistics(net).items():
+            assert not torch.equal(tensor, before[name]), name
+
+
+def test_batch_mode_ignores_the_running_statistics():
+    net, y = network(bn_mode='batch'), rand(1, 3, 32, 32)
+    with torch.no_grad():
+        want = net(y)
+        for name, tensor in net.state_dict().items():
+            if 'running' in name:
+                tensor.add_(1)
+        close(net(y), want, atol=0)
+        running = network()
+        assert (running(y) - want).abs().max() > 1e-3
+
+
+def test_batch_mode_of_one_image_is_the_net_left_in_training():
+    """What the released scripts, which call no `.eval()`, do."""
+    net, y = network(bn_mode='batch'), rand(1, 3, 32, 48)
+    with torch.no_grad():
+        close(net(y), copy.deepcopy(net).train()(y)['scales'][-1])
+
+
+def test_gates_remember_slowly():
+    momenta = {name: module.momentum for name, module in GKMNet().named_modules() if hasattr(module, 'momentum')}
+    assert {momentum for name, momentum in momenta.items() if '.ta.' in name} == {0.01}
+    assert {momentum for name, momentum in momenta.items() if '.ta.' not in name} == {0.1}
+
+
+@pytest.mark.parametrize('bn_mode', ['running', 'batch'])
+def test_images_of_a_batch_do_not_see_each_other(bn_mode):
+    net, y = network(bn_mode=bn_mode), rand(2, 3, 19, 24)
+    with torch.no_grad():
+        close(net(y), torch.cat([net(y[:1]), net(y[1:])]))
+
+
+# Evaluation
+
+
+@pytest.mark.parametrize('options', [{}, {'kernel_order': 'released', 'bn_mode': 'batch'}])
+@pytest.mark.parametrize('size', [(1, 1), (5, 3), (16, 16), (37, 61)])
+def test_any_size_comes_back_as_it_went_in(size, options):
+    net, y = network(dtype=torch.float32, **options), rand(2, 3, *size, dtype=torch.float32)
+    margins = [(0, 0), (0, 0), *((0, -side % 16) for side in size)]
+    padded = torch.from_numpy(np.pad(y.numpy(), margins, mode='reflect'))
+    with torch.no_grad():
+        x = net(y)
+        close(x, net(padded)[..., : size[0], : size[1]], atol=0)
+    assert x.shape == y.shape
+    assert x.dtype == y.dtype
+    assert x.isfinite().all()
+
+
+def test_output_is_not_clamped_and_has_no_residual():
+    net = network()
+    with torch.no_grad():
+        net.SumLayer.conv.weight.zero_()
+        net.SumLayer.conv.bias.copy_(torch.tensor([5.0, -6.0, 7.0]))
+        close(net(rand(1, 3, 16, 16)), net.SumLayer.conv.bias.view(1, 3, 1, 1).expand(1, 3, 16, 16))
+
+
+def test_evaluation_does_not_run_the_self_reconstruction(monkeypatch):
+    y = rand(1, 3, 16, 16)
+    net, bare = network(self_reconstruction=True), network(seed=1)
+    bare.load_state_dict(net.state_dict())  # strictly: exactly srm.* is dropped
+
+    def refused(*_):
+        raise AssertionError('the SRM ran')
+
+    monkeypatch.setattr(SelfReconstruction, 'forward', refused)
+    with torch.no_grad():
+        close(net(y), bare(y), atol=0)
+
+
+def test_other_keys_are_not_dropped():
+    with pytest.raises(RuntimeError, match='srm2'):
+        GKMNet().load_state_dict({**GKMNet().state_dict(), 'srm2.layers.0.weight': torch.zeros(1)})
+
+
+# Training
+
+
+@pytest.mark.parametrize('order', ['paper', 'released'])
+def test_training_gives_every_scale_coarse_to_fine(order):
+    net, y = network(dtype=torch.float32, kernel_order=order).train(), rand(2, 3, 32, 48, dtype=torch.float32)
+    output = net(y)
+    sizes = [(2, 3, 8, 12), (2, 3, 16, 24), (2, 3, 32, 48)]
+    assert [tuple(x.shape) for x in output['scales']] == sizes
+    assert [tuple(x.shape) for x in output['inputs']] == sizes
+    assert output['reconstructions'] == []
+    for got, want in zip(output['inputs'], net.pyramid(y), strict=True):
+        close(got, want, atol=0)
+
+
+@pytest.mark.parametrize(('size', 'batch', 'smallest'), [((36, 32), 2, 16), ((32, 40), 1, 32), ((16, 16), 1, 32)])
+def test_a_crop_that_does_not_fit_names_the_key_and_the_multiple(size, batch, smallest):
+    message = rf'{size[0]}x{size[1]}.*gt_size to a multiple of 16, {smallest} or more$'
+    with pytest.raises(CropSizeError, match=message):
+        GKMNet()(rand(batch, 3, *size, dtype=torch.float32))
+    GKMNet()(rand(2, 3, 16, 16, dtype=torch.float32))
+
+
+@pytest.mark.parametrize('order', ['paper', 'released'])
+@pytest.mark.parametrize(('loss', 'srm'), [(GGKMLoss(), True), (GKMLoss(), False), (GGKMLoss(sr_weight=0), False)])
+def test_every_parameter_learns_something(order, loss, srm):
+    net = network(kernel_order=order, self_reconstruction=srm).train()
+    loss(net(rand(2, 3, 48, 48)), rand(2, 3, 48, 48, seed=2)).backward()
+    assert [key for key, parameter in net.named_parameters() if not parameter.grad.any()] == []
+    assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
+
+
+# Copies and arguments
+
+
+@pytest.mark.parametrize('copied', [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+@pytest.mark.parametrize('srm', [True, False])
+def test_a_copy_is_equal_and_independent(copied, srm):
+    net, y = network(self_reconstruction=srm, kernel_order='released', bn_mode='batch'), rand(1, 3, 16, 16)
+    other = copied(net)
+    with torch.no_grad():
+        want = net(y)
+        close(other(y), want, atol=0)
+        other.load_state_dict(network(seed=1, self_reconstruction=True).state_dict() if not srm else other.state_dict())
+        other.SumLayer.conv.bias.add_(1)
+        assert (other(y) - want).abs().max() > 1e-3
+        close(net(y), want, atol=0)
+
+
+def test_bfloat16_runs():
+    y = rand(1, 3, 32, 32, dtype=torch.float32)
+    for options in ({}, {'kernel_order': 'released', 'bn_mode': 'batch'}):
+        net = network(dtype=torch.float32, **options)
+        with torch.no_grad():
+            want, x = net(y), net.bfloat16()(y.bfloat16())
+        assert x.dtype == torch.bfloat16
+        assert (x.float() - want).abs().mean() < 0.05 * want.std() + 0.02
+
+
+@pytest.mark.parametrize('name', ['kernel_order', 'bn_mode'])
+def test_an_unknown_choice_names_the_argument_and_the_choices(name):
+    choices = ', '.join(GKMNet.CHOICES[name])
+    with pytest.raises(ValueError, match=f"^{name} is one of {choices}, not 'nonsense'$"):
+        GKMNet(**{name: 'nonsense'})
+
+
+def test_is_registered():
+    assert ARCH_REGISTRY.get('GKMNet') is GKMNet

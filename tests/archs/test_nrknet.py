@@ -1,0 +1,337 @@
+"""NRKNet: against the recorded facts written out below, its checkpoint's keys and counts, and laws.
+
+Tolerances: 1e-10 is float64 rounding through the layers, 1e-5 that of float32.
+"""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ggkm_plugin.archs.nrknet_arch import NRKNet
+from ggkm_plugin.errors import CropSizeError
+from ggkm_plugin.host.registries import ARCH_REGISTRY
+from ggkm_plugin.losses.ggkm_loss import GGKMLoss
+from ggkm_plugin.losses.nrk_loss import NRKLoss
+
+SHAPES = {
+    'SummationLayer.conv.weight': (3, 66, 1, 1),
+    'SummationLayer.conv.bias': (3,),
+    'GCM.kernels': (63, 1, 1, 2),
+    'APU.conv.main.0.weight': (22, 64, 3, 3),
+    'APU.conv.main.1.weight': (22,),
+    'APU.conv.main.1.bias': (22,),
+    'APU.conv.main.1.running_mean': (22,),
+    'APU.conv.main.1.running_var': (22,),
+    'APU.conv.main.1.num_batches_tracked': (),
+    'APU.conv_atten.conv.weight': (88, 86, 5, 5),
+    'APU.conv_atten.conv.bias': (88,),
+    **{
+        f'{name}.{i}.layers.0.main.{j}.main.0.weight': (channels, channels, 3, 3)
+        for name, widths in (('Encoder', (64, 128, 256)), ('Decoder', (256, 128, 64)))
+        for i, channels in enumerate(widths)
+        for j in (0, 1)
+    },
+    'bottleneck.0.main.0.weight': (256, 256, 3, 3),
+    'bottleneck.1.layers.0.main.0.main.0.weight': (256, 256, 3, 3),
+    'bottleneck.1.layers.0.main.1.main.0.weight': (256, 256, 3, 3),
+    'feat_extract.0.main.0.weight': (64, 3, 3, 3),
+    'feat_extract.1.main.0.weight': (128, 64, 3, 3),
+    'feat_extract.2.main.0.weight': (256, 128, 3, 3),
+    'feat_extract.3.main.0.weight': (256, 128, 4, 4),
+    'feat_extract.4.main.0.weight': (128, 64, 4, 4),
+}
+
+
+def network(seed=0, dtype=torch.float64, **options):
+    """With every parameter and every statistic moved off its start."""
+    torch.manual_seed(seed)
+    net = NRKNet(**options)
+    with torch.no_grad():
+        net.GCM.kernels.normal_()
+        for name, tensor in net.state_dict().items():
+            if name.endswith('running_var'):
+                tensor.add_(torch.rand(tensor.shape))
+            elif tensor.is_floating_point() and tensor.dim() == 1:
+                tensor.add_(0.2 * torch.randn(tensor.shape))
+    return net.to(dtype).eval()
+
+
+def rand(*shape, seed=1, dtype=torch.float64):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def close(got, want, atol=1e-10):
+    torch.testing.assert_close(got, want, rtol=0, atol=atol)
+
+
+def test_keys_and_shapes_are_the_released_checkpoints():
+    net = NRKNet()
+    shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    assert len(shapes) == 31
+    assert shapes == SHAPES
+    assert sum(parameter.numel() for parameter in net.parameters()) == 6_094_107
+
+
+# The forward pass
+
+
+def mirrored(x, n=1):
+    return torch.from_numpy(np.pad(x.numpy(), [(0, 0), (0, 0), (n, n), (n, n)], mode='reflect'))
+
+
+def conv(state, key, x, stride=1):
+    return F.conv2d(mirrored(x), state[f'{key}.main.0.weight'], stride=stride)
+
+
+def res(state, key, x):
+    return x + conv(state, f'{key}.layers.0.main.1', conv(state, f'{key}.layers.0.main.0', x).relu())
+
+
+def up(state, key, x):
+    return F.conv_transpose2d(x, state[f'{key}.main.0.weight'], stride=2, padding=1).relu()
+
+
+def resized(x, factor):
+    return F.interpolate(x, scale_factor=factor, mode='bilinear', align_corners=False)
+
+
+def all_maps(state, ys, mode):
+    maps = []
+    h = c = torch.zeros(len(ys[0]), 22, *(side // 2 for side in ys[0].shape[-2:]), dtype=ys[0].dtype)
+    for i, y in enumerate(ys):
+        if i:
+            h, c = resized(h, 2), resized(c, 2)
+        e1 = res(state, 'Encoder.0', conv(state, 'feat_extract.0', y).relu())
+        e2 = res(state, 'Encoder.1', conv(state, 'feat_extract.1', e1, 2).relu())
+        e3 = res(state, 'Encoder.2', conv(state, 'feat_extract.2', e2, 2).relu())
+        d = res(state, 'bottleneck.1', conv(state, 'bottleneck.0', e3).relu())
+        d = up(state, 'feat_extract.3', res(state, 'Decoder.0', d + e3))
+        d = up(state, 'feat_extract.4', res(state, 'Decoder.1', d + e2))
+        d = res(state, 'Decoder.2', d + e1)
+
+        b2 = conv(state, 'APU.conv', d)
+        if mode == 'running':
+            mean, var = (state[f'APU.conv.main.1.running_{name}'].view(1, -1, 1, 1) for name in ('mean', 'var'))
+        else:
+            dims = (2, 3) if mode == 'image' else (0, 2, 3)
+            mean, var = b2.mean(dims, keepdim=True), b2.var(dims, unbiased=False, keepdim=True)
+        weight, bias = (state[f'APU.conv.main.1.{name}'].view(1, -1, 1, 1) for name in ('weight', 'bias'))
+        b2 = ((b2 - mean) / (var + 1e-5).sqrt() * weight + bias).relu()
+
+        key = 'APU.conv_atten.conv'
+        gates = torch.cat([F.avg_pool2d(d, 2), h], 1)
+        i_, f, o, g = F.conv2d(gates, state[f'{key}.weight'], state[f'{key}.bias'], padding=2).chunk(4, 1)
+        c = f.sigmoid() * c + i_.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        b1 = h.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        maps.append(b1 * b2 + b1)
+    return maps
+
+
+def blur(state, v, maps):
+    """Pixel shifts in place of convolutions."""
+    kernels = state['GCM.kernels'].reshape(21, 3, 2)
+    images = [v]
+    for centre_side in kernels:
+        logits = torch.stack([centre_side[:, 1], centre_side[:, 0], centre_side[:, 1]], 1)
+        before, middle, after = logits.softmax(1).T[:, None, :, None, None]
+        wide = mirrored(v)[:, :, 1:-1]
+        v = before * wide[..., :-2] + middle * wide[..., 1:-1] + after * wide[..., 2:]
+        tall = mirrored(v)[..., 1:-1]
+        v = before * tall[..., :-2, :] + middle * tall[..., 1:-1, :] + after * tall[..., 2:, :]
+        images.append(v)
+    weight = state['SummationLayer.conv.weight'][:, :, 0, 0].reshape(3, 22, 3)
+    mixed = torch.einsum('bmhw,omc,bmchw->bohw', maps, weight, torch.stack(images, 1))
+    return mixed + state['SummationLayer.conv.bias'].view(1, 3, 1, 1)
+
+
+def as_recorded(state, y, mode):
+    """Section 5 of the specification, from a state dict. By this file, not by the network."""
+    y = y[:, [2, 1, 0]]
+    ys = [F.interpolate(y, scale_factor=n, mode='nearest') for n in (0.25, 0.5)] + [y]
+    maps = all_maps(state, ys, mode)
+    last, scales = [], []
+    for i, y_i in enumerate(ys):
+        v = total = y_i
+        for _ in range(3 - i):
+            v = v - blur(state, v, maps[i])
+            total = total + v
+        last.append(v)
+        scales.append(total)
+    result = y + last[2] + resized(last[1], 2) + resized(last[0], 4)
+    rgb = [[image[:, [2, 1, 0]] for image in images] for images in ([result], scales, ys)]
+    return rgb[0][0], rgb[1], rgb[2], maps
+
+
+@pytest.mark.parametrize('bn_mode', ['running', 'batch'])
+def test_evaluation_is_as_recorded(bn_mode):
+    net, y = network(bn_mode=bn_mode), rand(2, 3, 32, 48)
+    with torch.no_grad():
+        want = as_recorded(net.state_dict(), y, {'running': 'running', 'batch': 'image'}[bn_mode])[0]
+        close(net(y), want)
+
+
+def test_training_is_as_recorded():
+    net, y = network().train(), rand(2, 3, 32, 48)
+    gt = [rand(2, 3, 32 >> n, 48 >> n, seed=n) for n in (2, 1, 0)]
+    with torch.no_grad():
+        state = copy.deepcopy(net.state_dict())
+        output = net(y)
+        _, scales, inputs, maps = as_recorded(state, y, 'batch')
+        assert list(output) == ['scales', 'inputs', 'reconstructions', 'reblur']
+        assert output['reconstructions'] == []
+        blurred = output['reblur'](gt)
+        for i in range(3):
+            close(output['scales'][i], scales[i])
+            close(output['inputs'][i], inputs[i], atol=0)
+            close(blurred[i], blur(state, gt[i][:, [2, 1, 0]], maps[i])[:, [2, 1, 0]])
+
+
+def test_reblur_takes_one_image_a_scale():
+    output = network(dtype=torch.float32).train()(rand(1, 3, 32, 32, dtype=torch.float32))
+    with pytest.raises(ValueError, match='zip'):
+        output['reblur'](output['inputs'][:2])
+
+
+# Laws
+
+
+def test_without_a_blur_model_every_power_is_the_image():
+    net, y = network(), rand(1, 3, 32, 32)
+    with torch.no_grad():
+        for parameter in net.SummationLayer.parameters():
+            parameter.zero_()
+        y_0, y_1 = y[..., ::4, ::4], y[..., ::2, ::2]
+        close(net(y), 2 * y + resized(y_1, 2) + resized(y_0, 4))
+        for got, want in zip(net.train()(y)['scales'], [4 * y_0, 3 * y_1, 2 * y], strict=True):
+            close(got, want)
+
+
+@pytest.mark.parametrize('colour', [0, 1, 2])
+def test_inside_is_bgr(colour):
+    net, y = network(), rand(1, 3, 32, 32)
+    with torch.no_grad():
+        for parameter in net.SummationLayer.parameters():
+            parameter.zero_()
+        want = net(y)
+        net.SummationLayer.conv.bias[colour] = 1
+        change = net(y) - want  # 1, 2 and 3 blurs less
+        want = torch.zeros(1, 3, 32, 32, dtype=torch.float64)
+        want[:, 2 - colour] = -6
+        close(change, want)
+
+
+@pytest.mark.parametrize('colour', [0, 1, 2])
+def test_an_impulse_stays_in_its_colour(colour):
+    """Unit sums, and variances that add: each image's is the sum over the steps of its own kernels'."""
+    gcm = network().GCM
+    v = torch.zeros(1, 3, 65, 65, dtype=torch.float64)
+    v[0, colour, 32, 32] = 1
+    with torch.no_grad():
+        images = gcm(v)[0].reshape(22, 3, 65, 65)
+        sides = gcm.kernels.reshape(21, 3, 2)[:, colour]
+    assert torch.equal(images[0], v[0])
+    for other in {0, 1, 2} - {colour}:
+        assert not images[:, other].any()
+    images = images[:, colour]
+    close(images.sum((1, 2)), torch.ones(22, dtype=torch.float64), atol=1e-13)
+    side = sides[:, 1].exp() / (sides[:, 0].exp() + 2 * sides[:, 1].exp())
+    variance = torch.cat([torch.zeros(1, dtype=torch.float64), (2 * side).cumsum(0)])
+    r = torch.arange(65, dtype=torch.float64) - 32
+    for dim in (1, 2):  # horizontal and vertical passes alike
+        close((images.sum(dim) * r.square()).sum(1), variance)
+
+
+def test_a_constant_stays_constant_under_reflection():
+    with torch.no_grad():
+        images = network().GCM(torch.full((1, 3, 8, 10), 0.7, dtype=torch.float64))
+    close(images, torch.full_like(images, 0.7), atol=1e-13)
+
+
+def test_kernels_start_as_the_mean_of_three():
+    close(NRKNet().GCM.taps().detach(), torch.full((63, 1, 1, 3), 1 / 3), atol=1e-6)
+
+
+# Evaluation
+
+
+@pytest.mark.parametrize('bn_mode', ['running', 'batch'])
+@pytest.mark.parametrize('size', [(1, 1), (5, 3), (16, 33), (37, 61)])
+def test_any_size_comes_back_as_it_went_in(size, bn_mode):
+    net, y = network(dtype=torch.float32, bn_mode=bn_mode), rand(1, 3, *size, dtype=torch.float32)
+    margins = [(0, 0), (0, 0), *((0, max(-side % 16, 32 - side)) for side in size)]
+    padded = torch.from_numpy(np.pad(y.numpy(), margins, mode='reflect'))
+    with torch.no_grad():
+        x = net(y)
+        close(x, net(padded)[..., : size[0], : size[1]], atol=0)
+    assert x.shape == y.shape
+    assert x.dtype == y.dtype
+    assert x.isfinite().all()
+
+
+@pytest.mark.parametrize('bn_mode', ['running', 'batch'])
+def test_images_of_a_batch_do_not_see_each_other(bn_mode):
+    net, y = network(bn_mode=bn_mode), rand(2, 3, 19, 40)
+    with torch.no_grad():
+        close(net(y), torch.cat([net(y[:1]), net(y[1:])]))
+
+
+@pytest.mark.parametrize('bn_mode', ['running', 'batch'])
+def test_evaluation_moves_no_statistics_and_training_does(bn_mode):
+    net, y = network(bn_mode=bn_mode), rand(2, 3, 32, 32)
+    norm = net.APU.conv.main[1]
+    before = norm.running_mean.clone(), norm.running_var.clone(), norm.num_batches_tracked.clone()
+    with torch.no_grad():
+        first = net(y)
+        assert torch.equal(norm.running_mean, before[0])
+        assert torch.equal(norm.running_var, before[1])
+        assert torch.equal(norm.num_batches_tracked, before[2])
+        norm.running_mean.add_(1)
+        assert torch.equal(net(y), first) is (bn_mode == 'batch')
+        net.train()(y)
+        assert norm.num_batches_tracked == before[2] + 3
+
+
+# Training
+
+
+@pytest.mark.parametrize('size', [(36, 32), (16, 32), (16, 16)])
+def test_a_crop_that_does_not_fit_names_the_key_and_the_multiple(size):
+    with pytest.raises(CropSizeError, match=rf'{size[0]}x{size[1]}.*gt_size to a multiple of 16, 32 or more$'):
+        NRKNet()(rand(2, 3, *size, dtype=torch.float32))
+
+
+@pytest.mark.parametrize('loss', [NRKLoss(), NRKLoss(ssim_weight=0, fr_weight=0.1), GGKMLoss(sr_weight=0)])
+def test_every_parameter_learns_something(loss):
+    net = network().train()
+    loss(net(rand(1, 3, 48, 48)), rand(1, 3, 48, 48, seed=2)).backward()
+    assert [key for key, parameter in net.named_parameters() if not parameter.grad.any()] == []
+    assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
+
+
+# Copies and arguments
+
+
+@pytest.mark.parametrize('copied', [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_a_copy_is_equal_and_independent(copied):
+    net, y = network(bn_mode='batch', dtype=torch.float32), rand(1, 3, 16, 16, dtype=torch.float32)
+    other = copied(net)
+    with torch.no_grad():
+        want = net(y)
+        close(other(y), want, atol=0)
+        other.SummationLayer.conv.bias.add_(1)
+        assert (other(y) - want).abs().max() > 1e-3
+        close(net(y), want, atol=0)
+
+
+def test_an_unknown_mode_names_the_argument_and_the_choices():
+    with pytest.raises(ValueError, match=r"^bn_mode is one of running, batch, not 'nonsense'$"):
+        NRKNet(bn_mode='nonsense')
+
+
+def test_is_registered():
+    assert ARCH_REGISTRY.get('NRKNet') is NRKNet

@@ -1,0 +1,183 @@
+"""load_released: a checkpoint in its authors' format goes in whole, and any other leaves the network as it was."""
+
+import os
+import pickle
+from collections import OrderedDict
+
+import pytest
+import torch
+
+from ggkm_plugin.archs.gkmnet_arch import GKMNet
+from ggkm_plugin.archs.nrknet_arch import NRKNet
+from ggkm_plugin.archs.released import load_released
+from ggkm_plugin.errors import CheckpointError
+
+FORMATS = {
+    'bare': lambda state: state,
+    'module': lambda state: OrderedDict((f'module.{key}', value) for key, value in state.items()),
+    'params': lambda state: {'params': state},
+    'model': lambda state: {'model': state, 'epoch': 12},
+    'state_dict': lambda state: {'state_dict': {f'module.{key}': value for key, value in state.items()}},
+    'twice': lambda state: {'model': {'params': state}},
+}
+
+
+def released_state(arch, seed=1):
+    """A checkpoint of random numbers, statistics included."""
+    torch.manual_seed(seed)
+    return {
+        key: torch.randn(value.shape) if value.is_floating_point() else torch.tensor(7)
+        for key, value in arch().state_dict().items()
+    }
+
+
+@pytest.fixture(scope='module', params=[GKMNet, NRKNet], ids=lambda arch: arch.__name__)
+def arch(request):
+    return request.param
+
+
+@pytest.fixture
+def state(arch):
+    return released_state(arch)
+
+
+def snapshot(net):
+    return {key: value.clone() for key, value in net.state_dict().items()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize('wrapped', FORMATS.values(), ids=FORMATS)
+@pytest.mark.parametrize('from_file', [True, False])
+def test_every_format_loads_whole(arch, state, wrapped, from_file, tmp_path):
+    net, content = arch(), wrapped(state)
+    if from_file:
+        torch.save(content, tmp_path / 'released.pth')
+        load_released(net, tmp_path / 'released.pth')
+        load_released(net, str(tmp_path / 'released.pth'))
+    else:
+        load_released(net, content)
+    assert same(net.state_dict(), state)
+
+
+def test_the_caller_keeps_his_dict_and_his_tensors(arch, state):
+    wrapped = FORMATS['module'](state)
+    before, net = dict(wrapped), arch()
+    load_released(net, wrapped)
+    assert list(wrapped) == list(before)
+    with torch.no_grad():
+        next(net.parameters()).add_(1)
+    assert not same(net.state_dict(), state)
+    assert all(wrapped[key] is before[key] for key in before)
+
+
+def test_the_network_keeps_its_dtype(arch, state):
+    net = arch().double()
+    load_released(net, state)
+    assert {parameter.dtype for parameter in net.parameters()} == {torch.float64}
+    assert same(net.float().state_dict(), state)
+
+
+def first(state):
+    return next(iter(state))
+
+
+def without(state, *keys):
+    return {key: value for key, value in state.items() if key not in keys}
+
+
+WRONG = {
+    'empty': (lambda state: {}, 'missing: '),
+    'empty params': (lambda state: {'params': {}}, 'missing: '),
+    'one missing': (lambda state: without(state, first(state)), 'missing: '),
+    'last missing': (lambda state: without(state, list(state)[-1]), 'missing: '),
+    'one too many': (lambda state: {**state, 'extra.weight': torch.zeros(1)}, r'unexpected: extra\.weight\)'),
+    'a key that is no word': (lambda state: {**state, 3: torch.zeros(1)}, r'unexpected: 3\)'),
+    'a wrong shape': (lambda state: {**state, list(state)[-1]: torch.zeros(2, 5)}, r'wrong: .*\(2, 5\), not \('),
+    'a list': (lambda state: {**state, first(state): [1.0, 2.0]}, 'wrong: .*a list, not a tensor'),
+    'whole numbers': (lambda state: {**state, first(state): state[first(state)].long()}, 'torch.int64, not'),
+    'no data': (lambda state: {**state, list(state)[-1]: state[list(state)[-1]].to('meta')}, 'not a plain tensor'),
+    'sparse': (lambda state: {**state, list(state)[-1]: state[list(state)[-1]].to_sparse()}, 'not a plain tensor'),
+    'half prefixed': (
+        lambda state: {(f'module.{key}' if i % 2 else key): value for i, (key, value) in enumerate(state.items())},
+        r'missing: .*unexpected: module\.',
+    ),
+    'prefixed twice': (lambda state: {f'module.module.{key}': v for key, v in state.items()}, r'unexpected: module\.'),
+}
+
+
+@pytest.mark.parametrize(('damaged', 'named'), WRONG.values(), ids=WRONG)
+def test_a_wrong_checkpoint_is_refused_and_changes_nothing(arch, state, damaged, named):
+    net = arch()
+    before = snapshot(net)
+    with pytest.raises(CheckpointError, match=f'(?s)not a checkpoint of {arch.__name__} .*{named}'):
+        load_released(net, damaged(state))
+    assert same(net.state_dict(), before)
+
+
+def test_the_other_network_is_refused_and_five_keys_are_named():
+    net = NRKNet()
+    before = snapshot(net)
+    with pytest.raises(CheckpointError) as error:
+        load_released(net, released_state(GKMNet))
+    missing, unexpected, wrong = str(error.value).split('; ')
+    assert 'missing: feat_extract.0.main.0.weight, ' in missing
+    assert '(and 24 more)' in missing  # the two networks share the two keys that are wrong
+    assert unexpected.startswith('unexpected: in_block.conv.0.weight, ')
+    assert unexpected.endswith('(and 233 more)')
+    assert 'wrong: APU.conv_atten.conv.weight ((176, 76, 5, 5), not (88, 86, 5, 5)), ' in wrong
+    assert missing.count(', ') == unexpected.count(', ') == 4
+    assert same(net.state_dict(), before)
+
+
+def test_a_network_with_self_reconstruction_has_more_than_the_authors_released():
+    net = GKMNet(self_reconstruction=True)
+    before = snapshot(net)
+    with pytest.raises(CheckpointError, match=r'missing: srm\.layers\.0\.weight, .*\(and 1 more\)'):
+        load_released(net, released_state(GKMNet))
+    assert same(net.state_dict(), before)
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.mkdir, ('owned',)
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path, net = tmp_path / 'hostile.pth', GKMNet()
+    before = snapshot(net)
+    torch.save({'params': released_state(GKMNet), 'note': Hostile()}, path)
+    with pytest.raises(CheckpointError, match=r'hostile\.pth: cannot be read'):
+        load_released(net, path)
+    path.write_bytes(pickle.dumps(Hostile()))
+    with pytest.raises(CheckpointError, match=r'hostile\.pth: cannot be read'):
+        load_released(net, path)
+    assert not (tmp_path / 'owned').exists()
+    assert same(net.state_dict(), before)
+
+
+def test_unreadable_files_are_named(tmp_path):
+    whole = tmp_path / 'whole.pth'
+    torch.save(released_state(GKMNet), whole)
+    for name, content in (
+        ('empty.pth', b''),
+        ('text.pth', b'not a checkpoint'),
+        ('noise.pth', bytes(range(256)) * 20),
+        ('cut.pth', whole.read_bytes()[:100_000]),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(CheckpointError, match=rf'{name}: cannot be read'):
+            load_released(GKMNet(), tmp_path / name)
+    for path in (tmp_path / 'absent.pth', tmp_path):
+        with pytest.raises(CheckpointError, match=f'^{path}: cannot be read'):
+            load_released(GKMNet(), path)
+
+
+@pytest.mark.parametrize('content', [torch.zeros(3), [1, 2], 'text', None])
+def test_a_file_that_holds_something_else_is_refused(content, tmp_path):
+    torch.save(content, tmp_path / 'other.pth')
+    with pytest.raises(CheckpointError, match=rf'other\.pth: holds no state dict but {type(content).__name__}'):
+        load_released(GKMNet(), tmp_path / 'other.pth')

@@ -1,0 +1,185 @@
+"""GKMLoss against its terms worked out with numpy and scikit-image. float64: 1e-12 is rounding."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import structural_similarity
+
+from ggkm_plugin.archs.gkmnet_arch import GKMNet
+from ggkm_plugin.errors import CropSizeError
+from ggkm_plugin.host.registries import LOSS_REGISTRY
+from ggkm_plugin.losses.gkm_loss import GKMLoss
+
+SIZE = (48, 56)
+
+
+def rand(*shape, seed):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def training_output(num_scales=3, size=SIZE):
+    shapes = [(2, 3, *(side >> (num_scales - 1 - t) for side in size)) for t in range(num_scales)]
+    scales, inputs = ([rand(*shape, seed=n + t) for t, shape in enumerate(shapes)] for n in (10, 20))
+    return {'scales': scales, 'inputs': inputs, 'reconstructions': []}, rand(2, 3, *size, seed=1)
+
+
+def means(image, n):
+    """(B,C,H,W) with n x n pixels made one."""
+    batch, channels, height, width = image.shape
+    return image.numpy().reshape(batch, channels, height // n, n, width // n, n).mean(axis=(3, 5))
+
+
+def by_hand(name, output, gt):
+    total = 0.0
+    for i, x in enumerate(output['scales']):
+        target = means(gt, 2 ** (len(output['scales']) - 1 - i))
+        if name == 'l_mse':
+            total += np.mean((x.numpy() - target) ** 2)
+        else:
+            form = {'gaussian_weights': True, 'sigma': 1.5, 'use_sample_covariance': False, 'data_range': 1}
+            pairs = zip(x.numpy(), target, strict=True)
+            total += 1 - np.mean([structural_similarity(a, b, channel_axis=0, **form) for a, b in pairs])
+    return total
+
+
+def test_squared_error_of_every_scale_alike():
+    output, gt = training_output()
+    loss = GKMLoss(loss_weight=3)
+    assert loss(output, gt).item() == pytest.approx(3 * by_hand('l_mse', output, gt), rel=1e-12)
+    assert list(loss.terms) == ['l_mse']
+    assert loss.terms['l_mse'].item() == pytest.approx(by_hand('l_mse', output, gt), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ('epoch', 'name'),
+    [
+        (0, 'l_mse'),
+        (50, 'l_mse'),
+        (999, 'l_mse'),
+        (1000, 'l_ssim'),
+        (1099, 'l_ssim'),
+        (1100, 'l_mse'),
+        (1199, 'l_mse'),
+        (1200, 'l_ssim'),
+        (1899, 'l_ssim'),
+        (1900, 'l_mse'),
+        (1999, 'l_mse'),
+        (2000, 'l_ssim'),
+        (2100, 'l_mse'),
+        (3999, 'l_mse'),
+    ],
+)
+def test_turns_from_epoch_1000_on(epoch, name):
+    output, gt = training_output()
+    for iteration in (7 * epoch, 7 * epoch + 6):  # the first and the last of the epoch
+        loss = GKMLoss(iters_per_epoch=7, first_iteration=iteration)
+        value = loss(output, gt)
+        assert list(loss.terms) == [name]
+        assert value.item() == pytest.approx(by_hand(name, output, gt), rel=1e-12)
+        assert loss.iteration == iteration + 1
+
+
+def test_no_turns_unless_asked_for():
+    output, gt = training_output()
+    loss = GKMLoss(first_iteration=10**9)
+    loss(output, gt)
+    assert list(loss.terms) == ['l_mse']
+
+
+def test_the_count_goes_on_after_a_restart():
+    output, gt = training_output()
+    loss, resumed = (GKMLoss(iters_per_epoch=2, first_iteration=first) for first in (1998, 0))
+    loss(output, gt)
+    file = io.BytesIO()
+    torch.save(loss.state_dict(), file)
+    file.seek(0)
+    resumed.load_state_dict(torch.load(file, weights_only=True))
+    names = []
+    for _ in range(2):
+        resumed(output, gt)
+        names.extend(resumed.terms)
+    assert names == ['l_mse', 'l_ssim']  # 1999 is epoch 999's last
+    assert resumed.iteration == 2001
+
+
+def test_only_training_calls_count():
+    output, gt = training_output()
+    loss = GKMLoss(iters_per_epoch=5).eval()
+    loss(output, gt)
+    assert loss.iteration == 0
+    loss.train()(output, gt)
+    assert loss.iteration == 1
+
+
+def test_a_plain_image_is_one_scale():
+    x, gt = rand(2, 3, 20, 17, seed=2), rand(2, 3, 20, 17, seed=3)
+    assert GKMLoss()(x, gt).item() == pytest.approx(np.mean((x.numpy() - gt.numpy()) ** 2), rel=1e-12)
+
+
+@pytest.mark.parametrize('first', [0, 1000])
+def test_gradient_reaches_every_scale(first):
+    output, gt = training_output()
+    leaves = [tensor.requires_grad_() for tensor in output['scales']]
+    loss = GKMLoss(iters_per_epoch=1, first_iteration=first)
+    value = loss(output, gt)
+    assert not any(term.requires_grad for term in loss.terms.values())
+    for gradient in torch.autograd.grad(value, leaves):
+        assert gradient.isfinite().all()
+        assert gradient.any()
+
+
+def test_takes_what_the_network_gives_in_training():
+    torch.manual_seed(0)
+    output = GKMNet()(rand(1, 3, 32, 32, seed=1).float())
+    gt = rand(1, 3, 32, 32, seed=2)
+    value = GKMLoss()(output, gt.float()).item()
+    output = {'scales': [x.detach().double() for x in output['scales']]}
+    assert value == pytest.approx(by_hand('l_mse', output, gt), rel=1e-5)
+
+
+def test_is_registered_and_declares_what_it_takes():
+    assert LOSS_REGISTRY.get('GKMLoss') is GKMLoss
+    assert GKMLoss.takes_scales is True
+
+
+@pytest.mark.parametrize(
+    ('options', 'named'),
+    [
+        ({'iters_per_epoch': 0}, 'iters_per_epoch .* not 0'),
+        ({'iters_per_epoch': 2.5}, 'iters_per_epoch .* not 2.5'),
+        ({'first_iteration': -1}, 'first_iteration .* not -1'),
+        ({'first_iteration': None}, 'first_iteration .* not None'),
+    ],
+)
+def test_wrong_options_are_named(options, named):
+    with pytest.raises(ValueError, match=named):
+        GKMLoss(**options)
+
+
+def test_reconstructions_are_refused():
+    output, gt = training_output()
+    output['reconstructions'] = output['inputs']
+    with pytest.raises(ValueError, match=r'self_reconstruction: false.*GGKMLoss'):
+        GKMLoss()(output, gt)
+
+
+def test_several_estimates_a_scale_are_refused():
+    output, gt = training_output()
+    output['scales'] = [x for x in output['scales'] for _ in range(2)]
+    with pytest.raises(ValueError, match=r'6 estimates of 3 scales.*num_iters: 1'):
+        GKMLoss()(output, gt)
+
+
+def test_a_crop_that_does_not_fit_names_the_key():
+    output, _ = training_output()
+    with pytest.raises(CropSizeError, match=r'50x56.*gt_size to a multiple of 4'):
+        GKMLoss()(output, rand(2, 3, 50, 56, seed=1))
+
+
+def test_a_crop_too_small_for_ssim_is_refused_before_its_turn_comes():
+    output, gt = training_output(size=(40, 48))
+    GKMLoss()(output, gt)
+    with pytest.raises(CropSizeError, match=r'gt_size to 44 or more'):
+        GKMLoss(iters_per_epoch=100)(output, gt)

@@ -1,0 +1,124 @@
+"""Faults found before a run starts: each named with its key and the fix, all of them in one list."""
+
+import copy
+
+import pytest
+
+from ggkm_plugin import options, preflight
+from ggkm_plugin.errors import OptionError
+
+
+def test_a_sound_file_passes(workplace, tiny):
+    before = copy.deepcopy(tiny)
+    preflight.check_options(tiny, is_train=True)
+    assert tiny == before
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'network_g.type': 'GGKMnet'}, 'network_g.*Did you mean GGKMNet'),
+        ({'network_g.num_group': 3}, 'no option num_group.*Did you mean num_groups'),
+        ({'network_g.boundary': 'circular'}, 'boundary is one of'),
+        ({'network_g.type': None}, 'network_g.type is missing'),
+        ({'model_type': 'SrModel'}, 'Did you mean SRModel'),
+        ({'train.pixel_opt.type': 'GKMLos'}, 'Did you mean GGKMLoss'),
+        ({'train.pixel_opt.omega': 'backwards'}, 'omega is literal or reversed'),
+        ({'train.total_iter': None}, 'train.total_iter is missing'),
+        ({'train.total_iter': '4'}, 'whole number'),
+        ({'train.pixel_opt': None}, 'no loss'),
+        ({'val.metrics.psnr.type': 'defocus_pnsr'}, 'Did you mean defocus_psnr'),
+        ({'path.pretrain_network_g': 'gone.pth'}, 'gone.pth: no such file'),
+        ({'num_gpu': 99}, 'num_gpu: auto'),
+        ({'datasets.train.dataroot_lq': 'nowhere'}, 'nowhere: no such folder'),
+        ({'datasets.train.dataroot_lq': None}, 'dataroot_lq and dataroot_gt'),
+        ({'datasets.train.batch_size_per_gpu': 'four'}, 'batch_size_per_gpu'),
+        ({'datasets.train.gt_size': None}, 'gt_size'),
+        ({'datasets.train.batch_size_per_gpu': 9}, 'batch_size_per_gpu, or set dataset_enlarge_ratio to 3'),
+        ({'datasets.train.name': None}, 'datasets.train.name'),
+        ({'manual_seed': None}, None),
+        ({'name': '../pairs'}, 'name: .* cannot name a folder'),
+        ({'name': '..'}, 'cannot name a folder'),
+        ({'name': ''}, 'cannot name a folder'),
+        ({'name': 7}, 'cannot name a folder'),
+        ({'name': 'x' * 300}, 'too long'),
+        ({'datasets.val.name': 'a/b'}, 'datasets.val.name'),
+        ({'manual_seed': -1}, 'manual_seed'),
+        ({'val.val_freq': None}, 'val.val_freq'),
+        ({'val.val_freq': 0}, 'val.val_freq'),
+        ({'logger.print_freq': 0}, 'logger.print_freq'),
+        ({'logger.save_checkpoint_freq': 'often'}, 'save_checkpoint_freq'),
+        ({'train.optim_g.lr': None}, 'train.optim_g.lr is missing'),
+        ({'train.optim_g.lr': -1}, 'train.optim_g: Invalid learning rate'),
+        ({'train.optim_g.lr': '1e-4x'}, 'train.optim_g'),
+        ({'train.optim_g.momentum': 1}, 'train.optim_g.*momentum'),
+        ({'train.optim_g.type': 'SGD'}, "the host has Adam, not 'SGD'"),
+        ({'train.scheduler.type': 'MultistepLR'}, 'Did you mean MultiStepLR'),
+        ({'train.scheduler.milestones': 3}, 'train.scheduler'),
+        (
+            {'train.scheduler': {'type': 'CosineAnnealingRestartLR', 'periods': [2]}},
+            'periods: .* end before total_iter',
+        ),
+        ({'train.pixel_opt.sr_weight': 0}, 'self_reconstruction: false'),
+        ({'datasets.train.gt_size': 36}, 'gt_size to a multiple of 8'),
+        ({'datasets.train.gt_size': 16}, 'SSIM window'),
+        ({'network_g.in_ch': 1}, 'network_g with train.pixel_opt'),
+        ({'datasets.train.dataset_enlarge_ratio': 'twice'}, 'dataset_enlarge_ratio'),
+        ({'datasets.train.use_hfilp': True}, 'use_hfilp.*Did you mean use_hflip'),
+        ({'datasets.train.io_backend': 'disk'}, 'io_backend'),
+        ({'datasets.train_2': {}}, 'datasets.train_2'),
+        ({'val.metrics.psnr.protocol': 'restorme'}, 'Did you mean restormer|restormer'),
+        ({'val.metrics.psnr.prtocol': 'ifan'}, 'prtocol.*Did you mean protocol'),
+        ({'val.metrics.psnr.type': 'calculate_psnr'}, 'crop_border'),
+        ({'val.metrics': 'psnr'}, 'val.metrics: a mapping'),
+        ({'network_g.type': ['GGKMNet']}, 'network_g.type'),
+        ({'path': 'here'}, 'path: a mapping|path'),
+        ({'path.pretrain_network_g': 3}, 'path.pretrain_network_g'),
+        ({'datasets.validate': {'name': 'x'}}, 'datasets.validate'),
+    ],
+)
+def test_one_fault(workplace, tiny, change, message):
+    for key, value in change.items():
+        options._set(tiny, key.split('.'), value, new_keys=True)
+    if message is None:
+        preflight.check_options(tiny, is_train=True)
+    else:
+        with pytest.raises(OptionError, match=message):
+            preflight.check_options(tiny, is_train=True)
+
+
+def test_all_faults_in_one_list(workplace, tiny):
+    tiny['network_g']['type'] = 'Nobody'
+    tiny['datasets']['val']['dataroot_gt'] = 'nowhere'
+    with pytest.raises(OptionError) as caught:
+        preflight.check_options(tiny, is_train=True)
+    assert 'network_g' in str(caught.value)
+    assert 'datasets.val' in str(caught.value)
+
+
+def test_checking_makes_no_files_and_starts_no_log(workplace, tiny):
+    import logging
+
+    handlers = logging.getLogger('basicsr').handlers
+    before = sorted(workplace.rglob('*')), list(handlers)
+    preflight.check_options(tiny, is_train=True)
+    assert (sorted(workplace.rglob('*')), list(handlers)) == before
+
+
+@pytest.mark.parametrize('missing', ['path.pretrain_network_g', 'val.save_img', 'network_g.type'])
+def test_what_a_test_needs(workplace, tiny, missing):
+    (workplace / 'weights.pth').touch()
+    tiny['datasets'] = {'test': tiny['datasets']['val']}
+    tiny['path']['pretrain_network_g'] = 'weights.pth'
+    preflight.check_options(tiny, is_train=False)
+    options._set(tiny, missing.split('.'), None, new_keys=True)
+    with pytest.raises(OptionError, match=f'{missing} is missing'):
+        preflight.check_options(tiny, is_train=False)
+
+
+def test_a_test_of_nothing(workplace, tiny):
+    (workplace / 'weights.pth').touch()
+    tiny['path']['pretrain_network_g'] = 'weights.pth'
+    for datasets in ({}, {'train': tiny['datasets']['train']}):
+        with pytest.raises(OptionError, match='datasets'):
+            preflight.check_options({**tiny, 'datasets': datasets}, is_train=False)
