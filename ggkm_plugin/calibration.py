@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ggkm_plugin import options
+from ggkm_plugin import preflight
 from ggkm_plugin.complexity import PAPER_SIZE, Count, aligned, count_macs, count_parameters
 
 _LEFT_OUT = 'the paper leaves the IGGCM out of this row'
@@ -251,7 +251,7 @@ def calibrate(rows: Sequence[Row] = ROWS, done: Callable[[Result], object] = lam
 
 
 def _count(row: Row) -> tuple[int, int, Count]:
-    net = options._built(row.label, 'archs', {'type': row.arch, **row.arguments})
+    net = preflight.build(row.label, 'archs', {'type': row.arch, **row.arguments})
     parameters, inference = count_parameters(net)
     return inference, parameters, count_macs(net, (1, 3, *PAPER_SIZE), row.configuration)
 
