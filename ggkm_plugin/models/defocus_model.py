@@ -226,6 +226,11 @@ class DefocusModel(SRModel):
         content['description'] = {**self.description, 'iteration': iteration, 'metrics': self.metric_results}
         save_atomically(content, osp.join(self.opt['path']['models'], f'{net_label}_{iteration}.pth'))
 
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
+        super().resume_training(resume_state)
+        if self.cri_pix and resume_state.get('loss'):
+            self.cri_pix.load_state_dict(resume_state['loss'])
+
     @master_only
     def save_training_state(self, epoch: int, current_iter: int) -> None:
         if current_iter == -1:
@@ -235,6 +240,7 @@ class DefocusModel(SRModel):
             'iter': current_iter,
             'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
             'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
+            'loss': self.cri_pix.state_dict() if self.cri_pix else {},  # a loss may count its iterations
         }
         save_atomically(state, osp.join(self.opt['path']['training_states'], f'{current_iter}.state'))
 
