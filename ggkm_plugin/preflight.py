@@ -82,7 +82,9 @@ def _checks(opt: Options, is_train: bool) -> Iterator[Callable[[], object]]:
     if not opt['datasets']:
         yield partial(_fail, 'datasets: none is given')
     for phase, dataset in opt['datasets'].items():
-        yield partial(_check_dataset, str(phase), dataset, is_train)
+        yield partial(
+            _check_dataset, str(phase), dataset, is_train, {key: opt[key] for key in ('scale',) if key in opt}
+        )
 
 
 def _training_checks(opt: Options) -> Iterator[Callable[[], object]]:
@@ -94,7 +96,7 @@ def _training_checks(opt: Options) -> Iterator[Callable[[], object]]:
         yield partial(_check_number, 'val.val_freq', opt['val'].get('val_freq'), 1)
         if 'save_img' not in opt['val']:
             yield partial(_fail, 'val.save_img is missing')
-    yield partial(_check_optimizer, train)
+    yield partial(_check_optimizer, opt['model_type'], train)
     if train.get('perceptual_opt'):  # not built: that may fetch its trunk
         yield partial(_registered, 'train.perceptual_opt', 'losses', train['perceptual_opt'])
     if train.get('pixel_opt'):
@@ -139,10 +141,16 @@ def _check_number(where: str, value: object, least: int, most: float = float('in
         raise OptionError(f'{where}: a whole number of at least {least}, not {value!r}')
 
 
-def _check_optimizer(train: Options) -> None:
-    """Build both as the host does, on one number."""
+def _check_optimizer(model_type: str, train: Options) -> None:
+    """Build optimizer and scheduler as the host does, on one number; models that build their own way are left alone."""
     import torch
     from basicsr.models import lr_scheduler
+    from basicsr.models.base_model import BaseModel
+
+    model = _registered('model_type', 'models', {'type': model_type})
+    for method in ('get_optimizer', 'setup_schedulers'):
+        if getattr(model, method, None) is not getattr(BaseModel, method):
+            return
 
     kinds = {
         'MultiStepLR': lr_scheduler.MultiStepRestartLR,
@@ -198,7 +206,8 @@ def _check_metric(where: str, metric: Any) -> None:
     parameters = inspect.signature(target).parameters
     known = {name for name, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD}
     needed = {name for name in known if parameters[name].default is inspect.Parameter.empty} - {'img', 'img2'}
-    _check_keys(where, metric, known | {'type', 'better'})
+    if getattr(target, 'takes_float', False) or known == set(parameters):  # **kwargs of others may mean something
+        _check_keys(where, metric, known | {'type', 'better'})
     for name in needed - metric.keys():
         raise OptionError(f'{where}: {metric["type"]} needs the option {name}')
     if 'protocol' in metric and 'protocol' in known:
@@ -210,7 +219,7 @@ def _check_metric(where: str, metric: Any) -> None:
             raise OptionError(f'{where}: {error}') from error
 
 
-def _check_dataset(phase: str, dataset: Any, is_train: bool) -> None:
+def _check_dataset(phase: str, dataset: Any, is_train: bool, inherited: Options) -> None:
     where, kind = f'datasets.{phase}', phase.split('_')[0]
     allowed = ('train', 'val') if is_train else ('test', 'val')
     if kind not in allowed or (kind == 'train' and phase != 'train'):
@@ -226,7 +235,7 @@ def _check_dataset(phase: str, dataset: Any, is_train: bool) -> None:
     target = _registered(where, 'datasets', dataset)
     if hasattr(target, 'option_keys'):
         _check_keys(where, dataset, target.option_keys | _LOADER_KEYS)
-    built = build(where, 'datasets', {**dataset, 'phase': kind})
+    built = build(where, 'datasets', {**dataset, **inherited, 'phase': kind})
     batch = dataset.get('batch_size_per_gpu', 1)
     if kind == 'train' and len(built) * ratio < batch:
         raise OptionError(

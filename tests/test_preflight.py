@@ -22,7 +22,7 @@ def test_a_sound_file_passes(workplace, tiny):
         ({'network_g.boundary': 'circular'}, 'boundary is one of'),
         ({'network_g.type': None}, 'network_g.type is missing'),
         ({'model_type': 'SrModel'}, 'Did you mean SRModel'),
-        ({'train.pixel_opt.type': 'GKMLos'}, 'Did you mean GGKMLoss'),
+        ({'train.pixel_opt.type': 'GGKMLos'}, 'Did you mean GGKMLoss'),
         ({'train.pixel_opt.omega': 'backwards'}, 'omega is literal or reversed'),
         ({'train.total_iter': None}, 'train.total_iter is missing'),
         ({'train.total_iter': '4'}, 'whole number'),
@@ -122,3 +122,44 @@ def test_a_test_of_nothing(workplace, tiny):
     for datasets in ({}, {'train': tiny['datasets']['train']}):
         with pytest.raises(OptionError, match='datasets'):
             preflight.check_options({**tiny, 'datasets': datasets}, is_train=False)
+
+
+STOCK = {
+    'model_type': 'SRModel',
+    'scale': 4,
+    'network_g': {'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 4},
+}
+
+
+def test_an_option_file_of_the_host_passes(workplace, tiny):
+    """Super-resolution with stock parts, whose keys are none of ours."""
+    tiny.update(copy.deepcopy(STOCK))
+    for dataset in tiny['datasets'].values():
+        dataset.update(type='PairedImageDataset', io_backend={'type': 'disk'}, filename_tmpl='{}', use_rot=True)
+    tiny['train']['pixel_opt'] = {'type': 'L1Loss', 'loss_weight': 1.0, 'reduction': 'mean'}
+    tiny['val']['metrics'] = {'niqe': {'type': 'calculate_niqe', 'crop_border': 4, 'better': 'lower'}}
+    preflight.check_options(tiny, is_train=True)
+    preflight.check_options({**tiny, 'val': None}, is_train=True)
+
+
+def test_what_a_plugin_s_model_and_metric_mean_is_theirs(workplace, tiny):
+    """A model with its own optimizers, a metric that reads its keyword arguments."""
+    from basicsr.models.sr_model import SRModel
+
+    from ggkm_plugin.host.registries import METRIC_REGISTRY, MODEL_REGISTRY
+
+    class OwnModel(SRModel):
+        def get_optimizer(self, optim_type, params, lr, **kwargs):
+            raise AssertionError
+
+    def own_metric(img, img2, **kwargs):
+        raise AssertionError
+
+    tiny['model_type'] = 'OwnModel'
+    tiny['train']['optim_g'] = {'type': 'Lion', 'lr': 1e-4, 'beta': 3}
+    tiny['val']['metrics'] = {'own': {'type': 'own_metric', 'radius': 3}}
+    MODEL_REGISTRY._obj_map['OwnModel'], METRIC_REGISTRY._obj_map['own_metric'] = OwnModel, own_metric
+    try:
+        preflight.check_options(tiny, is_train=True)
+    finally:
+        del MODEL_REGISTRY._obj_map['OwnModel'], METRIC_REGISTRY._obj_map['own_metric']
