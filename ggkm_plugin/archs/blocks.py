@@ -36,13 +36,13 @@ class ConvLSTMCell(nn.Module):
     def __init__(self, in_ch: int, hidden: int, kernel_size: int) -> None:
         super().__init__()
         self.hidden = hidden
-        self.gates = nn.Conv2d(in_ch + hidden, 4 * hidden, kernel_size, padding=kernel_size // 2)
+        self.conv = nn.Conv2d(in_ch + hidden, 4 * hidden, kernel_size, padding=kernel_size // 2)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
         if state is None:
             zeros = x.new_zeros(x.shape[0], self.hidden, *x.shape[-2:])
             state = (zeros, zeros)
         h, c = state
-        i, f, o, g = self.gates(torch.cat([x, h], dim=1)).chunk(4, dim=1)
+        i, f, o, g = self.conv(torch.cat([x, h], dim=1)).chunk(4, dim=1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         return o.sigmoid() * c.tanh(), c

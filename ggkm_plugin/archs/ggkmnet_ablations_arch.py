@@ -28,7 +28,7 @@ from ggkm_plugin.archs.ggkmnet_arch import (
 from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.ops import gaussian_bank
 from ggkm_plugin.ops.boundary import pad
-from ggkm_plugin.ops.gaussian import gaussian_taps
+from ggkm_plugin.ops.gaussian import gkm_taps
 from ggkm_plugin.ops.precision import colour_mix, full_precision
 
 
@@ -68,7 +68,7 @@ class BetaWithoutMemory(nn.Module):
     def __init__(self, recurrent: BetaPredictor) -> None:
         super().__init__()
         num_maps = recurrent.lstm.hidden
-        channels = recurrent.lstm.gates.in_channels - num_maps
+        channels = recurrent.lstm.conv.in_channels - num_maps
         self.path1 = nn.Conv2d(channels, num_maps, 5, padding=2)
         xavier_init(self)
         self.path2 = recurrent.path2
@@ -211,15 +211,8 @@ class MCPNet(GGKMNet):
 
 
 def gkm_bank() -> Tensor:
-    """The 21 Gaussians of GKMNet (NeurIPS 2021), as `gaussian_bank` lays out 21 groups of one: (21,1,43), float64.
-
-    Sigma is 0.25, 0.5, ... 5.25; sizes are 3, 3, 3, 5, 5, 7, 7, ... 21, 21; 2 sigma^2 in the exponent.
-    """
-    bank = torch.zeros(21, 1, 43, dtype=torch.float64)
-    for i in range(21):
-        reach = max(1, (i + 1) // 2)
-        bank[i, 0, 21 - reach : 22 + reach] = gaussian_taps(2 * reach + 1, 0.25 * (i + 1))
-    return bank
+    """The 21 Gaussians of GKMNet (NeurIPS 2021), as `gaussian_bank` lays out 21 groups of one: (21,1,43), float64."""
+    return F.pad(gkm_taps()[1:], (11, 11)).unsqueeze(1)
 
 
 def ungrouped_bank(**sigma: Any) -> Tensor:

@@ -245,7 +245,7 @@ class FixedPointStep(nn.Module):
         nearly tanh(b1), and `mix` divides the first kernel's map by it.
         """
         saturated, small = torch.tensor(4.0), 0.01
-        gates, mix = self.beta_apu.lstm.gates, self.blur.mix.weight
+        gates, mix = self.beta_apu.lstm.conv, self.blur.mix.weight
         last = [layer for layer in self.beta_apu.path2 if isinstance(layer, nn.Conv2d)][-1]
         with torch.no_grad():
             for weight in (gates.weight, last.weight, mix):

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.blocks import conv3x3
+from ggkm_plugin.archs.blocks import ConvLSTMCell, conv3x3
 from ggkm_plugin.archs.ggkmnet_arch import SelfReconstruction
 from ggkm_plugin.errors import CropSizeError
 from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.ops.boundary import pad
-from ggkm_plugin.ops.gaussian import gaussian_taps
+from ggkm_plugin.ops.gaussian import gkm_taps
 from ggkm_plugin.ops.pyramid import double, pyramid
 
 State = tuple[Tensor, Tensor]
@@ -31,21 +31,6 @@ KERNEL_SIZE = 21
 SIZE_MULTIPLE = 16  # two halvings of the pyramid, then two strides of the U-Net
 BN_MODES = ('running', 'batch')
 KERNEL_ORDERS = ('paper', 'released')
-
-
-def gkm_taps() -> Tensor:
-    """Taps (22, 21) float64 of the fixed kernels: the identity, then sigma = 0.25, 0.5, ..., 5.25 pixels.
-
-    Gaussian kernels i = 0..20 are 3, 3, 3, 5, 5, 7, 7, ..., 21, 21 pixels wide, zero beyond. The 2-D kernel is the
-    outer product of its taps with themselves and sums to 1.
-    """
-    taps = torch.zeros(NUM_KERNELS, KERNEL_SIZE, dtype=torch.float64)
-    taps[0, KERNEL_SIZE // 2] = 1
-    for i in range(NUM_KERNELS - 1):
-        size = 3 + 2 * (max(i - 1, 0) // 2)
-        first = (KERNEL_SIZE - size) // 2
-        taps[i + 1, first : first + size] = gaussian_taps(size, 0.25 * (i + 1))
-    return taps
 
 
 def released_pyramid(y: Tensor) -> list[Tensor]:
@@ -84,27 +69,6 @@ class BatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         # Unlike F.instance_norm's, this form takes an image of one pixel, whose result is the bias.
         return torch.instance_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps, False)
-
-
-class ConvLSTM(nn.Module):
-    """One step of a convolutional LSTM as `blocks.ConvLSTMCell`, gates i, f, o, g; `conv` is the checkpoints' key.
-
-    Not in the facts: the convolution sees [x; h] in this order, as in GGKMNet.
-    """
-
-    def __init__(self, in_ch: int, hidden: int) -> None:
-        super().__init__()
-        self.hidden = hidden
-        self.conv = nn.Conv2d(in_ch + hidden, 4 * hidden, 5, padding=2)
-
-    def forward(self, x: Tensor, state: State | None) -> State:
-        if state is None:
-            zeros = x.new_zeros(x.shape[0], self.hidden, *x.shape[-2:])
-            state = (zeros, zeros)
-        h, c = state
-        i, f, o, g = self.conv(torch.cat([x, h], dim=1)).chunk(4, dim=1)
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        return o.sigmoid() * c.tanh(), c
 
 
 class Gate(nn.Module):
@@ -179,7 +143,7 @@ class WeightPredictor(nn.Module):
         self.conv = nn.Sequential(
             OrderedDict(conv=conv_bn_relu(conv3x3(channels, maps, bias=True), maps, bn_mode)),
         )
-        self.conv_atten = ConvLSTM(channels, maps)
+        self.conv_atten = ConvLSTMCell(channels, maps, 5)  # not in the facts: the convolution sees [x; h]
 
     def forward(self, features: Tensor, state: State | None) -> tuple[Tensor, State]:
         b2 = self.conv(features)

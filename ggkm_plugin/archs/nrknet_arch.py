@@ -17,12 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ggkm_plugin.archs.blocks import ConvLSTMCell
 from ggkm_plugin.archs.gkmnet_arch import (
     BN_MODES,
     NUM_SCALES,
     SIZE_MULTIPLE,
     BatchNorm2d,
-    ConvLSTM,
     State,
     check_choice,
     check_crop,
@@ -81,7 +81,7 @@ class MapPredictor(nn.Module):
     def __init__(self, bn_mode: str) -> None:
         super().__init__()
         self.conv = ConvBlock(conv3x3(64, NUM_IMAGES), BatchNorm2d(NUM_IMAGES, bn_mode))
-        self.conv_atten = ConvLSTM(64, NUM_IMAGES)
+        self.conv_atten = ConvLSTMCell(64, NUM_IMAGES, 5)
 
     def forward(self, features: Tensor, state: State | None) -> tuple[Tensor, State]:
         b2 = self.conv(features)

@@ -6,12 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.errors import CropSizeError
 from ggkm_plugin.host.registries import LOSS_REGISTRY
+from ggkm_plugin.losses.crops import check_crop
 from ggkm_plugin.ops.pyramid import pyramid
 from ggkm_plugin.ops.ssim import ssim
-
-_SSIM_WINDOW = 11
 
 
 @LOSS_REGISTRY.register()
@@ -98,16 +96,4 @@ class GGKMLoss(nn.Module):
             )
         if not output['reconstructions'] and not any(self.weights[name] for name in ('l_mse', 'l_fr', 'l_ssim')):
             raise ValueError('only sr_weight is above 0 but the network reconstructs nothing: raise another weight')
-        height, width = gt.shape[-2:]
-        shrink = 2 ** (num_scales - 1)
-        if height % shrink or width % shrink:
-            raise CropSizeError(
-                f'a training crop of {height}x{width} cannot be halved {num_scales - 1} times: '
-                f'set datasets.train.gt_size to a multiple of {shrink}'
-            )
-        if self.weights['l_ssim'] and min(height, width) // shrink < _SSIM_WINDOW:
-            raise CropSizeError(
-                f'a training crop of {height}x{width} is {min(height, width) // shrink} pixels wide at the coarsest of '
-                f'{num_scales} scales, smaller than the SSIM window of {_SSIM_WINDOW}: set datasets.train.gt_size to '
-                f'{_SSIM_WINDOW * shrink} or more, or train.pixel_opt.ssim_weight: 0'
-            )
+        check_crop(gt, num_scales, with_ssim=bool(self.weights['l_ssim']))

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.errors import CropSizeError
 from ggkm_plugin.host.registries import LOSS_REGISTRY
+from ggkm_plugin.losses.crops import check_crop
 from ggkm_plugin.ops.pyramid import pyramid
 from ggkm_plugin.ops.ssim import ssim
 
@@ -90,20 +90,3 @@ def scales_of(output: dict[str, Any] | Tensor) -> list[Tensor]:
             'set network_g.num_iters: 1 or train.pixel_opt.type: GGKMLoss'
         )
     return output['scales']
-
-
-def check_crop(gt: Tensor, num_scales: int, with_ssim: bool) -> None:
-    """Raises CropSizeError where gt (B,C,H,W) fits neither the pyramid nor, where it is needed, SSIM's window."""
-    height, width = gt.shape[-2:]
-    shrink = 2 ** (num_scales - 1)
-    if height % shrink or width % shrink:
-        raise CropSizeError(
-            f'a training crop of {height}x{width} cannot be halved {num_scales - 1} times: '
-            f'set datasets.train.gt_size to a multiple of {shrink}'
-        )
-    if with_ssim and min(height, width) // shrink < _SSIM_WINDOW:
-        raise CropSizeError(
-            f'a training crop of {height}x{width} is {min(height, width) // shrink} pixels wide at the coarsest of '
-            f'{num_scales} scales, smaller than the SSIM window of {_SSIM_WINDOW}: set datasets.train.gt_size to '
-            f'{_SSIM_WINDOW * shrink} or more'
-        )

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ggkm_plugin.host.registries import LOSS_REGISTRY
-from ggkm_plugin.losses.gkm_loss import check_crop, scales_of
+from ggkm_plugin.losses.crops import check_crop
+from ggkm_plugin.losses.gkm_loss import scales_of
 from ggkm_plugin.ops.ssim import ssim
 
 

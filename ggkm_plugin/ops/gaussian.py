@@ -52,3 +52,17 @@ def gaussian_bank(
             first = num_groups - (p - 1)
             bank[j, q, first : first + 2 * p - 1] = gaussian_taps(2 * p - 1, sigma, sigma_conv)
     return bank
+
+
+def gkm_taps() -> Tensor:
+    """Taps (22, 21) float64 of the fixed kernels of GKMNet (NeurIPS 2021), the grouped model's predecessor.
+
+    The identity, then 21 Gaussians of sigma 0.25, 0.5, ... 5.25 pixels (2 sigma^2 in the exponent), 3, 3, 3, 5, 5, 7,
+    7, ... 21, 21 pixels wide and zero beyond.
+    """
+    taps = torch.zeros(22, 21, dtype=torch.float64)
+    taps[0, 10] = 1
+    for i in range(21):
+        reach = max(1, (i + 1) // 2)
+        taps[i + 1, 10 - reach : 11 + reach] = gaussian_taps(2 * reach + 1, 0.25 * (i + 1))
+    return taps

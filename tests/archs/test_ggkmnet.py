@@ -183,7 +183,7 @@ def as_specified(state, y, num_scales, num_iters, groups, kernels):
             second = lstm(state, f'{here}alpha_apu.head', first[0].relu(), second)
             alpha = second[0].reshape(batch, groups, kernels).softmax(2)
 
-            maps_memory = conv_lstm(state, f'{here}beta_apu.lstm.gates', resized(f2, 0.5), maps_memory)
+            maps_memory = conv_lstm(state, f'{here}beta_apu.lstm.conv', resized(f2, 0.5), maps_memory)
             b1 = resized(maps_memory[0], 2, 'nearest')
             b2 = conv(state, f'{here}beta_apu.path2.2', conv(state, f'{here}beta_apu.path2.0', f2).relu())
             beta = (b1 * b2 + b1).tanh()
