@@ -33,8 +33,8 @@ setup(
         'scikit-image',
         'setuptools<81',  # TensorBoard needs pkg_resources, basicsr on Python 3.12 distutils
         'thop',
-        'torch>=2.5',
-        'torchvision>=0.20',
+        'torch>=2.6',  # loads checkpoints safely by default
+        'torchvision>=0.21',
         'tqdm',
     ],
     extras_require={'test': ['pytest>=7', 'ruff']},

@@ -84,6 +84,9 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 def network_options(path: str) -> dict[str, Any]:
     """`network_g` as the checkpoint describes itself. Raises CheckpointError if it does not."""
     description = read_checkpoint(path).get('description')
-    if not isinstance(description, dict) or not {'arch', 'options'} <= description.keys():
+    if not isinstance(description, dict):
         raise CheckpointError(f'{path}: does not say what network it holds; set network_g in the option file')
-    return {'type': description['arch'], **description['options']}
+    arch, options = description.get('arch'), description.get('options')
+    if not isinstance(arch, str) or not isinstance(options, dict):
+        raise CheckpointError(f'{path}: its description of the network is damaged; set network_g in the option file')
+    return {**options, 'type': arch}

@@ -114,12 +114,15 @@ def _train_or_test(arguments: argparse.Namespace) -> None:
 
 def _print_next(arguments: argparse.Namespace, finished: 'Finished') -> None:
     """The commands that one would type after this training."""
+    from ggkm_plugin import options
+
     commands = []
     curves = finished.folder.parent.parent / 'tb_logger' / finished.name
     if curves.is_dir():
         commands.append(['tensorboard', '--logdir', str(curves)])
+    named = options.load_options(finished.option_file)['name'] == finished.name  # else the test file is of another run
     test_file = finished.option_file.with_name(finished.option_file.name.replace('train_', 'test_', 1))
-    if test_file.is_file() and test_file != finished.option_file:
+    if named and test_file.is_file() and test_file != finished.option_file:
         packaged = not os.path.isfile(arguments.opt)
         commands.append(['basicsr', 'test', '-opt', test_file.name if packaged else os.path.relpath(test_file)])
         commands[-1] += [] if arguments.root == '.' else ['--root', arguments.root]
@@ -130,6 +133,8 @@ def _print_next(arguments: argparse.Namespace, finished: 'Finished') -> None:
 def _profile(arguments: argparse.Namespace) -> None:
     if bool(arguments.names) == arguments.paper:
         raise OptionError('name an arch or an option file, or else give --paper')
+    if arguments.repeats < 0:
+        raise OptionError(f'--repeats is 0 or more, not {arguments.repeats}')
     _load_plugins(arguments)
     from ggkm_plugin import calibration, complexity
 

@@ -82,11 +82,17 @@ def load_options(path: Path, variant: str | None = None, overrides: list[str] | 
         except yaml.YAMLError as error:
             raise OptionError(f'--force_yml {entry}: {value!r} is not a YAML value') from error
         _set(opt, key.strip().split(':'), parsed, new_keys=False)
-    for dataset in (opt.get('datasets') or {}).values() if isinstance(opt.get('datasets'), dict) else ():
-        for key, value in dataset.items() if isinstance(dataset, dict) else ():
-            if str(key).startswith('dataroot') and isinstance(value, str):
-                dataset[key] = os.path.expanduser(value)
+    _expand_home(opt.get('path'), ('pretrain_network', 'resume_state'))
+    for dataset in opt['datasets'].values() if isinstance(opt.get('datasets'), dict) else ():
+        _expand_home(dataset, ('dataroot',))
     return opt
+
+
+def _expand_home(section: Any, prefixes: tuple[str, ...]) -> None:
+    """~ in the paths of a section, in place: the host expands some of them, and later."""
+    for key, value in section.items() if isinstance(section, dict) else ():
+        if str(key).startswith(prefixes) and isinstance(value, str):
+            section[key] = os.path.expanduser(value)
 
 
 def _set(opt: Options, keys: list[str], value: Any, new_keys: bool) -> None:

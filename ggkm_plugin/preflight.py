@@ -10,7 +10,7 @@ from typing import Any
 from ggkm_plugin.errors import OptionError, UserError
 from ggkm_plugin.options import Options, nearest
 
-# Keys without which the host stops with a bare KeyError.
+# Keys without which the host stops with a bare KeyError, or scores a network of random weights.
 _REQUIRED = {
     True: (
         'name', 'model_type', 'num_gpu', 'datasets.train', 'network_g.type', 'path', 'train.optim_g.type',
@@ -26,6 +26,8 @@ _LOADER_KEYS = frozenset((
     'name', 'type', 'phase', 'scale', 'seed', 'io_backend', 'dataset_enlarge_ratio', 'batch_size_per_gpu',
     'num_worker_per_gpu', 'pin_memory', 'persistent_workers', 'prefetch_mode', 'num_prefetch_queue',
 ))  # fmt: skip
+# Models that give one image to the network and its output to `pixel_opt`.
+_IMAGE_MODELS = ('SRModel', 'DefocusModel')
 _ANYTHING_A_CONSTRUCTOR_RAISES = (
     TypeError, ValueError, LookupError, AttributeError, AssertionError, OSError, RuntimeError, ArithmeticError,
 )  # fmt: skip
@@ -99,12 +101,14 @@ def _training_checks(opt: Options) -> Iterator[Callable[[], object]]:
     yield partial(_check_optimizer, opt['model_type'], train)
     if train.get('perceptual_opt'):  # not built: that may fetch its trunk
         yield partial(_registered, 'train.perceptual_opt', 'losses', train['perceptual_opt'])
-    if train.get('pixel_opt'):
+    if opt['model_type'] not in _IMAGE_MODELS:  # others have losses and inputs of their own
+        yield partial(build, 'network_g', 'archs', opt['network_g'])
+    elif train.get('pixel_opt'):
         yield partial(_check_step, opt)
-        return
-    if not train.get('perceptual_opt'):
-        yield partial(_fail, 'train.pixel_opt is missing: no loss to train on')
-    yield partial(build, 'network_g', 'archs', opt['network_g'])
+    else:
+        if not train.get('perceptual_opt'):
+            yield partial(_fail, 'train.pixel_opt is missing: no loss to train on')
+        yield partial(build, 'network_g', 'archs', opt['network_g'])
 
 
 def _fail(message: str) -> None:
@@ -185,8 +189,10 @@ def _check_step(opt: Options) -> None:
 
     net = build('network_g', 'archs', opt['network_g'])
     loss = build('train.pixel_opt', 'losses', opt['train']['pixel_opt'])
-    size = opt['datasets']['train'].get('gt_size') if isinstance(opt['datasets']['train'], dict) else None
-    if not isinstance(size, int) or opt.get('scale', 1) != 1 or size < 1:
+    dataset = opt['datasets']['train']
+    size = dataset.get('gt_size') if isinstance(dataset, dict) else None
+    ours = hasattr(_registered('datasets.train', 'datasets', dataset), 'option_keys')  # others may crop otherwise
+    if not ours or not isinstance(size, int) or size < 1:
         return
     crop = torch.zeros(1, 3, size, size)
     try:
@@ -231,7 +237,8 @@ def _check_dataset(phase: str, dataset: Any, is_train: bool, inherited: Options)
     if kind == 'train':
         _check_number(f'{where}.batch_size_per_gpu', dataset.get('batch_size_per_gpu'), 1)
         _check_number(f'{where}.num_worker_per_gpu', dataset.get('num_worker_per_gpu'), 0)
-        _check_number(f'{where}.dataset_enlarge_ratio', ratio, 1)
+        if not isinstance(ratio, int | float) or not 0 < ratio < float('inf'):
+            raise OptionError(f'{where}.dataset_enlarge_ratio: a number above 0, not {ratio!r}')
     target = _registered(where, 'datasets', dataset)
     if hasattr(target, 'option_keys'):
         _check_keys(where, dataset, target.option_keys | _LOADER_KEYS)
@@ -239,8 +246,8 @@ def _check_dataset(phase: str, dataset: Any, is_train: bool, inherited: Options)
     batch = dataset.get('batch_size_per_gpu', 1)
     if kind == 'train' and len(built) * ratio < batch:
         raise OptionError(
-            f'{where}: {len(built) * ratio} samples are fewer than one batch of {batch}: lower batch_size_per_gpu, or '
-            f'set dataset_enlarge_ratio to {-(-batch // len(built))} or more'
+            f'{where}: {len(built) * ratio:g} samples are fewer than one batch of {batch}: lower batch_size_per_gpu, '
+            f'or set dataset_enlarge_ratio to {-(-batch // len(built))} or more'
         )
 
 

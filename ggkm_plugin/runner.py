@@ -53,7 +53,7 @@ def run(is_train: bool, request: Request) -> Finished:
     with ExitStack() as stack:
         root = stack.enter_context(_working_folder(request.root))
         weights = (opt.get('path') or {}).get('pretrain_network_g')
-        if not is_train and not opt.get('network_g') and weights:
+        if not is_train and not opt.get('network_g') and isinstance(weights, str):
             opt['network_g'] = network_options(weights)
         check_options(opt, is_train)
         path = stack.enter_context(_resolved(option_file, opt))

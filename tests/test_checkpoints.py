@@ -63,3 +63,16 @@ def test_a_checkpoint_without_a_description(tmp_path):
     torch.save({'params': {}}, tmp_path / 'x.pth')
     with pytest.raises(CheckpointError, match='set network_g'):
         checkpoints.network_options(str(tmp_path / 'x.pth'))
+
+
+@pytest.mark.parametrize('description', [{'arch': 'GGKMNet', 'options': [1]}, {'arch': 3, 'options': {}}, {}])
+def test_a_damaged_description(tmp_path, description):
+    torch.save({'params': {}, 'description': description}, tmp_path / 'x.pth')
+    with pytest.raises(CheckpointError, match='damaged'):
+        checkpoints.network_options(str(tmp_path / 'x.pth'))
+
+
+def test_options_cannot_name_another_arch(tmp_path):
+    description = {'arch': 'GGKMNet', 'options': {'type': 'Other', 'width': 4}}
+    torch.save({'description': description}, tmp_path / 'x.pth')
+    assert checkpoints.network_options(str(tmp_path / 'x.pth')) == {'type': 'GGKMNet', 'width': 4}

@@ -254,3 +254,34 @@ def test_the_next_command_is_one_that_works(command, workplace, tiny, write_opti
     code, out, _ = command('train', '-opt', write_options(tiny, 'train_mine.yml'))
     assert code == 0
     assert out.rstrip().endswith('basicsr test -opt test_mine.yml')
+
+
+def test_no_next_command_of_another_network(command, tiny, write_options):
+    """The file's test command describes the network of the file, not of a variant."""
+    write_options(tiny, 'test_mine.yml')
+    tiny['variants'] = {'wide': {'network_g.width': 8}}
+    code, out, _ = command('train', '-opt', write_options(tiny, 'train_mine.yml'), '--variant', 'wide')
+    assert code == 0
+    assert 'basicsr test' not in out
+
+
+@pytest.mark.parametrize(('arguments', 'words'), [
+    ([], ['--paper']),
+    (['GGKMNet', '--size', '10'], ['size']),
+    (['GGKMNet', '--repeats', '-1'], ['--repeats']),
+    (['NoSuchNet'], ['NoSuchNet']),
+])  # fmt: skip
+def test_profile_of_what_is_not_there(command, arguments, words):
+    code, _, err = command('profile', *arguments)
+    assert code == 2
+    assert all(word in err for word in words), err
+
+
+def test_profile(command, tiny, write_options):
+    import json
+
+    code, out, _ = command('profile', write_options(tiny), '--size', '32x48', '--repeats', '0', '--format', 'json')
+    assert code == 0
+    row = json.loads(out)[0]
+    assert row['inference_parameters'] < row['parameters']
+    assert row['macs'] > 0

@@ -163,3 +163,16 @@ def test_what_a_plugin_s_model_and_metric_mean_is_theirs(workplace, tiny):
         preflight.check_options(tiny, is_train=True)
     finally:
         del MODEL_REGISTRY._obj_map['OwnModel'], METRIC_REGISTRY._obj_map['own_metric']
+
+
+@pytest.mark.parametrize('changes', [
+    {'model_type': 'SRGANModel', 'train.pixel_opt': None},
+    {'model_type': 'SwinIRModel', 'network_g': {'type': 'SRVGGNetCompact', 'num_in_ch': 1, 'upscale': 1}},
+    {'datasets.train.dataset_enlarge_ratio': 1.5},
+])  # fmt: skip
+def test_what_other_models_train_on_is_theirs(workplace, tiny, changes):
+    for dataset in tiny['datasets'].values():
+        dataset.update(type='PairedImageDataset', io_backend={'type': 'disk'}, use_rot=True)
+    for key, value in changes.items():
+        options._set(tiny, key.split('.'), value, new_keys=True)
+    preflight.check_options(tiny, is_train=True)

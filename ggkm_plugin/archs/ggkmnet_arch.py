@@ -339,11 +339,21 @@ class GGKMNet(nn.Module):
             if given[name] not in allowed:
                 raise ValueError(f'{name} is one of {", ".join(map(str, allowed))}, not {given[name]!r}')
         for name in ('in_ch', 'num_groups', 'kernels_per_group', 'num_scales', 'num_iters', 'width'):
-            if not isinstance(given[name], int) or given[name] < 1:
+            if type(given[name]) is not int or given[name] < 1:
                 raise ValueError(f'{name} is a whole number of at least 1, not {given[name]!r}')
         for name in ('enc_blocks', 'dec_blocks'):
-            if len(given[name]) != 3:
-                raise ValueError(f'{name} has three numbers, one a level, not {list(given[name])}')
+            blocks = given[name]
+            if (
+                not isinstance(blocks, Sequence)
+                or len(blocks) != 3
+                or not all(type(n) is int and n >= 0 for n in blocks)
+            ):
+                raise ValueError(f'{name} has three numbers of at least 0, one a level, not {blocks!r}')
+        if type(bottleneck_blocks) is not int or bottleneck_blocks < 0:
+            raise ValueError(f'bottleneck_blocks is a whole number of at least 0, not {bottleneck_blocks!r}')
+        for name in ('include_identity', 'iterative', 'self_reconstruction'):
+            if not isinstance(given[name], bool):
+                raise ValueError(f'{name} is true or false, not {given[name]!r}')
 
         self.num_scales, self.num_iters = num_scales, num_iters
         num_maps = num_groups + include_identity

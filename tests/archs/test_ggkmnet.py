@@ -646,3 +646,20 @@ def test_identity_without_an_identity_kernel_is_refused(options):
 def test_is_registered():
     assert ARCH_REGISTRY.get('GGKMNet') is GGKMNet
     assert ggkmnet_arch.__name__.endswith('_arch')  # what basicsr's own loader looks for
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        ('enc_blocks', [-1, 1, 1]),
+        ('enc_blocks', 3),
+        ('dec_blocks', [1, 1.5, 1]),
+        ('bottleneck_blocks', -1),
+        ('num_iters', True),
+        ('self_reconstruction', 'no'),
+        ('include_identity', 3),
+    ],
+)
+def test_arguments_that_mean_nothing_are_named(name, value):
+    with pytest.raises(ValueError, match=f'^{name} '):
+        GGKMNet(**{'width': 4, name: value})
