@@ -52,7 +52,8 @@ def run(is_train: bool, request: Request) -> Finished:
 
     with ExitStack() as stack:
         root = stack.enter_context(_working_folder(request.root))
-        weights = (opt.get('path') or {}).get('pretrain_network_g')
+        paths = opt.get('path')
+        weights = paths.get('pretrain_network_g') if isinstance(paths, dict) else None
         if not is_train and not opt.get('network_g') and isinstance(weights, str):
             opt['network_g'] = network_options(weights)
         check_options(opt, is_train)

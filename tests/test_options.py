@@ -61,9 +61,9 @@ def test_variants(tmp_path):
 
 
 def test_home_is_expanded_in_data_roots(tmp_path, monkeypatch):
-    monkeypatch.setenv('HOME', '/home/me')
+    monkeypatch.setenv('HOME', '/mine')
     opt = options.load_options(_written(tmp_path, 'datasets: {train: {dataroot: ~/DPDD, dataroot_gt: null}}'))
-    assert opt['datasets']['train'] == {'dataroot': '/home/me/DPDD', 'dataroot_gt': None}
+    assert opt['datasets']['train'] == {'dataroot': '/mine/DPDD', 'dataroot_gt': None}
 
 
 @pytest.mark.parametrize('text', ['variants: [1]', 'variants: {x: 3}', 'variants: word'])
