@@ -199,7 +199,11 @@ def profile_named(
     if name in ARCH_REGISTRY and not Path(name).is_file():
         if variant is not None:
             raise OptionError(f'--variant {variant}: {name} is an arch; only option files have variants')
-        return profile(preflight.build('profile', 'archs', {'type': name}), size, device, repeats, name=name)
+        try:
+            net = preflight.build('profile', 'archs', {'type': name})
+        except OptionError as error:
+            raise OptionError(f'{error}; to give it arguments, name an option file with them as network_g') from error
+        return profile(net, size, device, repeats, name=name)
     try:
         path = options.find_option_file(name)
     except OptionError as error:

@@ -77,6 +77,28 @@ def test_any_model_arch_and_loss(options, model_type, network, loss):
     assert model.metric_results['psnr'] > 0
 
 
+@pytest.mark.parametrize(
+    ('network', 'loss', 'terms'),
+    [
+        ({'type': 'GKMNet'}, {'type': 'GKMLoss'}, {'l_mse'}),
+        ({'type': 'GKMNet', 'self_reconstruction': True}, {'type': 'GGKMLoss'}, {'l_mse', 'l_fr', 'l_ssim', 'l_sr'}),
+        ({'type': 'NRKNet'}, {'type': 'NRKLoss'}, {'l_mse', 'l_ssim', 'l_reblur'}),
+        ({'type': 'NRKNet'}, {'type': 'GGKMLoss'}, {'l_mse', 'l_fr', 'l_ssim'}),
+    ],
+)
+def test_the_predecessors_train_and_validate(options, network, loss, terms):
+    """Under their own loss and under GGKMNet's (GKMNet with its self-reconstruction is the paper's GKMNet*)."""
+    options['network_g'] = network
+    options['train']['pixel_opt'] = loss
+    options['datasets']['train']['gt_size'] = 48
+    model = build_model(options)
+    log = _step(model, options)
+    assert set(log) == {'l_pix', *terms}
+    assert all(np.isfinite(value) for value in log.values())
+    model.validation(_loaders(options)[1], 1, None, False)
+    assert model.metric_results['psnr'] > 0
+
+
 def test_a_loss_of_the_host_gets_the_finest_image(options):
     options['train']['pixel_opt'] = {'type': 'L1Loss'}
     options['network_g']['self_reconstruction'] = False
