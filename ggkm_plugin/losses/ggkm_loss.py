@@ -1,13 +1,11 @@
 """GGKMNet's composite loss, Eqs. (17)-(21)."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ggkm_plugin.host.registries import LOSS_REGISTRY
-from ggkm_plugin.losses.crops import check_crop
+from ggkm_plugin.losses.common import check_crop, checked_weights, fourier_l1
 from ggkm_plugin.ops.pyramid import pyramid
 from ggkm_plugin.ops.ssim import ssim
 
@@ -46,12 +44,8 @@ class GGKMLoss(nn.Module):
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        self.weights = {'l_mse': mse_weight, 'l_fr': fr_weight, 'l_ssim': ssim_weight, 'l_sr': sr_weight}
-        for name, weight in self.weights.items():
-            if not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-                raise ValueError(f'{name[2:]}_weight is a number of at least 0, not {weight!r}')
-        if not any(self.weights.values()):
-            raise ValueError('all weights of GGKMLoss are 0: nothing is left to train on')
+        weights = {'l_mse': mse_weight, 'l_fr': fr_weight, 'l_ssim': ssim_weight, 'l_sr': sr_weight}
+        self.weights = checked_weights('GGKMLoss', weights)
         if omega not in ('literal', 'reversed'):
             raise ValueError(f'omega is literal or reversed, not {omega!r}')
         self.omega = omega
@@ -83,7 +77,7 @@ class GGKMLoss(nn.Module):
         if self.weights['l_mse']:
             terms['l_mse'] = F.mse_loss(x, gt)
         if self.weights['l_fr']:
-            terms['l_fr'] = torch.view_as_real(torch.fft.fft2(x - gt)).abs().mean()
+            terms['l_fr'] = fourier_l1(x, gt)
         if self.weights['l_ssim']:
             terms['l_ssim'] = 1 - ssim(x, gt).mean()
         return terms

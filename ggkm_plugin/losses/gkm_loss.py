@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ggkm_plugin.host.registries import LOSS_REGISTRY
-from ggkm_plugin.losses.crops import check_crop
+from ggkm_plugin.losses.common import check_crop
 from ggkm_plugin.ops.pyramid import pyramid
 from ggkm_plugin.ops.ssim import ssim
 

@@ -1,6 +1,5 @@
 """NRKNet's loss: each scale's deblurred image, and the ground truth blurred again by the network's own operator."""
 
-import math
 from typing import Any
 
 import torch
@@ -8,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ggkm_plugin.host.registries import LOSS_REGISTRY
-from ggkm_plugin.losses.crops import check_crop
+from ggkm_plugin.losses.common import check_crop, checked_weights, fourier_l1
 from ggkm_plugin.losses.gkm_loss import scales_of
 from ggkm_plugin.ops.ssim import ssim
 
@@ -47,12 +46,8 @@ class NRKLoss(nn.Module):
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        self.weights = {'l_mse': mse_weight, 'l_ssim': ssim_weight, 'l_fr': fr_weight, 'l_reblur': reblur_weight}
-        for name, weight in self.weights.items():
-            if not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-                raise ValueError(f'{name[2:]}_weight is a number of at least 0, not {weight!r}')
-        if not any(self.weights.values()):
-            raise ValueError('all weights of NRKLoss are 0: nothing is left to train on')
+        weights = {'l_mse': mse_weight, 'l_ssim': ssim_weight, 'l_fr': fr_weight, 'l_reblur': reblur_weight}
+        self.weights = checked_weights('NRKLoss', weights)
         self.loss_weight = loss_weight
         self.terms: dict[str, Tensor] = {}
 
@@ -67,7 +62,7 @@ class NRKLoss(nn.Module):
             if self.weights['l_ssim']:
                 parts['l_ssim'].append(1 - ssim(x, target).mean())
             if self.weights['l_fr']:
-                parts['l_fr'].append(torch.view_as_real(torch.fft.fft2(x - target)).abs().mean())
+                parts['l_fr'].append(fourier_l1(x, target))
         if isinstance(output, dict):
             if output['reconstructions']:
                 raise ValueError(

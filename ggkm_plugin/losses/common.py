@@ -1,10 +1,28 @@
-"""What a training crop must be for the multi-scale losses."""
+"""What the multi-scale losses share: their weights, the Fourier term, and what a training crop must be."""
 
+import math
+
+import torch
 from torch import Tensor
 
 from ggkm_plugin.errors import CropSizeError
 
 SSIM_WINDOW = 11
+
+
+def checked_weights(loss: str, weights: dict[str, float]) -> dict[str, float]:
+    """The weights of the terms l_*. Raises ValueError for one that is no number of at least 0, or if all are 0."""
+    for name, weight in weights.items():
+        if not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise ValueError(f'{name[2:]}_weight is a number of at least 0, not {weight!r}')
+    if not any(weights.values()):
+        raise ValueError(f'all weights of {loss} are 0: nothing is left to train on')
+    return weights
+
+
+def fourier_l1(x: Tensor, gt: Tensor) -> Tensor:
+    """Mean |FFT(x) - FFT(gt)| over images, channels, frequencies and {real, imaginary}; norm backward. Eq. (19)."""
+    return torch.view_as_real(torch.fft.fft2(x - gt)).abs().mean()
 
 
 def check_crop(gt: Tensor, num_scales: int, with_ssim: bool) -> None:
