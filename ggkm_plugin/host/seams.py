@@ -43,6 +43,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from ggkm_plugin.checkpoints import read_checkpoint
 from ggkm_plugin.errors import CheckpointError, DataError
 from ggkm_plugin.host import registries  # noqa: F401  (the import shims come before basicsr)
 from ggkm_plugin.host.sampler import EpochSampler
@@ -89,15 +90,11 @@ def _read_state(path: Path, opt: dict[str, Any]) -> dict[str, Any]:
         raise CheckpointError(f'{path}: no such training state; correct path.resume_state')
     if not _is_whole(path):
         raise CheckpointError(f'{path}: truncated or not a training state; choose an earlier one')
-    try:
-        state = torch.load(path, map_location='cpu', weights_only=True)
-        iteration = state['iter']
-        missing = {'epoch', 'optimizers', 'schedulers'} - state.keys()
-        if missing:
-            raise KeyError(', '.join(sorted(missing)))
-    except Exception as error:  # torch raises many kinds for what is in a foreign file
-        raise CheckpointError(f'{path}: not a training state ({error})') from error
-    network = Path(opt['path']['models']) / f'net_g_{iteration}.pth'
+    state = read_checkpoint(str(path))
+    missing = {'iter', 'epoch', 'optimizers', 'schedulers'} - state.keys()
+    if missing:
+        raise CheckpointError(f'{path}: not a training state, it lacks {", ".join(sorted(missing))}')
+    network = Path(opt['path']['models']) / f'net_g_{state["iter"]}.pth'
     if not _is_whole(network):
         raise CheckpointError(f'{path}: its network {network} is missing or truncated; choose an earlier state')
     return state
