@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ggkm_plugin import __version__
-from ggkm_plugin.errors import OptionError, UserError
+from ggkm_plugin.errors import Interrupted, OptionError, UserError
 from ggkm_plugin.host import imports
+from ggkm_plugin.host.launch import first_process
 
 if TYPE_CHECKING:
     from ggkm_plugin.runner import Finished
@@ -103,7 +104,7 @@ def _train_or_test(arguments: argparse.Namespace) -> None:
         arguments.root,
     )
     finished = runner.run(arguments.command == 'train', request)
-    if int(os.environ.get('RANK', 0)):
+    if not first_process():
         return
     for picture in finished.pictures:
         print(f'\nPicture: {picture}')
@@ -185,7 +186,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments
         )
     except UserError as error:
-        print(f'basicsr {arguments.command}: {_message(error)}', file=sys.stderr)
+        if not isinstance(error, Interrupted) or first_process():
+            print(f'basicsr {arguments.command}: {_message(error)}', file=sys.stderr)
+        if isinstance(error, Interrupted) and first_process():
+            words = list(sys.argv[1:] if argv is None else argv)
+            words += [] if '--auto_resume' in words else ['--auto_resume']
+            print(f'Go on with: {shlex.join(["basicsr", *words])}', file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         again = '; --auto_resume goes on from the newest checkpoint' if arguments.command == 'train' else ''

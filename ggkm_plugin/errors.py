@@ -26,7 +26,11 @@ class CheckpointError(UserError):
 
 
 class TrainingError(UserError):
-    """Training cannot go on: the loss is not a number."""
+    """Training cannot go on: the loss is not a number, or the memory is full."""
+
+
+class Interrupted(UserError):
+    """A signal asked a training to end; everything up to then is saved."""
 
 
 def listed(items: list[str], most: int = 5) -> str:

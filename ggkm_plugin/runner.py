@@ -1,5 +1,6 @@
 """Runs the host's `train_pipeline` and `test_pipeline` on an option file, with every plugin registered."""
 
+import fcntl
 import os
 import sys
 import tempfile
@@ -12,6 +13,7 @@ import yaml
 
 from ggkm_plugin import options, plugins
 from ggkm_plugin.errors import OptionError
+from ggkm_plugin.host.launch import first_process, restarted
 
 
 @dataclass(frozen=True)
@@ -60,15 +62,17 @@ def run(is_train: bool, request: Request) -> Finished:
         path = stack.enter_context(_resolved(option_file, opt))
         stack.enter_context(seams.installed())
         flags = ['-opt', str(path), '--launcher', request.launcher]
-        flags += ['--auto_resume'] * request.auto_resume + ['--debug'] * request.debug
+        flags += ['--auto_resume'] * (request.auto_resume or restarted()) + ['--debug'] * request.debug
+        name = f'debug_{opt["name"]}' if request.debug and not opt['name'].startswith('debug') else opt['name']
+        folder = root / ('experiments' if is_train else 'results') / name
+        if is_train and first_process():
+            stack.enter_context(_alone(folder))
         with _host_arguments(flags):
             if is_train:
                 from basicsr.train import train_pipeline as pipeline
             else:
                 from basicsr.test import test_pipeline as pipeline
             pipeline(str(root))
-        name = f'debug_{opt["name"]}' if request.debug and not opt['name'].startswith('debug') else opt['name']
-        folder = root / ('experiments' if is_train else 'results') / name
         return Finished(name, folder, option_file, sorted(folder.glob('comparison_*.png')))
 
 
@@ -85,6 +89,25 @@ def _working_folder(root: str) -> Iterator[Path]:
         yield target
     finally:
         os.chdir(before)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other trainings out of a run's folder: the later one would put it aside under the earlier one's hands."""
+    lock = folder.parent / f'.{folder.name}.lock'
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open('w')
+    except OSError as error:
+        raise OptionError(f'{lock}: cannot be written ({error.strerror or error}); see --root') from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it however the process ends
+        except BlockingIOError as error:
+            raise OptionError(f'{folder}: a training is running there; wait for it, or change `name`') from error
+        except OSError:
+            pass  # a file system without locks
+        yield
 
 
 @contextmanager

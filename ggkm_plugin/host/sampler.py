@@ -23,12 +23,14 @@ class EpochSampler(Sampler):
     """The host's `EnlargedSampler` (ratio repeats of a data set in an epoch, split over processes) with SampleIndex.
 
     Shuffled anew in each epoch by (seed, epoch), the same in all processes, which take every `num_replicas`-th index.
+    `resume(epoch, samples)` leaves out what all processes together have drawn of that epoch already.
     """
 
     def __init__(self, dataset: Dataset, num_replicas: int, rank: int, ratio: int = 1, seed: int = 0) -> None:
         self.dataset = dataset
         self.num_replicas, self.rank, self.seed = num_replicas, rank, seed
         self.epoch = 0
+        self._resumed = (0, 0)
         self.num_samples = math.ceil(len(dataset) * ratio / num_replicas)  # type: ignore[arg-type]
         self.total_size = self.num_samples * num_replicas
 
@@ -38,8 +40,18 @@ class EpochSampler(Sampler):
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
+    def resume(self, epoch: int, samples: int) -> None:
+        self._resumed = (epoch, samples)
+
+    @property
+    def first(self) -> int:
+        """How many samples of this epoch, over all processes, were drawn before the run was resumed."""
+        epoch, samples = self._resumed
+        return samples if epoch == self.epoch else 0
+
     def __iter__(self) -> Iterator[SampleIndex]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.total_size)
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.total_size)[self.first :]
+        order = order[: len(order) // self.num_replicas * self.num_replicas]  # each process has equally many
         count = len(self.dataset)  # type: ignore[arg-type]
         for draw in order[self.rank :: self.num_replicas].tolist():
             yield SampleIndex(draw % count, self.epoch, draw)

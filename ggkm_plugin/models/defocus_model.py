@@ -1,100 +1,212 @@
-"""The host's SRModel with what defocus deblurring needs beside it: loss terms, float metrics, safe files, a picture."""
+"""The training model: the host's SRModel with loss terms, mixed precision, safe and exact checkpoints, and an end."""
 
-import pickle
+import json
+import uuid
 from collections import OrderedDict
+from contextlib import AbstractContextManager, nullcontext
 from os import path as osp
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ggkm_plugin.checkpoints import describe, save_atomically
-from ggkm_plugin.data.decoding import write_image
-from ggkm_plugin.errors import CheckpointError, TrainingError
-from ggkm_plugin.figures import SheetRow, comparison_sheet
-from ggkm_plugin.host.registries import METRIC_REGISTRY, MODEL_REGISTRY
-from ggkm_plugin.models.progress import TrainingProgress
+from ggkm_plugin.checkpoints import save_atomically
+from ggkm_plugin.errors import Interrupted, OptionError, TrainingError, UserError
+from ggkm_plugin.host.generators import generator_states, restore_generators, unchanged_generators
+from ggkm_plugin.host.interruption import StopRequest
+from ggkm_plugin.host.loading import Position
+from ggkm_plugin.host.processes import any_of, from_first, gathered, rank_and_size
+from ggkm_plugin.host.registries import MODEL_REGISTRY
+from ggkm_plugin.host.resuming import numbered_states
+from ggkm_plugin.models.history import ValidationHistory
+from ggkm_plugin.models.memory import memory_advice
+from ggkm_plugin.models.optimizing import build_optimizer, build_schedule
+from ggkm_plugin.models.progress import Throughput, TrainingProgress
+from ggkm_plugin.models.step_options import StepOptions
+from ggkm_plugin.models.validating_model import ValidatingModel
 
-from basicsr.metrics import calculate_metric  # isort: skip
-from basicsr.models.sr_model import SRModel  # isort: skip
-from basicsr.utils import get_root_logger, tensor2img  # isort: skip
+from basicsr.utils import get_root_logger  # isort: skip
 from basicsr.utils.dist_util import master_only  # isort: skip
-
-# Held-out photographs in the closing picture.
-_SHEET_ROWS = 4
-# Pixels; there is nothing to see on smaller ones.
-_SHEET_LEAST = 16
 
 
 @MODEL_REGISTRY.register()
-class DefocusModel(SRModel):
+class DefocusModel(ValidatingModel):
     """Trains and validates any registered arch.
 
     A network may return a training dict (see `GGKMNet`); a loss that declares `takes_scales` is given the whole of it,
-    others the finest image. Metrics that declare `takes_float` see the network's float output, RGB and unclipped;
-    others 8-bit BGR images, as in the host. Each metric is also computed once for the blurred input.
+    others the finest image. `train:` may have the keys of `StepOptions`, any optimizer and schedule of torch;
+    `logger.keep_checkpoints` is how many of the newest checkpoints are kept (default: all).
+
+    A training state holds all that the next step depends on; `resume_training` goes on as if there had been no break.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
-        self.description = describe(opt)  # before the host takes the options apart
-        self.metric_results: dict[str, float] = {}
-        self.input_results: dict[str, dict[str, float]] = {}
+        # what a resumed training is compared with; the host takes the options apart
+        self.options = json.loads(json.dumps(_compared(opt), default=str))
         super().__init__(opt)
 
-    def model_to_device(self, net: nn.Module) -> nn.Module:
-        if self.opt['dist'] and self.device.type == 'cpu':
-            unused = self.opt.get('find_unused_parameters', False)
-            return DistributedDataParallel(net, find_unused_parameters=unused)
-        return super().model_to_device(net)
-
-    @master_only
-    def print_network(self, net: nn.Module) -> None:
-        net = self.get_bare_model(net)
-        count = sum(parameter.numel() for parameter in net.parameters())
-        get_root_logger().info(f'Network: {type(net).__name__}, {count:,d} parameters')
+    # ---- set-up
 
     def init_training_settings(self) -> None:
+        self.step_options = StepOptions.of(self.opt['train'])
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.step_options.amp == 'fp16')
+        self.history = ValidationHistory(osp.join(self.opt['path']['experiments_root'], 'validations.json'))
         self.progress: TrainingProgress | None = None
-        self.finished = False
+        self.throughput = Throughput()
+        self.stop: StopRequest | None = None
+        self.tb_logger: Any = None
+        self.position: Position | None = None  # of the last step that was made
+        self.iteration = self.saved_iteration = 0
+        self.skipped = 0  # steps in a row
+        self.finished = self._stepping = False
+        self._val_loaders: list[Any] = []
+        self._val_due = False
         super().init_training_settings()
 
-    def optimize_parameters(self, current_iter: int) -> None:
-        if self.progress is None:
-            self.progress = TrainingProgress(int(self.opt['train']['total_iter']), current_iter, self.opt['rank'])
-        self.optimizer_g.zero_grad()
-        output = self.net_g(self.lq)
-        self.output = output['scales'][-1] if isinstance(output, dict) else output
-        total, terms = self._losses(output)
-        if not torch.isfinite(total):
-            raise TrainingError(
-                f'the loss is {float(total)} at iteration {current_iter}; nothing of this step is kept. Lower '
-                'train.optim_g.lr or look at the weights of train.pixel_opt, then go on from the newest checkpoint '
-                'with --auto_resume'
-            )
-        total.backward()
-        self.optimizer_g.step()
-        self.log_dict = self.reduce_loss_dict(terms)
-        if self.ema_decay > 0:
-            self.model_ema(decay=self.ema_decay)
-        self.progress.step(float(total.detach()))
+    def attach(self, val_loaders: list[Any], tb_logger: Any, stop: StopRequest) -> None:
+        """What the host's loop does not hand to a model; see `host.seams.Session`."""
+        self._val_loaders, self.tb_logger, self.stop = val_loaders, tb_logger, stop
 
-    def _losses(self, output: dict[str, list[Tensor]] | Tensor) -> tuple[Tensor, OrderedDict[str, Tensor]]:
+    def model_to_device(self, net: nn.Module) -> nn.Module:
+        if self.is_train:
+            options = StepOptions.of(self.opt['train'])
+            if options.channels_last:
+                net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            if self.opt.get('sync_bn') and self.opt['dist']:
+                if self.device.type == 'cuda':
+                    net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+                else:
+                    get_root_logger().warning('sync_bn: only GPUs can; each process has its own batch statistics')
+            if options.compile:
+                net.compile(mode=options.compile if isinstance(options.compile, str) else None)
+        return super().model_to_device(net)
+
+    def get_optimizer(self, optim_type: str, params: Any, lr: float, **kwargs: Any) -> torch.optim.Optimizer:
+        return build_optimizer(optim_type, params, {'lr': lr, **kwargs})
+
+    def setup_schedulers(self) -> None:
+        options = dict(self.opt['train']['scheduler'])
+        name = options.pop('type')
+        self.schedulers = [build_schedule(name, optimizer, options) for optimizer in self.optimizers]
+
+    def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
+        """The schedule's rate, during warm-up times current_iter / warmup_iter."""
+        if self._val_due:
+            self._validate_again()
+        for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):
+            for group, lr in zip(optimizer.param_groups, scheduler.get_last_lr(), strict=True):
+                group['lr'] = lr  # some schedules go on from what they find there
+            if current_iter > 1:
+                scheduler.step()
+            if current_iter < warmup_iter:
+                for group in optimizer.param_groups:
+                    group['lr'] = group['lr'] / warmup_iter * current_iter
+
+    # ---- a step
+
+    def feed_data(self, data: dict[str, Any]) -> None:
+        self.throughput.start()
+        super().feed_data(data)
+        self._fed = data.get('position')
+        if self.is_train and self.step_options.channels_last:
+            self.lq = self.lq.to(memory_format=torch.channels_last)
+
+    def optimize_parameters(self, current_iter: int) -> None:
+        train = self.opt['train']
+        if self.progress is None:
+            self.progress = TrainingProgress(int(train['total_iter']), current_iter, self.opt['rank'])
+        self._stepping = True
+        keep_buffers = self.step_options.nonfinite == 'skip'
+        buffers = [buffer.clone() for buffer in self.net_g.buffers()] if keep_buffers else []
+        total, terms, norm = self._gradients()
+        odd = not self.scaler.is_enabled() and not torch.isfinite(norm)  # the scaler has its own way with these
+        stop = self.stop is not None and self.stop.signal is not None
+        flags = torch.stack([~torch.isfinite(total), total.new_tensor(odd).bool(), total.new_tensor(stop).bool()])
+        bad_loss, bad_gradient, stop = any_of(flags.float()).bool().tolist()
+        if bad_loss or bad_gradient:
+            self._reject(current_iter, float(total) if bad_loss else float(norm), bad_loss, buffers)
+        else:
+            self.skipped = 0
+            self.scaler.step(self.optimizer_g)
+            self.scaler.update()
+            if self.ema_decay > 0:
+                self.model_ema(decay=self.ema_decay)
+        self.iteration, self.position = current_iter, self._fed
+        self._stepping = False
+        images = len(self.lq) * self.opt['world_size']
+        self.throughput.stop(images, self._fed.waited if self._fed else 0.0)
+        self._log(current_iter, total, terms, norm)
+        if stop:
+            self._save_and_stop()
+
+    def _gradients(self) -> tuple[Tensor, OrderedDict[str, Tensor], Tensor]:
+        """(loss, terms to log, norm of all gradients before clipping) of the batch; gradients are in the parameters."""
+        self.optimizer_g.zero_grad()
+        parts = self.step_options.accumulate
+        total, terms = torch.zeros((), device=self.device), OrderedDict[str, Tensor]()
+        advice = 'lower datasets.train.batch_size_per_gpu or gt_size, raise train.accumulate, or set train.amp: bf16'
+        with memory_advice(f'in a training step of {len(self.lq)} images of {self.lq.shape[-1]} pixels', advice):
+            counted = [buffer.clone() for buffer in self.cri_pix.buffers()] if self.cri_pix and parts > 1 else []
+            lqs, gts = self.lq.chunk(parts), self.gt.chunk(parts)
+            for i, (lq, gt) in enumerate(zip(lqs, gts, strict=True)):
+                for buffer, value in zip(self.cri_pix.buffers() if counted else (), counted, strict=True):
+                    buffer.copy_(value)  # to a loss that counts its calls the parts are one
+                with self._unsynchronised() if i < len(lqs) - 1 else nullcontext():
+                    with torch.autocast(self.device.type, self.step_options.amp_type, bool(self.step_options.amp_type)):
+                        output = self.net_g(lq)
+                    output = _as_float32(output)
+                    self.output = output['scales'][-1] if isinstance(output, dict) else output
+                    share = len(lq) / len(self.lq)
+                    loss, terms_of_part = self._losses(output, gt)
+                    self.scaler.scale(loss * share).backward()
+                total = total + loss.detach() * share
+                for name, value in terms_of_part.items():
+                    terms[name] = terms.get(name, 0) + value.detach() * share
+            self.scaler.unscale_(self.optimizer_g)
+            parameters = [p for group in self.optimizer_g.param_groups for p in group['params'] if p.grad is not None]
+            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+            if self.step_options.grad_clip is not None:
+                torch.nn.utils.clip_grads_with_norm_(parameters, self.step_options.grad_clip, norm)
+        return total, terms, norm
+
+    def _unsynchronised(self) -> AbstractContextManager[None]:
+        """Gradients of all but the last part stay with their process."""
+        return self.net_g.no_sync() if isinstance(self.net_g, DistributedDataParallel) else nullcontext()
+
+    def _losses(self, output: dict[str, list[Tensor]] | Tensor, gt: Tensor) -> tuple[Tensor, OrderedDict[str, Tensor]]:
         """The loss to minimise and every term to log, named l_*."""
         total = torch.zeros((), device=self.device)
         terms: OrderedDict[str, Tensor] = OrderedDict()
         if self.cri_pix:
-            l_pix = self.cri_pix(output if getattr(self.cri_pix, 'takes_scales', False) else self.output, self.gt)
+            l_pix = self.cri_pix(output if getattr(self.cri_pix, 'takes_scales', False) else self.output, gt)
             total = total + l_pix
             terms['l_pix'] = l_pix
             terms.update(getattr(self.cri_pix, 'terms', {}))
         if self.cri_perceptual:
-            for name, loss in zip(('l_percep', 'l_style'), self.cri_perceptual(self.output, self.gt), strict=True):
+            for name, loss in zip(('l_percep', 'l_style'), self.cri_perceptual(self.output, gt), strict=True):
                 if loss is not None:
                     total = total + loss
                     terms[name] = loss
         return total, terms
+
+    def _reject(self, current_iter: int, value: float, is_loss: bool, buffers: list[Tensor]) -> None:
+        """Leave out a step that would spoil the network. Raises TrainingError if the options have it, or too often."""
+        what = f'the {"loss" if is_loss else "norm of the gradients"} is {value} at iteration {current_iter}'
+        self.skipped += 1
+        if self.step_options.nonfinite == 'stop' or self.skipped >= self.step_options.nonfinite_limit:
+            times = f', the {self.skipped}th step in a row' if self.skipped > 1 else ''
+            raise TrainingError(
+                f'{what}{times}; nothing of this step is kept. Lower train.optim_g.lr, set train.grad_clip, or look at '
+                'the weights of train.pixel_opt, then go on from the newest checkpoint with --auto_resume'
+            )
+        get_root_logger().warning(f'{what}: step skipped ({self.skipped} in a row)')
+        with torch.no_grad():
+            for buffer, before in zip(self.net_g.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+        self.optimizer_g.zero_grad()
+        self.scaler.update()
 
     def model_ema(self, decay: float = 0.999) -> None:
         super().model_ema(decay)
@@ -102,156 +214,230 @@ class DefocusModel(SRModel):
         for name, buffer in self.net_g_ema.named_buffers():
             buffer.copy_(buffers[name])
 
-    def test(self) -> None:
-        net = self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
-        net.eval()
-        with torch.no_grad():
-            self.output = net(self.lq)
-        if self.is_train:
-            self.net_g.train()
+    def _log(self, current_iter: int, total: Tensor, terms: OrderedDict[str, Tensor], norm: Tensor) -> None:
+        """What the host's logger, TensorBoard and the bar show of this step; only made when they do."""
+        if self.progress is not None:
+            self.progress.step(total, self.throughput.images_per_s)
+        if current_iter % self.opt['logger']['print_freq'] == 0:
+            self.log_dict = self.reduce_loss_dict(terms)
+            self.log_dict['grad_norm'] = float(norm)
+            self.log_dict.update(self.throughput.read())
+            if self.tb_logger:
+                self.tb_logger.add_scalar('lr', self.get_current_learning_rate()[0], current_iter)
 
-    def nondist_validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool) -> None:
-        name = dataloader.dataset.opt['name']
-        if self._closing and self.is_train:  # the host's count has run past the end by then
-            current_iter = int(self.opt['train']['total_iter'])
-        metrics = self.opt['val'].get('metrics') or {}
-        sums = dict.fromkeys(metrics, 0.0)
-        first_time = name not in self.input_results
-        sums_of_input = dict.fromkeys(metrics, 0.0)
-        rows: list[SheetRow] = []
-        for data in dataloader:
-            self.feed_data(data)
-            self.test()
-            image_name = osp.splitext(osp.basename(data['lq_path'][0]))[0]
-            lq, result = self.lq[0].float(), self.output[0].float()
-            if save_img:
-                write_image(self._image_path(name, image_name, current_iter), _to_uint8(result))
-            if 'gt' not in data:
-                continue
-            gt = self.gt[0].float()
-            for metric, metric_opt in metrics.items():
-                sums[metric] += _score(metric_opt, result, gt)
-                if first_time:
-                    sums_of_input[metric] += _score(metric_opt, lq, gt)
-            if self._closing and len(rows) < _SHEET_ROWS and min(gt.shape[-2:]) >= _SHEET_LEAST:
-                pictures = (image.permute(1, 2, 0).cpu().numpy() for image in (lq, result, gt))
-                rows.append(SheetRow(image_name, *pictures))
-        if metrics and 'gt' in data:
-            count = len(dataloader)
-            self.metric_results = {metric: value / count for metric, value in sums.items()}
-            if first_time:
-                self.input_results[name] = {metric: value / count for metric, value in sums_of_input.items()}
-            self._report(name, self.input_results[name], current_iter, tb_logger)
-        if rows:
-            path = osp.join(self._run_folder, f'comparison_{name}.png')
-            comparison_sheet(rows, path)
-            get_root_logger().info(f'Picture of {len(rows)} held-out images: {path}')
+    # ---- validation
 
     @property
-    def _closing(self) -> bool:
-        """The last validation of a training, or a test: the one that draws the picture."""
+    def closing(self) -> bool:
         return not self.is_train or self.finished
 
-    @property
-    def _run_folder(self) -> str:
-        return self.opt['path']['experiments_root' if self.is_train else 'results_root']
+    def before_image(self) -> None:
+        if not self.is_train:
+            return
+        stop = self.stop is not None and self.stop.signal is not None
+        if any_of(torch.tensor(float(stop), device=self.device)):
+            self._save_and_stop()
 
-    def _image_path(self, dataset: str, image: str, current_iter: int | str) -> str:
-        folder = self.opt['path']['visualization']
-        if self.is_train:
-            return osp.join(folder, image, f'{image}_{current_iter}.png')
-        return osp.join(folder, dataset, f'{image}_{self.opt["val"].get("suffix") or self.opt["name"]}.png')
+    def validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False) -> None:
+        if not self.is_train:
+            return super().validation(dataloader, current_iter, tb_logger, save_img)
+        with unchanged_generators():  # a resumed run may not validate where this one does
+            super().validation(dataloader, current_iter, tb_logger, save_img)
+        if self.opt['rank'] == 0:
+            self.history.save()
 
-    def _report(self, dataset: str, inputs: dict[str, float], current_iter: int | str, tb_logger: Any) -> None:
-        """Log each metric beside the blurred input's, in training also the best so far, and the TensorBoard curves."""
-        lines = [f'Validation {dataset}']
-        if self.is_train:
-            self._initialize_best_metric_results(dataset)
-        for metric, value in self.metric_results.items():
-            line = f'\t # {metric}: {value:.4f}\tinput: {inputs[metric]:.4f}\tgain: {value - inputs[metric]:+.4f}'
-            if self.is_train:
-                self._update_best_metric_result(dataset, metric, value, current_iter)
-                best = self.best_metric_results[dataset][metric]
-                line += f'\tbest: {best["val"]:.4f} @ {best["iter"]}'
-                if self.progress is not None:
-                    self.progress.show(metric, value)
-            lines.append(line)
-            if tb_logger:
-                tb_logger.add_scalar(f'metrics/{dataset}/{metric}', value, current_iter)
-        get_root_logger().info('\n'.join(lines))
+    def scored(self, dataset: str, current_iter: int | str, inputs: dict[str, float]) -> dict[str, str]:
+        """Put the scores down; keep the weights of the best, unless they would be chosen on a test split."""
+        if not self.is_train:
+            return {}
+        iteration = int(current_iter)
+        remarks = {}
+        for metric, is_best in self._compare(dataset, iteration, self.metric_results).items():
+            best = self.best_metric_results[dataset][metric]
+            remarks[metric] = f'\tbest: {best["val"]:.4f} @ {best["iter"]}'
+            if is_best and self._may_choose_on(dataset):
+                self._save_networks(f'best_{self._best_name(dataset, metric)}')
+            if self.progress is not None:
+                self.progress.show(metric, self.metric_results[metric])
+        self.history.add(iteration, dataset, self.metric_results, inputs)
+        return remarks
+
+    def _compare(self, dataset: str, iteration: int, scores: dict[str, float]) -> dict[str, bool]:
+        """Which of the scores are the best so far; they are then the best."""
+        self._initialize_best_metric_results(dataset)
+        known = self.best_metric_results[dataset]
+        for metric in scores.keys() & known.keys():
+            self._update_best_metric_result(dataset, metric, scores[metric], iteration)
+        return {metric: known[metric]['iter'] == iteration for metric in scores if metric in known}
+
+    def _may_choose_on(self, dataset: str) -> bool:
+        return all(
+            loader.dataset.opt.get('split') != 'test'
+            for loader in self._val_loaders
+            if loader.dataset.opt['name'] == dataset
+        )
+
+    def _best_name(self, dataset: str, metric: str) -> str:
+        return metric if len(self._val_loaders) <= 1 else f'{dataset}_{metric}'
+
+    def _validate_again(self) -> None:
+        """The validation that the interrupted run owed at the iteration it is resumed from."""
+        self._val_due = False
+        for loader in self._val_loaders:
+            if not self.history.has(self.iteration, loader.dataset.opt['name']):
+                self.validation(loader, self.iteration, self.tb_logger, self.opt['val']['save_img'])
+
+    # ---- saving and going on
 
     def save(self, epoch: int, current_iter: int) -> None:
-        super().save(epoch, current_iter)
         if current_iter == -1:  # the host's word for the end of training
             self.finished = True
             if self.progress is not None:
                 self.progress.close()
+            if self.saved_iteration < self.iteration:
+                self.save(epoch, self.iteration)
+            self._save_networks('latest')
+            return
+        self._generators = gathered(generator_states())
+        self.description['saved'] = from_first(uuid.uuid4().hex)
+        self._save_networks(current_iter)
+        self.save_training_state(epoch, current_iter)
+        self.saved_iteration = current_iter
+        self._forget_old_checkpoints()
 
-    def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str = 'params') -> None:
-        """As the host. Raises CheckpointError for a file that is no checkpoint or does not fit the network."""
-        try:
-            super().load_network(net, load_path, strict, param_key)
-        except (
-            OSError,
-            EOFError,
-            LookupError,
-            AttributeError,
-            TypeError,
-            RuntimeError,
-            pickle.UnpicklingError,
-        ) as error:
-            reason = f'{type(error).__name__}: {" ".join(str(error).split())}'
-            raise CheckpointError(
-                f'{load_path}: not a checkpoint of {type(self.get_bare_model(net)).__name__} with these options '
-                f'({reason[:300]}{"..." if len(reason) > 300 else ""})'
-            ) from error
-
-    def _print_different_keys_loading(
-        self, crt_net: nn.Module, load_net: dict[str, Tensor], strict: bool = True
-    ) -> None:
-        if not strict:  # a strict load that does not fit raises, and names the keys itself
-            super()._print_different_keys_loading(crt_net, load_net, strict)
+    def _save_networks(self, iteration: int | str) -> None:
+        nets, keys = [self.net_g], ['params']
+        if hasattr(self, 'net_g_ema'):
+            nets, keys = [*nets, self.net_g_ema], [*keys, 'params_ema']
+        self.save_network(nets, 'net_g', iteration, keys)
 
     @master_only
     def save_network(
-        self, net: nn.Module | list[nn.Module], net_label: str, current_iter: int, param_key: str | list[str] = 'params'
+        self,
+        net: nn.Module | list[nn.Module],
+        net_label: str,
+        current_iter: int | str,
+        param_key: str | list[str] = 'params',
     ) -> None:
         nets = net if isinstance(net, list) else [net]
         keys = param_key if isinstance(param_key, list) else [param_key]
-        iteration = 'latest' if current_iter == -1 else current_iter
         content: dict[str, Any] = {
             key: {name: value.cpu() for name, value in self.get_bare_model(net_).state_dict().items()}
             for net_, key in zip(nets, keys, strict=True)
         }
-        content['description'] = {**self.description, 'iteration': iteration, 'metrics': self.metric_results}
-        save_atomically(content, osp.join(self.opt['path']['models'], f'{net_label}_{iteration}.pth'))
-
-    def resume_training(self, resume_state: dict[str, Any]) -> None:
-        super().resume_training(resume_state)
-        if self.cri_pix and resume_state.get('loss'):
-            self.cri_pix.load_state_dict(resume_state['loss'])
+        content['description'] = {
+            **self.description,
+            'iteration': self.iteration or current_iter,
+            'metrics': self.metric_results,
+        }
+        save_atomically(content, osp.join(self.opt['path']['models'], f'{net_label}_{current_iter}.pth'))
 
     @master_only
     def save_training_state(self, epoch: int, current_iter: int) -> None:
-        if current_iter == -1:
-            return
         state = {
-            'epoch': epoch,
+            'epoch': self.position.epoch if self.position else epoch,
             'iter': current_iter,
             'optimizers': [optimizer.state_dict() for optimizer in self.optimizers],
             'schedulers': [scheduler.state_dict() for scheduler in self.schedulers],
             'loss': self.cri_pix.state_dict() if self.cri_pix else {},  # a loss may count its iterations
+            'scaler': self.scaler.state_dict(),
+            'skipped': self.skipped,
+            'generators': self._generators,
+            'options': self.options,
+            'saved': self.description['saved'],
         }
+        if self.position:
+            state['position'] = {'samples': self.position.samples, 'epoch_samples': self.position.epoch_samples}
         save_atomically(state, osp.join(self.opt['path']['training_states'], f'{current_iter}.state'))
 
+    @master_only
+    def _forget_old_checkpoints(self) -> None:
+        keep = self.opt['logger'].get('keep_checkpoints')
+        states = numbered_states(self.opt['path']['training_states'])
+        for state in states[:-keep] if keep else ():
+            state.unlink()  # first: a state without its network would be of no use
+            (Path(self.opt['path']['models']) / f'net_g_{state.stem}.pth').unlink(missing_ok=True)
 
-def _to_uint8(image: Tensor) -> np.ndarray:
-    """(3,H,W) float RGB to (H,W,3) uint8, clipped and rounded."""
-    return image.detach().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+    def resume_training(self, resume_state: dict[str, Any]) -> None:
+        logger = get_root_logger()
+        for line in _differences(resume_state.get('options'), self.options):
+            logger.warning(line)
+        super().resume_training(resume_state)
+        if self.cri_pix and resume_state.get('loss'):
+            self.cri_pix.load_state_dict(resume_state['loss'])
+        self.iteration = self.saved_iteration = resume_state['iter']
+        self.description['saved'] = resume_state.get('saved')
+        rank, processes = rank_and_size()
+        if len(resume_state.get('generators', ())) == processes:
+            self.scaler.load_state_dict(resume_state['scaler'])
+            self.skipped = resume_state['skipped']
+            restore_generators(resume_state['generators'][rank])
+        else:
+            logger.warning('The state is of another number of processes or another program: going on, not exactly')
+        self.history.load(self.iteration)
+        for entry in self.history.entries:
+            self._compare(entry['dataset'], entry['iter'], entry['metrics'])
+            self.input_results[entry['dataset']], self.metric_results = entry['input'], entry['metrics']
+        self._val_due = self.opt.get('val') is not None and self.iteration % self.opt['val']['val_freq'] == 0
+
+    def save_finished_work(self) -> None:
+        """After a failure outside of a step: save what was done before it, if that can be done alone."""
+        if rank_and_size()[1] > 1 or self._stepping or self.finished or self.iteration <= self.saved_iteration:
+            return
+        try:
+            self.save(0, self.iteration)
+        except UserError as error:
+            get_root_logger().error(f'The steps since iteration {self.saved_iteration} are lost: {error}')
+        else:
+            get_root_logger().info(f'Saved what was done up to iteration {self.iteration}')
+
+    def _save_and_stop(self) -> None:
+        """Raises Interrupted."""
+        if self.saved_iteration < self.iteration:
+            self.save(0, self.iteration)
+        if self.progress is not None:
+            self.progress.close()
+        raise Interrupted(f'stopped by a signal after iteration {self.iteration}; everything is saved')
 
 
-def _score(metric_opt: dict[str, Any], image: Tensor, gt: Tensor) -> float:
-    """One metric of one image, both (3,H,W) float RGB in [0,1]; the metric gets the kind of image it asks for."""
-    if getattr(METRIC_REGISTRY.get(metric_opt['type']), 'takes_float', False):
-        return float(calculate_metric({'img': image, 'img2': gt}, metric_opt))
-    return float(calculate_metric({'img': tensor2img(image), 'img2': tensor2img(gt)}, metric_opt))
+def _as_float32(output: Any) -> Any:
+    """The loss is computed in float32 whatever the network computed in: a tensor, or dicts and sequences of them."""
+    if isinstance(output, dict):
+        return {key: _as_float32(value) for key, value in output.items()}
+    if isinstance(output, list | tuple):
+        return [_as_float32(value) for value in output]
+    return output.float() if isinstance(output, Tensor) and output.is_floating_point() else output
+
+
+def _compared(opt: dict[str, Any]) -> dict[str, Any]:
+    train_set = (opt.get('datasets') or {}).get('train') or {}
+    return {'network_g': opt['network_g'], 'train': opt.get('train', {}), 'datasets.train': train_set}
+
+
+def _differences(saved: dict[str, Any] | None, now: dict[str, Any]) -> list[str]:
+    """What to tell about options that are no longer those of the resumed state.
+
+    Raises OptionError if optimizer or schedule is of another kind: its state means nothing to the new one.
+    """
+    if saved is None:
+        return []
+    then, here = _flat(saved), _flat(now)
+    lines = []
+    for key in sorted(key for key in {*then, *here} if then.get(key) != here.get(key)):
+        values = f'{key} is {here.get(key)!r} in the option file, {then.get(key)!r} in the state that is resumed'
+        if key in ('train.optim_g.type', 'train.scheduler.type'):
+            raise OptionError(
+                f'{values}: change it back, or start a new run with path.pretrain_network_g set to these weights'
+            )
+        if key.startswith(('train.optim_g.', 'train.scheduler.')):
+            lines.append(f"{values}; the state's is used. A new run from path.pretrain_network_g uses the file's")
+        else:
+            lines.append(f"{values}; the file's is used, so results differ from those of an uninterrupted run")
+    return lines
+
+
+def _flat(options: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in options.items():
+        flat.update(_flat(value, f'{prefix}{key}.') if isinstance(value, dict) else {f'{prefix}{key}': value})
+    return flat

@@ -5,13 +5,14 @@ import logging
 import os
 import queue
 import socket
+import sys
 
 import pytest
 import torch
 from torch.utils.data import TensorDataset
 
 from ggkm_plugin.errors import CheckpointError, DataError
-from ggkm_plugin.host import seams
+from ggkm_plugin.host import loading, processes, resuming, seams
 
 import basicsr.data.prefetch_dataloader as host_prefetch  # isort: skip
 import basicsr.train as host_train  # isort: skip
@@ -19,29 +20,46 @@ import basicsr.utils.dist_util as host_dist  # isort: skip
 import basicsr.utils.options as host_options  # isort: skip
 
 
+def _there(places):
+    return [getattr(module, name) for module, name, _ in places]
+
+
 def test_installed_puts_the_host_back():
-    before = [getattr(module, name) for module, name, _ in seams.SEAMS]
-    with seams.installed():
-        assert [getattr(module, name) for module, name, _ in seams.SEAMS] == [ours for _, _, ours in seams.SEAMS]
-    assert [getattr(module, name) for module, name, _ in seams.SEAMS] == before
+    places = seams.Session().seams
+    before = _there(places)
+    with seams.installed() as session:
+        assert _there(session.seams) == [ours for _, _, ours in session.seams]
+    assert _there(places) == before
     with contextlib.suppress(KeyError), seams.installed():
         raise KeyError
-    assert [getattr(module, name) for module, name, _ in seams.SEAMS] == before
+    assert _there(places) == before
 
 
 def test_the_seams_are_these():
-    assert {(module.__name__, name) for module, name, _ in seams.SEAMS} == {
+    decoding = {(module.__name__, name) for module, name, _ in seams.Session().seams if name == 'imfrombytes'}
+    assert {(module.__name__, name) for module, name, _ in seams.Session().seams} - decoding == {
         ('basicsr.train', 'load_resume_state'),
         ('basicsr.train', 'create_train_val_dataloader'),
+        ('basicsr.train', 'init_tb_loggers'),
+        ('basicsr.train', 'build_model'),
+        ('basicsr.train', 'make_exp_dirs'),
+        ('basicsr.test', 'make_exp_dirs'),
         ('basicsr.train', 'CPUPrefetcher'),
+        ('basicsr.train', 'CUDAPrefetcher'),
         ('basicsr.data.prefetch_dataloader', 'PrefetchGenerator'),
         ('basicsr.utils.options', 'init_dist'),
     }
+    users = {
+        name
+        for name, module in sys.modules.items()
+        if name.startswith('basicsr.data.') and 'imfrombytes' in vars(module)
+    }
+    assert {name for name, _ in decoding} == users
 
 
 def test_every_seam_is_looked_up_where_it_is_put():
     """A seam on a name that the host's loop does not use would never act."""
-    for module, name, _ in seams.SEAMS:
+    for module, name, _ in seams.Session().seams:
         users = [
             f
             for f in vars(module).values()
@@ -81,7 +99,7 @@ def test_host_finds_nothing_from_another_folder(experiment):
 
 
 def test_resumes_the_newest_state_on_the_cpu_from_any_folder(experiment):
-    assert seams.load_resume_state(experiment)['iter'] == 4
+    assert resuming.load_resume_state(experiment)['iter'] == 4
     assert experiment['path']['pretrain_network_g'].endswith('net_g_4.pth')
 
 
@@ -95,7 +113,7 @@ def test_a_damaged_state_is_passed_over(experiment, tmp_path, capsys, victim, ha
         path.write_text('not a checkpoint')
     else:
         path.unlink()
-    assert seams.load_resume_state(experiment)['iter'] == 2
+    assert resuming.load_resume_state(experiment)['iter'] == 2
     if (victim, harm) != ('training_states/4.state', 'missing'):
         assert '4.state' in capsys.readouterr().out
 
@@ -103,7 +121,7 @@ def test_a_damaged_state_is_passed_over(experiment, tmp_path, capsys, victim, ha
 @pytest.mark.parametrize('name', ['notes.state', 'nan.state', '9'])
 def test_foreign_files_beside_the_states(experiment, tmp_path, name):
     (tmp_path / 'experiments/x/training_states' / name).write_text('mine')
-    assert seams.load_resume_state(experiment)['iter'] == 4
+    assert resuming.load_resume_state(experiment)['iter'] == 4
 
 
 def test_a_network_damaged_in_the_middle_is_passed_over(experiment, tmp_path):
@@ -112,28 +130,28 @@ def test_a_network_damaged_in_the_middle_is_passed_over(experiment, tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 255
     path.write_bytes(content)
-    assert seams.load_resume_state(experiment)['iter'] == 2
+    assert resuming.load_resume_state(experiment)['iter'] == 2
 
 
 def test_a_state_without_its_optimizers_is_passed_over(experiment, tmp_path):
     torch.save({'epoch': 0, 'iter': 4}, tmp_path / 'experiments/x/training_states/4.state')
-    assert seams.load_resume_state(experiment)['iter'] == 2
+    assert resuming.load_resume_state(experiment)['iter'] == 2
 
 
 def test_no_whole_state_means_a_fresh_start(experiment, tmp_path):
     for path in (tmp_path / 'experiments/x/training_states').iterdir():
         path.write_bytes(b'')
-    assert seams.load_resume_state(experiment) is None
+    assert resuming.load_resume_state(experiment) is None
 
 
 def test_a_named_state_that_is_damaged_is_an_error(experiment, tmp_path):
     experiment.update(auto_resume=False)
     path = tmp_path / 'experiments/x/training_states/4.state'
     experiment['path']['resume_state'] = str(path)
-    assert seams.load_resume_state(experiment)['iter'] == 4
+    assert resuming.load_resume_state(experiment)['iter'] == 4
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(CheckpointError, match=r'4\.state'):
-        seams.load_resume_state(experiment)
+        resuming.load_resume_state(experiment)
 
 
 def test_a_hostile_state_is_not_executed(experiment, tmp_path):
@@ -142,7 +160,7 @@ def test_a_hostile_state_is_not_executed(experiment, tmp_path):
             return os.mkdir, (str(tmp_path / 'harmed'),)
 
     torch.save({'iter': Hostile()}, tmp_path / 'experiments/x/training_states/6.state')
-    assert seams.load_resume_state(experiment)['iter'] == 4
+    assert resuming.load_resume_state(experiment)['iter'] == 4
     assert not (tmp_path / 'harmed').exists()
 
 
@@ -162,8 +180,8 @@ def test_host_counts_a_batch_that_is_dropped(workplace, tiny):
     logger = logging.getLogger('test')
     loader, *_, host_epochs, _ = host_train.create_train_val_dataloader(opt, logger)
     assert (len(loader), host_epochs) == (1, 2)
-    loader, _, val_loaders, epochs, iterations = seams.create_train_val_dataloader(opt, logger)
-    assert (len(loader), epochs, iterations, len(val_loaders)) == (1, 4, 4, 1)
+    loader, _, val_loaders, epochs, iterations = loading.create_train_val_dataloader(opt, logger)
+    assert (len(loader), epochs + 1, iterations, len(val_loaders)) == (1, 4, 4, 1)  # epochs are numbered from 0
 
 
 def test_a_set_smaller_than_a_batch(workplace, tiny):
@@ -171,13 +189,13 @@ def test_a_set_smaller_than_a_batch(workplace, tiny):
     opt = _loader_options(tiny, dataset_enlarge_ratio=1, batch_size_per_gpu=5)
     assert len(host_train.create_train_val_dataloader(opt, logging.getLogger('test'))[0]) == 0
     with pytest.raises(DataError, match='batch_size_per_gpu, or set dataset_enlarge_ratio to 2'):
-        seams.create_train_val_dataloader(opt, logging.getLogger('test'))
+        loading.create_train_val_dataloader(opt, logging.getLogger('test'))
 
 
 def test_workers_that_stay_but_are_none(workplace, tiny):
     """torch refuses persistent_workers without workers; somebody who debugs with 0 of them need not edit two keys."""
     opt = _loader_options(tiny, persistent_workers=True)
-    assert len(seams.create_train_val_dataloader(opt, logging.getLogger('test'))[0]) == 4
+    assert len(loading.create_train_val_dataloader(opt, logging.getLogger('test'))[0]) == 4
 
 
 def test_no_training_set(workplace, tiny):
@@ -186,11 +204,11 @@ def test_no_training_set(workplace, tiny):
     with pytest.raises(UnboundLocalError):
         host_train.create_train_val_dataloader(opt, logging.getLogger('test'))
     with pytest.raises(DataError, match='train'):
-        seams.create_train_val_dataloader(opt, logging.getLogger('test'))
+        loading.create_train_val_dataloader(opt, logging.getLogger('test'))
 
 
 def test_epochs_draw_different_crops(workplace, tiny):
-    loader, sampler, *_ = seams.create_train_val_dataloader(_loader_options(tiny), logging.getLogger('test'))
+    loader, sampler, *_ = loading.create_train_val_dataloader(_loader_options(tiny), logging.getLogger('test'))
     epochs = []
     for epoch in (0, 1, 0):
         sampler.set_epoch(epoch)
@@ -213,7 +231,7 @@ class _CountingLoader:
 
 def test_workers_start_once_an_epoch():
     starts = {}
-    for name, prefetcher_class in (('host', host_prefetch.CPUPrefetcher), ('ours', seams.CPUPrefetcher)):
+    for name, prefetcher_class in (('host', host_prefetch.CPUPrefetcher), ('ours', loading.CPUPrefetcher)):
         loader = _CountingLoader()
         prefetcher = prefetcher_class(loader)
         prefetcher.reset()
@@ -236,11 +254,11 @@ def test_host_hangs_after_a_bad_image():
 
 
 def test_a_bad_image_reaches_the_loop():
-    generator = seams.PrefetchGenerator(_broken_batches(), 2)
+    generator = loading.PrefetchGenerator(_broken_batches(), 2)
     assert next(generator) == 'batch'
     with pytest.raises(DataError, match=r'broken\.png'):
         next(generator)
-    assert list(seams.PrefetchGenerator(iter([1, 2]), 1)) == [1, 2]
+    assert list(loading.PrefetchGenerator(iter([1, 2]), 1)) == [1, 2]
 
 
 # ---- init_dist

@@ -11,7 +11,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from ggkm_plugin import checkpoints
 from ggkm_plugin.errors import CheckpointError
-from ggkm_plugin.host import seams
+from ggkm_plugin.host import loading
 
 from basicsr.models import build_model  # isort: skip
 
@@ -31,14 +31,15 @@ def options(workplace, tiny):
 
 
 def _loaders(options):
-    loader, _, val_loaders, *_ = seams.create_train_val_dataloader(options, logging.getLogger('test'))
+    loader, _, val_loaders, *_ = loading.create_train_val_dataloader(options, logging.getLogger('test'))
     return loader, val_loaders[0]
 
 
 def _step(model, options):
     model.feed_data(next(iter(_loaders(options)[0])))
     model.optimize_parameters(1)
-    return model.get_current_log()
+    log = model.get_current_log()
+    return {name: log[name] for name in log if name.startswith('l_')}
 
 
 def test_every_loss_term_is_logged(options):
@@ -236,8 +237,9 @@ def test_progress_bar_on_a_terminal(monkeypatch):
     progress = TrainingProgress(3, 1, rank=0)
     progress.show('psnr', 30.0)
     for loss in (3.0, 2.0, 1.0):
-        progress.step(loss)
+        progress.step(torch.tensor(loss), 7.5)
     progress.close()
     assert '3/3' in screen.getvalue()
     assert 'loss=1.0000' in screen.getvalue()
+    assert 'images/s=7.5' in screen.getvalue()
     assert 'psnr=30.000' in screen.getvalue()

@@ -1,0 +1,92 @@
+"""What the processes of one run agree on: their group, whose files are whose, and small values handed round."""
+
+import os
+import subprocess
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from torch import distributed
+
+from ggkm_plugin.host import registries  # noqa: F401  (the import shims come before basicsr)
+
+import basicsr.utils.dist_util as host_dist  # isort: skip
+import basicsr.utils.misc as host_misc  # isort: skip
+
+T = TypeVar('T')
+
+# NCCL's own limit, ten minutes, is shorter than writing a large checkpoint to a slow disk may take.
+_TIME_LIMIT = timedelta(hours=2)
+
+
+def init_dist(launcher: str, backend: str | None = None, port: int | None = None, **kwargs: Any) -> None:
+    """Join the process group: NCCL on the GPU of the local rank, gloo where there is no GPU."""
+    if launcher == 'slurm':
+        _environment_from_slurm(port)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', 0)))
+    backend = backend or ('nccl' if torch.cuda.is_available() else 'gloo')
+    distributed.init_process_group(backend, timeout=_TIME_LIMIT, **kwargs)
+
+
+def _environment_from_slurm(port: int | None) -> None:
+    """torchrun's variables for a process that srun has started."""
+    environment = os.environ
+    environment['RANK'], environment['WORLD_SIZE'] = environment['SLURM_PROCID'], environment['SLURM_NTASKS']
+    environment['LOCAL_RANK'] = environment['SLURM_LOCALID']
+    if 'MASTER_ADDR' not in environment:
+        nodes = ['scontrol', 'show', 'hostnames', environment['SLURM_NODELIST']]
+        environment['MASTER_ADDR'] = subprocess.run(nodes, check=True, capture_output=True, text=True).stdout.split()[0]
+    if port is not None:
+        environment['MASTER_PORT'] = str(port)
+    environment.setdefault('MASTER_PORT', '29500')
+
+
+def make_exp_dirs(opt: dict[str, Any]) -> None:
+    """The host's, on the first process; the others wait until the folders are there."""
+    host_misc.make_exp_dirs(opt)
+    barrier()
+
+
+def rank_and_size() -> tuple[int, int]:
+    """This process's number, and how many there are: (0, 1) outside a group."""
+    return host_dist.get_dist_info()
+
+
+def barrier() -> None:
+    """Wait for the other processes."""
+    if rank_and_size()[1] > 1:
+        distributed.barrier()
+
+
+def from_first(value: T) -> T:
+    """The value that the first process gave."""
+    if rank_and_size()[1] == 1:
+        return value
+    values = [value]
+    distributed.broadcast_object_list(values)
+    return values[0]
+
+
+def gathered(value: T) -> list[T]:
+    """The values of all processes, in the order of their ranks."""
+    size = rank_and_size()[1]
+    if size == 1:
+        return [value]
+    values: list[Any] = [None] * size
+    distributed.all_gather_object(values, value)
+    return values
+
+
+def any_of(flags: torch.Tensor) -> torch.Tensor:
+    """Each of a few flags (0 or 1, float), raised if it is on any process."""
+    if rank_and_size()[1] > 1:
+        distributed.all_reduce(flags, op=distributed.ReduceOp.MAX)
+    return flags
+
+
+def spread_buffers(net: torch.nn.Module) -> None:
+    """Give every process the first one's buffers: the running statistics of BatchNorm differ between them."""
+    if rank_and_size()[1] > 1:
+        for buffer in net.buffers():
+            distributed.broadcast(buffer, 0)
