@@ -5,7 +5,12 @@ from ggkm_plugin.host import imports
 imports.install()
 
 from ggkm_plugin.archs import ggkmnet_ablations_arch, ggkmnet_arch, gkmnet_arch, nrknet_arch  # noqa: E402, F401
-from ggkm_plugin.data import paired_defocus_dataset, single_defocus_dataset, synthetic_defocus_dataset  # noqa: E402, F401
+from ggkm_plugin.data import (  # noqa: E402
+    mixed_defocus_dataset,  # noqa: F401
+    paired_defocus_dataset,  # noqa: F401
+    single_defocus_dataset,  # noqa: F401
+    synthetic_defocus_dataset,  # noqa: F401
+)
 from ggkm_plugin.losses import ggkm_loss, gkm_loss, nrk_loss  # noqa: E402, F401
 from ggkm_plugin.metrics import defocus_metrics  # noqa: E402, F401
 from ggkm_plugin.models import defocus_model  # noqa: E402, F401

@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ggkm_plugin.errors import DataError
 
+PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.webp')
 _SUFFIXES_OF_16_BITS = ('.png', '.tif', '.tiff')
 
@@ -69,8 +70,10 @@ def read_image(path: str) -> np.ndarray:
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
-    """uint8 or uint16 to float32 in [0,1]."""
-    return image.astype(np.float32) / np.iinfo(image.dtype).max
+    """uint8 or uint16 to float32 in [0,1], a new array: exactly k/255 or k/65535, rounded once."""
+    scaled = image.astype(np.float32)
+    scaled /= np.iinfo(image.dtype).max
+    return scaled
 
 
 def write_image(path: str, image: np.ndarray) -> None:
@@ -108,7 +111,7 @@ def _is_complete(content: bytes) -> bool:
 
     Files that end as they should pass at once; others (trailing bytes are legal) are decoded strictly.
     """
-    if content.startswith(b'\x89PNG'):
+    if content.startswith(PNG_SIGNATURE):
         ending = content[-8:-4] == b'IEND'
     elif content.startswith(b'\xff\xd8'):
         ending = content.endswith(b'\xff\xd9')

@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 
 from ggkm_plugin.data.decoding import decode_image
-from ggkm_plugin.data.layouts import LAYOUTS, Pair, pairs_in_folders, pairs_of_layout
+from ggkm_plugin.data.layouts import (
+    LAYOUTS,
+    Pair,
+    detect_layout,
+    find_layout,
+    pairs_in_folders,
+    pairs_of_layout,
+    scene_kinds,
+)
 from ggkm_plugin.errors import DataError, OptionError
 
 
@@ -135,6 +143,31 @@ def test_an_lfdof_scene_without_its_sharp_image_is_named(tmp_path):
         pairs_of_layout(str(tmp_path), 'LFDOF', 'test')
 
 
+@pytest.mark.parametrize('folder', ['test_data', 'test'])
+@pytest.mark.parametrize('sharp', ['ground_truth', 'target'])
+def test_a_flat_lfdof_pairs_by_the_name_before_the_aperture(tmp_path, folder, sharp):
+    plant(tmp_path, *(f'{folder}/input/IMG_{k}_ap{a}_0{a}.png' for k in (1, 11) for a in (1, 2)))
+    plant(tmp_path, *(f'{folder}/{sharp}/IMG_{k}.png' for k in (1, 11)))
+    assert relative(pairs_of_layout(str(tmp_path), 'LFDOF', 'test'), tmp_path / folder) == [
+        (f'input/IMG_{k}_ap{a}_0{a}.png', f'{sharp}/IMG_{k}.png') for k in (11, 1) for a in (1, 2)
+    ]
+
+
+def test_a_flat_lfdof_may_keep_a_sharp_copy_for_each_input_and_still_holds_out_scenes(tmp_path):
+    names = [f'IMG_{scene}_ap{a}_07.png' for scene in range(10, 13) for a in (1, 2, 3)]
+    plant(tmp_path, *(f'train/{folder}/{name}' for folder in ('input', 'target') for name in names))
+    train, val = (relative(pairs_of_layout(str(tmp_path), 'LFDOF', s), tmp_path / 'train') for s in ('train', 'val'))
+    assert train == [(f'input/{name}', f'target/{name}') for name in names[:6]]
+    assert val == [(f'input/{name}', f'target/{name}') for name in names[6:]]
+
+
+def test_an_lfdof_without_a_splits_folder_is_for_testing_only(tmp_path):
+    plant(tmp_path, 'input/IMG_1/IMG_1_ap1_07.png', 'ground_truth/IMG_1.png')
+    assert len(pairs_of_layout(str(tmp_path), 'LFDOF', 'test')) == 1
+    with pytest.raises(DataError, match='not laid out as LFDOF'):
+        pairs_of_layout(str(tmp_path), 'LFDOF', 'train')
+
+
 # RealDOF, RTF, CUHK
 
 
@@ -249,7 +282,7 @@ def test_a_folder_that_is_not_the_set_is_told_with_what_was_expected(tmp_path, l
     with pytest.raises(DataError) as error:
         pairs_of_layout(str(tmp_path), layout, split)
     for folders in LAYOUTS[layout].splits[split]:
-        for folder in filter(None, folders):
+        for folder in filter(None, (folders.lq, folders.gt)):
             assert folder in str(error.value)
 
 
@@ -264,3 +297,196 @@ def test_an_empty_folder_of_a_set_is_named(tmp_path):
     (tmp_path / 'source').mkdir()
     with pytest.raises(DataError, match='source: no image in this folder'):
         pairs_of_layout(str(tmp_path), 'RealDOF', 'test')
+
+
+# the table
+
+
+def test_the_published_facts():
+    counts = {name: layout.counts for name, layout in LAYOUTS.items()}
+    assert counts == {
+        'DPDD': {'train': 350, 'val': 74, 'test': 76},
+        'LFDOF': {'train': 11261, 'test': 725},
+        'RealDOF': {'test': 50},
+        'RTF': {'test': 22},
+        'CUHK': {'test': 704},
+    }
+    assert [layout.bit_depths[0] for layout in LAYOUTS.values()] == [16, 8, 8, 8, 8]
+    assert [layout.size for layout in LAYOUTS.values()] == [(1680, 1120), (1008, 688), None, (360, 360), None]
+    assert [name for name, layout in LAYOUTS.items() if not layout.has_gt] == ['CUHK']
+    assert {name: layout.input_rows['test'] for name, layout in LAYOUTS.items() if layout.input_rows} == {
+        'DPDD': ((23.890, 0.725),),
+        'LFDOF': ((25.874, 0.777),),
+        'RealDOF': ((22.333, 0.633),),
+        'RTF': ((23.608, 0.591), (24.200, 0.717)),
+    }
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_each_entry_is_whole(layout):
+    spec = LAYOUTS[layout]
+    assert set(spec.counts) == set(spec.splits)
+    assert set(spec.input_rows) | set(spec.scenes) <= set(spec.splits)
+    assert spec.held_out not in spec.splits
+
+
+# recognising a set
+
+NAMES = {
+    'DPDD': [f'{split}_{view}/source/{k}.png' for split in ('train', 'val', 'test') for view in 'clr' for k in (1, 2)]
+    + [f'{split}_c/target/{k}.png' for split in ('train', 'val', 'test') for k in (0, 3)],
+    'LFDOF': [f'{split}_data/input/IMG_{k}/IMG_{k}_ap1_07.png' for split in ('train', 'test') for k in (1, 2)]
+    + [f'{split}_data/ground_truth/IMG_{k}.png' for split in ('train', 'test') for k in (1, 2)],
+    'RealDOF': [f'{folder}/0{k}.png' for folder in ('source', 'target') for k in (1, 2)],
+    'RTF': [f'{folder}_0{k}.png' for folder in ('image/0/image', 'GT/sharp') for k in (1, 2)],
+    'CUHK': ['image/out_of_focus0001.JPG', 'image/out_of_focus0002.jpg', 'gt/out_of_focus0001.png'],
+}
+
+
+@pytest.mark.parametrize('layout', NAMES)
+@pytest.mark.parametrize('above', ['', 'DPDD/dd_dp_dataset_canon/', 'a b/'])
+def test_each_set_is_recognised_below_any_folders(layout, above):
+    names = [above + name for name in NAMES[layout]] + ['README.txt', f'{above}LICENSE']
+    found = find_layout(names, 'x.zip')
+    assert (found.layout, found.prefix) == (layout, above)
+    assert list(found.splits) == list(LAYOUTS[layout].splits)
+
+
+@pytest.mark.parametrize('layout', NAMES)
+def test_each_set_is_recognised_in_a_folder(tmp_path, layout):
+    plant(tmp_path, *NAMES[layout])
+    assert detect_layout(str(tmp_path)) == layout
+
+
+@pytest.mark.parametrize(
+    ('names', 'layout'),
+    [
+        (['test/inputC/1.png', 'test/inputL/1.png', 'test/target/1.png'], 'DPDD'),
+        (['test_c/source/1.png', 'test_c/target/1.png'], 'DPDD'),  # where RealDOF's folders are too
+        (['train/input/IMG_1_ap1_07.png', 'train/target/IMG_1.png'], 'LFDOF'),
+        (['input/IMG_1_ap1_07.png', 'target/IMG_1.png'], 'LFDOF'),
+        (['RTFDataset/image/0/image_01.png', 'RTFDataset/GT/sharp_01.png'], 'RTF'),
+    ],
+)
+def test_mirrors_and_parts_of_a_set_are_recognised(names, layout):
+    found = find_layout(names, 'x.zip')
+    assert (found.layout, found.prefix) == (layout, '')
+
+
+def test_a_link_to_a_folder_elsewhere_is_followed_and_a_circle_left(tmp_path):
+    plant(tmp_path / 'elsewhere', '1.png', '2.png')
+    (tmp_path / 'data').mkdir()
+    for name in ('source', 'target'):
+        (tmp_path / 'data' / name).symlink_to(tmp_path / 'elsewhere' if name == 'source' else tmp_path / 'sharp')
+    plant(tmp_path / 'sharp', '1.png', '2.png')
+    (tmp_path / 'data' / 'self').symlink_to(tmp_path / 'data')
+    assert detect_layout(str(tmp_path / 'data')) == 'RealDOF'
+
+
+@pytest.mark.parametrize(
+    'names',
+    [
+        ['input/a_000.png', 'ground_truth/a_000.png'],  # of make_synthetic
+        ['source/1P0A0917.png', 'target/1P0A0916.png'],  # DPDD's test_c, but nothing says so
+        ['image/holiday.jpg'],
+        [f'source/{k}.png' for k in '123'] + [f'target/{k}.png' for k in '345'],  # one that pairs is chance
+        ['image/0/image_01.png', 'GT/sharp_02.png'],
+        ['test_c/source/.1.png', 'test_c/target/._1.png'],
+        ['__MACOSX/source/1.png', '__MACOSX/target/1.png'],
+        ['source/1.txt', 'target/1.txt'],
+        [],
+    ],
+)
+def test_other_folders_are_not_taken_for_a_set(names):
+    with pytest.raises(DataError, match=r'x\.zip: fits none of the data sets'):
+        find_layout(names, 'x.zip')
+
+
+def test_a_tree_that_fits_nothing_is_told_what_it_has_and_lacks_the_nearest_set_first(tmp_path):
+    plant(tmp_path, 'DPDD/test_c/source/1.png', 'DPDD/val_c/source/1.png', 'DPDD/val_r/source/2.png', 'holidays/1.png')
+    with pytest.raises(DataError) as error:
+        detect_layout(str(tmp_path))
+    text = str(error.value)
+    assert text.startswith(f'{tmp_path}: fits none of the data sets: RealDOF has source, lacks target; DPDD has ')
+    assert 'val_c/source, test_c/source, lacks train_c/source, train_c/target' in text
+    assert 'RTF' not in text
+    assert 'Seen: folders DPDD, holidays. ' in text
+    assert 'layout:' in text
+
+
+def test_a_set_named_by_the_user_is_looked_for_alone():
+    names = [*NAMES['RealDOF'], *(f'x/{name}' for name in NAMES['RTF'])]
+    assert find_layout(names, 'x.zip', 'RTF').prefix == 'x/'
+    with pytest.raises(DataError, match=r'x\.zip: not laid out as CUHK: CUHK has image, lacks names that pair in it'):
+        find_layout(names, 'x.zip', 'CUHK')
+    with pytest.raises(DataError, match=r'no folder of DPDD is in it\. Seen: 1 images and no folder of them'):
+        find_layout(['a.png'], 'x.zip', 'DPDD')
+
+
+def test_two_sets_side_by_side_are_told_and_not_chosen_from():
+    names = [*(f'a/{name}' for name in NAMES['DPDD']), *(f'b/{name}' for name in NAMES['RTF'])]
+    with pytest.raises(DataError, match=r'several sets fit: DPDD in a/, RTF in b/; name the folder.*--set.*layout:'):
+        find_layout(names, 'x.zip')
+    twice = [*(f'png8/{name}' for name in NAMES['DPDD']), *(f'png16/{name}' for name in NAMES['DPDD'])]
+    with pytest.raises(DataError, match=r'several sets fit: DPDD in png\d+/, DPDD in png\d+/;'):
+        find_layout(twice, 'x.zip', 'DPDD')
+
+
+def test_a_set_that_lies_further_down_is_told_where(tmp_path):
+    plant(tmp_path, *(f'data/DPDD/{name}' for name in NAMES['DPDD']))
+    with pytest.raises(DataError, match=f'DPDD lies further down: set dataroot to {tmp_path}/data/DPDD'):
+        detect_layout(str(tmp_path))
+
+
+def test_a_folder_that_is_none_is_told(tmp_path):
+    with pytest.raises(DataError, match='nowhere: no such folder'):
+        detect_layout(str(tmp_path / 'nowhere'))
+    plant(tmp_path, 'file')
+    with pytest.raises(DataError, match='file: not a folder'):
+        detect_layout(str(tmp_path / 'file'))
+
+
+# indoor and outdoor scenes
+
+TEST_NAMES = [f'{k:03d}.png' for k in range(76)]
+
+
+@pytest.mark.parametrize('place', ['.', 'test', 'test_c'])
+def test_scene_kinds_come_from_the_mirrors_lists(tmp_path, place):
+    order = np.random.default_rng(0).permutation(76)
+    (tmp_path / place).mkdir(exist_ok=True)
+    np.save(tmp_path / place / 'indoor_labels.npy', order[:37])
+    np.save(tmp_path / place / 'outdoor_labels.npy', order[37:])
+    kinds = scene_kinds(str(tmp_path), reversed(TEST_NAMES))
+    assert kinds == {
+        'indoor': [f'{k:03d}.png' for k in sorted(order[:37])],
+        'outdoor': [f'{k:03d}.png' for k in sorted(order[37:])],
+    }
+
+
+def test_without_lists_no_kinds_are_made_up(tmp_path):
+    assert scene_kinds(str(tmp_path), TEST_NAMES) is None
+
+
+@pytest.mark.parametrize(
+    ('indoor', 'outdoor', 'says'),
+    [
+        (range(37), range(36, 75), '37 and 39 different indices'),  # not disjoint
+        (range(38), range(38, 76), '38 indoor and 38 outdoor'),
+        (range(37), range(38, 77), 'of 76 test images'),  # out of range
+        (range(-1, 36), range(36, 75), 'of 76 test images'),
+        (range(37), None, 'is missing beside it'),
+        (np.arange(37.0), range(37, 76), 'not a list of whole numbers'),
+        (np.zeros((37, 1), int), range(37, 76), 'not a list of whole numbers'),
+        (np.array([print], object), range(37, 76), 'not a readable list'),  # would be unpickled
+        (b'broken', range(37, 76), 'indoor_labels.npy: not a readable list'),
+    ],
+)
+def test_lists_that_do_not_fit_are_told(tmp_path, indoor, outdoor, says):
+    for kind, labels in (('indoor', indoor), ('outdoor', outdoor)):
+        if isinstance(labels, bytes):
+            (tmp_path / f'{kind}_labels.npy').write_bytes(labels)
+        elif labels is not None:
+            np.save(tmp_path / f'{kind}_labels.npy', np.asarray(labels))
+    with pytest.raises(DataError, match=says):
+        scene_kinds(str(tmp_path), TEST_NAMES)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 import pickle
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from torch.utils.data import DataLoader
 
 import ggkm_plugin
 from ggkm_plugin.data.decoding import write_image
+from ggkm_plugin.data.layouts import Pair, pairs_of_layout
+from ggkm_plugin.data.lmdb_store import CODECS, key_of, write_lmdb
 from ggkm_plugin.data.paired_defocus_dataset import PairedDefocusDataset
 from ggkm_plugin.errors import DataError, OptionError
 from ggkm_plugin.host.sampler import EpochSampler, SampleIndex
@@ -118,12 +121,111 @@ def test_a_crop_as_large_as_the_image_is_the_image(folders):
     assert torch.equal(rows, torch.arange(HEIGHT, dtype=torch.int32)[:, None].expand(HEIGHT, HEIGHT))
 
 
-def test_16_bits_are_kept_and_may_meet_8(tmp_path):
-    write_image(str(tmp_path / 'lq' / 'a.png'), coordinates(3, np.uint16) + np.uint16(1))
-    write_image(str(tmp_path / 'gt' / 'a.png'), coordinates(3))
-    opt = {'phase': 'val', 'dataroot_lq': str(tmp_path / 'lq'), 'dataroot_gt': str(tmp_path / 'gt')}
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+@pytest.mark.parametrize('storage', ['folder', *CODECS])
+@pytest.mark.parametrize('phase', ['train', 'val'])
+def test_every_value_reaches_the_tensor_exactly(tmp_path, dtype, storage, phase):
+    """All 256 or 65536 values, each in each channel, as k/255 or k/65535 rounded once."""
+    side, top = (16, 255) if dtype == np.uint8 else (256, 65535)
+    ramp = np.arange(side * side, dtype=dtype)
+    image = np.stack([np.roll(ramp, shift) for shift in (0, 85, 170)], -1).reshape(side, side, 3)
+    write_image(str(tmp_path / 'test_c/source/a.1.png'), image)
+    write_image(str(tmp_path / 'test_c/target/a.2.png'), image[::-1])
+    if storage != 'folder':
+        as_database(tmp_path, storage, 'test')
+    opt = {'dataroot': str(tmp_path), 'layout': 'DPDD', 'split': 'test', 'phase': phase, 'gt_size': side}
     sample = PairedDefocusDataset(opt)[0]
-    np.testing.assert_allclose(sample['lq'] - sample['gt'], np.full((3, HEIGHT, WIDTH), 1 / 65535), rtol=0.01)
+    assert ('.lmdb' in sample['lq_path']) == (storage != 'folder')
+    expected = torch.from_numpy(image.astype(np.float64).transpose(2, 0, 1) / top).float()
+    assert torch.equal(sample['lq'], expected)
+    assert torch.equal(sample['gt'], expected.flip(1))
+
+
+@pytest.mark.parametrize('phase', ['train', 'val'])
+def test_two_depths_in_one_pair_are_told_with_both_files(tmp_path, phase):
+    write_image(str(tmp_path / 'lq' / 'a.png'), coordinates(3, np.uint16))
+    write_image(str(tmp_path / 'gt' / 'a.png'), coordinates(3))
+    opt = {'phase': phase, 'dataroot_lq': f'{tmp_path}/lq', 'dataroot_gt': f'{tmp_path}/gt', 'gt_size': 8}
+    with pytest.raises(DataError, match=r'lq/a\.png has 16 bits but its partner .*gt/a\.png has 8'):
+        PairedDefocusDataset(opt)[0]
+
+
+def test_a_depth_that_was_not_asked_for_is_told(folders):
+    for bit_depth in ('auto', 8):
+        assert len(PairedDefocusDataset({**folders, 'phase': 'val', 'bit_depth': bit_depth})[0]) == 4
+    with pytest.raises(DataError, match=r'lq/0\.png has 8 bits, not 16: set bit_depth: 8 or auto'):
+        PairedDefocusDataset({**folders, 'phase': 'val', 'bit_depth': 16})[0]
+
+
+# folders or LMDB
+
+
+def as_database(root, codec, split):
+    """The DPDD folders below `root` as a database beside them."""
+    pairs = pairs_of_layout(str(root), 'DPDD', split)
+    keys = [Pair(*(key_of(os.path.relpath(path, root)) for path in pair)) for pair in pairs]
+    files = {key: path for pair, of in zip(pairs, keys, strict=True) for key, path in zip(of, pair, strict=True)}
+    write_lmdb(f'{root}/{split}.lmdb', files, keys, codec, about={'layout': 'DPDD', 'split': split})
+
+
+@pytest.fixture
+def dpdd(tmp_path):
+    for number in range(COUNT):
+        write_image(f'{tmp_path}/train_c/source/{number}.png', coordinates(number, np.uint16))
+        write_image(f'{tmp_path}/train_c/target/t{number}.png', ~coordinates(number, np.uint16))
+    flips = {'use_hflip': True, 'use_vflip': True, 'use_rot': True, 'noise_std': [0, 17.85]}
+    return {'dataroot': str(tmp_path), 'layout': 'DPDD', 'phase': 'train', 'gt_size': 8, **flips}
+
+
+@pytest.mark.parametrize('codec', CODECS)
+def test_a_database_gives_the_samples_of_the_folders(dpdd, codec):
+    folders = PairedDefocusDataset(dpdd)
+    as_database(dpdd['dataroot'], codec, 'train')
+    dataset = PairedDefocusDataset(dpdd)
+    assert len(dataset) == len(folders) == COUNT
+    for draw in range(30):
+        index = SampleIndex(draw % COUNT, 1, draw)
+        ours, theirs = dataset[index], folders[index]
+        assert ours['lq_path'] == theirs['lq_path'].replace('train_c', 'train.lmdb/train_c')
+        assert ours['gt_path'] == theirs['gt_path'].replace('train_c', 'train.lmdb/train_c')
+        for key in ('lq', 'gt'):
+            assert torch.equal(ours[key], theirs[key])
+
+
+@pytest.mark.parametrize('codec', CODECS)
+@pytest.mark.parametrize('method', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])
+def test_a_database_is_read_by_any_worker(dpdd, codec, method):
+    """Of two data sets on one database, both used here before the workers start."""
+    as_database(dpdd['dataroot'], codec, 'train')
+    dataset, other = PairedDefocusDataset(dpdd), PairedDefocusDataset(dpdd)
+    alone = batches(dataset, 0)
+    assert same(batches(other, 0), alone)
+    assert same(batches(dataset, 2, multiprocessing_context=method), alone)
+    assert same(batches(pickle.loads(pickle.dumps(dataset)), 0), alone)
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_ten_thousand_samples(dpdd, python):
+    root = dpdd['dataroot']
+    for number in range(COUNT):
+        for name in (f'source/{number}', f'target/t{number}'):
+            write_image(f'{root}/train_c/{name}.png', np.zeros((600, 800, 3), np.uint16))
+    as_database(root, 'raw', 'train')
+    result = python(
+        f"""
+from ggkm_plugin.data.paired_defocus_dataset import PairedDefocusDataset
+from ggkm_plugin.host.sampler import SampleIndex
+def anonymous():
+    return int(next(line for line in open('/proc/self/status') if line.startswith('RssAnon')).split()[1])
+dataset = PairedDefocusDataset({dict(dpdd, gt_size=64)!r})
+for draw in range(11_000):
+    dataset[SampleIndex(draw % {COUNT}, 0, draw)]
+    if draw == 1000:
+        before = anonymous()
+print(anonymous() - before)
+"""
+    )
+    assert abs(int(result.stdout)) < 1024, result.stderr  # KiB
 
 
 # the same from any worker

@@ -11,6 +11,8 @@ from torch.utils.data import DataLoader
 
 import ggkm_plugin
 from ggkm_plugin.data.decoding import write_image
+from ggkm_plugin.data.layouts import Pair
+from ggkm_plugin.data.lmdb_store import CODECS, key_of, write_lmdb
 from ggkm_plugin.data.single_defocus_dataset import SingleDefocusDataset
 from ggkm_plugin.errors import DataError, OptionError
 
@@ -68,10 +70,28 @@ def test_training_is_refused_with_the_type_to_use(opt):
         SingleDefocusDataset({**opt, 'phase': 'train'})
 
 
-@pytest.mark.parametrize('given', [{}, {'dataroot': '/data'}, {'layout': 'CUHK'}, {'dataroot_gt': '/data'}])
+@pytest.mark.parametrize('given', [{}, {'layout': 'CUHK'}, {'dataroot_gt': '/data'}])
 def test_without_a_folder_the_keys_are_named(given):
     with pytest.raises(OptionError, match='set dataroot, layout and split, or dataroot_lq'):
         SingleDefocusDataset({'phase': 'test', **given})
+
+
+@pytest.mark.parametrize('codec', CODECS)
+def test_a_database_gives_the_photographs_of_the_folder(tmp_path, opt, codec):
+    folder = SingleDefocusDataset(opt)
+    files = {key_of(Path(path).name): path for path in folder.paths}
+    write_lmdb(f'{tmp_path}/photos.lmdb', files, [Pair(key, None) for key in sorted(files)], codec)
+    database = SingleDefocusDataset({**opt, 'dataroot_lq': f'{tmp_path}/photos.lmdb'})
+    assert database.paths == [f'{tmp_path}/photos.lmdb/{name}.png' for name in ('a', 'b ü', 'c')]
+    for index in range(3):
+        assert torch.equal(database[index]['lq'], folder[index]['lq'])
+
+
+def test_a_depth_that_was_not_asked_for_is_told(opt):
+    dataset = SingleDefocusDataset({**opt, 'bit_depth': 8})
+    dataset[1]
+    with pytest.raises(DataError, match=r'c\.tif has 16 bits, not 8'):
+        dataset[2]
 
 
 def test_a_folder_that_is_missing_or_a_layout_that_is_none_is_named():

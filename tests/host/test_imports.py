@@ -92,7 +92,9 @@ assert all(names[kind] <= set(registry.keys()) for kind, registry in REGISTRIES.
 assert grown == {
     'archs': {'GGKMNet', 'GGKMNetNoLSTM', 'MCPNet', 'GGKMNetNoGroup', 'GGKMNetFullyLearned', 'GKMNet', 'NRKNet'},
     'losses': {'GGKMLoss', 'GKMLoss', 'NRKLoss'}, 'models': {'DefocusModel'},
-    'datasets': {'PairedDefocusDataset', 'SingleDefocusDataset', 'SyntheticDefocusDataset'},
+    'datasets': {
+        'MixedDefocusDataset', 'PairedDefocusDataset', 'SingleDefocusDataset', 'SyntheticDefocusDataset',
+    },
     'metrics': {'defocus_psnr', 'defocus_ssim', 'defocus_mae'},
 }, grown
 """)

@@ -1,0 +1,119 @@
+"""Several paired sets in one training, each with its share of every epoch."""
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from ggkm_plugin.data.paired_defocus_dataset import PairedDefocusDataset
+from ggkm_plugin.errors import OptionError, UserError
+from ggkm_plugin.host.registries import DATASET_REGISTRY
+from ggkm_plugin.host.sampler import SampleIndex
+from ggkm_plugin.options import nearest
+
+# What all sources share, so that one training has one kind of crop.
+_SHARED = frozenset(('gt_size', 'use_hflip', 'use_vflip', 'use_rot', 'noise_std', 'noise_clip'))
+_OF_A_SOURCE = (PairedDefocusDataset.option_keys - _SHARED) | {'ratio'}
+_WHERE = 'datasets.train.sources'
+
+
+@DATASET_REGISTRY.register()
+class MixedDefocusDataset(Dataset):
+    """Training samples of several `PairedDefocusDataset`s. An epoch is as long as all of them together.
+
+    Each source takes the share of the epoch that its ratio says, at least one sample, and goes through its pairs in a
+    new random order again and again, from epoch to epoch: no pair comes twice before all of its source have come.
+    Which pair a sample is depends on (seed, epoch, draw), as its crop does. A sampler that gives plain integers, which
+    know no epoch, gets the pairs of the first epoch in each.
+
+    Options (`opt`):
+        sources: a list of mappings, each with a ratio (a number above 0; only their proportion matters) and what says
+            where its pairs are: dataroot, layout, split ... as in PairedDefocusDataset.
+        phase: train. gt_size, use_hflip, use_vflip, use_rot, noise_std, noise_clip, seed: as there, for all sources.
+        dataset_enlarge_ratio: the sampler's, so that the next epoch goes on where this one ends (default 1).
+
+    Raises OptionError or DataError naming the source and its key, folder or file.
+    """
+
+    option_keys = _SHARED | {'sources'}
+
+    def __init__(self, opt: dict[str, Any]) -> None:
+        self.opt = opt
+        self.seed = opt.get('seed', 0)
+        if opt['phase'] != 'train':
+            raise OptionError(f'MixedDefocusDataset is for training; for {opt["phase"]} list the sets one by one')
+        sources = opt.get('sources')
+        if not isinstance(sources, list) or not sources:
+            raise OptionError(f'{_WHERE}: a list of at least one paired set with its ratio, not {sources!r}')
+        self.datasets = [self._build(k, source) for k, source in enumerate(sources)]
+        total = sum(map(len, self.datasets))
+        self.counts = _shares([source['ratio'] for source in sources], total)
+        # Spread evenly, so that any stretch of samples, not only a whole epoch, has the ratios.
+        spread = np.concatenate([(np.arange(count) + 0.5) / count for count in self.counts])
+        places = np.argsort(spread, kind='stable')
+        self._source = np.repeat(np.arange(len(self.counts)), self.counts)[places]
+        self._turn = np.concatenate([np.arange(count) for count in self.counts])[places]
+        self._per_epoch = math.ceil(len(self) * opt.get('dataset_enlarge_ratio', 1))
+
+    def _build(self, k: int, source: Any) -> PairedDefocusDataset:
+        where = f'{_WHERE}[{k}]'
+        if not isinstance(source, dict):
+            raise OptionError(f'{where}: a mapping of keys to values, not {source!r}')
+        for key in source:
+            if key in _SHARED or key == 'seed':
+                raise OptionError(f'{where}: {key} is the same for all sources; set datasets.train.{key}')
+            if key not in _OF_A_SOURCE:
+                raise OptionError(f'{where}: no option {key}.{nearest(str(key), list(_OF_A_SOURCE), "It has")}')
+        ratio = source.get('ratio')
+        if not isinstance(ratio, int | float) or isinstance(ratio, bool) or not 0 < ratio < math.inf:
+            raise OptionError(f'{where}.ratio: a number above 0, not {ratio!r}')
+        handed_down = {key: self.opt[key] for key in (*_SHARED, 'phase', 'seed', 'io_backend') if key in self.opt}
+        try:
+            return PairedDefocusDataset({**handed_down, **source})
+        except UserError as error:
+            raise type(error)(f'{where}: {error}') from error
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
+        if not 0 <= index < len(self):
+            raise IndexError(f'sample {index} of {len(self)}')
+        if not isinstance(index, SampleIndex):
+            source, image = self._locate(index)
+            return self.datasets[source][image]
+        source, image = self._locate(index.epoch * self._per_epoch + index.draw)
+        return self.datasets[source][SampleIndex(image, index.epoch, index.draw)]
+
+    def _locate(self, position: int) -> tuple[int, int]:
+        """(source, its pair) of a position in the endless row of samples that the epochs are cut from."""
+        rounds, place = divmod(position, len(self))
+        source = int(self._source[place])
+        pairs = len(self.datasets[source])
+        cycle, step = divmod(rounds * self.counts[source] + int(self._turn[place]), pairs)
+        return source, int(_order(self.seed, source, cycle, pairs)[step])
+
+
+@lru_cache(maxsize=64)
+def _order(seed: int, source: int, cycle: int, pairs: int) -> np.ndarray:
+    """The order in which a source goes through its pairs for the `cycle`-th time."""
+    # The last word keeps it apart from the generators of samples and epochs, which are seeded likewise.
+    return np.random.default_rng([seed, source, cycle, 0x4D4958]).permutation(pairs)
+
+
+def _shares(ratios: list[float], total: int) -> list[int]:
+    """`total` (at least the number of ratios) in whole parts proportional to the ratios, none of them 0.
+
+    Largest remainders; what lifts a part to 1 is taken from the largest.
+    """
+    wanted = np.array(ratios) / np.sum(ratios) * total
+    counts = np.floor(wanted).astype(int)
+    for k in np.argsort(counts - wanted, kind='stable')[: total - counts.sum()]:
+        counts[k] += 1
+    for k in np.flatnonzero(counts == 0):
+        counts[np.argmax(counts)] -= 1
+        counts[k] = 1
+    return counts.tolist()

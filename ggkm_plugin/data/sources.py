@@ -1,0 +1,172 @@
+"""Where the images of a data set come from: folders or LMDB, behind one face."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ggkm_plugin.data.decoding import decode_image, image_files, read_bytes
+from ggkm_plugin.data.layouts import LAYOUTS, Pair, detect_layout, pairs_in_folders, pairs_of_layout
+from ggkm_plugin.data.lmdb_store import LmdbStore
+from ggkm_plugin.errors import DataError, OptionError, listed
+
+BACKENDS = ('disk', 'lmdb')
+# Options of a data set that say where its images are and how they must be.
+SOURCE_KEYS = frozenset(('dataroot', 'layout', 'split', 'dataroot_lq', 'io_backend', 'bit_depth'))
+_AUTO = 'auto'
+
+
+class Source(Protocol):
+    """The pairs of a data set, by names, and the image of each name."""
+
+    pairs: list[Pair]
+
+    def image(self, name: str) -> AbstractContextManager[np.ndarray]:
+        """(H,W,3) RGB uint8 or uint16, to be read within the context only. Raises DataError naming the image."""
+        ...
+
+    def read_ahead(self, name: str, rows: slice) -> None:
+        """Tell that only these rows of an image, which is open, will be used."""
+        ...
+
+
+class FolderSource:
+    """Image files; a name is the path of a file."""
+
+    def __init__(self, pairs: list[Pair]) -> None:
+        self.pairs = pairs
+
+    @contextmanager
+    def image(self, name: str) -> Iterator[np.ndarray]:
+        yield decode_image(read_bytes(name), name)
+
+    def read_ahead(self, name: str, rows: slice) -> None:
+        """Files are decoded as a whole."""
+
+
+class LmdbSource:
+    """Images of one database, or of one for each side; a name is `DATABASE/KEY.png`, as if it were a folder."""
+
+    def __init__(self, lq: LmdbStore, gt: LmdbStore, pairs: list[Pair]) -> None:
+        """`pairs` are of keys."""
+        self.stores = (lq, gt)
+        self.pairs = [Pair(_name(lq, key), None if sharp is None else _name(gt, sharp)) for key, sharp in pairs]
+
+    def image(self, name: str) -> AbstractContextManager[np.ndarray]:
+        store, key = self._find(name)
+        return store.image(key)
+
+    def read_ahead(self, name: str, rows: slice) -> None:
+        store, key = self._find(name)
+        store.read_ahead(key, rows)
+
+    def _find(self, name: str) -> tuple[LmdbStore, str]:
+        store = next(store for store in self.stores if name.startswith(f'{store.path}/'))
+        return store, name[len(store.path) + 1 : -len('.png')]
+
+
+def open_source(opt: dict[str, Any], needs_gt: bool) -> Source:
+    """The source that the options of a data set describe.
+
+    Options:
+        dataroot: a benchmark's folder; layout: a key of `LAYOUTS`, or auto (default); split: train, val or test
+            (default: the phase, or test where no sharp images are needed). Or
+        dataroot_lq, dataroot_gt: two folders, with pairing: name (default), sorted, number or scene; or two databases,
+            paired by equal keys. dataroot_gt is left out where no sharp images are needed.
+        io_backend: {type: disk} or {type: lmdb}; by default what is there: below dataroot the database SPLIT.lmdb
+            before the folders, else databases where the names end in .lmdb.
+
+        bit_depth: auto (default), 8 or 16, for `check_bit_depth`.
+
+    Raises OptionError or DataError naming the key, folder, database or file.
+    """
+    if opt.get('bit_depth', _AUTO) not in (_AUTO, 8, 16):
+        raise OptionError(f'bit_depth is {_AUTO}, 8 or 16, not {opt["bit_depth"]!r}')
+    backend = opt.get('io_backend')
+    kind = backend.get('type') if isinstance(backend, dict) else backend
+    if backend is not None and not (isinstance(backend, dict) and kind in BACKENDS):
+        raise OptionError(f'io_backend is {{type: disk}} or {{type: lmdb}}, not {backend!r}')
+    if opt.get('dataroot'):
+        return _benchmark(opt, kind, needs_gt)
+    if opt.get('dataroot_lq') and (opt.get('dataroot_gt') or not needs_gt):
+        return _folders(opt, kind, needs_gt)
+    raise OptionError(
+        f'set dataroot, layout and split, or dataroot_lq{" and dataroot_gt" if needs_gt else ""}: '
+        'there is nothing to read from'
+    )
+
+
+def check_bit_depth(opt: dict[str, Any], image: np.ndarray, name: str) -> None:
+    """Raises DataError if the option bit_depth is a number and the image `name` has another depth."""
+    wanted, depth = opt.get('bit_depth', _AUTO), 8 * image.itemsize
+    if wanted not in (_AUTO, depth):
+        raise DataError(f'{name} has {depth} bits, not {wanted}: set bit_depth: {depth} or {_AUTO}, or replace it')
+
+
+def _benchmark(opt: dict[str, Any], kind: str | None, needs_gt: bool) -> Source:
+    root, layout = str(opt['dataroot']), opt.get('layout') or _AUTO
+    split = opt.get('split') or (opt['phase'] if needs_gt else 'test')
+    if layout not in (_AUTO, *LAYOUTS):
+        raise OptionError(f'layout is one of {_AUTO}, {", ".join(LAYOUTS)}, not {layout!r}')
+    database = os.path.join(root, f'{split}.lmdb')
+    if kind == 'lmdb' or (kind is None and os.path.isdir(database)):
+        if not os.path.isdir(database):
+            raise DataError(
+                f'{database}: no such database; make it with datasets_prep/prepare.py, or read the folders with '
+                'io_backend: {type: disk}'
+            )
+        source: Source = _database(database, layout)
+    else:
+        layout = detect_layout(root) if layout == _AUTO else layout
+        source = FolderSource(pairs_of_layout(root, layout, split))
+    if needs_gt and source.pairs[0].gt is None:
+        name = root if layout == _AUTO else layout
+        raise OptionError(f'{name} has no sharp images; use type: SingleDefocusDataset')
+    return source
+
+
+def _database(path: str, layout: str) -> LmdbSource:
+    store = LmdbStore(path)
+    made_of = store.about.get('layout')
+    if layout not in (_AUTO, made_of):
+        raise OptionError(f'layout: {layout}, but {path} was made of {made_of}; set layout: {made_of or _AUTO}')
+    if not store.pairs:
+        raise DataError(f'{path}: no pairs in this database; make it with datasets_prep/prepare.py')
+    return LmdbSource(store, store, store.pairs)
+
+
+def _folders(opt: dict[str, Any], kind: str | None, needs_gt: bool) -> Source:
+    roots = [str(opt[key]) for key in ('dataroot_lq', 'dataroot_gt')[: 1 + needs_gt]]
+    databases = {Path(root).suffix == '.lmdb' for root in roots}
+    if kind is None and len(databases) == 2:
+        raise OptionError(f'{" and ".join(roots)}: one database and one folder; give two of a kind')
+    if kind == 'lmdb' or (kind is None and databases == {True}):
+        return _databases(roots)
+    if needs_gt:
+        return FolderSource(pairs_in_folders(roots[0], roots[1], opt.get('pairing', 'name')))
+    return FolderSource([Pair(path, None) for path in image_files(roots[0])])
+
+
+def _databases(roots: list[str]) -> LmdbSource:
+    stores = [LmdbStore(root) for root in roots]
+    lq, gt = stores[0], stores[-1]
+    keys = lq.keys
+    if len(stores) == 1:
+        return LmdbSource(lq, lq, [Pair(pair.lq, None) for pair in lq.pairs] or [Pair(key, None) for key in keys])
+    if lq.path == gt.path:
+        raise OptionError(f'dataroot_lq and dataroot_gt are both {lq.path}; one database of both is set as dataroot')
+    for one, other in ((lq, gt), (gt, lq)):
+        lonely = sorted(set(one.keys) - set(other.keys))
+        if lonely:
+            raise DataError(
+                f'{len(lonely)} images of {one.path} have no partner in {other.path} (by equal keys): '
+                f'{listed(lonely)}; make both of folders with equal names'
+            )
+    return LmdbSource(lq, gt, [Pair(key, key) for key in keys])
+
+
+def _name(store: LmdbStore, key: str) -> str:
+    return f'{store.path}/{key}.png'

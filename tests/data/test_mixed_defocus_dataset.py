@@ -1,0 +1,334 @@
+"""Several sets in one training: exact shares, every pair in its turn, the same from any worker, rank and run."""
+
+import copy
+import pickle
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from ggkm_plugin import options, preflight
+from ggkm_plugin.data.decoding import write_image
+from ggkm_plugin.data.mixed_defocus_dataset import MixedDefocusDataset, _shares
+from ggkm_plugin.data.paired_defocus_dataset import PairedDefocusDataset
+from ggkm_plugin.errors import DataError, OptionError
+from ggkm_plugin.host.sampler import EpochSampler, SampleIndex
+
+SIZES = (5, 12, 3)
+
+
+def write_set(folder, count):
+    rng = np.random.default_rng(len(str(folder)))
+    for number in range(count):
+        for kind in ('input', 'sharp'):
+            write_image(str(folder / kind / f'{number:02d}.png'), rng.integers(0, 256, (12, 14, 3), np.uint8))
+
+
+@pytest.fixture(scope='module')
+def sets(tmp_path_factory):
+    """Three sets of 5, 12 and 3 pairs, as sources without a ratio."""
+    root = tmp_path_factory.mktemp('sets')
+    for number, count in enumerate(SIZES):
+        write_set(root / f'set{number}', count)
+    return [
+        {'dataroot_lq': str(root / f'set{number}/input'), 'dataroot_gt': str(root / f'set{number}/sharp')}
+        for number in range(len(SIZES))
+    ]
+
+
+@pytest.fixture
+def mixed(sets):
+    """Options of a mixture with the given ratios, in random crops, flipped, with noise."""
+
+    def make(*ratios, **more):
+        sources = [{**source, 'ratio': ratio} for source, ratio in zip(sets, ratios, strict=False)]
+        opt = {'phase': 'train', 'gt_size': 8, 'use_hflip': True, 'noise_std': [0, 9], 'seed': 4, 'sources': sources}
+        return {**opt, **more}
+
+    return make
+
+
+def drawn(dataset, epoch=0, ratio=1, replicas=1, rank=0):
+    sampler = EpochSampler(dataset, replicas, rank, ratio, seed=6)
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def pairs_of(dataset, indices):
+    """(source, file) of the samples."""
+    paths = [Path(dataset[index]['lq_path']) for index in indices]
+    return [(int(path.parts[-3].removeprefix('set')), path.name) for path in paths]
+
+
+def contents(samples):
+    return [sample['lq'].numpy().tobytes() + sample['gt'].numpy().tobytes() for sample in samples]
+
+
+# ratios and turns
+
+
+@pytest.mark.parametrize(
+    ('ratios', 'total', 'counts'),
+    [
+        ([1, 1], 10, [5, 5]),
+        ([3, 1], 8, [6, 2]),
+        ([1, 1, 1], 11, [4, 4, 3]),
+        ([0.5, 0.25, 0.25], 7, [3, 2, 2]),
+        ([2, 3, 5], 9, [2, 3, 4]),  # 1.8, 2.7, 4.5
+        ([1e6, 1, 1], 20, [18, 1, 1]),
+        ([1e-9, 1e-9], 3, [2, 1]),
+        ([1e9, 1], 2, [1, 1]),
+        ([7], 3, [3]),
+    ],
+)
+def test_shares_are_whole_and_none_is_nothing(ratios, total, counts):
+    assert _shares(ratios, total) == counts
+
+
+def test_an_epoch_is_as_long_as_all_sources_and_has_the_ratios_exactly(mixed):
+    for ratios, counts in (((1, 2, 1), (5, 10, 5)), ((0.1, 0.2, 0.7), (2, 4, 14)), ((5, 12, 3), (5, 12, 3))):
+        dataset = MixedDefocusDataset(mixed(*ratios))
+        assert len(dataset) == sum(SIZES)
+        for epoch in range(3):
+            taken = Counter(source for source, _ in pairs_of(dataset, drawn(dataset, epoch)))
+            assert [taken[source] for source in range(3)] == list(counts)
+
+
+def test_no_pair_comes_again_before_all_of_its_source_have_come(mixed):
+    """Shares that are larger, smaller and no multiple of a source's size, over many epochs."""
+    dataset = MixedDefocusDataset(mixed(9, 8, 3))
+    assert dataset.counts == [9, 8, 3]
+    taken = Counter()
+    for epoch in range(15):
+        in_epoch = Counter(pairs_of(dataset, [SampleIndex(i, epoch, i) for i in range(len(dataset))]))
+        taken += in_epoch
+        for source, size in enumerate(SIZES):
+            numbers = [taken[source, f'{number:02d}.png'] for number in range(size)]
+            assert sum(numbers) == (epoch + 1) * dataset.counts[source]
+            assert max(numbers) - min(numbers) <= 1
+
+
+def test_sources_take_turns_in_orders_of_their_own(mixed, sets):
+    """Of one size and ratio each, and two cycles: four different orders."""
+    opt = mixed(1)
+    opt['sources'] = [{**sets[1], 'ratio': 1}] * 2
+    dataset = MixedDefocusDataset(opt)
+    orders = [
+        tuple(dataset._locate(epoch * 24 + place)[1] for place in range(24) if dataset._locate(place)[0] == source)
+        for epoch in (0, 1)
+        for source in (0, 1)
+    ]
+    assert all(sorted(order) == list(range(12)) for order in orders)
+    assert len({*orders, tuple(range(12))}) == 5
+
+
+def test_any_stretch_of_samples_has_about_the_ratios(mixed):
+    """Else dataset_enlarge_ratio below 1 would leave sources out."""
+    dataset = MixedDefocusDataset(mixed(1, 2, 1))
+    for start in range(0, 20, 4):
+        taken = Counter(dataset._locate(place)[0] for place in range(start, start + 4))
+        assert [taken[source] for source in range(3)] == [1, 2, 1]
+
+
+@pytest.mark.parametrize('ratio', [3, 0.5, 1.25])
+def test_enlarged_and_shortened_epochs_go_on_where_the_last_one_ended(mixed, ratio):
+    dataset = MixedDefocusDataset(mixed(9, 8, 3, dataset_enlarge_ratio=ratio))
+    taken = Counter()
+    for epoch in range(8):
+        indices = drawn(dataset, epoch, ratio)
+        assert len(indices) == 20 * ratio
+        taken.update(pairs_of(dataset, indices))
+    for source, size in enumerate(SIZES):
+        numbers = [taken[source, f'{number:02d}.png'] for number in range(size)]
+        assert max(numbers) - min(numbers) <= 1
+        assert abs(sum(numbers) - 8 * ratio * dataset.counts[source]) <= 1
+
+
+# the same from any worker, rank and run
+
+
+def test_ranks_share_an_epoch_without_a_sample_twice(mixed):
+    dataset = MixedDefocusDataset(mixed(1, 2, 1))
+    for epoch in (0, 1):
+        parts = [drawn(dataset, epoch, replicas=2, rank=rank) for rank in range(2)]
+        samples = [[dataset[index] for index in part] for part in parts]
+        assert len(set(contents(samples[0])) | set(contents(samples[1]))) == 20
+        alone = pairs_of(dataset, drawn(dataset, epoch))
+        assert Counter(pairs_of(dataset, parts[0] + parts[1])) == Counter(alone)
+
+
+def test_the_seed_decides_and_epochs_differ(mixed):
+    def samples(seed, epoch):
+        dataset = MixedDefocusDataset(mixed(1, 2, 1, seed=seed))
+        indices = [SampleIndex(i, epoch, i) for i in range(len(dataset))]
+        return pairs_of(dataset, indices), contents(dataset[index] for index in indices)
+
+    first = samples(4, 0)
+    torch.manual_seed(1)  # nothing global matters
+    assert samples(4, 0) == first
+    for other in (samples(4, 1), samples(5, 0)):
+        assert other[0] != first[0]
+        assert not set(other[1]) & set(first[1])
+
+
+def test_an_epoch_does_not_depend_on_those_before_it(mixed):
+    """A resumed training goes on as one that was never stopped."""
+    going_on, resumed = (MixedDefocusDataset(mixed(9, 8, 3)) for _ in range(2))
+    for epoch in range(4):
+        last = contents(going_on[index] for index in drawn(going_on, epoch))
+    assert contents(resumed[index] for index in drawn(resumed, 3)) == last
+
+
+@pytest.mark.parametrize('persistent', [False, True])
+def test_samples_do_not_depend_on_the_workers(mixed, persistent):
+    dataset = MixedDefocusDataset(mixed(1, 2, 1))
+    sampler = EpochSampler(dataset, 1, 0, ratio=2, seed=5)
+    loaders = [
+        DataLoader(dataset, 4, sampler=sampler, **more)
+        for more in (
+            {'num_workers': 0},
+            {'num_workers': 2, 'persistent_workers': persistent, 'multiprocessing_context': 'fork'},
+        )
+    ]
+    for epoch in (0, 1):
+        sampler.set_epoch(epoch)
+        alone, shared = (list(loader) for loader in loaders)
+        assert [batch['lq_path'] for batch in alone] == [batch['lq_path'] for batch in shared]
+        assert contents(alone) == contents(shared)
+
+
+def test_it_can_be_pickled_after_use(mixed):
+    dataset, index = MixedDefocusDataset(mixed(1, 2, 1)), SampleIndex(7, 3, 27)
+    sample = dataset[index]
+    again = pickle.loads(pickle.dumps(dataset))[index]
+    assert sample['lq_path'] == again['lq_path']
+    assert torch.equal(sample['lq'], again['lq'])
+
+
+# one sample
+
+
+def test_a_sample_is_the_one_its_source_gives(mixed, sets):
+    opt = mixed(1, 2, 1)
+    before = copy.deepcopy(opt)
+    dataset = MixedDefocusDataset(opt)
+    shared = {key: value for key, value in opt.items() if key != 'sources'}
+    alone = [PairedDefocusDataset({**shared, **source}) for source in sets]
+    for index in drawn(dataset, 2):
+        sample = dataset[index]
+        source, name = pairs_of(dataset, [index])[0]
+        theirs = alone[source][SampleIndex(int(name[:2]), index.epoch, index.draw)]
+        assert sample['lq'].shape == (3, 8, 8)
+        assert all(torch.equal(sample[key], theirs[key]) for key in ('lq', 'gt'))
+    assert opt == before
+
+
+def test_a_plain_index_is_of_the_first_epoch_with_a_new_crop_each_time(mixed):
+    dataset = MixedDefocusDataset(mixed(1, 2, 1))
+    assert pairs_of(dataset, range(20)) == pairs_of(dataset, [SampleIndex(i, 0, i) for i in range(20)])
+    assert not torch.equal(dataset[3]['lq'], dataset[3]['lq'])
+    assert len(list(islice(dataset, 99))) == 20
+    with pytest.raises(IndexError, match='20 of 20'):
+        dataset[20]
+
+
+# what is wrong is named
+
+
+@pytest.mark.parametrize('sources', [None, [], {}, 'DPDD'])
+def test_no_sources(mixed, sources):
+    with pytest.raises(OptionError, match=r'datasets\.train\.sources: a list of at least one'):
+        MixedDefocusDataset(mixed(sources=sources))
+
+
+@pytest.mark.parametrize(
+    ('change', 'fault', 'says'),
+    [
+        ({'ratio': 0}, OptionError, r'\.ratio: a number above 0, not 0'),
+        ({'ratio': -1}, OptionError, r'\.ratio: .*-1'),
+        ({'ratio': None}, OptionError, r'\.ratio: .*None'),
+        ({'ratio': 'half'}, OptionError, r'\.ratio: .*half'),
+        ({'ratio': True}, OptionError, r'\.ratio: .*True'),
+        ({'ratio': float('inf')}, OptionError, r'\.ratio: .*inf'),
+        ({'ratio': float('nan')}, OptionError, r'\.ratio: .*nan'),
+        ({'layuot': 'DPDD'}, OptionError, ': no option layuot. Did you mean layout'),
+        ({'gt_size': 8}, OptionError, r': gt_size is the same for all sources; set datasets\.train\.gt_size'),
+        ({'seed': 8}, OptionError, r': seed is the same for all sources'),
+        ({'dataroot_lq': '/nowhere/lq'}, DataError, ': /nowhere/lq: no such folder'),
+        ({'dataroot_lq': None}, OptionError, ': .*dataroot_lq and dataroot_gt'),
+        ({'pairing': 'order'}, OptionError, ': pairing.*order'),
+        ({'dataroot': '/nowhere', 'layout': 'CUHK'}, OptionError, ': split of CUHK'),
+    ],
+)
+def test_what_is_wrong_in_a_source_is_named_with_it(mixed, change, fault, says):
+    opt = mixed(1, 1, 1)
+    opt['sources'][1].update(change)
+    with pytest.raises(fault, match=rf'^datasets\.train\.sources\[1\]{says}'):
+        MixedDefocusDataset(opt)
+
+
+def test_a_source_that_is_no_mapping(mixed):
+    with pytest.raises(OptionError, match=r'sources\[0\]: a mapping.*DPDD'):
+        MixedDefocusDataset(mixed(sources=['DPDD']))
+
+
+def test_it_is_for_training_only(mixed):
+    with pytest.raises(OptionError, match='for training; for val list'):
+        MixedDefocusDataset(mixed(1, phase='val'))
+
+
+# with an option file
+
+
+def test_a_training_with_it_passes_the_checks_or_is_told_what_is_wrong(workplace, tiny):
+    folders = {key: tiny['datasets']['train'].pop(key) for key in ('dataroot_lq', 'dataroot_gt')}
+    tiny['datasets']['train'].update(type='MixedDefocusDataset', sources=[{**folders, 'ratio': 1}] * 2)
+    preflight.check_options(tiny, is_train=True)
+    for change, says in (
+        ({'gt_size': 36}, 'gt_size to a multiple of 8'),
+        ({'gt_size': None}, 'gt_size'),
+        ({'source': []}, 'no option source. Did you mean sources'),
+        ({'sources': [{**folders, 'ratio': 0}]}, r'datasets\.train\.sources\[0\]\.ratio'),
+        (
+            {'sources': [{**folders, 'ratio': 1, 'dataroot_lq': 'gone'}]},
+            r'datasets\.train\.sources\[0\]: gone: no such',
+        ),
+    ):
+        opt = copy.deepcopy(tiny)
+        opt['datasets']['train'].update(change)
+        with pytest.raises(OptionError, match=says):
+            preflight.check_options(opt, is_train=True)
+
+
+def test_the_mixed_training_differs_from_dpdd_s_in_its_data_only():
+    dpdd, both = (
+        options.load_options(options.packaged_folder() / f'train_GGKMNet_{name}.yml') for name in ('DPDD', 'DPDD_LFDOF')
+    )
+    lfdof = options.load_options(options.packaged_folder() / 'train_GGKMNet_LFDOF.yml')
+    train, plain = both['datasets']['train'], dpdd['datasets']['train']
+    assert both['datasets']['val'] == dpdd['datasets']['val']
+    assert both['datasets']['val_2'] == lfdof['datasets']['val']
+    assert [source['layout'] for source in train['sources']] == ['DPDD', 'LFDOF']
+    for source, opt in zip(train['sources'], (dpdd, lfdof), strict=True):
+        assert {**opt['datasets']['train'], **source, 'ratio': 1} == {**opt['datasets']['train'], 'ratio': 1}
+    where = {'dataroot', 'layout', 'split', 'sources', 'name', 'type'}
+    assert {key: train[key] for key in train.keys() - where} == {key: plain[key] for key in plain.keys() - where}
+    for opt in (dpdd, both):
+        del opt['datasets'], opt['name']
+    assert both == dpdd
+
+
+@pytest.mark.parametrize('name', ['DPDD', 'RTF'])
+@pytest.mark.parametrize('std', [3, 5, 15])
+def test_noise_is_tested_on_the_network_that_was_trained_with_it(name, std):
+    file = options.packaged_folder() / f'test_GGKMNet_{name}.yml'
+    trained = options.load_options(options.packaged_folder() / 'train_GGKMNet_DPDD.yml', 'noise')
+    assert trained['datasets']['train']['noise_std'] == [0, pytest.approx(255 * 0.07)]
+    assert 'noise_std' not in trained['datasets']['val']
+    clean, noisy = options.load_options(file), options.load_options(file, f'noise{std}')
+    assert noisy['path']['pretrain_network_g'] == f'experiments/{trained["name"]}/models/net_g_latest.pth'
+    assert noisy['datasets']['test'] == {**clean['datasets']['test'], 'noise_std': std, 'seed': 0}

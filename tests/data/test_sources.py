@@ -1,0 +1,186 @@
+"""Folders and databases behind one face: which is chosen, that both give the same, and what is told if neither fits."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from ggkm_plugin.data.decoding import write_image
+from ggkm_plugin.data.layouts import Pair
+from ggkm_plugin.data.lmdb_store import key_of, write_lmdb
+from ggkm_plugin.data.sources import FolderSource, LmdbSource, check_bit_depth, open_source
+from ggkm_plugin.errors import DataError, OptionError
+
+DPDD = ('source', 'target')
+
+
+def picture(value, dtype=np.uint16):
+    return np.full((5, 6, 3), value, dtype)
+
+
+def database(path, root, names, pairs, layout='DPDD'):
+    files = {key_of(name): f'{root}/{name}' for name in names}
+    write_lmdb(
+        str(path), files, [Pair(key_of(lq), gt and key_of(gt)) for lq, gt in pairs], 'raw', about={'layout': layout}
+    )
+
+
+@pytest.fixture
+def dpdd(tmp_path):
+    """Two pairs of DPDD's test split, whose names differ, as folders."""
+    for number in range(2):
+        for folder, value in zip(DPDD, (100, 200), strict=True):
+            write_image(
+                f'{tmp_path}/test_c/{folder}/1P0A{number + (folder == "target")}.b.png', picture(value + number)
+            )
+    return tmp_path
+
+
+@pytest.fixture
+def both(dpdd):
+    """The same, with the database beside the folders."""
+    pairs = [(f'test_c/source/1P0A{number}.b.png', f'test_c/target/1P0A{number + 1}.b.png') for number in range(2)]
+    database(dpdd / 'test.lmdb', dpdd, [name for pair in pairs for name in pair], pairs)
+    return dpdd
+
+
+def values(source):
+    found = []
+    for pair in source.pairs:
+        with source.image(pair.lq) as lq, source.image(pair.gt) as gt:
+            found.append((int(lq[0, 0, 0]), int(gt[0, 0, 0])))
+    return found
+
+
+@pytest.mark.parametrize('layout', [{}, {'layout': 'auto'}, {'layout': 'DPDD'}])
+@pytest.mark.parametrize(
+    ('backend', 'kind'),
+    [
+        ({}, LmdbSource),
+        ({'io_backend': {'type': 'lmdb'}}, LmdbSource),
+        ({'io_backend': {'type': 'disk'}}, FolderSource),
+    ],
+)
+def test_a_database_comes_before_the_folders_and_gives_the_same(both, layout, backend, kind):
+    source = open_source({'dataroot': str(both), 'phase': 'test', **layout, **backend}, needs_gt=True)
+    assert type(source) is kind
+    assert values(source) == [(100, 200), (101, 201)]
+    place = 'test.lmdb/test_c' if kind is LmdbSource else 'test_c'
+    assert source.pairs[1] == Pair(f'{both}/{place}/source/1P0A1.b.png', f'{both}/{place}/target/1P0A2.b.png')
+    for pair in source.pairs:
+        for name in pair:
+            source.read_ahead(name, slice(1, 3))
+
+
+def test_folders_are_read_where_there_is_no_database(dpdd):
+    source = open_source({'dataroot': str(dpdd), 'phase': 'val', 'split': 'test'}, needs_gt=True)
+    assert type(source) is FolderSource
+    assert values(source) == [(100, 200), (101, 201)]
+
+
+def test_the_split_is_the_phase_or_where_nothing_sharp_is_needed_the_test(both):
+    with pytest.raises(DataError):
+        open_source({'dataroot': str(both), 'phase': 'val', 'layout': 'DPDD'}, needs_gt=True)
+    assert len(open_source({'dataroot': str(both), 'phase': 'val', 'layout': 'DPDD'}, needs_gt=False).pairs) == 2
+
+
+def test_sources_can_be_pickled_after_use(both):
+    for kind in ('lmdb', 'disk'):
+        source = open_source({'dataroot': str(both), 'phase': 'test', 'io_backend': {'type': kind}}, needs_gt=True)
+        assert values(source) == values(pickle.loads(pickle.dumps(source)))
+
+
+def test_a_database_of_another_layout_is_refused(both):
+    with pytest.raises(OptionError, match=r'layout: LFDOF, but .*test\.lmdb was made of DPDD; set layout: DPDD'):
+        open_source({'dataroot': str(both), 'phase': 'test', 'layout': 'LFDOF'}, needs_gt=True)
+
+
+@pytest.mark.parametrize('needs_gt', [True, False])
+def test_a_database_without_sharp_images_is_for_single_photographs(tmp_path, needs_gt):
+    write_image(f'{tmp_path}/image/a.png', picture(1))
+    database(tmp_path / 'test.lmdb', tmp_path, ['image/a.png'], [('image/a.png', None)], 'CUHK')
+    opt = {'dataroot': str(tmp_path), 'phase': 'test'}
+    if needs_gt:
+        with pytest.raises(OptionError, match='no sharp images; use type: SingleDefocusDataset'):
+            open_source(opt, needs_gt)
+    else:
+        assert open_source(opt, needs_gt).pairs == [Pair(f'{tmp_path}/test.lmdb/image/a.png', None)]
+
+
+def test_a_database_without_pairs_is_told(tmp_path):
+    write_image(f'{tmp_path}/image/a.png', picture(1))
+    database(tmp_path / 'test.lmdb', tmp_path, ['image/a.png'], [])
+    with pytest.raises(DataError, match=r'test\.lmdb: no pairs'):
+        open_source({'dataroot': str(tmp_path), 'phase': 'test'}, needs_gt=True)
+
+
+@pytest.mark.parametrize(
+    ('change', 'fault', 'says'),
+    [
+        ({'io_backend': {'type': 'petrel'}}, OptionError, 'io_backend.*petrel'),
+        ({'io_backend': 'lmdb'}, OptionError, "io_backend.*'lmdb'"),
+        ({'io_backend': {}}, OptionError, r'io_backend.*\{\}'),
+        ({'bit_depth': 12}, OptionError, 'bit_depth is auto, 8 or 16, not 12'),
+        ({'bit_depth': '8'}, OptionError, "bit_depth.*'8'"),
+        ({'layout': 'DPD'}, OptionError, "layout is one of auto, DPDD.*'DPD'"),
+        ({'split': 'train', 'io_backend': {'type': 'lmdb'}}, DataError, r'train\.lmdb: no such database.*prepare\.py'),
+        ({'dataroot': '/nowhere'}, DataError, '/nowhere: no such folder'),
+        ({'dataroot': None}, OptionError, 'set dataroot, layout and split, or dataroot_lq and dataroot_gt'),
+    ],
+)
+def test_a_wrong_option_is_named(both, change, fault, says):
+    with pytest.raises(fault, match=says):
+        open_source({'dataroot': str(both), 'phase': 'test', **change}, needs_gt=True)
+
+
+def test_bit_depth_is_checked_by_name():
+    for depth, dtype in ((8, np.uint8), (16, np.uint16)):
+        for option in ({}, {'bit_depth': 'auto'}, {'bit_depth': depth}):
+            check_bit_depth(option, picture(1, dtype), 'a.png')
+        with pytest.raises(DataError, match=rf'a\.png has {depth} bits, not {24 - depth}: set bit_depth: {depth}'):
+            check_bit_depth({'bit_depth': 24 - depth}, picture(1, dtype), 'a.png')
+
+
+# two databases
+
+
+@pytest.fixture
+def twins(tmp_path):
+    """Old databases of basicsr, one for each side, with equal keys."""
+    from basicsr.utils.lmdb_util import make_lmdb_from_imgs
+
+    for side, value in (('lq', 100), ('gt', 200)):
+        for number in range(2):
+            write_image(f'{tmp_path}/{side}/{number}.png', picture(value + number))
+        names = ['0.png', '1.png']
+        make_lmdb_from_imgs(f'{tmp_path}/{side}', f'{tmp_path}/{side}.lmdb', names, ['0', '1'], map_size=2**20)
+    return {'phase': 'test', 'dataroot_lq': f'{tmp_path}/lq.lmdb', 'dataroot_gt': f'{tmp_path}/gt.lmdb'}
+
+
+@pytest.mark.parametrize('backend', [{}, {'io_backend': {'type': 'lmdb'}}])
+def test_two_databases_are_paired_by_their_keys(twins, backend):
+    source = open_source({**twins, **backend}, needs_gt=True)
+    assert values(source) == [(100, 200), (101, 201)]
+    assert source.pairs[0] == Pair(f'{twins["dataroot_lq"]}/0.png', f'{twins["dataroot_gt"]}/0.png')
+    single = open_source({**twins, **backend}, needs_gt=False)
+    assert single.pairs == [Pair(f'{twins["dataroot_lq"]}/{number}.png', None) for number in range(2)]
+
+
+def test_one_of_our_databases_alone_gives_its_defocused_images(both):
+    opt = {'phase': 'test', 'dataroot_lq': f'{both}/test.lmdb'}
+    paths = [pair.lq for pair in open_source(opt, needs_gt=False).pairs]
+    assert paths == [f'{both}/test.lmdb/test_c/source/1P0A{number}.b.png' for number in range(2)]
+
+
+@pytest.mark.parametrize('short', ['lq', 'gt'])
+def test_images_without_a_partner_in_the_other_database_are_named(twins, tmp_path, short):
+    write_lmdb(f'{tmp_path}/short.lmdb', {'0': f'{tmp_path}/lq/0.png'}, [], 'png')
+    with pytest.raises(DataError, match=r'1 images of .*have no partner in .*short\.lmdb.*: 1;'):
+        open_source({**twins, f'dataroot_{short}': f'{tmp_path}/short.lmdb'}, needs_gt=True)
+
+
+def test_a_database_and_a_folder_or_one_database_twice_are_refused(twins, tmp_path):
+    with pytest.raises(OptionError, match='one database and one folder'):
+        open_source({**twins, 'dataroot_gt': f'{tmp_path}/gt'}, needs_gt=True)
+    with pytest.raises(OptionError, match='are both'):
+        open_source({**twins, 'dataroot_gt': twins['dataroot_lq']}, needs_gt=True)

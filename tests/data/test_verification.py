@@ -1,0 +1,425 @@
+"""A sound copy of each benchmark has no fault; each fault, planted alone, is found, named, and the only one."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from ggkm_plugin.data import verification
+from ggkm_plugin.data.decoding import write_image
+from ggkm_plugin.data.layouts import LAYOUTS, InputRow
+from ggkm_plugin.data.lmdb_store import key_of, write_lmdb
+from ggkm_plugin.data.verification import as_json, verify
+from ggkm_plugin.errors import DataError, OptionError
+from ggkm_plugin.metrics.defocus_metrics import defocus_psnr, defocus_ssim
+
+
+def sharp(seed, size=(24, 32), dtype=np.uint8):
+    rng = np.random.default_rng(seed)
+    image = cv2.resize(rng.integers(0, 256, (size[0] // 4, size[1] // 4, 3), np.uint8), size[::-1])
+    return image.astype(dtype) * dtype(257 if dtype == np.uint16 else 1)
+
+
+def blurred(image, seed=0):
+    """Not only blurred, so that inputs of one scene differ."""
+    return cv2.GaussianBlur(image, (0, 0), 1 + 0.2 * seed)
+
+
+def write_pair(lq, gt, seed, variant=0, **more):
+    image = sharp(seed, **more)
+    write_image(str(lq), blurred(image, variant))
+    if gt is not None:
+        write_image(str(gt), image)
+
+
+def build(root, layout, **more):
+    """A small copy, laid out as published."""
+    if layout == 'DPDD':
+        for place, split in enumerate(('train', 'val', 'test')):
+            for i in range(3):
+                lq, gt = (
+                    root / f'{split}_c' / kind / f'1P0A{2 * i + k}.png' for k, kind in enumerate(('source', 'target'))
+                )
+                write_pair(lq, gt, 10 * place + i, **{'dtype': np.uint16, **more})
+    elif layout == 'LFDOF':
+        for split, scenes in (('train', 4), ('test', 2)):
+            for i in range(scenes):
+                scene, folder = f'IMG_{split}{i}', root / f'{split}_data'
+                for ap in (1, 2):
+                    lq = folder / 'input' / scene / f'{scene}_ap{ap}_0.png'
+                    write_pair(lq, folder / 'ground_truth' / f'{scene}.png', scenes * 10 + i, ap, **more)
+    else:
+        names = {
+            'RealDOF': ('source/{:02d}.png', 'target/{:02d}.png'),
+            'RTF': ('image/0/image_{:02d}.png', 'GT/sharp_{:02d}.png'),
+            'CUHK': ('image/out_of_focus{:04d}.jpg', None),
+        }[layout]
+        for i in range(1, 4):
+            write_pair(root / names[0].format(i), names[1] and root / names[1].format(i), i, **more)
+    return root
+
+
+def only_fault(report, *parts):
+    """The one fault there is, in which all parts are named."""
+    assert len(report.faults) == 1, report.faults
+    assert [part for part in map(str, parts) if part not in report.faults[0]] == []
+
+
+@pytest.fixture
+def dpdd(tmp_path):
+    return build(tmp_path / 'DPDD', 'DPDD')
+
+
+@pytest.fixture
+def realdof(tmp_path):
+    return build(tmp_path / 'RealDOF', 'RealDOF')
+
+
+# what is sound
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_a_small_sound_copy_has_no_fault_and_says_that_it_is_small(tmp_path, layout):
+    root = build(tmp_path / 'set', layout)
+    report = verify(str(root))
+    assert (report.layout, report.faults, report.notes) == (layout, [], [])
+    images = {'LFDOF': {'train': 6, 'val': 2, 'test': 4}, 'DPDD': dict.fromkeys(('train', 'val', 'test'), 3)}
+    assert {split.split: split.images for split in report.splits} == images.get(layout, {'test': 3})
+    for split in report.splits:
+        assert split.sizes == {'32x24': split.images + split.scenes}  # a shared sharp image counts once
+        assert list(split.bit_depths) == [LAYOUTS[layout].bit_depths[0]]
+        assert set(split.rows) == ({'all'} if split.split == 'test' and layout != 'CUHK' else set())
+        assert split.scenes == {'CUHK': 0, 'LFDOF': split.images // 2}.get(layout, split.images)
+    published = LAYOUTS[layout].counts
+    told = {'LFDOF': {'train': '8 images (val included)', 'test': '4 images'}}.get(
+        layout, dict.fromkeys(published, '3 images')
+    )
+    for split, images in told.items():
+        assert f'{split}: {images}; published with {published[split]}' in report.warnings
+    sizes = [line for line in report.warnings if '32x24' in line]
+    assert len(sizes) == (len(report.splits) if LAYOUTS[layout].size else 0)
+    assert not [line for line in report.warnings if 'Input row' in line]  # of so few it says nothing
+    json.dumps(as_json(report), allow_nan=False)
+
+
+def test_a_whole_copy_has_no_warning_unless_its_input_row_is_another(realdof, monkeypatch):
+    spec = LAYOUTS['RealDOF']
+    monkeypatch.setitem(spec.counts, 'test', 3)
+    row = verify(str(realdof)).splits[0].rows['all']
+    for published, warned in ((row.psnr, 0), (row.psnr + 0.04, 0), (row.psnr - 0.06, 1)):
+        monkeypatch.setitem(spec.input_rows, 'test', (InputRow(5, 0), InputRow(published, row.ssim)))
+        report = verify(str(realdof))
+        assert len(report.warnings) == warned
+    assert f'{row.psnr:.3f} dB' in report.warnings[0]
+    assert f'5.000 dB / 0.000 or {row.psnr - 0.06:.3f} dB' in report.warnings[0]
+    monkeypatch.setitem(spec.input_rows, 'test', (InputRow(row.psnr, row.ssim + 0.02),))
+    assert len(verify(str(realdof)).warnings) == 1
+
+
+@pytest.mark.parametrize('protocol', [None, 'nrknet'])
+def test_the_input_row_is_the_mean_of_the_pairs_under_the_protocol(realdof, protocol):
+    row = verify(str(realdof), protocol=protocol).splits[0].rows['all']
+    images = [[cv2.imread(f'{realdof}/{kind}/0{i}.png') for kind in ('source', 'target')] for i in (1, 2, 3)]
+    for metric, value in ((defocus_psnr, row.psnr), (defocus_ssim, row.ssim)):
+        assert value == pytest.approx(np.mean([metric(*pair, protocol or 'restormer') for pair in images]), abs=1e-4)
+    assert row.pairs == 3
+
+
+def test_the_default_protocol_is_that_of_the_set(dpdd, realdof):
+    assert [verify(str(root)).protocol for root in (dpdd, realdof)] == ['dpdnet', 'restormer']
+    assert verify(str(realdof), scores=False).protocol is None
+    assert verify(str(realdof), scores=False).splits[0].rows == {}
+
+
+def test_indoor_and_outdoor_are_scored_apart_where_the_lists_are(dpdd, monkeypatch):
+    def kinds(dataroot, names):
+        names = sorted(names)
+        return {'indoor': names[:1], 'outdoor': names[1:]}
+
+    monkeypatch.setattr(verification, 'scene_kinds', kinds)
+    splits = {split.split: split for split in verify(str(dpdd), splits=['val', 'test']).splits}
+    assert set(splits['val'].rows) == {'all'}
+    rows, pairs = splits['test'].rows, splits['test'].pairs
+    assert [rows[part].pairs for part in ('all', 'indoor', 'outdoor')] == [3, 1, 2]
+    assert rows['indoor'].psnr == pairs[0].psnr
+    assert rows['outdoor'].ssim == pytest.approx((pairs[1].ssim + pairs[2].ssim) / 2)
+    Path(pairs[1].lq.name).write_bytes(b'')
+    rows = verify(str(dpdd), splits=['test']).splits[0].rows
+    assert [rows[part].pairs for part in ('all', 'indoor', 'outdoor')] == [2, 1, 1]
+
+
+def test_lists_that_do_not_fit_are_a_fault(dpdd):
+    for kind in ('indoor', 'outdoor'):
+        np.save(dpdd / f'{kind}_labels.npy', np.arange(3))
+    only_fault(verify(str(dpdd)), dpdd, '76')
+
+
+def test_workers_see_what_one_process_sees(dpdd):
+    (dpdd / 'val_c/source/1P0A2.png').write_bytes(b'broken')
+    assert verify(str(dpdd), workers=2) == verify(str(dpdd))
+
+
+def test_only_the_splits_that_are_asked_for(dpdd, tmp_path):
+    report = verify(str(dpdd), splits=['val'])
+    assert [split.split for split in report.splits] == ['val']
+    assert not [line for line in report.warnings if line.startswith(('train', 'test'))]
+    lfdof = build(tmp_path / 'LFDOF', 'LFDOF')
+    assert [split.images for split in verify(str(lfdof), splits=['val', 'test']).splits] == [2, 4]
+    for split, fault, says in (
+        ('dev', OptionError, "one of train, val, test, not 'dev'"),
+        ('val', DataError, 'no split val'),
+    ):
+        for path in (dpdd / 'val_c').rglob('*.png'):
+            path.unlink()
+        with pytest.raises(fault, match=says):
+            verify(str(dpdd), splits=[split])
+
+
+# what is not
+
+
+@pytest.mark.parametrize('damage', ['empty', 'cut', 'text'])
+def test_every_image_that_cannot_be_read_is_named(dpdd, damage):
+    broken = [dpdd / 'train_c/source/1P0A2.png', dpdd / 'test_c/target/1P0A5.png', dpdd / 'test_c/target/1P0A1.png']
+    for path in broken:
+        path.write_bytes({'empty': b'', 'cut': path.read_bytes()[:-50], 'text': b'hello'}[damage])
+    report = verify(str(dpdd))
+    assert sorted(fault.split(':')[0] for fault in report.faults) == sorted(map(str, broken))
+    assert report.splits[-1].rows['all'].pairs == 1
+
+
+@pytest.mark.parametrize(('side', 'other'), [('source', 'target'), ('target', 'source')])
+def test_an_image_without_its_partner(realdof, side, other):
+    (realdof / side / '02.png').unlink()
+    report = verify(str(realdof))
+    only_fault(report, f'{realdof}/{other}: 1 images without a partner in {realdof}/{side}', '02.png')
+    assert f'test: {2 if side == "source" else 3} images; published with 50' in report.warnings
+
+
+def test_pairs_in_sorted_order_of_which_one_lacks(dpdd):
+    (dpdd / 'val_c/target/1P0A3.png').unlink()
+    report = verify(str(dpdd))
+    assert len(report.faults) == 2
+    assert f'{dpdd}/val_c/source: 3 images without' in report.faults[0]
+    assert f'{dpdd}/val_c/target: 2 images without' in report.faults[1]
+
+
+def test_inputs_of_a_scene_without_a_sharp_image_are_told_once(tmp_path):
+    """Though LFDOF's training folder makes two splits."""
+    root = build(tmp_path / 'LFDOF', 'LFDOF')
+    (root / 'train_data/ground_truth/IMG_train0.png').unlink()
+    report = verify(str(root))
+    only_fault(report, f'{root}/train_data/input: 2 images without', 'IMG_train0/IMG_train0_ap1_0.png')
+    assert 'train: 8 images (val included); published with 11261' in report.warnings
+    assert [len(split.pairs) for split in report.splits] == [4 + 2, 2, 4]
+
+
+def test_an_image_alone_is_looked_into_too(realdof):
+    (realdof / 'target/02.png').unlink()
+    (realdof / 'source/02.png').write_bytes(b'')
+    assert ['02.png: the file is empty' in fault for fault in verify(str(realdof)).faults] == [False, True]
+
+
+def test_a_pair_of_two_sizes(realdof):
+    write_image(str(realdof / 'source/02.png'), sharp(2, (24, 40)))
+    report = verify(str(realdof))
+    only_fault(report, 'source/02.png and its partner', 'target/02.png are 40x24 and 32x24')
+    assert report.splits[0].sizes == {'32x24': 5, '40x24': 1}
+    assert report.splits[0].rows['all'].pairs == 2
+
+
+def test_mixed_bit_depths(dpdd):
+    write_image(str(dpdd / 'val_c/source/1P0A2.png'), blurred(sharp(11)))
+    report = verify(str(dpdd))
+    only_fault(report, f'{dpdd}: 1 images of 8 bits among 17 of 16', dpdd / 'val_c/source/1P0A2.png')
+
+
+def test_a_conversion_to_8_bits_is_a_warning(tmp_path):
+    report = verify(str(build(tmp_path / 'set', 'DPDD', dtype=np.uint8)))
+    assert report.faults == []
+    assert '8 bits; published with 16' in report.warnings
+
+
+def test_a_file_that_its_name_belies_is_a_note(realdof):
+    content = cv2.imencode('.jpg', cv2.imread(str(realdof / 'source/02.png')))[1].tobytes()
+    (realdof / 'source/02.png').write_bytes(content)
+    report = verify(str(realdof))
+    assert report.faults == []
+    assert report.notes == [f'{realdof}/source/02.png: holds JPEG, though its name says PNG']
+
+
+def test_a_camera_s_jpeg_of_several_pictures_is_a_jpeg(tmp_path):
+    root = build(tmp_path / 'CUHK', 'CUHK')
+    first, second = (Image.fromarray(sharp(seed)) for seed in (7, 8))
+    first.save(root / 'image/out_of_focus0002.jpg', 'MPO', save_all=True, append_images=[second])
+    report = verify(str(root))
+    assert (report.faults, report.notes) == ([], [])
+
+
+def test_two_sharp_images_of_one_name(realdof):
+    write_image(str(realdof / 'target/02.bmp'), sharp(9))
+    report = verify(str(realdof))
+    assert any(f'{realdof}/target: several images of one name: 02.' in fault for fault in report.faults)
+
+
+def test_a_training_image_in_the_test_split(dpdd):
+    lq, copy = dpdd / 'train_c/source/1P0A2.png', dpdd / 'test_c/source/1P0A0.png'
+    write_image(str(copy), cv2.imread(str(lq), cv2.IMREAD_UNCHANGED)[..., ::-1])
+    only_fault(verify(str(dpdd)), 'in several splits', f'{lq} (train)', f'{copy} (test)')
+
+
+def test_an_image_twice_in_a_split_though_encoded_otherwise(realdof):
+    image = cv2.imread(str(realdof / 'target/01.png'))
+    cv2.imwrite(str(realdof / 'target/03.png'), image, [cv2.IMWRITE_PNG_COMPRESSION, 0])
+    assert (realdof / 'target/03.png').read_bytes() != (realdof / 'target/01.png').read_bytes()
+    only_fault(verify(str(realdof)), 'twice in one split', 'target/01.png (test)', 'target/03.png (test)')
+
+
+def test_a_copy_of_the_sharp_image_for_each_input_of_a_scene_is_none(tmp_path):
+    """A flat mirror of LFDOF."""
+    for scene in range(2):
+        for ap in (1, 2):
+            name = f'IMG_{scene}_ap{ap}_0.png'
+            write_pair(tmp_path / 'test/input' / name, tmp_path / 'test/target' / name, scene, ap)
+    assert verify(str(tmp_path), 'LFDOF').faults == []
+    write_image(str(tmp_path / 'test/target/IMG_1_ap1_0.png'), sharp(0))
+    only_fault(verify(str(tmp_path), 'LFDOF'), 'twice', 'IMG_0_ap1_0.png', 'IMG_1_ap1_0.png')
+
+
+def test_a_pair_of_one_image(realdof):
+    write_image(str(realdof / 'source/02.png'), sharp(2))
+    report = verify(str(realdof))
+    only_fault(report, 'source/02.png and its partner', 'are the same image')
+    json.dumps(as_json(report), allow_nan=False)
+
+
+def shapes(seed):
+    rng, image = np.random.default_rng(seed), np.zeros((280, 300, 3), np.uint8)
+    for _ in range(300):
+        centre = tuple(int(c) for c in rng.integers(0, 300, 2))
+        cv2.circle(image, centre, int(rng.integers(3, 40)), [int(c) for c in rng.integers(0, 256, 3)], -1)
+    return image
+
+
+@pytest.fixture
+def large(tmp_path):
+    """Three pairs that are large enough to tell their shift."""
+    for i in (1, 2, 3):
+        write_image(str(tmp_path / f'target/{i}.png'), shapes(i))
+        write_image(str(tmp_path / f'source/{i}.png'), cv2.GaussianBlur(shapes(i), (0, 0), 2))
+    return tmp_path
+
+
+def test_a_pair_that_is_shifted(large):
+    sound = verify(str(large))
+    assert sound.faults == []
+    assert sound.splits[0].largest_shift < 0.1
+    moved = np.roll(cv2.GaussianBlur(shapes(2), (0, 0), 2), (0, 1), (0, 1))
+    write_image(str(large / 'source/2.png'), moved)
+    report = verify(str(large))
+    only_fault(report, 'source/2.png', 'shifted by 1.0', '+0.00 down, +1.0')
+    assert report.splits[0].largest_shift == pytest.approx(1, abs=0.1)
+    assert verify(str(large), max_shift=1.2).faults == []
+
+
+def test_pairs_in_disorder(large):
+    """Blurred images of other scenes, as after a missing file where pairs are formed in sorted order."""
+    for i in (1, 2):
+        write_image(str(large / f'source/{i}.png'), cv2.GaussianBlur(shapes(3 - i), (0, 0), 2))
+    faults = verify(str(large)).faults
+    assert len(faults) == 2
+    assert all(
+        'do not show the same scene' in fault and f'source/{i}.png' in fault for i, fault in enumerate(faults, 1)
+    )
+
+
+def test_a_split_that_is_not_there(dpdd):
+    for path in (dpdd / 'val_c').rglob('*.png'):
+        path.unlink()
+    report = verify(str(dpdd))
+    assert report.faults == []
+    assert 'val: not there; published with 74 images' in report.warnings
+
+
+def test_inputs_whose_sharp_folder_is_gone(dpdd):
+    (dpdd / 'val_c/target').rename(dpdd / 'elsewhere')
+    only_fault(verify(str(dpdd)), f'{dpdd}/val_c/source: 3 images without a partner in {dpdd}/val_c/target')
+
+
+def test_other_photographs_beside_those_of_the_set(tmp_path):
+    root = build(tmp_path / 'CUHK', 'CUHK')
+    (root / 'image/motion0001.jpg').write_bytes(b'of another set')
+    report = verify(str(root))
+    assert (report.faults, report.splits[0].images) == ([], 3)
+
+
+def test_what_is_no_benchmark_is_told(tmp_path, realdof):
+    with pytest.raises(DataError, match='no such folder'):
+        verify(str(tmp_path / 'nowhere'))
+    with pytest.raises(DataError, match='not laid out as DPDD'):
+        verify(str(realdof), 'DPDD')
+    with pytest.raises(OptionError, match='layout is one of'):
+        verify(str(realdof), 'DPD')
+    with pytest.raises(OptionError, match='protocol'):
+        verify(str(realdof), protocol='best')
+
+
+# databases
+
+
+def pack(root, out, layout, codec):
+    for split, tree in verification._trees(str(root), layout)[1].items():
+        key = {path: key_of(str(Path(path).relative_to(root))) for pair in tree.pairs for path in pair if path}
+        files = {key: path for path, key in key.items()}
+        pairs = [type(pair)(key[pair.lq], pair.gt and key[pair.gt]) for pair in tree.pairs]
+        out.mkdir(exist_ok=True)
+        write_lmdb(str(out / f'{split}.lmdb'), files, pairs, codec, about={'layout': layout})
+
+
+@pytest.mark.parametrize('codec', ['png', 'raw'])
+@pytest.mark.parametrize('layout', ['DPDD', 'LFDOF', 'CUHK'])
+def test_databases_are_like_the_folders_they_were_made_of(tmp_path, layout, codec):
+    root, out = build(tmp_path / 'folders', layout), tmp_path / 'databases'
+    pack(root, out, layout, codec)
+    folders, databases = verify(str(root)), verify(str(out), workers=2)
+    assert (databases.layout, databases.faults, databases.warnings) == (layout, [], folders.warnings)
+    for one, two in zip(folders.splits, databases.splits, strict=True):
+        assert two.place == f'{out}/{one.split}.lmdb'
+        assert (one.split, one.images, one.scenes, one.sizes, one.bit_depths, one.rows) == (
+            two.split, two.images, two.scenes, two.sizes, two.bit_depths, two.rows,
+        )  # fmt: skip
+
+
+def test_damage_in_a_database_is_named(tmp_path):
+    root, out = build(tmp_path / 'folders', 'RealDOF'), tmp_path / 'databases'
+    pack(root, out, 'RealDOF', 'raw')
+    file = Path(out / 'test.lmdb/data.mdb')
+    content, row = bytearray(file.read_bytes()), blurred(sharp(2))[3].tobytes()
+    assert content.count(row) == 1
+    content[content.index(row)] ^= 1
+    file.write_bytes(content)
+    only_fault(verify(str(out)), out / 'test.lmdb', 'source/02', 'damaged')
+
+
+def test_databases_of_two_sets_or_of_another(tmp_path):
+    pack(build(tmp_path / 'one', 'RealDOF'), tmp_path / 'databases', 'RealDOF', 'png')
+    with pytest.raises(DataError, match='made of RealDOF, not of one DPDD'):
+        verify(str(tmp_path / 'databases'), 'DPDD')
+
+
+# real photographs
+
+
+def test_real_pairs_are_sound(tmp_path, shared_data):
+    """Four of LFDOF, some with alpha, under RealDOF's names."""
+    for ours, theirs in (('source', 'input'), ('target', 'ground_truth')):
+        (tmp_path / ours).symlink_to(shared_data / 'lfdof_pairs' / theirs)
+    report = verify(str(tmp_path), 'RealDOF')
+    assert report.faults == []
+    split = report.splits[0]
+    assert (split.images, split.sizes, split.bit_depths) == (4, {'1008x688': 8}, {8: 8})
+    assert 20 < split.rows['all'].psnr < 27
+    assert 0 < split.largest_shift < 0.5

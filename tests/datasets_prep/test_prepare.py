@@ -1,0 +1,135 @@
+"""The command that prepares a benchmark: its words, exit codes and one line for what is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ggkm_plugin.datasets_prep import prepare
+from ggkm_plugin.datasets_prep.prepare import main
+
+from ggkm_plugin.data.decoding import write_image
+from ggkm_plugin.data.paired_defocus_dataset import PairedDefocusDataset
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A zip archive of three pairs in RTF's layout."""
+    path = tmp_path / 'down.zip'
+    with zipfile.ZipFile(path, 'w') as archive:
+        for k in (1, 2, 3):
+            for name in (f'image/0/image_{k:02d}.png', f'GT/sharp_{k:02d}.png'):
+                image = np.random.default_rng(k).integers(0, 256, (20, 24, 3), np.uint8)
+                write_image(str(tmp_path / 'RTFDataset' / name), image)
+                archive.write(tmp_path / 'RTFDataset' / name, f'RTFDataset/{name}')
+    return path
+
+
+def refused(capsys, *arguments):
+    """The exit code and what was said of it: one line of ours on stderr, no traceback."""
+    code = main([str(argument) for argument in arguments])
+    said = capsys.readouterr()
+    assert 'Traceback' not in said.err
+    lines = [line for line in said.err.splitlines() if line.startswith('prepare: ')]
+    assert len(lines) == 1
+    return code, lines[0]
+
+
+@pytest.mark.parametrize('format_', ['folder', 'png', 'raw'])
+def test_what_it_makes_is_read_by_the_paired_data_set(tmp_path, source, capsys, format_):
+    out = tmp_path / 'new' / 'RTF'
+    assert main([str(source), '-o', str(out), '--format', format_]) == 0
+    said = capsys.readouterr().out
+    assert f'RTF in {out}, as {format_}:\n  test: 3 pairs\n' in said
+    assert 'test 3 of 22' in said
+    dataset = PairedDefocusDataset({'phase': 'val', 'dataroot': str(out), 'layout': 'RTF', 'split': 'test'})
+    sample = dataset[1]
+    np.testing.assert_array_equal(
+        (sample['lq'] * 255).round().byte().permute(1, 2, 0),
+        np.random.default_rng(2).integers(0, 256, (20, 24, 3), np.uint8),
+    )
+
+
+def test_a_dry_run_says_what_would_be_done(tmp_path, source, capsys):
+    before = sorted(tmp_path.rglob('*'))
+    assert main([str(source), '-o', str(tmp_path / 'out'), '--dry-run', '--format', 'raw']) == 0
+    assert f'RTF in {source}: ' in capsys.readouterr().out
+    assert sorted(tmp_path.rglob('*')) == before
+
+
+def test_a_dry_run_fails_as_the_run_would_after_the_plan(tmp_path, source, capsys):
+    (tmp_path / 'RTFDataset' / 'GT' / 'sharp_02.png').unlink()
+    arguments = [str(tmp_path / 'RTFDataset'), '-o', str(tmp_path / 'out'), '--dry-run']
+    assert main(arguments) == 1
+    said = capsys.readouterr()
+    assert '  test: 2 pairs' in said.out
+    assert '1 of 5 images cannot be used: image/0/image_02.png (no partner in GT)' in said.err
+    assert main([*arguments, '--skip-bad']) == 0
+    assert 'left out: 1 images: image/0/image_02.png' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('more', 'code', 'says'),
+    [
+        (['--set', 'DPDD'], 1, 'not laid out as DPDD'),
+        (['--workers', '0'], 2, 'workers is at least 1, not 0'),
+        (['--max-size', '0'], 2, 'max-size is above 0, not 0 GB'),
+        (['--max-size', 'nan'], 2, 'max-size is above 0, not nan GB'),
+        (['--max-size', '1e-6'], 1, 'raise the limit (--max-size)'),
+        (['nowhere.zip'], 1, 'nowhere.zip: No such file'),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_line(tmp_path, source, capsys, more, code, says):
+    got, said = refused(capsys, source, *more, '-o', tmp_path / 'out')
+    assert got == code
+    assert says in said
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('arguments', [[], ['x.zip'], ['-o', 'out'], ['x.zip', '-o', 'out', '--format', 'jpg']])
+def test_wrong_words_are_wrong_usage(capsys, arguments):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    assert 'usage: prepare' in capsys.readouterr().err
+
+
+def test_an_interruption_says_how_to_go_on(tmp_path, source, capsys, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr('ggkm_plugin.data.preparation._examine', interrupt)
+        code, said = refused(capsys, source, '-o', tmp_path / 'my out')
+    assert code == 1
+    assert said.endswith(f"the same command goes on where it stopped: {source} -o '{tmp_path}/my out'")
+    assert Path(tmp_path / 'my out.part').is_dir()
+    assert main([str(source), '-o', str(tmp_path / 'my out')]) == 0
+
+
+def test_the_help_says_what_each_word_is_for(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(['--help'])
+    assert exit_.value.code == 0
+    said = capsys.readouterr().out
+    assert prepare.__doc__.split('\n')[0] in ' '.join(said.split())
+
+
+def test_a_file_name_of_no_known_encoding_is_told_and_does_no_harm(tmp_path, source, capsys):
+    (tmp_path / 'RTFDataset' / os.fsdecode(b'caf\xe9.txt')).write_text('Latin-1')
+    assert main([str(tmp_path / 'RTFDataset'), '-o', str(tmp_path / 'out')]) == 0
+    assert 'no part of the set: 1 files: caf\\udce9.txt' in capsys.readouterr().out
+    manifest = json.loads((tmp_path / 'out' / 'manifest.json').read_text(encoding='utf-8'))
+    assert list(manifest['not_taken']) == ['caf\udce9.txt']
+
+
+@pytest.mark.slow
+def test_it_runs_as_a_module(tmp_path, source):
+    command = [sys.executable, '-m', 'ggkm_plugin.datasets_prep.prepare', source, '-o', 'out']
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert (tmp_path / 'out' / 'manifest.json').is_file()
