@@ -84,7 +84,9 @@ def load_options(path: Path, variant: str | None = None, overrides: list[str] | 
         _set(opt, key.strip().split(':'), parsed, new_keys=False)
     _expand_home(opt.get('path'), ('pretrain_network', 'resume_state'))
     for dataset in opt['datasets'].values() if isinstance(opt.get('datasets'), dict) else ():
-        _expand_home(dataset, ('dataroot',))
+        sources = dataset.get('sources') if isinstance(dataset, dict) else None
+        for section in (dataset, *(sources if isinstance(sources, list) else ())):
+            _expand_home(section, ('dataroot',))
     return opt
 
 

@@ -3,11 +3,13 @@
 import copy
 import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ggkm_plugin.errors import OptionError, UserError
+from ggkm_plugin.models.step_options import StepOptions
 from ggkm_plugin.options import Options, nearest
 
 # Keys without which the host stops with a bare KeyError, or scores a network of random weights.
@@ -28,6 +30,24 @@ _LOADER_KEYS = frozenset((
 ))  # fmt: skip
 # Models that give one image to the network and its output to `pixel_opt`.
 _IMAGE_MODELS = ('SRModel', 'DefocusModel')
+# What such a model, or the loop around it, reads; other models may read more.
+_KNOWN = {
+    '': (
+        'name', 'model_type', 'scale', 'num_gpu', 'manual_seed', 'datasets', 'network_g', 'path', 'train', 'val',
+        'logger', 'dist_params', 'find_unused_parameters', 'plugins',
+    ),
+    'path': ('pretrain_network_g', 'param_key_g', 'strict_load_g', 'resume_state', 'ignore_resume_networks'),
+    'train': (
+        'ema_decay', 'optim_g', 'scheduler', 'total_iter', 'warmup_iter', 'pixel_opt', 'perceptual_opt',
+    ),
+    'val': ('val_freq', 'save_img', 'suffix', 'metrics', 'pbar'),
+    'logger': ('print_freq', 'save_checkpoint_freq', 'use_tb_logger', 'wandb'),
+}  # fmt: skip
+_KNOWN_TO_OURS = {
+    '': ('sync_bn',),
+    'train': tuple(field.name for field in fields(StepOptions)),
+    'logger': ('keep_checkpoints',),
+}
 _ANYTHING_A_CONSTRUCTOR_RAISES = (
     TypeError, ValueError, LookupError, AttributeError, AssertionError, OSError, RuntimeError, ArithmeticError,
 )  # fmt: skip
@@ -65,6 +85,9 @@ def _checks(opt: Options, is_train: bool) -> Iterator[Callable[[], object]]:
         if not isinstance(opt.get(key) or {}, dict):
             yield partial(_fail, f'{key}: a mapping of keys to values, not {opt[key]!r}')
             return
+    if opt['model_type'] in _IMAGE_MODELS:
+        for section in _KNOWN:
+            yield partial(_check_section, section, opt)
     yield partial(_check_name, 'name', opt['name'])
     yield partial(_check_gpus, opt['num_gpu'])
     if opt.get('manual_seed') is not None:
@@ -98,6 +121,10 @@ def _training_checks(opt: Options) -> Iterator[Callable[[], object]]:
         yield partial(_check_number, 'val.val_freq', opt['val'].get('val_freq'), 1)
         if 'save_img' not in opt['val']:
             yield partial(_fail, 'val.save_img is missing')
+    if opt['model_type'] == 'DefocusModel':
+        yield partial(StepOptions.of, train)
+        if opt['logger'].get('keep_checkpoints') is not None:
+            yield partial(_check_number, 'logger.keep_checkpoints', opt['logger']['keep_checkpoints'], 1)
     yield partial(_check_optimizer, opt['model_type'], train)
     if train.get('perceptual_opt'):  # not built: that may fetch its trunk
         yield partial(_registered, 'train.perceptual_opt', 'losses', train['perceptual_opt'])
@@ -145,42 +172,75 @@ def _check_number(where: str, value: object, least: int, most: float = float('in
         raise OptionError(f'{where}: a whole number of at least {least}, not {value!r}')
 
 
+def _check_section(section: str, opt: Options) -> None:
+    """Keys that nothing reads: a slip of the pen, which would be passed over in silence."""
+    given = (opt.get(section) or {}) if section else opt
+    known = [*_KNOWN[section], *(_KNOWN_TO_OURS.get(section, ()) if opt['model_type'] == 'DefocusModel' else ())]
+    wrong = [key for key in given if key not in known]
+    if wrong:
+        where = f'{section}.' if section else ''
+        hints = (
+            f'{where}{key} is no option of {opt["model_type"]}.{nearest(str(key), known, "There are")}' for key in wrong
+        )
+        raise OptionError('\n  '.join(hints))
+
+
 def _check_optimizer(model_type: str, train: Options) -> None:
-    """Build optimizer and scheduler as the host does, on one number; models that build their own way are left alone."""
+    """Build optimizer and schedule as the model does, on one number; models that build their own way are left alone."""
     import torch
-    from basicsr.models import lr_scheduler
     from basicsr.models.base_model import BaseModel
+
+    from ggkm_plugin.models.defocus_model import DefocusModel
+    from ggkm_plugin.models.optimizing import HOST_SCHEDULES, build_optimizer, build_schedule
 
     model = _registered('model_type', 'models', {'type': model_type})
     for method in ('get_optimizer', 'setup_schedulers'):
-        if getattr(model, method, None) is not getattr(BaseModel, method):
+        if getattr(model, method, None) not in (getattr(BaseModel, method), getattr(DefocusModel, method)):
             return
-
-    kinds = {
-        'MultiStepLR': lr_scheduler.MultiStepRestartLR,
-        'MultiStepRestartLR': lr_scheduler.MultiStepRestartLR,
-        'CosineAnnealingRestartLR': lr_scheduler.CosineAnnealingRestartLR,
-    }
     optim, schedule = dict(train['optim_g']), dict(train['scheduler'])
     optim_type, schedule_type = optim.pop('type'), schedule.pop('type')
-    if optim_type != 'Adam':
-        raise OptionError(f'train.optim_g.type: the host has Adam, not {optim_type!r}')
-    if schedule_type not in kinds:
-        known = nearest(str(schedule_type), list(kinds), 'There are')
-        raise OptionError(f'train.scheduler.type: no {schedule_type!r}.{known}')
-    try:
-        optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], **optim)
-    except _ANYTHING_A_CONSTRUCTOR_RAISES as error:
-        raise OptionError(f'train.optim_g: {error}') from error
-    try:
-        kinds[schedule_type](optimizer, **schedule)
-    except _ANYTHING_A_CONSTRUCTOR_RAISES as error:
-        raise OptionError(f'train.scheduler: {error}') from error
+    if model.get_optimizer is BaseModel.get_optimizer:  # type: ignore[attr-defined]
+        if optim_type != 'Adam':
+            raise OptionError(f'train.optim_g.type: {model_type} has Adam, not {optim_type!r}; DefocusModel has more')
+        if schedule_type not in HOST_SCHEDULES:
+            known = nearest(str(schedule_type), list(HOST_SCHEDULES), 'It has')
+            raise OptionError(f'train.scheduler.type: {model_type} has no {schedule_type!r}.{known}')
+    optimizer = build_optimizer(optim_type, [torch.nn.Parameter(torch.zeros(1))], optim)
+    build_schedule(schedule_type, optimizer, schedule)
     if 'periods' in schedule and sum(schedule['periods']) < train['total_iter']:
         raise OptionError(
             f'train.scheduler.periods: {schedule["periods"]} end before total_iter, {train["total_iter"]}; '
             'make their sum at least that'
         )
+
+
+def doubts(opt: Options) -> list[str]:
+    """What a long training would hardly want, though it runs: of options that `check_options` has passed."""
+    train = opt['train']
+    total, schedule = train['total_iter'], train['scheduler']
+    found = []
+    late = [milestone for milestone in schedule.get('milestones') or [] if milestone >= total]
+    if late:
+        found.append(f'train.scheduler.milestones: {late} are never reached, since train.total_iter is {total}')
+    if (train.get('warmup_iter') or 0) >= total:
+        found.append(f'train.warmup_iter: {train["warmup_iter"]} is not below train.total_iter, {total}')
+    for phase, dataset in opt['datasets'].items():
+        if phase != 'train' and dataset.get('split') == 'test':
+            found.append(f'datasets.{phase}: the test split is scored in training; no best weights are chosen on it')
+        found += _doubts_about_counts(f'datasets.{phase}', dataset)
+    return found
+
+
+def _doubts_about_counts(where: str, dataset: Options) -> list[str]:
+    from ggkm_plugin.data.layouts import LAYOUTS
+
+    spec = LAYOUTS.get(str(dataset.get('layout')))
+    split = dataset.get('split', where.rpartition('.')[2])
+    if spec is None or spec.held_out or split not in spec.counts:  # a held-out split has no published count
+        return []
+    count = len(build(where, 'datasets', {**dataset, 'phase': where.rpartition('.')[2].split('_')[0]}))
+    expected = spec.counts[split]
+    return [] if count == expected else [f'{where}: {count} images, where {dataset["layout"]} has {expected}']
 
 
 def _check_step(opt: Options) -> None:
@@ -288,9 +348,7 @@ def build(where: str, kind: str, spec: Any) -> Any:
         return target(**spec)
     except KeyError as error:
         raise OptionError(f'{where}: {name} needs the option {error}') from error
-    except OptionError as error:
-        raise OptionError(str(error) if str(error).startswith(where) else f'{where}: {error}') from error
     except UserError as error:
-        raise OptionError(f'{where}: {error}') from error
+        raise OptionError(str(error) if str(error).startswith(where) else f'{where}: {error}') from error
     except _ANYTHING_A_CONSTRUCTOR_RAISES as error:
         raise OptionError(f'{where}: {name}: {error}') from error

@@ -1,11 +1,12 @@
 """Runs the host's `train_pipeline` and `test_pipeline` on an option file, with every plugin registered."""
 
 import fcntl
+import io
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from ggkm_plugin.host.launch import first_process, restarted
 
 @dataclass(frozen=True)
 class Request:
-    """What `basicsr train` and `basicsr test` were asked for."""
+    """What `basicsr train`, `test` and `check` were asked for."""
 
     opt: str
     launcher: str = 'none'
@@ -44,13 +45,11 @@ def run(is_train: bool, request: Request) -> Finished:
 
     Raises a UserError for whatever a user can mend.
     """
-    option_file = options.find_option_file(request.opt)
-    opt = options.load_options(option_file, request.variant, request.force_yml)
-    plugins.load_local(opt.get('plugins') or [])
+    option_file, opt = _read(request)
 
+    from ggkm_plugin import preflight
     from ggkm_plugin.checkpoints import network_options
     from ggkm_plugin.host import seams
-    from ggkm_plugin.preflight import check_options
 
     with ExitStack() as stack:
         root = stack.enter_context(_working_folder(request.root))
@@ -58,7 +57,9 @@ def run(is_train: bool, request: Request) -> Finished:
         weights = paths.get('pretrain_network_g') if isinstance(paths, dict) else None
         if not is_train and not opt.get('network_g') and isinstance(weights, str):
             opt['network_g'] = network_options(weights)
-        check_options(opt, is_train)
+        preflight.check_options(opt, is_train)
+        for doubt in preflight.doubts(opt) if is_train and first_process() else ():
+            print(f'basicsr train: warning: {doubt}', file=sys.stderr)
         path = stack.enter_context(_resolved(option_file, opt))
         stack.enter_context(seams.installed())
         flags = ['-opt', str(path), '--launcher', request.launcher]
@@ -74,6 +75,42 @@ def run(is_train: bool, request: Request) -> Finished:
                 from basicsr.test import test_pipeline as pipeline
             pipeline(str(root))
         return Finished(name, folder, option_file, sorted(folder.glob('comparison_*.png')))
+
+
+def check(request: Request, rehearsed: bool = True) -> str:
+    """All that can be said of a training before it starts, with a few of its steps measured if `rehearsed`.
+
+    Nothing is written. Raises OptionError with all faults; what `train` only warns of is a fault here.
+    """
+    option_file, opt = _read(request)
+
+    from ggkm_plugin import preflight, rehearsal
+    from ggkm_plugin.host import seams
+
+    with ExitStack() as stack:
+        root = stack.enter_context(_working_folder(request.root))
+        preflight.check_options(opt, is_train=True)
+        found = preflight.doubts(opt)
+        if found:
+            raise OptionError('\n  '.join(['a long training would hardly want this:', *found]))
+        if not rehearsed:
+            return ''
+        path = stack.enter_context(_resolved(option_file, opt))
+        stack.enter_context(seams.installed())
+        stack.enter_context(_host_arguments(['-opt', str(path)]))
+        from basicsr.utils.options import parse_options
+
+        with redirect_stdout(io.StringIO()):
+            completed, _ = parse_options(str(root), is_train=True)
+        return rehearsal.table(rehearsal.rehearse(completed), opt['train']['total_iter'])
+
+
+def _read(request: Request) -> tuple[Path, options.Options]:
+    """The option file and what it says with variant, overrides and its plugins applied."""
+    option_file = options.find_option_file(request.opt)
+    opt = options.load_options(option_file, request.variant, request.force_yml)
+    plugins.load_local(opt.get('plugins') or [])
+    return option_file, opt
 
 
 @contextmanager

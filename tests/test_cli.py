@@ -165,7 +165,8 @@ def test_train_tells_what_to_do_next(command, workplace, tiny, write_options):
         assert log.count(f'{term}: ') == 4
     assert 'psnr' in log
     assert 'input' in log
-    assert {path.name for path in (folder / 'models').iterdir()} == {'net_g_2.pth', 'net_g_4.pth', 'net_g_latest.pth'}
+    saved = {path.name for path in (folder / 'models').iterdir()}
+    assert saved == {'net_g_2.pth', 'net_g_4.pth', 'net_g_latest.pth', 'net_g_best_psnr.pth'}
     assert {path.name for path in (folder / 'training_states').iterdir()} == {'2.state', '4.state'}
     picture = cv2.imread(str(folder / 'comparison_val.png'))
     assert min(picture.shape[:2]) > 300
@@ -210,6 +211,7 @@ def test_overrides_reach_the_run_and_are_kept_with_it(command, workplace, tiny, 
     assert code == 0
     assert sorted(p.name for p in (workplace / 'experiments/other/models').iterdir()) == [
         'net_g_2.pth',
+        'net_g_best_psnr.pth',
         'net_g_latest.pth',
     ]
     assert 'total_iter: 2' in (workplace / 'experiments/other/tiny.yml').read_text()

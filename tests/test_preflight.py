@@ -1,8 +1,10 @@
 """Faults found before a run starts: each named with its key and the fix, all of them in one list."""
 
 import copy
+import re
 
 import pytest
+from conftest import write_pairs
 
 from ggkm_plugin import options, preflight
 from ggkm_plugin.errors import OptionError
@@ -49,11 +51,33 @@ def test_a_sound_file_passes(workplace, tiny):
         ({'logger.print_freq': 0}, 'logger.print_freq'),
         ({'logger.save_checkpoint_freq': 'often'}, 'save_checkpoint_freq'),
         ({'train.optim_g.lr': None}, 'train.optim_g.lr is missing'),
-        ({'train.optim_g.lr': -1}, 'train.optim_g: Invalid learning rate'),
+        ({'train.optim_g.lr': -1}, 'train.optim_g: Adam: Invalid learning rate'),
         ({'train.optim_g.lr': '1e-4x'}, 'train.optim_g'),
         ({'train.optim_g.momentum': 1}, 'train.optim_g.*momentum'),
-        ({'train.optim_g.type': 'SGD'}, "the host has Adam, not 'SGD'"),
+        ({'train.optim_g.type': 'SGD'}, None),
+        ({'train.optim_g.type': 'AdamWW'}, 'Did you mean AdamW'),
+        ({'train.optim_g.type': 'LBFGS'}, "no 'LBFGS' in torch.optim"),
+        ({'model_type': 'SRModel', 'train.optim_g.type': 'SGD'}, "SRModel has Adam, not 'SGD'"),
         ({'train.scheduler.type': 'MultistepLR'}, 'Did you mean MultiStepLR'),
+        ({'train.scheduler': {'type': 'CosineAnnealingLR', 'T_max': 4}}, None),
+        ({'train.scheduler': {'type': 'CosineAnnealingLR', 'Tmax': 4}}, 'train.scheduler: CosineAnnealingLR.*Tmax'),
+        ({'train.scheduler': {'type': 'LambdaLR'}}, "no 'LambdaLR'"),
+        (
+            {'model_type': 'SRModel', 'train.scheduler': {'type': 'CosineAnnealingLR', 'T_max': 4}},
+            "SRModel has no 'CosineAnnealingLR'",
+        ),
+        ({'train.amp': 'bf16'}, None),
+        ({'train.amp': 'half'}, "train.amp is one of none, bf16, fp16, not 'half'"),
+        ({'train.accumulate': 0}, 'train.accumulate'),
+        ({'train.grad_clip': -1}, 'train.grad_clip'),
+        ({'train.nonfinite': 'ignore'}, 'train.nonfinite is stop or skip'),
+        ({'model_type': 'SRModel', 'train.amp': 'bf16'}, 'train.amp is no option of SRModel'),
+        ({'train.ema_decy': 0.9}, 'train.ema_decy is no option of DefocusModel. Did you mean ema_decay'),
+        ({'val.frequency': 3}, 'val.frequency is no option'),
+        ({'logger.print_frq': 3}, 'logger.print_frq .*Did you mean print_freq'),
+        ({'path.pretrain_network': None}, 'path.pretrain_network .*Did you mean pretrain_network_g'),
+        ({'seed': 3}, 'seed is no option'),
+        ({'logger.keep_checkpoints': 0}, 'logger.keep_checkpoints'),
         ({'train.scheduler.milestones': 3}, 'train.scheduler'),
         (
             {'train.scheduler': {'type': 'CosineAnnealingRestartLR', 'periods': [2]}},
@@ -94,6 +118,33 @@ def test_all_faults_in_one_list(workplace, tiny):
         preflight.check_options(tiny, is_train=True)
     assert 'network_g' in str(caught.value)
     assert 'datasets.val' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('change', 'doubt'),
+    [
+        ({'train.scheduler.milestones': [2, 4, 9]}, r'milestones: \[4, 9\] are never reached.* is 4'),
+        ({'train.warmup_iter': 5}, 'warmup_iter: 5'),
+        ({'datasets.val.split': 'test'}, 'no best weights are chosen on it'),
+    ],
+)
+def test_what_runs_but_is_hardly_meant(workplace, tiny, change, doubt):
+    assert preflight.doubts(tiny) == []
+    for key, value in change.items():
+        options._set(tiny, key.split('.'), value, new_keys=True)
+    [found] = preflight.doubts(tiny)
+    assert re.search(doubt, found)
+
+
+def test_fewer_images_than_the_benchmark_has(workplace, tiny):
+    write_pairs(workplace / 'DPDD/train_c', 4)
+    (workplace / 'DPDD/train_c/input').rename(workplace / 'DPDD/train_c/source')
+    (workplace / 'DPDD/train_c/ground_truth').rename(workplace / 'DPDD/train_c/target')
+    for key in ('dataroot_lq', 'dataroot_gt'):
+        del tiny['datasets']['train'][key]
+    tiny['datasets']['train'].update(dataroot='DPDD', layout='DPDD', split='train')
+    preflight.check_options(tiny, is_train=True)
+    assert preflight.doubts(tiny) == ['datasets.train: 4 images, where DPDD has 350']
 
 
 def test_checking_makes_no_files_and_starts_no_log(workplace, tiny):

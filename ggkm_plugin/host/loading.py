@@ -64,6 +64,7 @@ class TrainLoader:
 
     def __init__(self, loader: DataLoader, sampler: EpochSampler) -> None:
         self.loader, self.sampler = loader, sampler
+        self.images = len(sampler.dataset)  # type: ignore[arg-type]
         self.batch_size = loader.batch_size or 1
 
     def __len__(self) -> int:

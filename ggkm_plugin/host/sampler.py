@@ -53,5 +53,8 @@ class EpochSampler(Sampler):
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.total_size)[self.first :]
         order = order[: len(order) // self.num_replicas * self.num_replicas]  # each process has equally many
         count = len(self.dataset)  # type: ignore[arg-type]
+        before = (
+            self.epoch * self.total_size
+        )  # an epoch goes on where the last one ended: a ratio of 0.5 leaves none out
         for draw in order[self.rank :: self.num_replicas].tolist():
-            yield SampleIndex(draw % count, self.epoch, draw)
+            yield SampleIndex((before + draw) % count, self.epoch, draw)

@@ -18,7 +18,7 @@ _NOT_SCHEDULES = (
     'LRScheduler', 'ReduceLROnPlateau', 'LambdaLR', 'MultiplicativeLR', 'SequentialLR', 'ChainedScheduler',
 )  # fmt: skip
 # The host's names mean the host's classes, as in its own models.
-_HOST_SCHEDULES = {
+HOST_SCHEDULES = {
     'MultiStepLR': host_schedules.MultiStepRestartLR,
     'MultiStepRestartLR': host_schedules.MultiStepRestartLR,
     'CosineAnnealingRestartLR': host_schedules.CosineAnnealingRestartLR,
@@ -33,7 +33,7 @@ def optimizers() -> dict[str, type[Optimizer]]:
 
 def schedules() -> dict[str, type[lr_scheduler.LRScheduler]]:
     """The host's, and those of torch.optim.lr_scheduler that go by the iteration alone."""
-    return {**_subclasses(lr_scheduler, lr_scheduler.LRScheduler, _NOT_SCHEDULES), **_HOST_SCHEDULES}
+    return {**_subclasses(lr_scheduler, lr_scheduler.LRScheduler, _NOT_SCHEDULES), **HOST_SCHEDULES}
 
 
 def build_optimizer(name: str, params: Iterable[torch.nn.Parameter], options: dict[str, Any]) -> Optimizer:

@@ -83,3 +83,23 @@ def test_an_enlarged_epoch_repeats_each_image_with_another_draw():
     assert all(index.draw % 6 == index for index in indices)
     crops = {tuple(sample_rng(0, index).integers(1000, size=2)) for index in indices if index == 2}
     assert len(crops) == 4
+
+
+def test_half_an_epoch_is_the_other_half_the_next_time():
+    """The host would never show the second half of the images."""
+    sampler = EpochSampler(range(8), 1, 0, ratio=0.5)
+    assert sorted([*drawn(sampler, 0), *drawn(sampler, 1)]) == list(range(8))
+
+
+@pytest.mark.parametrize('ranks', [1, 2])
+def test_an_epoch_goes_on_where_it_was_left(ranks):
+    """Also on another number of processes than it was left on."""
+    whole = drawn(EpochSampler(range(12), 1, 0, seed=1), 3)
+    parts = []
+    for rank in range(ranks):
+        sampler = EpochSampler(range(12), ranks, rank, seed=1)
+        sampler.resume(3, 4)
+        assert len(drawn(sampler, 2)) == 12 // ranks
+        parts.append(drawn(sampler, 3))
+    assert sorted(index for part in parts for index in part) == sorted(whole[4:])
+    assert parts[0] == whole[4::ranks]

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from ggkm_plugin.errors import CheckpointError, DataError
-from ggkm_plugin.host import loading, processes, resuming, seams
+from ggkm_plugin.host import loading, resuming, seams
 
 import basicsr.data.prefetch_dataloader as host_prefetch  # isort: skip
 import basicsr.train as host_train  # isort: skip
