@@ -1,6 +1,7 @@
 """What is wrong with the options of a run, found before a folder is made or an earlier run is put aside."""
 
 import copy
+import importlib.util
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -125,6 +126,7 @@ def _training_checks(opt: Options) -> Iterator[Callable[[], object]]:
         yield partial(StepOptions.of, train)
         if opt['logger'].get('keep_checkpoints') is not None:
             yield partial(_check_number, 'logger.keep_checkpoints', opt['logger']['keep_checkpoints'], 1)
+    yield partial(_check_wandb, opt['logger'])
     yield partial(_check_optimizer, opt['model_type'], train)
     if train.get('perceptual_opt'):  # not built: that may fetch its trunk
         yield partial(_registered, 'train.perceptual_opt', 'losses', train['perceptual_opt'])
@@ -183,6 +185,15 @@ def _check_section(section: str, opt: Options) -> None:
             f'{where}{key} is no option of {opt["model_type"]}.{nearest(str(key), known, "There are")}' for key in wrong
         )
         raise OptionError('\n  '.join(hints))
+
+
+def _check_wandb(logger: Options) -> None:
+    if (logger.get('wandb') or {}).get('project') is None:
+        return
+    if importlib.util.find_spec('wandb') is None:
+        raise OptionError('logger.wandb: wandb is not installed; `pip install wandb`, or leave out its project')
+    if not logger['use_tb_logger']:
+        raise OptionError('logger.wandb mirrors TensorBoard: set logger.use_tb_logger: true')
 
 
 def _check_optimizer(model_type: str, train: Options) -> None:

@@ -78,6 +78,8 @@ def test_a_sound_file_passes(workplace, tiny):
         ({'path.pretrain_network': None}, 'path.pretrain_network .*Did you mean pretrain_network_g'),
         ({'seed': 3}, 'seed is no option'),
         ({'logger.keep_checkpoints': 0}, 'logger.keep_checkpoints'),
+        ({'logger.wandb': {'project': None}}, None),
+        ({'logger.wandb': {'project': 'mine'}}, 'logger.wandb'),
         ({'train.scheduler.milestones': 3}, 'train.scheduler'),
         (
             {'train.scheduler': {'type': 'CosineAnnealingRestartLR', 'periods': [2]}},
