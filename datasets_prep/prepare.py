@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from ggkm_plugin.data.archives import MAX_BYTES
 from ggkm_plugin.data.layouts import LAYOUTS
-from ggkm_plugin.data.preparation import FORMATS, Job, check_faults, make_plan, plan_lines, prepare, report_lines
+from ggkm_plugin.data.preparation import prepare, report_lines
+from ggkm_plugin.data.preparation_plan import FORMATS, Job, check_faults, make_plan, plan_lines
 from ggkm_plugin.errors import UserError
 
 

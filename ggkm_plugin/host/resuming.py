@@ -7,7 +7,7 @@ from typing import Any
 
 from ggkm_plugin.checkpoints import read_checkpoint
 from ggkm_plugin.errors import CheckpointError, OptionError
-from ggkm_plugin.host.processes import from_first, rank_and_size
+from ggkm_plugin.host.processes import from_first, gathered, rank_and_size
 
 from basicsr.utils.misc import check_resume  # isort: skip
 
@@ -19,6 +19,8 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     over with a word. Raises CheckpointError if `path.resume_state` itself is unusable, OptionError if the state is of
     another network.
     """
+    # torchrun counts restarts machine by machine: the first process need not know that this is one
+    opt['auto_resume'] = any(gathered(opt['auto_resume']))
     found = from_first(_newest(opt) if rank_and_size()[0] == 0 else None)
     if found is None:
         return None
@@ -55,6 +57,11 @@ def _newest(opt: dict[str, Any]) -> str | None:
             return str(path)
     if paths:
         print('No training state can be used: starting anew (the earlier run is put aside, not deleted)', flush=True)
+    else:
+        folder = opt['path']['training_states']
+        print(
+            f'No training state in {folder}: starting anew. An earlier run elsewhere is found with --root', flush=True
+        )
     return None
 
 

@@ -20,7 +20,8 @@ from ggkm_plugin.data.archives import Archive
 from ggkm_plugin.data.decoding import decode_image
 from ggkm_plugin.data.layouts import LAYOUTS, detect_layout, pairs_of_layout, scene_kinds
 from ggkm_plugin.data.lmdb_store import LmdbStore
-from ggkm_plugin.data.preparation import Job, make_plan, plan_lines, prepare, report_lines
+from ggkm_plugin.data.preparation import prepare, report_lines
+from ggkm_plugin.data.preparation_plan import Job, make_plan, plan_lines
 from ggkm_plugin.errors import DataError, OptionError
 
 SETS = list(LAYOUTS)
@@ -576,6 +577,7 @@ def test_too_little_room_is_told_with_both_sizes_before_anything_is_unpacked(
 SCRIPT = """
 import os, resource, signal, sys
 from ggkm_plugin.data import archives, lmdb_store, preparation
+from ggkm_plugin.data.preparation_plan import Job, make_plan
 from ggkm_plugin.errors import UserError
 source, out, job_format, place, number = sys.argv[1:]
 if place == 'full':
@@ -593,7 +595,7 @@ elif place:
         return real(*arguments, **keywords)
     setattr(module, name, killing)
 try:
-    preparation.prepare(preparation.make_plan(preparation.Job((source,), out, format=job_format)))
+    preparation.prepare(make_plan(Job((source,), out, format=job_format)))
 except UserError as error:
     sys.exit(str(error))
 """

@@ -64,6 +64,21 @@ def test_training_changes_every_parameter(options):
         (None, {'type': 'GGKMLoss'}),
         ({'type': 'SRVGGNetCompact', 'num_feat': 4, 'num_conv': 1, 'upscale': 1}, {'type': 'L1Loss'}),
         ({'type': 'SRVGGNetCompact', 'num_feat': 4, 'num_conv': 1, 'upscale': 1}, {'type': 'GGKMLoss'}),
+        (
+            {
+                'type': 'SwinIR',
+                'upscale': 1,
+                'img_size': 32,
+                'embed_dim': 6,
+                'depths': [1],
+                'num_heads': [2],
+                'window_size': 8,
+                'mlp_ratio': 2,
+                'upsampler': '',
+                'resi_connection': '1conv',
+            },
+            {'type': 'L1Loss'},
+        ),
     ],
 )
 def test_any_model_arch_and_loss(options, model_type, network, loss):
