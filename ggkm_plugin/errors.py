@@ -5,6 +5,7 @@ class UserError(Exception):
     """A mistake outside the code: the CLI prints the message without a traceback and exits with `exit_code`."""
 
     exit_code = 1
+    everywhere = False  # every process of a run raises it, so that one is enough to tell
 
 
 class OptionError(UserError):
@@ -29,8 +30,20 @@ class TrainingError(UserError):
     """Training cannot go on: the loss is not a number, or the memory is full."""
 
 
+class NotFiniteError(TrainingError):
+    """The loss or its gradients are infinite or no numbers."""
+
+    everywhere = True
+
+
+class LostProcessError(UserError):
+    """Another process of the same run has ended."""
+
+
 class Interrupted(UserError):
     """A signal asked a training to end; everything up to then is saved."""
+
+    everywhere = True
 
 
 def listed(items: list[str], most: int = 5) -> str:

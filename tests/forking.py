@@ -6,7 +6,9 @@ name the moment at which the run is killed: the n-th of the events that `watch` 
 
 import json
 import os
+import runpy
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,10 +29,18 @@ class Server:
 
     def run(self, *argv: str, cwd: Path, kill_at: int | None = None, timeout: float = 60) -> tuple[int, str]:
         """Exit code, and all that was printed; kill_at = 0 writes the events to events.txt instead."""
-        job = {'argv': argv, 'cwd': str(cwd), 'kill_at': kill_at, 'timeout': timeout}
+        (code,), printed = self._run({'argv': argv, 'cwd': str(cwd), 'kill_at': kill_at, 'timeout': timeout})
+        return code, printed
+
+    def run_together(self, *argv: str, cwd: Path, processes: int = 2, timeout: float = 60) -> tuple[list[int], str]:
+        """Exit codes of as many ranks of one group, and all that they printed; argv may also be a python script."""
+        job = {'argv': argv, 'cwd': str(cwd), 'kill_at': None, 'timeout': timeout, 'processes': processes}
+        return self._run(job)
+
+    def _run(self, job: dict) -> tuple[list[int], str]:
         print(json.dumps(job), file=self.process.stdin, flush=True)
-        code = int(self.process.stdout.readline())
-        return code, (cwd / 'printed.txt').read_text()
+        codes = json.loads(self.process.stdout.readline())
+        return codes, Path(job['cwd'], 'printed.txt').read_text()
 
     def close(self) -> None:
         self.process.stdin.close()
@@ -45,28 +55,55 @@ def serve() -> None:
 
     for line in sys.stdin:
         job = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            run(job)
+        Path(job['cwd'], 'printed.txt').write_text('')
+        port = free_port()
+        children = []
+        for rank in range(job.get('processes', 1)):
+            child = os.fork()
+            if child == 0:
+                if 'processes' in job:
+                    os.environ.update(
+                        RANK=str(rank),
+                        LOCAL_RANK=str(rank),
+                        WORLD_SIZE=str(job['processes']),
+                        MASTER_ADDR='127.0.0.1',
+                        MASTER_PORT=str(port),
+                    )
+                run(job)
+            children.append(child)
         deadline = time.monotonic() + job['timeout']
-        while (done := os.waitpid(child, os.WNOHANG))[0] == 0:
-            if time.monotonic() > deadline:
-                os.kill(child, signal.SIGKILL)
-            time.sleep(0.01)
-        print(os.waitstatus_to_exitcode(done[1]), flush=True)
+        print(json.dumps([wait(child, deadline) for child in children]), flush=True)
+
+
+def wait(child: int, deadline: float) -> int:
+    while (done := os.waitpid(child, os.WNOHANG))[0] == 0:
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.01)
+    return os.waitstatus_to_exitcode(done[1])
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
 
 
 def run(job: dict) -> None:
     from ggkm_plugin.cli import main
 
     os.chdir(job['cwd'])
-    printed = os.open('printed.txt', os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+    printed = os.open('printed.txt', os.O_APPEND | os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(printed, stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     if job['kill_at'] is not None:
         watch(job['kill_at'])
-    code = main(job['argv'])
+    if job['argv'][0].endswith('.py'):
+        runpy.run_path(job['argv'][0])
+        code = 0
+    else:
+        code = main(job['argv'])
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

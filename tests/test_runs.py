@@ -1,9 +1,6 @@
 """Whole runs of the command in processes of their own: what a user sees, and what must come out the same again."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -146,57 +143,6 @@ def test_our_names_in_somebody_s_own_train_py(workplace, tiny, write_options):
     )
     assert result.returncode == 0, result.stderr[-3000:]
     assert (workplace / 'experiments/tiny/models/net_g_latest.pth').is_file()
-
-
-def _on_two_processes(workplace: Path, *command: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', '--no-python', *command],
-        cwd=workplace,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-
-
-def test_two_processes_on_the_cpu(workplace, tiny, write_options):
-    tiny['manual_seed'] = None
-    tiny['val']['val_freq'] = 2
-    command = [sys.executable, '-m', 'ggkm_plugin.cli', 'train', '-opt', write_options(tiny), '--launcher', 'pytorch']
-    result = _on_two_processes(workplace, *command)
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert result.stdout.count('Weights: ') == 1
-    assert (workplace / 'experiments/tiny/comparison_val.png').is_file()
-
-
-def test_one_rank_may_evaluate_alone(workplace):
-    """As the stock SRModel does between two training steps, through DDP, which broadcasts buffers in every forward."""
-    (workplace / 'ranks.py').write_text("""
-import os
-import torch
-import ggkm_plugin
-ggkm_plugin.register()
-from ggkm_plugin.archs.ggkmnet_arch import GGKMNet
-from ggkm_plugin.host import seams
-
-torch.distributed.init_process_group('gloo')
-rank = int(os.environ['RANK'])
-assert seams._same_on_all_ranks(100 + rank) == 100
-net = torch.nn.parallel.DistributedDataParallel(GGKMNet(width=4, num_groups=2, num_scales=2))
-image = torch.rand(1, 3, 16, 16)
-for step in range(3):
-    net.train()
-    output = net(image)
-    sum(x.square().mean() for x in output['scales'] + output['reconstructions']).backward()
-    if rank == 0:
-        net.eval()
-        with torch.no_grad():
-            net(image)
-torch.distributed.destroy_process_group()
-""")
-    result = _on_two_processes(workplace, sys.executable, 'ranks.py')
-    assert result.returncode == 0, result.stderr[-3000:]
 
 
 def test_the_real_lfdof_pairs(basicsr, workplace, tiny, write_options, shared_data):

@@ -3,10 +3,16 @@
 import os
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
+from ggkm_plugin.host.launch import watched
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Seconds in which a process below torchrun takes a second signal for the first one's echo: a cluster signals every
+# process of a job, and torchrun hands on to its own what it is sent itself.
+_ECHO = 5
 
 
 class StopRequest:
@@ -15,6 +21,7 @@ class StopRequest:
     def __init__(self, announce: bool = True) -> None:
         self.signal: str | None = None
         self._announce = announce
+        self._since = 0.0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> 'StopRequest':
@@ -28,7 +35,10 @@ class StopRequest:
 
     def _received(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None:
+            if watched() and time.monotonic() - self._since < _ECHO:
+                return
             os._exit(1)  # whatever hangs, hangs no longer
+        self._since = time.monotonic()
         self.signal = signal.Signals(number).name
         if self._announce:
             os.write(2, f'\n{self.signal}: finishing this step, then saving; once more ends at once\n'.encode())

@@ -2,12 +2,15 @@
 
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
-from torch import distributed
+from torch import distributed, nn
 
+from ggkm_plugin.errors import LostProcessError, TrainingError
 from ggkm_plugin.host import registries  # noqa: F401  (the import shims come before basicsr)
 
 import basicsr.utils.dist_util as host_dist  # isort: skip
@@ -17,16 +20,63 @@ T = TypeVar('T')
 
 # NCCL's own limit, ten minutes, is shorter than writing a large checkpoint to a slow disk may take.
 _TIME_LIMIT = timedelta(hours=2)
+# How gloo says that the other side is gone; NCCL raises a DistError.
+_GONE = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe')
 
 
 def init_dist(launcher: str, backend: str | None = None, port: int | None = None, **kwargs: Any) -> None:
-    """Join the process group: NCCL on the GPU of the local rank, gloo where there is no GPU."""
+    """Join the process group: NCCL on the GPU of the local rank beside gloo on the CPU, or gloo alone without GPUs.
+
+    The host's option files ask for `nccl`, which is what they get where there are GPUs.
+    """
     if launcher == 'slurm':
         _environment_from_slurm(port)
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', 0)))
-    backend = backend or ('nccl' if torch.cuda.is_available() else 'gloo')
+        torch.cuda.set_device(_device(launcher))
+    if backend in (None, 'nccl'):
+        backend = 'cpu:gloo,cuda:nccl' if torch.cuda.is_available() else 'gloo'
     distributed.init_process_group(backend, timeout=_TIME_LIMIT, **kwargs)
+
+
+def _device(launcher: str) -> int:
+    rank, count = int(os.environ.get('LOCAL_RANK', 0)), torch.cuda.device_count()
+    if launcher == 'slurm' and count == 1:
+        return 0  # slurm may show each task a GPU of its own
+    if rank >= count:
+        raise TrainingError(
+            f'process {rank} of this machine has no GPU: there are {count}. Start {count} processes a machine, or hide '
+            'the GPUs with CUDA_VISIBLE_DEVICES='
+        )
+    return rank
+
+
+# Groups that were left. Their last owner would be the model's DistributedDataParallel, which takes gloo's threads down
+# with Python's lock in its hand, while they may still want it for what they hold of the last collective: it hangs.
+_left: list[Any] = []
+
+
+@contextmanager
+def group_left() -> Iterator[None]:
+    """Leave the group after the block. Raises LostProcessError in place of what a collective says of a lost process.
+
+    After a failure NCCL's group is left standing: taking it down would wait for the others, which wait for this one.
+    """
+    failed = True
+    try:
+        yield
+        failed = False
+    except Exception as error:
+        lost = isinstance(error, distributed.DistError) or any(words in str(error) for words in _GONE)
+        if lost and rank_and_size()[1] > 1:
+            raise LostProcessError(
+                'another process of this run is gone; its own words, or its machine, say why. Go on with --auto_resume'
+            ) from error
+        raise
+    finally:
+        joined = distributed.is_available() and distributed.is_initialized()
+        if joined and (not failed or distributed.get_backend() == 'gloo'):
+            _left.append(distributed.group.WORLD)
+            distributed.destroy_process_group()
 
 
 def _environment_from_slurm(port: int | None) -> None:
@@ -85,8 +135,9 @@ def any_of(flags: torch.Tensor) -> torch.Tensor:
     return flags
 
 
-def spread_buffers(net: torch.nn.Module) -> None:
+def spread_buffers(*nets: nn.Module) -> None:
     """Give every process the first one's buffers: the running statistics of BatchNorm differ between them."""
     if rank_and_size()[1] > 1:
-        for buffer in net.buffers():
-            distributed.broadcast(buffer, 0)
+        for net in nets:
+            for buffer in net.buffers():
+                distributed.broadcast(buffer, 0)

@@ -22,8 +22,8 @@ prefetch_dataloader.py:22 `PrefetchGenerator`: an     `loading.PrefetchGenerator
 exception kills the thread, and the run hangs
 dist_util.py:11 `init_dist`: `rank % 0` without a     `processes.init_dist`: gloo without GPUs, the device of the
 GPU; the device is chosen by global rank; spawned     local rank, the platform's own start method, a limit of
-workers import torch again in every epoch; ten        hours
-minutes' limit against long validations
+workers import torch again in every epoch; ten        hours; `processes.group_left` leaves the group, and says so
+minutes' limit; the group is never left               where another process is gone
 misc.py:31 `make_exp_dirs`: other processes go on     `processes.make_exp_dirs`: they wait
 before the folders are there
 img_util.py:114 `imfrombytes`: 16 bits cut to 8, a    `images.imfrombytes`: divided by the depth's maximum; the
@@ -39,8 +39,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-
-import torch
 
 from ggkm_plugin.errors import CheckpointError
 from ggkm_plugin.host import images, loading, processes, resuming
@@ -121,20 +119,19 @@ def installed() -> Iterator[Session]:
     originals = [(module, name, getattr(module, name)) for module, name, _ in session.seams]
     for module, name, ours in session.seams:
         setattr(module, name, ours)
-    try:
-        yield session
-    except Exception as error:
-        if not isinstance(error, CheckpointError) and hasattr(session.model, 'save_finished_work'):
-            session.model.save_finished_work()
-        raise
-    finally:
-        session.stop.__exit__()
-        for module, name, original in originals:
-            setattr(module, name, original)
-        logger = logging.getLogger('basicsr')
-        for handler in logger.handlers[:]:
-            logger.removeHandler(handler)
-            handler.close()
-        host_logger.initialized_logger.pop('basicsr', None)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+    with processes.group_left():
+        try:
+            yield session
+        except Exception as error:
+            if not isinstance(error, CheckpointError) and hasattr(session.model, 'save_finished_work'):
+                session.model.save_finished_work()
+            raise
+        finally:
+            session.stop.__exit__()
+            for module, name, original in originals:
+                setattr(module, name, original)
+            logger = logging.getLogger('basicsr')
+            for handler in logger.handlers[:]:
+                logger.removeHandler(handler)
+                handler.close()
+            host_logger.initialized_logger.pop('basicsr', None)

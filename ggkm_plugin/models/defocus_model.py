@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ggkm_plugin.checkpoints import save_atomically
-from ggkm_plugin.errors import Interrupted, OptionError, TrainingError, UserError
+from ggkm_plugin.errors import Interrupted, NotFiniteError, OptionError, UserError
 from ggkm_plugin.host.generators import generator_states, restore_generators, unchanged_generators
 from ggkm_plugin.host.interruption import StopRequest
 from ggkm_plugin.host.loading import Position
-from ggkm_plugin.host.processes import any_of, from_first, gathered, rank_and_size
+from ggkm_plugin.host.processes import any_of, barrier, from_first, gathered, rank_and_size
 from ggkm_plugin.host.registries import MODEL_REGISTRY
 from ggkm_plugin.host.resuming import numbered_states
 from ggkm_plugin.models.history import ValidationHistory
@@ -107,9 +107,10 @@ class DefocusModel(ValidatingModel):
     # ---- a step
 
     def feed_data(self, data: dict[str, Any]) -> None:
-        self.throughput.start()
+        if self.is_train:
+            self.throughput.start()
+            self._fed = data.get('position')
         super().feed_data(data)
-        self._fed = data.get('position')
         if self.is_train and self.step_options.channels_last:
             self.lq = self.lq.to(memory_format=torch.channels_last)
 
@@ -118,15 +119,14 @@ class DefocusModel(ValidatingModel):
         if self.progress is None:
             self.progress = TrainingProgress(int(train['total_iter']), current_iter, self.opt['rank'])
         self._stepping = True
-        keep_buffers = self.step_options.nonfinite == 'skip'
-        buffers = [buffer.clone() for buffer in self.net_g.buffers()] if keep_buffers else []
+        buffers = [buffer.clone() for buffer in self.net_g.buffers()]
         total, terms, norm = self._gradients()
         odd = not self.scaler.is_enabled() and not torch.isfinite(norm)  # the scaler has its own way with these
         stop = self.stop is not None and self.stop.signal is not None
         flags = torch.stack([~torch.isfinite(total), total.new_tensor(odd).bool(), total.new_tensor(stop).bool()])
         bad_loss, bad_gradient, stop = any_of(flags.float()).bool().tolist()
         if bad_loss or bad_gradient:
-            self._reject(current_iter, float(total) if bad_loss else float(norm), bad_loss, buffers)
+            self._reject(current_iter, bad_loss, total if bad_loss else norm, buffers)
         else:
             self.skipped = 0
             self.scaler.step(self.optimizer_g)
@@ -191,20 +191,21 @@ class DefocusModel(ValidatingModel):
                     terms[name] = loss
         return total, terms
 
-    def _reject(self, current_iter: int, value: float, is_loss: bool, buffers: list[Tensor]) -> None:
-        """Leave out a step that would spoil the network. Raises TrainingError if the options have it, or too often."""
-        what = f'the {"loss" if is_loss else "norm of the gradients"} is {value} at iteration {current_iter}'
+    def _reject(self, current_iter: int, is_loss: bool, value: Tensor, buffers: list[Tensor]) -> None:
+        """Leave out a step that would spoil the network. Raises NotFiniteError if the options have it, or too often."""
+        shown = 'not finite on another process' if torch.isfinite(value) else float(value)
+        what = f'the {"loss" if is_loss else "norm of the gradients"} is {shown} at iteration {current_iter}'
+        with torch.no_grad():
+            for buffer, before in zip(self.net_g.buffers(), buffers, strict=True):
+                buffer.copy_(before)
         self.skipped += 1
         if self.step_options.nonfinite == 'stop' or self.skipped >= self.step_options.nonfinite_limit:
-            times = f', the {self.skipped}th step in a row' if self.skipped > 1 else ''
-            raise TrainingError(
+            times = f', and so were {self.skipped - 1} steps just before it' if self.skipped > 1 else ''
+            raise NotFiniteError(
                 f'{what}{times}; nothing of this step is kept. Lower train.optim_g.lr, set train.grad_clip, or look at '
                 'the weights of train.pixel_opt, then go on from the newest checkpoint with --auto_resume'
             )
         get_root_logger().warning(f'{what}: step skipped ({self.skipped} in a row)')
-        with torch.no_grad():
-            for buffer, before in zip(self.net_g.buffers(), buffers, strict=True):
-                buffer.copy_(before)
         self.optimizer_g.zero_grad()
         self.scaler.update()
 
@@ -298,6 +299,7 @@ class DefocusModel(ValidatingModel):
                 self.save(epoch, self.iteration)
             self._save_networks('latest')
             return
+        self.agree_on_buffers()
         self._generators = gathered(generator_states())
         self.description['saved'] = from_first(uuid.uuid4().hex)
         self._save_networks(current_iter)
@@ -395,6 +397,7 @@ class DefocusModel(ValidatingModel):
         """Raises Interrupted."""
         if self.saved_iteration < self.iteration:
             self.save(0, self.iteration)
+        barrier()  # a launcher that sees one process end gives the one that writes little time
         if self.progress is not None:
             self.progress.close()
         raise Interrupted(f'stopped by a signal after iteration {self.iteration}; everything is saved')

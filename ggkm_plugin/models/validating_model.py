@@ -63,7 +63,10 @@ class ValidatingModel(SRModel):
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         if self.opt['dist'] and self.device.type == 'cpu':  # the host would name a GPU
-            return DistributedDataParallel(net, find_unused_parameters=self.opt.get('find_unused_parameters', False))
+            # else it groups the gradients anew after its first step, and so adds up those of three or more processes in
+            # another order: a resumed run would differ in the last bits
+            kept = self.opt['world_size'] > 2 or self.opt.get('find_unused_parameters', False)
+            return DistributedDataParallel(net, find_unused_parameters=kept)
         return super().model_to_device(net)
 
     @master_only
@@ -120,7 +123,7 @@ class ValidatingModel(SRModel):
         name = dataset.opt['name']
         if self.closing and self.is_train:  # the host's count has run past the end by then
             current_iter = int(self.opt['train']['total_iter'])
-        spread_buffers(self.scored_net)
+        self.agree_on_buffers()
         rank, processes = rank_and_size()
         share = Subset(dataset, range(rank, len(dataset), processes))
         images = iter(DataLoader(share, batch_size=1, generator=torch.Generator()))
@@ -146,6 +149,10 @@ class ValidatingModel(SRModel):
             path = osp.join(self._run_folder, f'comparison_{name}.png')
             comparison_sheet(rows, path)
             get_root_logger().info(f'Picture of {len(rows)} held-out images: {path}')
+
+    def agree_on_buffers(self) -> None:
+        """Between two steps each process has the BatchNorm statistics of its own images; the first one's count."""
+        spread_buffers(self.get_bare_model(self.net_g), *([self.net_g_ema] if hasattr(self, 'net_g_ema') else []))
 
     def before_image(self) -> None:
         """Called by all processes together before each takes up an image."""
