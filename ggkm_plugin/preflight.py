@@ -287,7 +287,12 @@ def _check_metric(where: str, metric: Any) -> None:
         _check_keys(where, metric, known | {'type', 'better'})
     for name in needed - metric.keys():
         raise OptionError(f'{where}: {metric["type"]} needs the option {name}')
-    if 'protocol' in metric and 'protocol' in known:
+    if hasattr(target, 'check'):
+        try:
+            target.check(**{key: value for key, value in metric.items() if key not in ('type', 'better')})
+        except OptionError as error:
+            raise OptionError(f'{where}: {error}') from error
+    elif 'protocol' in metric and 'protocol' in known:
         from ggkm_plugin.metrics.protocols import find_protocol
 
         try:

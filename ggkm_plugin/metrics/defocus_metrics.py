@@ -78,5 +78,6 @@ def defocus_mae(img: Image, img2: Image, protocol: str = 'restormer', **kwargs: 
     return (rgb - rgb2).abs().mean().item()
 
 
+defocus_mae.better = 'lower'  # type: ignore[attr-defined]
 for _metric in (defocus_psnr, defocus_ssim, defocus_mae):
     _metric.takes_float = True  # our validation passes float tensors to such metrics, uint8 BGR arrays to others

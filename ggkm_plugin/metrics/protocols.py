@@ -7,9 +7,13 @@ row because a number is only comparable with the published one if that was done 
 
 import difflib
 from dataclasses import dataclass
+from typing import Literal
 
 from ggkm_plugin.errors import OptionError
 from ggkm_plugin.ops.ssim import Window
+
+# RGB in [-1, 1], as the metric was made for; BGR in [-1, 1]; or RGB left in [0, 1].
+LpipsInput = Literal['rgb', 'bgr', 'unscaled']
 
 
 @dataclass(frozen=True)
@@ -17,12 +21,14 @@ class Protocol:
     """How a pair of images in [0, 1] is prepared and scored; PSNR and MAE are over all pixels and channels (RGB).
 
     clip: both images are clipped to [0, 1]. quantise: then rounded to multiples of 1/255. ssim_window: see `ops.ssim`.
+    lpips_input: what LPIPS is given; None where the script has no LPIPS.
     """
 
     name: str
     clip: bool
     quantise: bool
     ssim_window: Window
+    lpips_input: LpipsInput | None = 'rgb'
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -38,11 +44,11 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol('restormer', clip=True, quantise=False, ssim_window='uniform'),
         # Input: 8-bit, reflect-padded to multiples of 16; scored on the padded images (RTF is cropped back). No MAE.
         # Its script clips for PSNR only and leaves overshoots in SSIM: here both see 8-bit images.
-        Protocol('nrknet', clip=True, quantise=True, ssim_window='gaussian'),
+        Protocol('nrknet', clip=True, quantise=True, ssim_window='gaussian', lpips_input='bgr'),
         # Input: 8-bit, zero-padded to multiples of 16; scored on the padded images. No MAE. Overshoots as in nrknet.
-        Protocol('gkmnet', clip=True, quantise=True, ssim_window='gaussian'),
+        Protocol('gkmnet', clip=True, quantise=True, ssim_window='gaussian', lpips_input='unscaled'),
         # Input: 8-bit, whole. The host's own `calculate_psnr` and `calculate_ssim`, crop_border 0, RGB. No MAE.
-        Protocol('basicsr', clip=True, quantise=True, ssim_window='gaussian'),
+        Protocol('basicsr', clip=True, quantise=True, ssim_window='gaussian', lpips_input=None),
     )
 }
 

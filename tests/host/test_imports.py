@@ -95,7 +95,7 @@ assert grown == {
     'datasets': {
         'MixedDefocusDataset', 'PairedDefocusDataset', 'SingleDefocusDataset', 'SyntheticDefocusDataset',
     },
-    'metrics': {'defocus_psnr', 'defocus_ssim', 'defocus_mae'},
+    'metrics': {'defocus_psnr', 'defocus_ssim', 'defocus_mae', 'defocus_lpips'},
 }, grown
 """)
     assert result.returncode == 0, result.stderr
