@@ -1,23 +1,28 @@
 """The command `basicsr`: arguments and messages only; torch and basicsr are imported inside the commands."""
 
 import argparse
+import json
 import os
 import shlex
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ggkm_plugin import __version__
-from ggkm_plugin.errors import Interrupted, OptionError, UserError
+from ggkm_plugin import __version__, benchmarks
+from ggkm_plugin.errors import Interrupted, LostProcessError, OptionError, UserError
 from ggkm_plugin.host import imports
-from ggkm_plugin.host.launch import first_process
+from ggkm_plugin.host.launch import first_of_machine, first_process, report_failure
 
 if TYPE_CHECKING:
     from ggkm_plugin.runner import Finished
 
 # At import, not in main(): workers started by spawn re-import this module, and only this.
 imports.install()
+
+# Seconds in which torchrun notices that a process is gone.
+_PATIENCE = 3
 
 KINDS = ('archs', 'datasets', 'losses', 'models', 'metrics')
 
@@ -29,18 +34,18 @@ def build_parser() -> argparse.ArgumentParser:
         epilog='Exit codes: 0 done, 1 failed, 2 wrong usage.',
     )
     parser.add_argument('--version', action='version', version=f'ggkm_plugin {__version__}')
+    _add_local_rank(parser)
     commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
 
-    for name, text in (('train', 'train a model from an option file'), ('test', 'score a trained model')):
+    for name, text in (
+        ('train', 'train a model from an option file'),
+        ('test', 'score a trained model'),
+        ('check', 'find every fault of an option file for training, and say how long it will take'),
+    ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument(
             '-opt', required=True, metavar='FILE', help='option file: a path, or the name of a packaged one'
         )
-        command.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
-        command.add_argument(
-            '--auto_resume', action='store_true', help='go on from the newest state of this experiment'
-        )
-        command.add_argument('--debug', action='store_true', help='validate and save every 8 iterations')
         command.add_argument(
             '--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help='override keys of the option file'
         )
@@ -51,9 +56,18 @@ def build_parser() -> argparse.ArgumentParser:
             metavar='DIR',
             help='where experiments/, results/ and relative paths of the option file start (default: here)',
         )
-        # torch.distributed.launch passes it; the rank comes from the environment
-        command.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
         _add_plugin_argument(command)
+        if name == 'check':
+            command.add_argument(
+                '--no-steps', action='store_true', help='leave out the training steps that it measures'
+            )
+            continue
+        command.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
+        command.add_argument(
+            '--auto_resume', action='store_true', help='go on from the newest state of this experiment'
+        )
+        command.add_argument('--debug', action='store_true', help='validate and save every 8 iterations')
+        _add_local_rank(command)
 
     text = 'parameters, MACs, time and peak memory of networks'
     command = commands.add_parser('profile', help=text, description=text)
@@ -66,10 +80,33 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument('--paper', action='store_true', help="instead: the paper's complexity figures beside ours")
     _add_plugin_argument(command)
 
+    text = 'the benchmark suite: tables, and JSON to keep'
+    command = commands.add_parser('bench', help=text, description=text)
+    command.add_argument(
+        'names', nargs='*', metavar='BENCHMARK', help=f'any of {", ".join(benchmarks.NAMES)} (default: all)'
+    )
+    command.add_argument('--json', metavar='FILE', help='also write the numbers, with those of the machine, to FILE')
+    command.add_argument('--seconds', type=float, default=10, metavar='S', help='for each measurement (default: 10)')
+    command.add_argument('--pairs', type=int, default=16, metavar='N', help='reader: photographs (default: 16)')
+    command.add_argument(
+        '--size', default='1120x1680', metavar='HxW', help="reader: of the photographs (default: DPDD's, 1120x1680)"
+    )
+    command.add_argument(
+        '--work',
+        metavar='DIR',
+        help='reader: where to put the photographs, which are removed at the end (default: the folder for temporary '
+        'files)',
+    )
+
     command = commands.add_parser('list', help='what is registered, and by which distribution')
     command.add_argument('kinds', nargs='*', metavar='KIND', help=f'any of {", ".join(KINDS)} (default: all)')
     _add_plugin_argument(command)
     return parser
+
+
+def _add_local_rank(parser: argparse.ArgumentParser) -> None:
+    """torch.distributed.launch passes it, before the command's name; the rank comes from the environment."""
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def _add_plugin_argument(command: argparse.ArgumentParser) -> None:
@@ -113,6 +150,17 @@ def _train_or_test(arguments: argparse.Namespace) -> None:
         _print_next(arguments, finished)
 
 
+def _check(arguments: argparse.Namespace) -> None:
+    _load_plugins(arguments)
+    from ggkm_plugin import runner
+
+    request = runner.Request(
+        arguments.opt, force_yml=arguments.force_yml, variant=arguments.variant, root=arguments.root
+    )
+    report = runner.check(request, rehearsed=not arguments.no_steps)
+    print('no fault found', *([report] if report else []), sep='\n')
+
+
 def _print_next(arguments: argparse.Namespace, finished: 'Finished') -> None:
     """The commands that one would type after this training."""
     from ggkm_plugin import options
@@ -151,6 +199,35 @@ def _profile(arguments: argparse.Namespace) -> None:
     print(show(rows).rstrip('\n'))
 
 
+def _bench(arguments: argparse.Namespace) -> None:
+    names = list(dict.fromkeys(arguments.names)) or list(benchmarks.NAMES)
+    unknown = [name for name in names if name not in benchmarks.NAMES]
+    if unknown:
+        raise OptionError(f'{unknown[0]}: no such benchmark; there are {", ".join(benchmarks.NAMES)}')
+    if arguments.json and not _is_writable(arguments.json):  # told now, not after minutes
+        raise OptionError(f'--json {arguments.json}: cannot be written; name a file in a folder that is there')
+    from ggkm_plugin import complexity
+    from ggkm_plugin.benchmarks import measuring, reader
+
+    record = {'machine': measuring.machine()}
+    settings = reader.Settings(
+        arguments.pairs, complexity.parse_size(arguments.size), arguments.seconds, arguments.work
+    )
+    report = reader.run(settings, progress=True)
+    record['reader'] = report.record()
+    print('reader', reader.table(report), '', measuring.machine_line(record['machine']), sep='\n')
+    if arguments.json:
+        with open(arguments.json, 'w', encoding='utf-8') as file:
+            json.dump(record, file, indent=2)
+            file.write('\n')
+
+
+def _is_writable(path: str) -> bool:
+    if os.path.exists(path):
+        return os.path.isfile(path) and os.access(path, os.W_OK)
+    return os.access(os.path.dirname(path) or '.', os.W_OK)
+
+
 def _list(arguments: argparse.Namespace) -> None:
     _load_plugins(arguments)
     from ggkm_plugin import plugins
@@ -171,6 +248,30 @@ def _message(error: UserError) -> str:
     return text.rpartition(f'{type(error).__name__}: ')[2].strip() if 'Original Traceback' in text else text
 
 
+def _tell(message: str, error: UserError | None = None) -> None:
+    """Print a message: once, if each process or each process of a machine has the same to say."""
+    if isinstance(error, LostProcessError):
+        time.sleep(_PATIENCE)  # torchrun ends this process now, and what is seen last are the lost one's words
+    else:
+        report_failure(message)
+    if isinstance(error, OptionError):
+        spoken = first_of_machine()
+    else:
+        spoken = first_process() or error is None or not error.everywhere
+    if spoken:
+        print(message, file=sys.stderr)
+
+
+_COMMANDS = {
+    'train': _train_or_test,
+    'test': _train_or_test,
+    'check': _check,
+    'profile': _profile,
+    'bench': _bench,
+    'list': _list,
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     parser = build_parser()
@@ -182,16 +283,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
     warnings.filterwarnings('ignore', category=SyntaxWarning)
     try:
-        {'train': _train_or_test, 'test': _train_or_test, 'profile': _profile, 'list': _list}[arguments.command](
-            arguments
-        )
+        _COMMANDS[arguments.command](arguments)
     except UserError as error:
-        if not isinstance(error, Interrupted) or first_process():
-            print(f'basicsr {arguments.command}: {_message(error)}', file=sys.stderr)
+        _tell(f'basicsr {arguments.command}: {_message(error)}', error)
         if isinstance(error, Interrupted) and first_process():
             words = list(sys.argv[1:] if argv is None else argv)
             words += [] if '--auto_resume' in words else ['--auto_resume']
-            print(f'Go on with: {shlex.join(["basicsr", *words])}', file=sys.stderr)
+            launched = '' if arguments.launcher == 'none' else f', launched ({arguments.launcher}) as before'
+            print(f'Go on with: {shlex.join(["basicsr", *words])}{launched}', file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         again = '; --auto_resume goes on from the newest checkpoint' if arguments.command == 'train' else ''
@@ -203,10 +302,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get('BASICSR_TRACEBACK'):
             raise
-        print(
-            f'basicsr {arguments.command}: {type(error).__name__}: {error}\n(set BASICSR_TRACEBACK=1 to see where)',
-            file=sys.stderr,
-        )
+        _tell(f'basicsr {arguments.command}: {type(error).__name__}: {error}\n(set BASICSR_TRACEBACK=1 to see where)')
         return 1
     return 0
 

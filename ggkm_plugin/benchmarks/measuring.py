@@ -1,0 +1,176 @@
+"""What measurements stand on: a process of their own, its memory, the disk's part in it, and the machine's facts."""
+
+import multiprocessing
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ggkm_plugin.data.archives import size_text
+from ggkm_plugin.errors import DataError, OptionError
+
+# Seconds between two looks at a process's memory. A 16-bit photograph takes 50 milliseconds to decode, a look 0.1.
+_PERIOD = 0.01
+_BLOCK = 1 << 20
+
+
+class Anonymous(NamedTuple):
+    """Anonymous memory of a process and its children at a time (`time.monotonic`), in bytes."""
+
+    time: float
+    size: int
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a function returned, and the memory that its process and the children of that took."""
+
+    result: Any
+    memory: list[Anonymous]
+
+    @property
+    def peak(self) -> int:
+        return max((each.size for each in self.memory), default=0)
+
+    def growth(self, begin: float, end: float) -> int:
+        """By how many bytes the peak of the last fifth of a stretch of time is above that of its first fifth.
+
+        Peaks, since an image that is being decoded comes and goes.
+        """
+        fifth = (end - begin) / 5
+        first = [each.size for each in self.memory if begin <= each.time <= begin + fifth]
+        last = [each.size for each in self.memory if end - fifth <= each.time <= end]
+        return max(last, default=0) - max(first, default=0)
+
+
+class Failed(Exception):
+    """The observed function raised, or its process died; says what."""
+
+
+def observed(function: Callable[..., Any], *arguments: Any) -> Observed:
+    """Call a function of a module in a fresh process, and watch that from here. Raises Failed."""
+    context = multiprocessing.get_context('spawn')
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_call, args=(sender, multiprocessing.get_start_method(), function, arguments))
+    process.start()
+    memory = []
+    try:
+        sender.close()
+        while not receiver.poll(_PERIOD):
+            memory.append(Anonymous(time.monotonic(), _with_children(process.pid or 0)))
+        result, failure = receiver.recv()
+    except EOFError:
+        process.join()
+        raise Failed(f'its process died (exit code {process.exitcode}): is the memory full?') from None
+    finally:
+        process.terminate()
+        process.join()
+        receiver.close()
+    if failure is not None:
+        raise Failed(failure)
+    return Observed(result, memory)
+
+
+def _call(sender: Connection, start_method: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    # A spawned process would spawn its own children too, workers of a loader among them.
+    multiprocessing.set_start_method(start_method, force=True)
+    try:
+        sender.send((function(*arguments), None))
+    except Exception as error:
+        sender.send((None, f'{type(error).__name__}: {error}'))
+
+
+def anonymous_bytes(process: int | str = 'self') -> int:
+    """RssAnon of a process: its heap and stacks, not the files that it maps. 0 if there is none of that number."""
+    with suppress(OSError):
+        _, resident, shared = Path(f'/proc/{process}/statm').read_bytes().split()[:3]
+        return (int(resident) - int(shared)) * os.sysconf('SC_PAGE_SIZE')
+    return 0
+
+
+def _with_children(process: int) -> int:
+    children: list[bytes] = []
+    with suppress(OSError):  # it may have ended by now
+        children = Path(f'/proc/{process}/task/{process}/children').read_bytes().split()
+    return sum(anonymous_bytes(each) for each in (str(process), *(child.decode() for child in children)))
+
+
+def check_proc() -> None:
+    """Raises OptionError where the system does not show the memory of processes."""
+    if not Path(f'/proc/self/task/{os.getpid()}/children').exists():
+        raise OptionError('memory is measured in /proc, which only Linux has')
+
+
+def bytes_from_disk() -> int:
+    """What this process, and those of its children that have ended, had to fetch from the disk."""
+    lines = Path('/proc/self/io').read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith('read_bytes:'))
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob('*') if path.is_file())
+
+
+def drop_from_cache(folder: Path) -> None:
+    """Let the system forget what it holds in memory of the files; a file system in memory does not."""
+    for path in files_below(folder):
+        with open(path, 'rb') as file:
+            os.fsync(file.fileno())  # what is not on the disk yet stays
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def read_into_cache(folder: Path) -> None:
+    for path in files_below(folder):
+        with open(path, 'rb') as file:
+            while file.read(_BLOCK):
+                pass
+
+
+def check_space(folder: str, needed: int) -> None:
+    """Raises DataError if the disk has less than `needed` bytes left."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(
+            f'{folder}: needs {size_text(needed)}, but {size_text(free)} are free; name a folder on another disk with '
+            '--work, or measure fewer (--pairs) or smaller (--size) images'
+        )
+
+
+def machine() -> dict[str, Any]:
+    """The facts that a number belongs to."""
+    import cv2
+    import lmdb
+    import numpy as np
+    import torch
+
+    from ggkm_plugin import __version__
+    from ggkm_plugin.complexity import device_name
+
+    return {
+        'processor': device_name(torch.device('cpu')),
+        'cores': len(os.sched_getaffinity(0)),
+        'memory_bytes': os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE'),
+        'system': f'{platform.system()} {platform.release()}',
+        'load_average': round(os.getloadavg()[0], 2),
+        'python': platform.python_version(),
+        'torch': torch.__version__,
+        'opencv': cv2.__version__,
+        'lmdb': lmdb.__version__,
+        'numpy': np.__version__,
+        'ggkm_plugin': __version__,
+    }
+
+
+def machine_line(facts: dict[str, Any]) -> str:
+    """The same for people."""
+    versions = ', '.join(f'{name} {facts[name]}' for name in ('python', 'torch', 'opencv', 'lmdb', 'numpy'))
+    return (
+        f'machine: {facts["processor"]}, {facts["cores"]} cores, {facts["memory_bytes"] / 2**30:.0f} GiB, '
+        f'{facts["system"]}; load before: {facts["load_average"]}. {versions}, ggkm_plugin {facts["ggkm_plugin"]}.'
+    )

@@ -1,0 +1,417 @@
+"""Training samples per second, and the memory they take: basicsr's own reading against ours, in one run.
+
+Every measurement has a process of its own. What is compared is what training does: basicsr's data set under its own
+sampler and loader, ours under those that `basicsr train` puts in their place, with the same crops, flips and batches.
+"""
+
+import contextlib
+import dataclasses
+import io
+import logging
+import math
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from ggkm_plugin.benchmarks.measuring import (
+    Failed,
+    anonymous_bytes,
+    bytes_from_disk,
+    check_proc,
+    check_space,
+    drop_from_cache,
+    files_below,
+    observed,
+    read_into_cache,
+)
+from ggkm_plugin.complexity import aligned
+from ggkm_plugin.data.archives import size_text
+from ggkm_plugin.data.decoding import write_image
+from ggkm_plugin.data.layouts import Pair
+from ggkm_plugin.data.lmdb_store import CODECS, key_of, write_lmdb
+from ggkm_plugin.data.photographs import Photograph, builtin_photographs, load_photograph
+from ggkm_plugin.errors import DataError, OptionError
+
+CROP = 256
+BATCH = 4
+WORKERS = (0, 2)
+
+_SIDES = ('blurred', 'sharp')
+# Batches that are not timed: two for each worker, which is what a loader draws ahead.
+_WARM_UP = 4
+_LEAST_BATCHES = 8
+# More samples a second than any reader gives: an epoch is made so long that no measurement sees its end.
+_FASTEST = 5000
+# The system reads files of its own; if this part of what reading cold needs comes from the disk, a measurement is not
+# of the page cache.
+_MUCH = 0.1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`pairs` photographs of `size` (height, width); seconds for each measurement; `work`: None is a temporary folder.
+
+    The defaults are photographs as DPDD has them. Raises OptionError.
+    """
+
+    pairs: int = 16
+    size: tuple[int, int] = (1120, 1680)
+    seconds: float = 10
+    work: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.pairs < BATCH:
+            raise OptionError(f'--pairs {self.pairs}: at least {BATCH}, one batch')
+        if min(self.size) < CROP:
+            height, width = self.size
+            raise OptionError(f'--size {height}x{width}: at least {CROP}x{CROP}, one training crop')
+        if not 0 < self.seconds < math.inf:
+            raise OptionError(f'--seconds {self.seconds:g}: above 0')
+        if self.work is not None and not os.path.isdir(self.work):
+            raise OptionError(f'--work {self.work}: no such folder; make it first')
+
+    @property
+    def bytes_needed(self) -> int:
+        """On the disk at most: as if nothing could be compressed."""
+        forms = 2 + len(CODECS)
+        return round(forms * self.pairs * len(_SIDES) * math.prod(self.size) * 6 * 1.05)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A way to read: `folder` has all of its files, `options` are those of the data set."""
+
+    name: str
+    folder: Path
+    is_host: bool
+    options: dict[str, Any]
+
+
+class Reading(NamedTuple):
+    """One measurement. `began` and `ended` by `time.monotonic`; `idle_bytes` is the process's memory before it."""
+
+    samples: int
+    began: float
+    ended: float
+    disk_bytes: int
+    idle_bytes: int
+
+    @property
+    def rate(self) -> float:
+        return self.samples / (self.ended - self.began)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A reader with so many workers; memory is summed over its processes; ratios are to the host's folders.
+
+    `cold_samples_per_second` is None where the files could not be dropped from memory. All numbers are None where
+    reading `failed`.
+    """
+
+    reader: str
+    workers: int
+    samples_per_second: float | None = None
+    ratio: float | None = None
+    cold_samples_per_second: float | None = None
+    peak_bytes: int | None = None
+    peak_ratio: float | None = None
+    growth_bytes: int | None = None
+    idle_bytes: int | None = None
+    samples: int | None = None
+    seconds: float | None = None
+    disk_bytes: int | None = None
+    cold_disk_bytes: int | None = None
+    failed: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """`stored`: bytes on the disk of each reader's files."""
+
+    settings: Settings
+    stored: dict[str, int]
+    rows: list[Row]
+
+    def record(self) -> dict[str, Any]:
+        """For JSON."""
+        height, width = self.settings.size
+        return {
+            'pairs': self.settings.pairs,
+            'height': height,
+            'width': width,
+            'bits': 16,
+            'crop': CROP,
+            'batch': BATCH,
+            'stored_bytes': self.stored,
+            'rows': [dataclasses.asdict(row) for row in self.rows],
+        }
+
+
+def run(settings: Settings, progress: bool = False) -> Report:
+    """Make the photographs, measure, and remove them. Raises DataError if there is no room or our own reading fails."""
+    check_proc()
+    work = settings.work or tempfile.gettempdir()
+    check_space(work, settings.bytes_needed)
+    try:
+        with tempfile.TemporaryDirectory(prefix='basicsr-bench-', dir=work) as folder:
+            readers = make_readers(Path(folder), settings, progress)
+            stored = {
+                reader.name: sum(path.stat().st_size for path in files_below(reader.folder)) for reader in readers
+            }
+            return Report(settings, stored, _rows(readers, settings, progress))
+    except OSError as error:
+        raise DataError(f'{error.filename or work}: {error.strerror or error}') from error
+
+
+# --- the photographs --------------------------------------------------------------------------------------------------
+
+
+def make_readers(folder: Path, settings: Settings, progress: bool = False) -> list[Reader]:
+    """Write the pairs in all forms below `folder`. The first reader is what the others are compared with."""
+    images = folder / 'images'
+    names = [f'{number:04d}.png' for number in range(settings.pairs)]
+    _write_photographs(images, names, settings.size, progress)
+    for side in _SIDES:
+        _write_host_lmdb(images / side, folder / 'host' / f'{side}.lmdb', names)
+    files = {f'{side}/{key_of(name)}': f'{images}/{side}/{name}' for side in _SIDES for name in names}
+    pairs = [Pair(*(f'{side}/{key_of(name)}' for side in _SIDES)) for name in names]
+    for codec in CODECS:
+        (folder / codec).mkdir()
+        write_lmdb(str(folder / codec / 'train.lmdb'), files, pairs, codec, workers=len(os.sched_getaffinity(0)))
+    folders, databases = (
+        dict(zip(('dataroot_lq', 'dataroot_gt'), (str(path / f'{side}{end}') for side in _SIDES), strict=True))
+        for path, end in ((images, ''), (folder / 'host', '.lmdb'))
+    )
+    disk, lmdb = {'io_backend': {'type': 'disk'}}, {'io_backend': {'type': 'lmdb'}}
+    return [
+        Reader('host, PNG folders', images, True, {**folders, **disk}),
+        Reader('host, its own LMDB', folder / 'host', True, {**databases, **lmdb}),
+        Reader('ours, PNG folders', images, False, {**folders, **disk}),
+        *(
+            Reader(f'ours, LMDB {codec}', folder / codec, False, {'dataroot': str(folder / codec), **lmdb})
+            for codec in CODECS
+        ),
+    ]
+
+
+def _write_photographs(folder: Path, names: Sequence[str], size: tuple[int, int], progress: bool) -> None:
+    photographs = [*builtin_photographs('train'), *builtin_photographs('val')]
+
+    def write(number: int) -> None:
+        for side, image in zip(_SIDES, _pair(photographs[number % len(photographs)], size, number), strict=True):
+            write_image(str(folder / side / names[number]), image)
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        done = pool.map(write, range(len(names)))
+        list(tqdm(done, desc='photographs', total=len(names), unit='pair', disable=not progress))
+
+
+def _pair(photograph: Photograph, size: tuple[int, int], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Blurred and sharp, RGB uint16: a part of the photograph, scaled to the size."""
+    rng = np.random.default_rng(seed)
+    image, _ = load_photograph(photograph)
+    height, width = size
+    scale = max(height / image.shape[0], width / image.shape[1])
+    image = cv2.resize(image, (math.ceil(scale * image.shape[1]), math.ceil(scale * image.shape[0])))
+    top, left = rng.integers(image.shape[0] - height + 1), rng.integers(image.shape[1] - width + 1)
+    sharp = np.ascontiguousarray(image[top : top + height, left : left + width])
+    return _exposed(cv2.GaussianBlur(sharp, (0, 0), 5), rng), _exposed(sharp, rng)
+
+
+def _exposed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """16 bits with the noise of a sensor, 60 to 150 of their steps, without which a PNG would be far too small."""
+    noise = rng.standard_normal(image.shape, np.float32) * np.sqrt(np.float32(1e-6) + np.float32(4e-6) * image)
+    return ((image + noise).clip(0, 1) * 65535).round().astype(np.uint16)
+
+
+def _write_host_lmdb(images: Path, database: Path, names: Sequence[str]) -> None:
+    """By the host's own function, which talks a lot."""
+    from ggkm_plugin.host import registries  # noqa: F401  (the import shims come before basicsr)
+
+    from basicsr.utils.lmdb_util import make_lmdb_from_imgs  # isort: skip
+
+    database.parent.mkdir(exist_ok=True)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        make_lmdb_from_imgs(str(images), str(database), list(names), [key_of(name) for name in names])
+
+
+# --- measuring --------------------------------------------------------------------------------------------------------
+
+
+def _rows(readers: Sequence[Reader], settings: Settings, progress: bool) -> list[Row]:
+    rows = []
+    with tqdm(total=len(WORKERS) * len(readers), unit='row', disable=not progress) as bar:
+        for workers in WORKERS:
+            base: Row | None = None
+            for reader in readers:
+                bar.set_description(f'{reader.name}, {workers} workers')
+                row = _measured(reader, workers, settings)
+                base = base or row
+                rows.append(_with_ratios(row, base))
+                bar.update()
+    return rows
+
+
+def _measured(reader: Reader, workers: int, settings: Settings) -> Row:
+    """A row without ratios. Raises DataError if it is ours and fails."""
+    try:
+        read_into_cache(reader.folder)
+        enough = round(_FASTEST * (settings.seconds + 1))
+        watched = observed(read, reader, workers, settings.pairs, enough, _WARM_UP, settings.seconds)
+        drop_from_cache(reader.folder)
+        cold: Reading = observed(read, reader, workers, settings.pairs, settings.pairs).result
+    except Failed as failure:
+        if not reader.is_host:
+            raise DataError(f'{reader.name}, {workers} workers: {failure}') from failure
+        return Row(reader.name, workers, failed=str(failure))
+    reading: Reading = watched.result
+    return Row(
+        reader.name,
+        workers,
+        samples_per_second=reading.rate,
+        cold_samples_per_second=cold.rate if cold.disk_bytes else None,
+        peak_bytes=watched.peak,
+        growth_bytes=watched.growth(reading.began, reading.ended),
+        idle_bytes=reading.idle_bytes,
+        samples=reading.samples,
+        seconds=reading.ended - reading.began,
+        disk_bytes=reading.disk_bytes,
+        cold_disk_bytes=cold.disk_bytes,
+    )
+
+
+def _with_ratios(row: Row, base: Row) -> Row:
+    return dataclasses.replace(
+        row,
+        ratio=_ratio(row.samples_per_second, base.samples_per_second),
+        peak_ratio=_ratio(row.peak_bytes, base.peak_bytes),
+    )
+
+
+def _ratio(value: float | None, base: float | None) -> float | None:
+    return value / base if value is not None and base else None
+
+
+def read(
+    reader: Reader, workers: int, pairs: int, samples: int, warm_up: int = 0, seconds: float = math.inf
+) -> Reading:
+    """Load batches for some seconds, or until the `samples` of an epoch over the `pairs` are drawn.
+
+    The first `warm_up` batches are not timed; without them, the start of the workers is.
+    """
+    logging.disable(logging.INFO)
+    idle, disk = anonymous_bytes(), bytes_from_disk()
+    count, began, ended = _timed(_loader(reader, workers, samples / pairs), warm_up, seconds)
+    # The workers have ended with the loader, and what they read counts as this process's.
+    return Reading(count * BATCH, began, ended, bytes_from_disk() - disk, idle)
+
+
+def _timed(loader: Iterable[Any], warm_up: int, seconds: float) -> tuple[int, float, float]:
+    """Number of batches, begin and end."""
+    began = ended = time.monotonic()
+    count = 0
+    for number, _ in enumerate(loader):
+        ended = time.monotonic()
+        if number < warm_up:
+            began = ended
+            continue
+        count += 1
+        if count >= _LEAST_BATCHES and ended - began >= seconds:
+            break
+    return count, began, ended
+
+
+def _loader(reader: Reader, workers: int, ratio: float) -> Iterable[Any]:
+    """Of one epoch with `ratio` times as many samples as there are pairs, all with the same flips."""
+    opt = {
+        'name': reader.name,
+        'phase': 'train',
+        'scale': 1,
+        'gt_size': CROP,
+        'use_hflip': True,
+        'use_rot': True,
+        'num_worker_per_gpu': workers,
+        'batch_size_per_gpu': BATCH,
+        'dataset_enlarge_ratio': ratio,
+        **reader.options,
+    }
+    from ggkm_plugin import registrations  # noqa: F401
+
+    if reader.is_host:
+        from basicsr.data import build_dataloader, build_dataset
+        from basicsr.data.data_sampler import EnlargedSampler
+
+        dataset = build_dataset({**opt, 'type': 'PairedImageDataset'})
+        return build_dataloader(dataset, opt, num_gpu=0, sampler=EnlargedSampler(dataset, 1, 0, ratio), seed=0)
+    from ggkm_plugin.host.loading import train_loader
+
+    whole = {'manual_seed': 0, 'world_size': 1, 'rank': 0, 'num_gpu': 0, 'dist': False}
+    # The host's `use_rot` means vertical flips too.
+    return train_loader(whole, {**opt, 'type': 'PairedDefocusDataset', 'use_vflip': True})
+
+
+# --- reporting --------------------------------------------------------------------------------------------------------
+
+
+def table(report: Report) -> str:
+    """A table for people, with what its numbers mean below it."""
+    header = ('reader', 'workers', 'samples/s', 'ratio', 'cold/s', 'peak MiB', 'ratio', 'growth MiB')
+    lines = [
+        (
+            row.reader,
+            str(row.workers),
+            _shown(row.samples_per_second),
+            _shown(row.ratio, digits=2),
+            _shown(row.cold_samples_per_second),
+            _shown(row.peak_bytes, 2**20, 0),
+            _shown(row.peak_ratio, digits=2),
+            _shown(row.growth_bytes, 2**20),
+        )
+        for row in report.rows
+    ]
+    return '\n'.join([aligned(header, lines), '', *_notes(report)])
+
+
+def _shown(value: float | None, unit: int = 1, digits: int = 1) -> str:
+    return '-' if value is None else f'{value / unit:.{digits}f}'
+
+
+def _notes(report: Report) -> list[str]:
+    settings, measured = report.settings, [row for row in report.rows if row.failed is None]
+    height, width = settings.size
+    stored = ', '.join(f'{name} {size_text(size)}' for name, size in report.stored.items())
+    notes = [
+        f'sample: a pair of {CROP}x{CROP} crops, flipped and transposed at random, in batches of {BATCH}, out of '
+        f'{settings.pairs} pairs of {height}x{width} at 16 bits. On the disk: {stored}.',
+        'host: PairedImageDataset of basicsr 1.4.2 as it is, which gives 8 of the 16 bits that it reads. ours: '
+        'PairedDefocusDataset as `basicsr train` loads it, all 16 bits.',
+        f'samples/s: at least {settings.seconds:g} s after a warm-up, files in the page cache. ratio: to host, PNG '
+        'folders with as many workers.',
+        'cold/s: the first epoch after the files were dropped from the page cache, with the start of the workers'
+        + ('.' if any(row.cold_samples_per_second for row in measured) else '; they cannot be dropped here.'),
+    ]
+    if measured:
+        idle = statistics.median(row.idle_bytes or 0 for row in measured) / 2**20
+        notes.append(
+            'peak MiB: anonymous memory (RssAnon) of the process and its workers together; pages that a worker still '
+            f'shares with the process count in both. Imports alone take {idle:.0f} MiB a process. growth: peak of the '
+            'last fifth of the time over that of the first.'
+        )
+    notes += [
+        f'warning: {row.reader}, {row.workers} workers: not from the page cache alone; is the memory too small?'
+        for row in measured
+        if (row.disk_bytes or 0) / (row.samples or 1) > _MUCH * (row.cold_disk_bytes or 0) / settings.pairs > 0
+    ]
+    notes += [f'{row.reader}, {row.workers} workers: {row.failed}' for row in report.rows if row.failed]
+    return notes
