@@ -10,22 +10,6 @@ from conftest import write_pairs
 from ggkm_plugin import __version__, cli
 
 
-@pytest.fixture
-def command(workplace, capsys):
-    """Runs the command in this process; returns exit code, stdout, stderr. Never a traceback."""
-
-    def run(*arguments):
-        try:
-            code = cli.main(arguments)
-        except SystemExit as stop:
-            code = stop.code
-        out, err = capsys.readouterr()
-        assert 'Traceback' not in err
-        return code, out, err
-
-    return run
-
-
 def test_version_and_help(command):
     assert command('--version') == (0, f'ggkm_plugin {__version__}\n', '')
     code, out, _ = command('--help')
@@ -112,7 +96,7 @@ def test_a_mistake_leaves_an_earlier_run_alone(command, workplace, tiny, write_o
     tiny['datasets']['train']['dataroot_lq'] = 'nowhere'
     assert command('train', '-opt', write_options(tiny))[0] == 2
     assert kept.read_text() == 'a week of training'
-    assert [path.name for path in (workplace / 'experiments').iterdir()] == ['tiny']
+    assert [path.name for path in (workplace / 'experiments').glob('[!.]*')] == ['tiny']
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from ggkm_plugin.host.processes import gathered, rank_and_size, spread_buffers
 from ggkm_plugin.host.registries import METRIC_REGISTRY
 from ggkm_plugin.models.memory import memory_advice
 from ggkm_plugin.models.pictures import coefficient_map, strip, to_uint8
+from ggkm_plugin.models.score_files import ImageScores, means, write_scores
 
 from basicsr.metrics import calculate_metric  # isort: skip
 from basicsr.models.sr_model import SRModel  # isort: skip
@@ -32,13 +33,10 @@ _SHEET_LEAST = 16
 
 
 @dataclass(frozen=True)
-class Seen:
+class Seen(ImageScores):
     """What a process brings back from one validation image."""
 
     index: int
-    name: str
-    scores: dict[str, float]
-    input_scores: dict[str, float]
     row: SheetRow | None  # for the closing picture
     strips: dict[str, np.ndarray]  # for TensorBoard
 
@@ -136,10 +134,15 @@ class ValidatingModel(SRModel):
             self.net_g.train()
         seen = sorted((item for part in gathered(mine) for item in part), key=lambda item: item.index)
         if seen and seen[0].scores:
-            self.metric_results = _means([item.scores for item in seen])
+            self.metric_results = means([item.scores for item in seen])
             if seen[0].input_scores:
-                self.input_results[name] = _means([item.input_scores for item in seen])
+                self.input_results[name] = means([item.input_scores for item in seen])
             self._report(name, self.input_results[name], current_iter, tb_logger)
+            if not self.is_train and rank == 0:
+                lines = write_scores(self._run_folder, seen, self.opt, dataset.opt)
+                get_root_logger().info(
+                    '\n'.join([f'Scores of each image: {self._run_folder}/scores_{name}.csv', *lines])
+                )
         if tb_logger:
             for item in seen:
                 for tag, picture in item.strips.items():
@@ -169,7 +172,8 @@ class ValidatingModel(SRModel):
     def _see(self, index: int, data: dict[str, Any], dataset: str, current_iter: int | str, save_img: bool) -> Seen:
         self.feed_data(data)
         self.test()
-        name = osp.splitext(osp.basename(data['lq_path'][0]))[0]
+        path = data['lq_path'][0]
+        name = osp.splitext(osp.basename(path))[0]
         lq, result = self.lq[0].float(), self.output[0].float()
         if save_img:
             write_image(self._image_path(dataset, name, current_iter), to_uint8(result))
@@ -180,7 +184,7 @@ class ValidatingModel(SRModel):
             if coefficients is not None:
                 strips['coefficients'] = coefficients
         if 'gt' not in data:
-            return Seen(index, name, {}, {}, None, strips)
+            return Seen(name, path, {}, {}, index, None, strips)
         gt = self.gt[0].float()
         metrics = self.opt['val'].get('metrics') or {}
         scores = {metric: _score(options, result, gt) for metric, options in metrics.items()}
@@ -189,7 +193,7 @@ class ValidatingModel(SRModel):
         row = None
         if self.closing and index < _SHEET_ROWS and min(gt.shape[-2:]) >= _SHEET_LEAST:
             row = SheetRow(name, *(image.permute(1, 2, 0).cpu().numpy() for image in (lq, result, gt)))
-        return Seen(index, name, scores, input_scores, row, strips)
+        return Seen(name, path, scores, input_scores, index, row, strips)
 
     @property
     def _run_folder(self) -> str:
@@ -212,10 +216,6 @@ class ValidatingModel(SRModel):
             if tb_logger:
                 tb_logger.add_scalar(f'metrics/{dataset}/{metric}', value, current_iter)
         get_root_logger().info('\n'.join(lines))
-
-
-def _means(scores: list[dict[str, float]]) -> dict[str, float]:
-    return {metric: float(np.mean([score[metric] for score in scores])) for metric in scores[0]}
 
 
 def _score(metric_opt: dict[str, Any], image: Tensor, gt: Tensor) -> float:

@@ -1,0 +1,113 @@
+"""What a test writes beside its pictures: every image's scores, as CSV and JSON, with all that they depend on."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ggkm_plugin import __version__
+from ggkm_plugin.data.layouts import scene_kinds
+from ggkm_plugin.errors import DataError
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """One image's scores and those of its blurred input, by metric; `path` is where the input lies."""
+
+    name: str
+    path: str
+    scores: dict[str, float]
+    input_scores: dict[str, float]
+
+
+def write_scores(folder: str, images: Sequence[ImageScores], opt: dict[str, Any], dataset: dict[str, Any]) -> list[str]:
+    """Write scores_NAME.csv and .json for a data set into `folder`; returns lines on its parts, indoor and outdoor.
+
+    `opt`: the options of the test; `dataset`: those of the data set. Raises DataError if a file cannot be written.
+    """
+    parts = {kind: [item for item in images if item.name in names] for kind, names in _scenes(images, dataset).items()}
+    record = {
+        'dataset': dataset['name'],
+        'metrics': opt['val']['metrics'],
+        'network': opt['network_g'],
+        'weights': _weights(opt),
+        'versions': {'ggkm_plugin': __version__, 'basicsr': version('basicsr'), 'torch': str(torch.__version__)},
+        'means': {'all': _means(images), **{kind: _means(part) for kind, part in parts.items()}},
+        'images': [{'name': item.name, 'result': item.scores, 'input': item.input_scores} for item in images],
+    }
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator='\n')
+    metrics = list(images[0].scores)
+    writer.writerow(['image', *metrics, *(f'input_{metric}' for metric in metrics)])
+    for item in images:
+        writer.writerow([item.name, *item.scores.values(), *(item.input_scores[metric] for metric in metrics)])
+    stem = Path(folder) / f'scores_{dataset["name"]}'
+    _write(stem.with_name(f'{stem.name}.csv'), table.getvalue())
+    _write(stem.with_name(f'{stem.name}.json'), json.dumps(record, indent=1, default=str) + '\n')
+    return [
+        f'\t {kind}, {len(part)} images: '
+        + ', '.join(f'{name} {value:.4f}' for name, value in _means(part)['result'].items())
+        for kind, part in parts.items()
+    ]
+
+
+def _scenes(images: Sequence[ImageScores], dataset: dict[str, Any]) -> dict[str, set[str]]:
+    """DPDD's test images by kind of scene, where the lists lie beside them."""
+    if dataset.get('layout') != 'DPDD' or dataset.get('split', 'test') != 'test':
+        return {}
+    names = {Path(item.path).name: item.name for item in images}
+    found = scene_kinds(dataset['dataroot'], names) or {}
+    return {kind: {names[name] for name in of_kind} for kind, of_kind in found.items()}
+
+
+def _means(images: Sequence[ImageScores]) -> dict[str, dict[str, float]]:
+    return {
+        'result': means([item.scores for item in images]),
+        'input': means([item.input_scores for item in images]),
+    }
+
+
+def means(scores: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Of each metric over images."""
+    return {metric: float(np.mean([score[metric] for score in scores])) for metric in scores[0]}
+
+
+def _weights(opt: dict[str, Any]) -> dict[str, Any]:
+    path = opt['path']['pretrain_network_g']
+    content = torch.load(path, map_location='cpu', weights_only=True)
+    description = content.get('description', {}) if isinstance(content, dict) else {}
+    return {
+        'path': path,
+        'sha256': sha256_of(path),
+        'param_key': opt['path'].get('param_key_g', 'params'),
+        'iteration': description.get('iteration'),
+        'option_digest': description.get('option_digest'),
+    }
+
+
+def sha256_of(path: str) -> str:
+    """Of a file's content."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        for block in iter(lambda: file.read(1 << 20), b''):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f'.{path.name}.part')
+    try:
+        temporary.write_text(text, encoding='utf-8')
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(f'{path}: cannot be written ({error.strerror or error})') from error
