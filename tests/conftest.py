@@ -14,6 +14,7 @@ import torch
 import yaml
 
 import ggkm_plugin
+from ggkm_plugin import cli
 
 ggkm_plugin.register()
 
@@ -117,6 +118,22 @@ def run_command(*arguments: str, cwd: Path, timeout: float = 300) -> subprocess.
 def basicsr(workplace):
     """`run_command` in the workplace."""
     return partial(run_command, cwd=workplace)
+
+
+@pytest.fixture
+def command(workplace, capsys):
+    """Runs the command in this process; returns exit code, stdout, stderr. Never a traceback."""
+
+    def run(*arguments):
+        try:
+            code = cli.main(arguments)
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        assert 'Traceback' not in err
+        return code, out, err
+
+    return run
 
 
 @pytest.fixture(scope='session')

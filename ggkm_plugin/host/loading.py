@@ -102,6 +102,8 @@ def train_loader(opt: dict[str, Any], dataset_opt: dict[str, Any]) -> TrainLoade
     dataset_opt['seed'] = seed
     if dataset_opt['num_worker_per_gpu'] == 0:
         dataset_opt['persistent_workers'] = False  # torch refuses it
+        if dataset_opt.get('prefetch_mode') == 'cpu':  # its thread would seed the generators while the network draws
+            dataset_opt['prefetch_mode'] = None
     dataset = build_dataset(dataset_opt)
     images, ratio = len(dataset), dataset_opt.get('dataset_enlarge_ratio', 1)
     sampler = EpochSampler(dataset, opt['world_size'], opt['rank'], ratio, seed)

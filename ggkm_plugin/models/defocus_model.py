@@ -18,7 +18,7 @@ from ggkm_plugin.host.generators import generator_states, restore_generators, un
 from ggkm_plugin.host.interruption import StopRequest
 from ggkm_plugin.host.loading import Position
 from ggkm_plugin.host.processes import any_of, barrier, from_first, gathered, rank_and_size
-from ggkm_plugin.host.registries import MODEL_REGISTRY
+from ggkm_plugin.host.registries import METRIC_REGISTRY, MODEL_REGISTRY
 from ggkm_plugin.host.resuming import numbered_states
 from ggkm_plugin.models.history import ValidationHistory
 from ggkm_plugin.models.memory import memory_advice
@@ -270,6 +270,13 @@ class DefocusModel(ValidatingModel):
         for metric in scores.keys() & known.keys():
             self._update_best_metric_result(dataset, metric, scores[metric], iteration)
         return {metric: known[metric]['iter'] == iteration for metric in scores if metric in known}
+
+    def _initialize_best_metric_results(self, dataset_name: str) -> None:
+        """As the host, with a metric's own word for what is better where the options have none."""
+        for metric_opt in self.opt['val']['metrics'].values():
+            better = getattr(METRIC_REGISTRY.get(metric_opt['type']), 'better', 'higher')
+            metric_opt.setdefault('better', better)
+        super()._initialize_best_metric_results(dataset_name)
 
     def _may_choose_on(self, dataset: str) -> bool:
         return all(

@@ -19,6 +19,8 @@ class ValidationHistory:
         """Read the file; what came after iteration `last` belongs to a training that is forgotten."""
         try:
             entries = json.loads(self.path.read_text())
+            if not isinstance(entries, list) or not all(map(_is_entry, entries)):
+                raise ValueError('no list of validations')
         except FileNotFoundError:
             entries = []
         except (OSError, ValueError) as error:
@@ -40,4 +42,10 @@ class ValidationHistory:
             temporary.write_text(json.dumps(self.entries, indent=1) + '\n')
             os.replace(temporary, self.path)
         except OSError as error:
+            temporary.unlink(missing_ok=True)
             raise CheckpointError(f'{self.path}: cannot be written ({error}); make room, then --auto_resume') from error
+
+
+def _is_entry(entry: Any) -> bool:
+    kinds = {'iter': int, 'dataset': str, 'metrics': dict, 'input': dict}
+    return isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in kinds.items())

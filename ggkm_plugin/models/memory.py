@@ -7,6 +7,9 @@ import torch
 
 from ggkm_plugin.errors import TrainingError
 
+# How the CPU's allocator, CUDA outside of torch's allocator and CUDA's libraries say it in a plain RuntimeError.
+_WORDS = ("can't allocate memory", 'CUDA error: out of memory', 'STATUS_ALLOC_FAILED')
+
 
 @contextmanager
 def memory_advice(doing: str, advice: str) -> Iterator[None]:
@@ -15,7 +18,7 @@ def memory_advice(doing: str, advice: str) -> Iterator[None]:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         text = ' '.join(str(error).split())
-        full = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text
+        full = isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in text for words in _WORDS)
         if not full:
             raise
         raise TrainingError(f'out of memory {doing}: {advice} ({text[:200]})') from error

@@ -12,8 +12,9 @@ from ggkm_plugin.options import nearest
 
 import basicsr.models.lr_scheduler as host_schedules  # isort: skip
 
-# They need more than an option file can give: a closure, sparse gradients, functions, the validation's score.
-_NOT_OPTIMIZERS = ('Optimizer', 'LBFGS', 'SparseAdam')
+# They need more than an option file can give: a closure, sparse gradients, functions, the validation's score; or, as
+# Muon, weights that are all matrices.
+_NOT_OPTIMIZERS = ('Optimizer', 'LBFGS', 'SparseAdam', 'Muon')
 _NOT_SCHEDULES = (
     'LRScheduler', 'ReduceLROnPlateau', 'LambdaLR', 'MultiplicativeLR', 'SequentialLR', 'ChainedScheduler',
 )  # fmt: skip

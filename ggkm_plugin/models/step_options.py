@@ -29,7 +29,7 @@ class StepOptions:
 
     def __post_init__(self) -> None:
         rules = {
-            'amp': (self.amp in _AMP_TYPES, f'one of {", ".join(_AMP_TYPES)}'),
+            'amp': (self.amp in tuple(_AMP_TYPES), f'one of {", ".join(_AMP_TYPES)}'),
             'accumulate': (_whole(self.accumulate), 'a whole number of at least 1'),
             'grad_clip': (self.grad_clip is None or _positive(self.grad_clip), 'a number above 0'),
             'channels_last': (isinstance(self.channels_last, bool), 'true or false'),

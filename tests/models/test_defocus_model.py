@@ -16,20 +16,6 @@ from ggkm_plugin.host import loading
 from basicsr.models import build_model  # isort: skip
 
 
-@pytest.fixture
-def options(workplace, tiny):
-    """Training options as the host's parser completes them."""
-    folder = workplace / 'experiments/tiny'
-    tiny.update(dist=False, rank=0, world_size=1, is_train=True)
-    tiny['path'].update(experiments_root=str(folder))
-    for name in ('models', 'training_states', 'visualization'):
-        (folder / name).mkdir(parents=True)
-        tiny['path'][name] = str(folder / name)
-    for phase in ('train', 'val'):
-        tiny['datasets'][phase]['phase'] = phase
-    return tiny
-
-
 def _loaders(options):
     loader, _, val_loaders, *_ = loading.create_train_val_dataloader(options, logging.getLogger('test'))
     return loader, val_loaders[0]
@@ -234,27 +220,3 @@ def test_ema_follows_buffers_too(options):
 def test_no_progress_bar_off_a_terminal(options, capsys):
     _step(build_model(options), options)
     assert 'it/s' not in capsys.readouterr().err
-
-
-def test_progress_bar_on_a_terminal(monkeypatch):
-    """Iterations, loss, time left; log lines above it."""
-    import io
-    import sys
-
-    from ggkm_plugin.models.progress import TrainingProgress
-
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    screen = Terminal()
-    monkeypatch.setattr(sys, 'stderr', screen)
-    progress = TrainingProgress(3, 1, rank=0)
-    progress.show('psnr', 30.0)
-    for loss in (3.0, 2.0, 1.0):
-        progress.step(torch.tensor(loss), 7.5)
-    progress.close()
-    assert '3/3' in screen.getvalue()
-    assert 'loss=1.0000' in screen.getvalue()
-    assert 'images/s=7.5' in screen.getvalue()
-    assert 'psnr=30.000' in screen.getvalue()

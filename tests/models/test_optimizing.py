@@ -1,0 +1,82 @@
+"""Optimizers and schedules by name."""
+
+import pytest
+import torch
+
+from ggkm_plugin.errors import OptionError
+from ggkm_plugin.models.optimizing import HOST_SCHEDULES, build_optimizer, build_schedule, optimizers, schedules
+
+import basicsr.models.lr_scheduler as host  # isort: skip
+
+
+@pytest.fixture
+def weight():
+    return torch.nn.Parameter(torch.ones(4, 3, 3, 3))
+
+
+@pytest.mark.parametrize('name', optimizers())
+def test_every_optimizer_lowers_a_square(weight, name):
+    """From a name and a rate alone, on a convolution's weight."""
+    optimizer = build_optimizer(name, [weight], {'lr': 0.01})
+    assert type(optimizer) is getattr(torch.optim, name)
+    for _ in range(3):
+        optimizer.zero_grad()
+        weight.square().sum().backward()
+        optimizer.step()
+    assert float(weight.detach().square().sum()) < weight.numel()
+
+
+def test_what_there_is():
+    assert {'Adam', 'AdamW', 'SGD', 'RAdam', 'Adafactor'} <= set(optimizers())
+    assert not {'Optimizer', 'LBFGS', 'SparseAdam', 'Muon'} & set(optimizers())
+    assert {'CosineAnnealingLR', 'OneCycleLR', 'MultiStepRestartLR'} <= set(schedules())
+    assert not {'LRScheduler', 'ReduceLROnPlateau', 'LambdaLR', 'SequentialLR'} & set(schedules())
+
+
+def test_the_host_s_names_mean_the_host_s_classes(weight):
+    optimizer = build_optimizer('Adam', [weight], {'lr': 1.0})
+    schedule = build_schedule('MultiStepLR', optimizer, {'milestones': [1], 'restarts': [0], 'restart_weights': [1]})
+    assert type(schedule) is host.MultiStepRestartLR
+    assert set(HOST_SCHEDULES) == {'MultiStepLR', 'MultiStepRestartLR', 'CosineAnnealingRestartLR'}
+
+
+def test_options_arrive(weight):
+    optimizer = build_optimizer('AdamW', [weight], {'lr': 0.5, 'betas': [0.5, 0.6], 'weight_decay': 0.25})
+    group = optimizer.param_groups[0]
+    assert (group['lr'], list(group['betas']), group['weight_decay']) == (0.5, [0.5, 0.6], 0.25)
+
+
+@pytest.mark.parametrize(
+    ('name', 'options', 'words'),
+    [
+        ('AdanW', {}, r"train\.optim_g\.type: no 'AdanW'.*AdamW"),
+        (None, {}, r'train\.optim_g\.type: no None'),
+        ('LBFGS', {}, "no 'LBFGS'"),
+        ('Adam', {'momentum': 0.9}, r'train\.optim_g: Adam: .*momentum'),
+        ('Adam', {'lr': -1.0}, r'train\.optim_g: Adam: .*-1'),
+        ('Adam', {'lr': '1e-4'}, r'train\.optim_g: Adam: '),
+    ],
+)
+def test_wrong_optimizers(weight, name, options, words):
+    with pytest.raises(OptionError, match=words):
+        build_optimizer(name, [weight], options)
+
+
+@pytest.mark.parametrize(
+    ('name', 'options', 'words'),
+    [
+        ('CosineAnealingLR', {}, r"train\.scheduler\.type: no 'CosineAnealingLR'.*CosineAnnealingLR"),
+        ('ReduceLROnPlateau', {}, "no 'ReduceLROnPlateau'"),
+        ('CosineAnnealingLR', {}, r'train\.scheduler: CosineAnnealingLR: .*T_max'),
+        ('StepLR', {'step_size': 1, 'gama': 1}, r'train\.scheduler: StepLR: .*gama'),
+        (
+            'CosineAnnealingRestartLR',
+            {'periods': [1, 2], 'restart_weights': [1]},
+            'CosineAnnealingRestartLR: .*same length',
+        ),
+    ],
+)
+def test_wrong_schedules(weight, name, options, words):
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    with pytest.raises(OptionError, match=words):
+        build_schedule(name, optimizer, options)
