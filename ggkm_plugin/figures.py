@@ -4,8 +4,8 @@ PSNR on the sheet: RGB, whole image, both clipped to [0, 1] (the PSNR of the `re
 mean over R, G, B of |image - ground truth|; all maps of a sheet share one colour scale, which a bar names.
 """
 
+import io
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from ggkm_plugin.files import write_whole
 
 COLUMNS = ('input', 'result', 'ground truth', 'error of input', 'error of result')
 
@@ -195,11 +197,7 @@ def _footer(column: int, scale: float, zoom: bool) -> Image.Image:
 
 
 def _write_png(image: Image.Image, path: Path) -> None:
-    """Write through a temporary file beside `path`, so that a reader sees the old sheet or the whole new one."""
+    content = io.BytesIO()
+    image.save(content, format='PNG', optimize=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        image.save(temporary, format='PNG', optimize=True)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, content.getvalue())

@@ -4,6 +4,7 @@ import copy
 import importlib.util
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -49,13 +50,18 @@ _KNOWN_TO_OURS = {
     'train': tuple(field.name for field in fields(StepOptions)),
     'logger': ('keep_checkpoints',),
 }
+# Anything else would count as true.
+_FLAGS = (
+    'sync_bn', 'find_unused_parameters', 'path.strict_load_g', 'val.save_img', 'val.pbar', 'logger.use_tb_logger',
+    'datasets.train.pin_memory', 'datasets.train.persistent_workers',
+)  # fmt: skip
 _ANYTHING_A_CONSTRUCTOR_RAISES = (
     TypeError, ValueError, LookupError, AttributeError, AssertionError, OSError, RuntimeError, ArithmeticError,
 )  # fmt: skip
 
 
-def check_options(opt: Options, is_train: bool) -> None:
-    """Raises one OptionError with all faults. Nothing is written; plugins must be loaded.
+def check_options(opt: Options, is_train: bool, strict: bool = False) -> None:
+    """Raises one OptionError with all faults, `strict`ly also with `doubts`. Nothing is written; plugins are loaded.
 
     Keys, types and registered names are checked; optimizer, scheduler and data sets are built once, and in training
     the network's loss on one crop is computed, on the CPU.
@@ -66,7 +72,11 @@ def check_options(opt: Options, is_train: bool) -> None:
             check()
         except OptionError as error:
             faults.append(str(error))
+    if strict:
+        with suppress(*_ANYTHING_A_CONSTRUCTOR_RAISES, UserError):  # of values that are faults already
+            faults.extend(doubts(opt))
     if faults:
+        faults = list(dict.fromkeys(faults))  # an unknown model is one to each check that asks for it
         several = f'{len(faults)} options are wrong:'
         raise OptionError(faults[0] if len(faults) == 1 else '\n  '.join([several, *faults]))
 
@@ -89,6 +99,8 @@ def _checks(opt: Options, is_train: bool) -> Iterator[Callable[[], object]]:
     if opt['model_type'] in _IMAGE_MODELS:
         for section in _KNOWN:
             yield partial(_check_section, section, opt)
+        for key in _FLAGS:
+            yield partial(_check_flag, key, opt)
     yield partial(_check_name, 'name', opt['name'])
     yield partial(_check_gpus, opt['num_gpu'])
     if opt.get('manual_seed') is not None:
@@ -104,9 +116,13 @@ def _checks(opt: Options, is_train: bool) -> Iterator[Callable[[], object]]:
         yield partial(_fail, f'val.metrics: a mapping of names to metrics, not {metrics!r}')
     else:
         for name, metric in metrics.items():
+            yield partial(_check_name, 'val.metrics', name)  # the weights of its best are named after it
             yield partial(_check_metric, f'val.metrics.{name}', metric)
     if not opt['datasets']:
         yield partial(_fail, 'datasets: none is given')
+    names = [dataset.get('name') for dataset in opt['datasets'].values() if isinstance(dataset, dict)]
+    for name in {str(name) for name in names if names.count(name) > 1}:
+        yield partial(_fail, f'datasets: two are named {name}, and so would be their scores; rename one')
     for phase, dataset in opt['datasets'].items():
         yield partial(
             _check_dataset, str(phase), dataset, is_train, {key: opt[key] for key in ('scale',) if key in opt}
@@ -122,6 +138,12 @@ def _training_checks(opt: Options) -> Iterator[Callable[[], object]]:
         yield partial(_check_number, 'val.val_freq', opt['val'].get('val_freq'), 1)
         if 'save_img' not in opt['val']:
             yield partial(_fail, 'val.save_img is missing')
+    if opt['model_type'] in _IMAGE_MODELS:
+        decay = train.get('ema_decay', 0)
+        if not isinstance(decay, int | float) or not 0 <= decay < 1:
+            yield partial(_fail, f'train.ema_decay: a number of at least 0 and below 1, not {decay!r}')
+    if 'warmup_iter' in train:
+        yield partial(_check_number, 'train.warmup_iter', train['warmup_iter'], -1)
     if opt['model_type'] == 'DefocusModel':
         yield partial(StepOptions.of, train)
         if opt['logger'].get('keep_checkpoints') is not None:
@@ -166,6 +188,14 @@ def _check_paths(paths: Options) -> None:
             continue
         if not isinstance(value, str) or not Path(value).expanduser().is_file():
             raise OptionError(f'path.{key}: {value}: no such file')
+
+
+def _check_flag(dotted: str, opt: Options) -> None:
+    value: Any = opt
+    for key in dotted.split('.'):
+        value = value.get(key) if isinstance(value, dict) else None
+    if value is not None and not isinstance(value, bool):
+        raise OptionError(f'{dotted}: true or false, not {value!r}')
 
 
 def _check_number(where: str, value: object, least: int, most: float = float('inf')) -> None:
@@ -216,6 +246,9 @@ def _check_optimizer(model_type: str, train: Options) -> None:
         if schedule_type not in HOST_SCHEDULES:
             known = nearest(str(schedule_type), list(HOST_SCHEDULES), 'It has')
             raise OptionError(f'train.scheduler.type: {model_type} has no {schedule_type!r}.{known}')
+    milestones = schedule.get('milestones', [])
+    if not isinstance(milestones, list) or not all(isinstance(milestone, int) for milestone in milestones):
+        raise OptionError(f'train.scheduler.milestones: a list of iterations, not {milestones!r}')
     optimizer = build_optimizer(optim_type, [torch.nn.Parameter(torch.zeros(1))], optim)
     build_schedule(schedule_type, optimizer, schedule)
     if 'periods' in schedule and sum(schedule['periods']) < train['total_iter']:
@@ -225,21 +258,19 @@ def _check_optimizer(model_type: str, train: Options) -> None:
         )
 
 
-def doubts(opt: Options) -> list[str]:
+def doubts(opt: Options) -> Iterator[str]:
     """What a long training would hardly want, though it runs: of options that `check_options` has passed."""
     train = opt['train']
     total, schedule = train['total_iter'], train['scheduler']
-    found = []
     late = [milestone for milestone in schedule.get('milestones') or [] if milestone >= total]
     if late:
-        found.append(f'train.scheduler.milestones: {late} are never reached, since train.total_iter is {total}')
+        yield f'train.scheduler.milestones: {late} are never reached, since train.total_iter is {total}'
     if (train.get('warmup_iter') or 0) >= total:
-        found.append(f'train.warmup_iter: {train["warmup_iter"]} is not below train.total_iter, {total}')
+        yield f'train.warmup_iter: {train["warmup_iter"]} is not below train.total_iter, {total}'
     for phase, dataset in opt['datasets'].items():
         if phase != 'train' and dataset.get('split') == 'test':
-            found.append(f'datasets.{phase}: the test split is scored in training; no best weights are chosen on it')
-        found += _doubts_about_counts(f'datasets.{phase}', dataset)
-    return found
+            yield f'datasets.{phase}: the test split is scored in training; no best weights are chosen on it'
+        yield from _doubts_about_counts(f'datasets.{phase}', dataset)
 
 
 def _doubts_about_counts(where: str, dataset: Options) -> list[str]:
@@ -285,6 +316,8 @@ def _check_metric(where: str, metric: Any) -> None:
     needed = {name for name in known if parameters[name].default is inspect.Parameter.empty} - {'img', 'img2'}
     if getattr(target, 'takes_float', False) or known == set(parameters):  # **kwargs of others may mean something
         _check_keys(where, metric, known | {'type', 'better'})
+    if metric.get('better', 'higher') not in ('higher', 'lower'):
+        raise OptionError(f'{where}.better: higher or lower, not {metric["better"]!r}')
     for name in needed - metric.keys():
         raise OptionError(f'{where}: {metric["type"]} needs the option {name}')
     if hasattr(target, 'check'):
@@ -315,6 +348,7 @@ def _check_dataset(phase: str, dataset: Any, is_train: bool, inherited: Options)
         _check_number(f'{where}.num_worker_per_gpu', dataset.get('num_worker_per_gpu'), 0)
         if not isinstance(ratio, int | float) or not 0 < ratio < float('inf'):
             raise OptionError(f'{where}.dataset_enlarge_ratio: a number above 0, not {ratio!r}')
+        _check_prefetching(where, dataset)
     target = _registered(where, 'datasets', dataset)
     if hasattr(target, 'option_keys'):
         _check_keys(where, dataset, target.option_keys | _LOADER_KEYS)
@@ -325,6 +359,20 @@ def _check_dataset(phase: str, dataset: Any, is_train: bool, inherited: Options)
             f'{where}: {len(built) * ratio:g} samples are fewer than one batch of {batch}: lower batch_size_per_gpu, '
             f'or set dataset_enlarge_ratio to {-(-batch // len(built))} or more'
         )
+
+
+def _check_prefetching(where: str, dataset: Options) -> None:
+    import torch
+
+    mode = dataset.get('prefetch_mode')
+    if mode not in (None, 'cpu', 'cuda'):
+        raise OptionError(f'{where}.prefetch_mode: cpu, cuda or ~, not {mode!r}')
+    if mode == 'cpu':
+        _check_number(f'{where}.num_prefetch_queue', dataset.get('num_prefetch_queue', 1), 1)
+    if mode == 'cuda' and not torch.cuda.is_available():
+        raise OptionError(f'{where}.prefetch_mode: cuda, but this machine has no GPU; set it to cpu or ~')
+    if mode == 'cuda' and dataset.get('pin_memory') is not True:
+        raise OptionError(f'{where}.prefetch_mode: cuda needs pin_memory: true')
 
 
 def _check_keys(where: str, given: Options, known: set[str] | frozenset[str]) -> None:

@@ -52,7 +52,7 @@ def run(is_train: bool, request: Request) -> Finished:
     from ggkm_plugin.host import seams
 
     with ExitStack() as stack:
-        root = stack.enter_context(_working_folder(request.root))
+        root = stack.enter_context(working_folder(request.root))
         paths = opt.get('path')
         weights = paths.get('pretrain_network_g') if isinstance(paths, dict) else None
         if not is_train and not opt.get('network_g') and isinstance(weights, str):
@@ -88,11 +88,8 @@ def check(request: Request, rehearsed: bool = True) -> str:
     from ggkm_plugin.host import seams
 
     with ExitStack() as stack:
-        root = stack.enter_context(_working_folder(request.root))
-        preflight.check_options(opt, is_train=True)
-        found = preflight.doubts(opt)
-        if found:
-            raise OptionError('\n  '.join(['a long training would hardly want this:', *found]))
+        root = stack.enter_context(working_folder(request.root))
+        preflight.check_options(opt, is_train=True, strict=True)
         if not rehearsed:
             return ''
         path = stack.enter_context(_resolved(option_file, opt))
@@ -114,7 +111,7 @@ def _read(request: Request) -> tuple[Path, options.Options]:
 
 
 @contextmanager
-def _working_folder(root: str) -> Iterator[Path]:
+def working_folder(root: str) -> Iterator[Path]:
     """Work in `root`: the host, too, looks up relative paths in the current folder."""
     target, before = Path(root).expanduser().absolute(), Path.cwd()
     try:

@@ -81,7 +81,7 @@ def test_a_failed_write_leaves_the_old_sheet_and_no_temporary(tmp_path, monkeypa
     def fail(source, target):
         raise OSError('disk full')
 
-    monkeypatch.setattr(figures.os, 'replace', fail)
+    monkeypatch.setattr('os.replace', fail)
     with pytest.raises(OSError, match='disk full'):
         comparison_sheet([row()], path)
     assert path.read_text() == 'old'

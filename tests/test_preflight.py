@@ -101,6 +101,24 @@ def test_a_sound_file_passes(workplace, tiny):
         ({'path': 'here'}, 'path: a mapping|path'),
         ({'path.pretrain_network_g': 3}, 'path.pretrain_network_g'),
         ({'datasets.validate': {'name': 'x'}}, 'datasets.validate'),
+        ({'datasets.val.name': 'train'}, 'datasets: two are named train'),
+        ({'datasets.train.prefetch_mode': 'gpu'}, "prefetch_mode: cpu, cuda or ~, not 'gpu'"),
+        ({'datasets.train.prefetch_mode': 'cpu'}, None),
+        ({'datasets.train.prefetch_mode': 'cpu', 'datasets.train.num_prefetch_queue': 0}, 'num_prefetch_queue'),
+        ({'datasets.train.persistent_workers': 'no'}, 'persistent_workers: true or false'),
+        ({'train.ema_decay': None}, 'ema_decay: a number'),
+        ({'train.ema_decay': 1}, 'ema_decay: a number of at least 0 and below 1'),
+        ({'train.warmup_iter': 'long'}, 'warmup_iter: a whole number'),
+        ({'train.warmup_iter': None}, 'warmup_iter: a whole number'),
+        ({'train.warmup_iter': -1}, None),
+        ({'train.scheduler.milestones': '3'}, 'milestones: a list of iterations'),
+        ({'train.compile': 'fastest'}, 'train.compile'),
+        ({'logger.use_tb_logger': 'no'}, "use_tb_logger: true or false, not 'no'"),
+        ({'val.save_img': 'no'}, 'val.save_img: true or false'),
+        ({'sync_bn': 'yes'}, 'sync_bn: true or false'),
+        ({'val.metrics.psnr.better': 'bigger'}, 'better: higher or lower'),
+        ({'val.metrics': {'a/b': {'type': 'defocus_psnr'}}}, 'val.metrics: .*cannot name'),
+        ({'val.metrics': {1: {'type': 'defocus_psnr'}}}, 'val.metrics: 1 cannot name'),
     ],
 )
 def test_one_fault(workplace, tiny, change, message):
@@ -111,6 +129,27 @@ def test_one_fault(workplace, tiny, change, message):
     else:
         with pytest.raises(OptionError, match=message):
             preflight.check_options(tiny, is_train=True)
+
+
+@pytest.mark.parametrize(
+    ('gpu', 'pinned', 'message'),
+    [(False, True, 'has no GPU'), (True, False, 'needs pin_memory: true'), (True, True, None)],
+)
+def test_prefetching_to_a_gpu(workplace, tiny, monkeypatch, gpu, pinned, message):
+    monkeypatch.setattr('torch.cuda.is_available', lambda: gpu)
+    tiny['datasets']['train'].update(prefetch_mode='cuda', pin_memory=pinned)
+    if message is None:
+        preflight.check_options(tiny, is_train=True)
+    else:
+        with pytest.raises(OptionError, match=message):
+            preflight.check_options(tiny, is_train=True)
+
+
+def test_one_fault_is_told_once(workplace, tiny):
+    tiny['model_type'] = 'DefocusModl'
+    with pytest.raises(OptionError) as caught:
+        preflight.check_options(tiny, is_train=True)
+    assert str(caught.value).count('DefocusModl') == 1
 
 
 def test_all_faults_in_one_list(workplace, tiny):
@@ -131,11 +170,18 @@ def test_all_faults_in_one_list(workplace, tiny):
     ],
 )
 def test_what_runs_but_is_hardly_meant(workplace, tiny, change, doubt):
-    assert preflight.doubts(tiny) == []
+    assert list(preflight.doubts(tiny)) == []
     for key, value in change.items():
         options._set(tiny, key.split('.'), value, new_keys=True)
     [found] = preflight.doubts(tiny)
     assert re.search(doubt, found)
+
+
+def test_strictly_a_doubt_is_a_fault_among_the_others(workplace, tiny):
+    tiny['train']['total_iter'] = 2
+    tiny['network_g']['type'] = 'Nobody'
+    with pytest.raises(OptionError, match=r'(?s)2 options are wrong.*Nobody.*milestones'):
+        preflight.check_options(tiny, is_train=True, strict=True)
 
 
 def test_fewer_images_than_the_benchmark_has(workplace, tiny):
@@ -146,7 +192,7 @@ def test_fewer_images_than_the_benchmark_has(workplace, tiny):
         del tiny['datasets']['train'][key]
     tiny['datasets']['train'].update(dataroot='DPDD', layout='DPDD', split='train')
     preflight.check_options(tiny, is_train=True)
-    assert preflight.doubts(tiny) == ['datasets.train: 4 images, where DPDD has 350']
+    assert list(preflight.doubts(tiny)) == ['datasets.train: 4 images, where DPDD has 350']
 
 
 def test_checking_makes_no_files_and_starts_no_log(workplace, tiny):

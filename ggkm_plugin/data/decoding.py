@@ -1,8 +1,6 @@
 """From a file to an RGB array, 8 or 16 bits kept; every failure names the file."""
 
 import io
-import os
-from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -10,6 +8,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ggkm_plugin.errors import DataError
+from ggkm_plugin.files import write_whole
 
 PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.webp')
@@ -91,14 +90,10 @@ def write_image(path: str, image: np.ndarray) -> None:
     encoded, content = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not encoded:
         raise DataError(f'{path}: cannot be encoded')
-    temporary = target.with_name(f'.{target.name}.part')
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content.tobytes())
-        os.replace(temporary, target)
+        write_whole(target, content.tobytes())
     except OSError as error:
-        with suppress(OSError):  # the folder itself may be what is missing
-            temporary.unlink()
         raise DataError(f'{path}: {error.strerror or error}') from error
 
 

@@ -28,6 +28,7 @@ from ggkm_plugin.data.layouts import LAYOUTS, Pair, pairs_of_split
 from ggkm_plugin.data.lmdb_store import key_of, write_lmdb
 from ggkm_plugin.data.preparation_plan import Job, Plan, check_faults, common_lines, names_of, usable
 from ggkm_plugin.errors import DataError, listed
+from ggkm_plugin.files import unfinished, write_whole
 
 MANIFEST = 'manifest.json'
 # Below OUT.part, where an archive's images wait for their conversion.
@@ -122,7 +123,7 @@ def _begin(plan: Plan) -> None:
     try:
         earlier = json.loads(manifest.read_text())
     except FileNotFoundError:
-        begun = {path.name for path in plan.part.iterdir()} <= {_temporary(manifest).name}
+        begun = {path.name for path in plan.part.iterdir()} <= {unfinished(manifest).name}
         earlier = identity if begun else None
     except (OSError, ValueError):
         earlier = None
@@ -345,16 +346,9 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f'.{path.name}.part')
-
-
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Complete or not at all."""
-    temporary = _temporary(path)
-    text = json.dumps(content, indent=1, ensure_ascii=False) + '\n'
-    temporary.write_text(text, 'utf-8', 'backslashreplace')  # of names in no known encoding
-    os.replace(temporary, path)
+    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + '\n')
 
 
 def report_lines(report: Report) -> list[str]:

@@ -1,11 +1,11 @@
 """Every validation of a run, in a file of its own: what was best survives a run that is killed between two states."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from ggkm_plugin.errors import CheckpointError
+from ggkm_plugin.files import write_whole
 
 
 class ValidationHistory:
@@ -37,12 +37,9 @@ class ValidationHistory:
 
     def save(self) -> None:
         """Write the file, whole or not at all. Raises CheckpointError."""
-        temporary = self.path.with_suffix('.part')
         try:
-            temporary.write_text(json.dumps(self.entries, indent=1) + '\n')
-            os.replace(temporary, self.path)
+            write_whole(self.path, json.dumps(self.entries, indent=1) + '\n')
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise CheckpointError(f'{self.path}: cannot be written ({error}); make room, then --auto_resume') from error
 
 

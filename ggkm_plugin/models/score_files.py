@@ -4,7 +4,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,6 +16,7 @@ import torch
 from ggkm_plugin import __version__
 from ggkm_plugin.data.layouts import scene_kinds
 from ggkm_plugin.errors import DataError
+from ggkm_plugin.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,7 @@ def sha256_of(path: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f'.{path.name}.part')
     try:
-        temporary.write_text(text, encoding='utf-8')
-        os.replace(temporary, path)
+        write_whole(path, text)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise DataError(f'{path}: cannot be written ({error.strerror or error})') from error

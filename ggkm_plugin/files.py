@@ -1,0 +1,29 @@
+"""Small files that are there as a whole or not at all."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def write_whole(path: str | Path, content: bytes | str) -> None:
+    """Write beside `path`, then rename: `path` is the old file or the whole new one. Text is UTF-8.
+
+    Raises OSError, with nothing left behind.
+    """
+    target = Path(path)
+    temporary = unfinished(target)
+    try:
+        with open(temporary, 'wb') as file:
+            file.write(content.encode(errors='backslashreplace') if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError:
+        with suppress(OSError):  # the folder itself may be what is missing
+            temporary.unlink()
+        raise
+
+
+def unfinished(path: Path) -> Path:
+    """Where `path` is written until it is whole; a process that is killed leaves it there."""
+    return path.with_name(f'.{path.name}.part')
