@@ -56,8 +56,14 @@ def run(arguments: argparse.Namespace) -> Report:
         raise OptionError(f'--workers is at least 0, not {arguments.workers}')
     if not arguments.max_shift >= 0:
         raise OptionError(f'--max-shift is a number of pixels, 0 or more, not {arguments.max_shift}')
-    if arguments.json and not Path(arguments.json).absolute().parent.is_dir():  # told now, not in an hour
-        raise OptionError(f'--json {arguments.json}: no such folder; make it first')
+    if arguments.json:  # told now, not in an hour
+        target = Path(arguments.json).absolute()
+        if not target.parent.is_dir():
+            raise OptionError(f'--json {arguments.json}: no such folder; make it first')
+        if target.is_dir():
+            raise OptionError(f'--json {arguments.json}: a folder; name a file')
+        if not os.access(target.parent, os.W_OK):
+            raise OptionError(f'--json {arguments.json}: cannot be written; choose another folder')
     report = verify(
         arguments.dataroot,
         arguments.set,
@@ -130,6 +136,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f'verify: {error}', file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print('verify: interrupted; nothing was written', file=sys.stderr)
+        return 1
     return 1 if report.faults else 0
 
 

@@ -238,6 +238,8 @@ def open_archive(path: str | Path, max_bytes: float = MAX_BYTES, progress: bool 
     path = Path(path)
     if path.is_dir():
         return Folder(path)
+    if path.exists() and not path.is_file():  # a pipe would be waited for, and cannot be read twice
+        raise DataError(f'{path}: a pipe or device, not a file; save the archive, and name it')
     try:
         with open(path, 'rb') as file:
             head = file.read(tarfile.BLOCKSIZE)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ggkm_plugin.errors import DataError
+from ggkm_plugin.errors import DataError, listed
 from ggkm_plugin.files import write_whole
 
 PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
@@ -27,8 +27,13 @@ def image_files(folder: str, recursive: bool = False) -> list[str]:
     paths = [
         str(path)
         for path in found
-        if path.suffix.lower() in IMAGE_SUFFIXES and not _is_hidden(path.relative_to(root)) and path.is_file()
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not _is_hidden(path.relative_to(root))
+        and (path.is_file() or path.is_symlink())
     ]
+    gone = [path for path in paths if not os.path.exists(path)]
+    if gone:
+        raise DataError(f'{folder}: links to images that are not there: {listed(gone)}; mend or remove them')
     if not paths:
         raise DataError(f'{folder}: no image in this folder (looked for {", ".join(IMAGE_SUFFIXES)})')
     return sorted(paths)

@@ -9,6 +9,8 @@ import mmap
 import struct
 from collections.abc import Iterator
 
+from ggkm_plugin.errors import DataError
+
 _PAGE_HEADER = struct.Struct('<8x2xHHH')  # flags, end of the node pointers, start of the nodes
 _NODE_HEADER = struct.Struct('<HHHH')  # low and high half of a size (leaf) or page number (branch), flags, key size
 _PAGE_NUMBER = struct.Struct('<Q')
@@ -21,7 +23,10 @@ _IN_OVERFLOW_PAGES = 1
 
 
 class ValueMap:
-    """A database file in memory, and offset and length in it of each value. Raises ValueError for another format."""
+    """A database file in memory, and offset and length in it of each value.
+
+    Raises ValueError for another format, DataError if the tree is damaged: LMDB would end the process there.
+    """
 
     def __init__(self, path: str) -> None:
         with open(path, 'rb') as file:
@@ -33,9 +38,17 @@ class ValueMap:
         self._page_size = first[2]
         second = self._meta(self._page_size)
         *_, entries, root, _, _ = max(first, second, key=lambda meta: meta[-1])
-        self._places = {bytes(key): place for key, place in self._walk(root)} if entries else {}
+        try:
+            self._places = {bytes(key): place for key, place in self._walk(root)} if entries else {}
+        except (struct.error, OverflowError, RecursionError) as error:  # pointers out of the file, or in a circle
+            raise DataError(f'{path}: the database is damaged ({error}); make it again') from error
         if len(self._places) != entries:
             raise ValueError(f'{len(self._places)} values found of {entries}')
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the file has become shorter than what is mapped: to read there would end the process."""
+        return self._file.size() < len(self._file)
 
     def value(self, key: bytes) -> memoryview | None:
         """A read-only view of the value; it keeps the file mapped. None if there is none."""
@@ -66,6 +79,8 @@ class ValueMap:
             node = base + pointer
             low, high, flags, key_size = _NODE_HEADER.unpack_from(self._file, node)
             content = node + _NODE_HEADER.size + key_size
+            if content > base + self._page_size:
+                raise struct.error(f'page {page}: a node lies outside')
             if kind & _BRANCH:
                 yield from self._walk(low | high << 16 | flags << 32)
             elif kind & _LEAF:

@@ -117,10 +117,17 @@ class LmdbStore:
         opened = _OPEN.get(self._real_path)
         if opened is None or opened.identity != self._identity:
             opened = _open(self._real_path, self._identity)
+        if opened.values is not None and opened.values.is_cut_off:
+            raise DataError(f'{self.path}: the database was cut off while it was read; make it again, and start again')
         return opened
 
-    def _transaction(self) -> lmdb.Transaction:
-        return self._opened().environment.begin()
+    @contextmanager
+    def _transaction(self) -> Iterator[lmdb.Transaction]:
+        try:
+            with self._opened().environment.begin() as transaction:
+                yield transaction
+        except lmdb.Error as error:
+            raise DataError(f'{self.path}: the database is damaged ({error}); make it again') from error
 
     def _value(self, key: str) -> bytes | None:
         with self._transaction() as transaction:
@@ -440,6 +447,9 @@ def _open(real_path: str, identity: _Identity) -> _Opened:
             )
         try:
             values = ValueMap(_data_file(real_path))
+        except DataError:  # a ValueError too
+            environment.close()
+            raise
         except ValueError:
             values = None
         _OPEN[real_path] = opened = _Opened(environment, values, identity)

@@ -101,6 +101,8 @@ def make_plan(job: Job) -> Plan:
         raise OptionError(f'max-size is above 0, not {job.max_bytes / 1e9:g} GB')
     if job.layout != 'auto':
         layout_named(job.layout)
+    if not job.out:
+        raise OptionError('out is empty: name a new folder')
     out = Path(job.out).resolve()
     _check_out(out, job.sources)
     archives = [open_archive(source, job.max_bytes, job.progress) for source in job.sources]

@@ -111,6 +111,8 @@ def _benchmark(opt: dict[str, Any], kind: str | None, needs_gt: bool) -> Source:
     split = opt.get('split') or (opt['phase'] if needs_gt else 'test')
     if layout not in (_AUTO, *LAYOUTS):
         raise OptionError(f'layout is one of {_AUTO}, {", ".join(LAYOUTS)}, not {layout!r}')
+    if os.path.basename(split) != split:
+        raise OptionError(f'split is a name such as train, val or test, not {split!r}')
     database = os.path.join(root, f'{split}.lmdb')
     if kind == 'lmdb' or (kind is None and os.path.isdir(database)):
         if not os.path.isdir(database):
@@ -120,12 +122,24 @@ def _benchmark(opt: dict[str, Any], kind: str | None, needs_gt: bool) -> Source:
             )
         source: Source = _database(database, layout)
     else:
+        splits = _splits_of_databases(root)
+        if splits:
+            helps = (
+                'leave out io_backend: {type: disk}' if split in splits else f'set split to one of them, not {split!r}'
+            )
+            raise OptionError(f'{root} holds databases only, of {", ".join(splits)}: {helps}')
         layout = detect_layout(root) if layout == _AUTO else layout
         source = FolderSource(pairs_of_layout(root, layout, split))
     if needs_gt and source.pairs[0].gt is None:
         name = root if layout == _AUTO else layout
         raise OptionError(f'{name} has no sharp images; use type: SingleDefocusDataset')
     return source
+
+
+def _splits_of_databases(root: str) -> list[str]:
+    """What databases there are, if a folder holds no other folders."""
+    folders = [path for path in Path(root).glob('*') if path.is_dir()]
+    return sorted(path.stem for path in folders) if all(path.suffix == '.lmdb' for path in folders) else []
 
 
 def _database(path: str, layout: str) -> LmdbSource:

@@ -307,6 +307,12 @@ def test_what_is_no_archive_is_told(tmp_path, content, says):
         open_archive(tmp_path / 'x.zip')
 
 
+def test_a_pipe_is_told_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / 'in')
+    with pytest.raises(DataError, match='/in: a pipe or device, not a file'):
+        open_archive(tmp_path / 'in')
+
+
 def test_an_archive_that_is_missing_is_told(tmp_path):
     with pytest.raises(DataError, match=r'x\.zip: No such file'):
         open_archive(tmp_path / 'x.zip')

@@ -314,6 +314,15 @@ def test_16_bits_are_rounded_where_a_file_has_only_8(tmp_path, suffix):
     assert np.abs(back - image / 257).max() < 4  # what JPEG and WebP may lose on a constant colour
 
 
+def test_a_link_to_nothing_is_told(tmp_path):
+    write_image(str(tmp_path / 'a.png'), noise(np.uint8))
+    (tmp_path / 'b.png').symlink_to(tmp_path / 'a.png')
+    assert len(image_files(str(tmp_path))) == 2
+    (tmp_path / 'c.png').symlink_to(tmp_path / 'gone.png')
+    with pytest.raises(DataError, match=r'links to images that are not there: .*c\.png'):
+        image_files(str(tmp_path))
+
+
 def test_a_file_is_replaced_whole(tmp_path):
     path = tmp_path / 'a.png'
     write_image(str(path), noise(np.uint8))

@@ -276,6 +276,32 @@ def test_a_database_that_was_cut_off_is_told_when_it_is_opened(tmp_path, databas
     assert os.listdir(tmp_path / 'cut.lmdb') == ['data.mdb']
 
 
+@pytest.mark.parametrize('place', ['root', 'tree'])
+def test_a_database_whose_own_pages_are_damaged_is_told(tmp_path, database, place):
+    content = bytearray(Path(database, 'data.mdb').read_bytes())
+    psize = 4096
+    if place == 'root':
+        content[135] = content[psize + 135] = 0xFF  # the page number's highest byte
+    else:
+        for page in range(2, len(content) // psize):
+            base = page * psize
+            if content[base : base + 12] == page.to_bytes(8, 'little') + bytes((0, 0, 2, 0)):  # a leaf
+                content[base + 16 : base + 18] = b'\xff\xff'  # its first pointer
+    (tmp_path / 'bad.lmdb').mkdir()
+    (tmp_path / 'bad.lmdb' / 'data.mdb').write_bytes(content)
+    with pytest.raises(DataError, match=r'bad\.lmdb'):
+        images(f'{tmp_path}/bad.lmdb')
+
+
+def test_a_database_that_is_cut_off_while_it_is_read_is_told(database):
+    store = LmdbStore(database)
+    store.check('lq/003')
+    os.truncate(f'{database}/data.mdb', 8192)
+    for use in (store.check, lambda key: store.image(key).__enter__()):
+        with pytest.raises(DataError, match='cut off while it was read'):
+            use('lq/003')
+
+
 def test_what_is_no_database_is_told(tmp_path):
     for name, content in (('file.lmdb', None), ('text.lmdb', b'x' * 100000), ('empty.lmdb', b'')):
         if content is None:

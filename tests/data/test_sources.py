@@ -1,6 +1,7 @@
 """Folders and databases behind one face: which is chosen, that both give the same, and what is told if neither fits."""
 
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -133,6 +134,20 @@ def test_a_wrong_option_is_named(both, change, fault, says):
         open_source({'dataroot': str(both), 'phase': 'test', **change}, needs_gt=True)
 
 
+@pytest.mark.parametrize(
+    ('change', 'says'),
+    [
+        ({'split': 'train'}, r"databases only, of test: set split to one of them, not 'train'$"),
+        ({'split': 'tset', 'layout': 'DPDD'}, r"databases only, of test: set split to one of them, not 'tset'$"),
+        ({'io_backend': {'type': 'disk'}}, r'databases only, of test: leave out io_backend: \{type: disk\}$'),
+    ],
+)
+def test_a_split_that_has_no_database_is_told_where_there_are_no_folders(both, change, says):
+    shutil.rmtree(both / 'test_c')
+    with pytest.raises(OptionError, match=says):
+        open_source({'dataroot': str(both), 'phase': 'test', **change}, needs_gt=True)
+
+
 def test_bit_depth_is_checked_by_name():
     for depth, dtype in ((8, np.uint8), (16, np.uint16)):
         for option in ({}, {'bit_depth': 'auto'}, {'bit_depth': depth}):
@@ -184,3 +199,9 @@ def test_a_database_and_a_folder_or_one_database_twice_are_refused(twins, tmp_pa
         open_source({**twins, 'dataroot_gt': f'{tmp_path}/gt'}, needs_gt=True)
     with pytest.raises(OptionError, match='are both'):
         open_source({**twins, 'dataroot_gt': twins['dataroot_lq']}, needs_gt=True)
+
+
+@pytest.mark.parametrize('split', ['../other/train', '/tmp/train', 'a/b'])
+def test_a_split_is_a_name(tmp_path, split):
+    with pytest.raises(OptionError, match='split is a name'):
+        open_source({'dataroot': str(tmp_path), 'layout': 'DPDD', 'split': split, 'phase': 'train'}, needs_gt=True)

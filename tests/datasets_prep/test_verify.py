@@ -116,6 +116,8 @@ def test_the_largest_shift_is_printed_and_may_be_set(tmp_path, capsys):
         (['--max-shift', 'nan'], '--max-shift'),
         (['--split', 'dev'], "not 'dev'"),
         (['--json', 'nowhere/report.json'], '--json nowhere/report.json: no such folder'),
+        (['--json', '/'], '--json /: a folder; name a file'),
+        (['--json', '/proc/1/report.json'], '--json /proc/1/report.json: cannot be written'),
     ],
 )
 def test_wrong_usage_is_told_in_one_line(realdof, capsys, arguments, says):
@@ -123,6 +125,14 @@ def test_wrong_usage_is_told_in_one_line(realdof, capsys, arguments, says):
     assert (code, lines) == (2, [])
     assert len(said) == 1
     assert says in said[0]
+
+
+def test_an_interrupt_is_told_in_one_line(realdof, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('ggkm_plugin.datasets_prep.verify.verify', interrupted)
+    assert run(capsys, realdof) == (1, [], ['verify: interrupted; nothing was written'])
 
 
 @pytest.mark.parametrize(
