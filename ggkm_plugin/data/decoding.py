@@ -29,9 +29,9 @@ def image_files(folder: str, recursive: bool = False) -> list[str]:
         for path in found
         if path.suffix.lower() in IMAGE_SUFFIXES
         and not _is_hidden(path.relative_to(root))
-        and (path.is_file() or path.is_symlink())
+        and (path.is_file() or not path.exists())  # a link to nothing
     ]
-    gone = [path for path in paths if not os.path.exists(path)]
+    gone = [path for path in paths if not Path(path).exists()]
     if gone:
         raise DataError(f'{folder}: links to images that are not there: {listed(gone)}; mend or remove them')
     if not paths:
