@@ -6,6 +6,9 @@ from setuptools import find_packages, setup
 here = Path(__file__).parent
 version = re.search(r"__version__ = '(.+)'", (here / 'ggkm_plugin' / '__init__.py').read_text()).group(1)
 
+SPANDREL = 'spandrel>=0.4'
+SPANDREL_EXTRA = 'spandrel_extra_arches>=0.2'
+
 setup(
     name='ggkm_plugin',
     version=version,
@@ -21,7 +24,7 @@ setup(
         'ggkm_plugin.datasets_prep',
     ],
     package_dir={'ggkm_plugin.options': 'options', 'ggkm_plugin.datasets_prep': 'datasets_prep'},
-    package_data={'ggkm_plugin.options': ['*.yml']},
+    package_data={'ggkm_plugin.options': ['*.yml'], 'ggkm_plugin.compare': ['report_template.html']},
     install_requires=[
         'basicsr==1.4.2',  # brings tb-nightly; a second TensorBoard beside it would break the `tensorboard` command
         'lmdb',
@@ -37,7 +40,11 @@ setup(
         'torchvision>=0.21',
         'tqdm',
     ],
-    extras_require={'test': ['pytest>=7', 'ruff']},
+    extras_require={
+        'models': [SPANDREL],  # NAFNet, Uformer, FFTformer, GRL, KBNet
+        'academic-models': [SPANDREL, SPANDREL_EXTRA],  # and Restormer, MPRNet: for non-commercial use
+        'test': ['pytest>=7', 'ruff', SPANDREL, SPANDREL_EXTRA],
+    },
     entry_points={
         'console_scripts': ['basicsr = ggkm_plugin.cli:main'],
         'basicsr.plugins': ['ggkm_plugin = ggkm_plugin.registrations'],

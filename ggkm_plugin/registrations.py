@@ -4,7 +4,13 @@ from ggkm_plugin.host import imports
 
 imports.install()
 
-from ggkm_plugin.archs import ggkmnet_ablations_arch, ggkmnet_arch, gkmnet_arch, nrknet_arch  # noqa: E402, F401
+from ggkm_plugin.archs import (  # noqa: E402
+    external_arch,  # noqa: F401
+    ggkmnet_ablations_arch,  # noqa: F401
+    ggkmnet_arch,  # noqa: F401
+    gkmnet_arch,  # noqa: F401
+    nrknet_arch,  # noqa: F401
+)
 from ggkm_plugin.data import (  # noqa: E402
     mixed_defocus_dataset,  # noqa: F401
     paired_defocus_dataset,  # noqa: F401

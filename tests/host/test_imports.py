@@ -90,7 +90,10 @@ assert [key for key in before if after.get(key) is not before[key]] == []
 grown = {kind: set(registry.keys()) - names[kind] for kind, registry in REGISTRIES.items()}
 assert all(names[kind] <= set(registry.keys()) for kind, registry in REGISTRIES.items())
 assert grown == {
-    'archs': {'GGKMNet', 'GGKMNetNoLSTM', 'MCPNet', 'GGKMNetNoGroup', 'GGKMNetFullyLearned', 'GKMNet', 'NRKNet'},
+    'archs': {
+        'GGKMNet', 'GGKMNetNoLSTM', 'MCPNet', 'GGKMNetNoGroup', 'GGKMNetFullyLearned', 'GKMNet', 'NRKNet',
+        'NAFNet', 'Uformer', 'FFTformer', 'GRL', 'KBNet', 'Restormer', 'MPRNet',
+    },
     'losses': {'GGKMLoss', 'GKMLoss', 'NRKLoss'}, 'models': {'DefocusModel'},
     'datasets': {
         'MixedDefocusDataset', 'PairedDefocusDataset', 'SingleDefocusDataset', 'SyntheticDefocusDataset',

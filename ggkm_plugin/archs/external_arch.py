@@ -1,0 +1,254 @@
+"""Other authors' networks under their papers' names: classes of spandrel, made to take images of any size.
+
+`network_g: {type: Restormer, dim: 32}` builds the library's network with the arguments of its own constructor; what is
+not given has the value that the paper used for deblurring. No network is written here. Those in `spandrel` are
+under permissive licences, those in `spandrel_extra_arches` not for commercial use: so there are two extras. A name is
+registered whether or not its package is installed; that is imported when a network is built.
+
+The keys of a state dict are the released checkpoints'. They load strictly by `path.pretrain_network_g` with
+`path.param_key_g`: params (NAFNet, KBNet, Restormer), state_dict (Uformer, GRL, MPRNet) or ~ (a bare state dict, as
+FFTformer's); all but GRL's, which come in its trainer's wrapping, by `released.load_released` too.
+"""
+
+import functools
+import importlib
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ggkm_plugin.errors import OptionError
+from ggkm_plugin.host.registries import ARCH_REGISTRY
+from ggkm_plugin.ops.boundary import pad
+
+_EXTRAS = {'spandrel': 'models', 'spandrel_extra_arches': 'academic-models'}
+
+
+class AnySize(nn.Module):
+    """Mixed into a network of the library: y (B,3,H,W), RGB in [0,1], of any size -> its image, same shape and dtype.
+
+    y is continued by reflection to the right and below up to a multiple of `size_multiple`, to a square if `square`,
+    and the image is cut back; in training too, where crops of such a size therefore cost least. A network that gives
+    the images of several stages returns in training a dict of them, first stage first: `scales`, `inputs` ([y], since
+    all are of full size) and `reconstructions` (empty). Then a loss that takes scales trains them all, as its authors
+    do, and any other loss the last.
+    """
+
+    source: tuple[str, str, str]  # the arguments of `_class`
+    size_multiple: int
+    square: bool
+    float32: bool
+
+    def forward(self, y: Tensor) -> Tensor | dict[str, list[Tensor]]:
+        height, width = y.shape[-2:]
+        right, below = -width % self.size_multiple, -height % self.size_multiple
+        if self.square:
+            side = max(width + right, height + below)
+            right, below = side - width, side - height
+        padded = pad(y, 0, right, 0, below)
+        with torch.autocast(y.device.type, enabled=False) if self.float32 else nullcontext():
+            output = super().forward(padded)  # type: ignore[misc]
+        stages = output[::-1] if isinstance(output, tuple) else [output]  # the library's order is last stage first
+        images = [image[..., :height, :width].to(y.dtype) for image in stages]
+        if self.training and len(images) > 1:
+            return {'scales': images, 'inputs': [y], 'reconstructions': []}
+        return images[-1]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _empty, self.source, self.__dict__  # its class is made when asked for, so pickle cannot name it
+
+
+@functools.cache
+def _class(arch: str, module: str, name: str) -> type[nn.Module]:
+    """The library's class with `AnySize` mixed in, called `arch`. Raises OptionError saying what to install."""
+    package = module.partition('.')[0]
+    install = f"`pip install --upgrade 'ggkm_plugin[{_EXTRAS[package]}]'`"
+    try:
+        base = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name in _EXTRAS:
+            raise OptionError(f'{arch} needs the package {error.name}, which is not installed: {install}') from error
+        raise OptionError(f'{arch}: the installed {package} cannot be used ({error}): {install}') from error
+    except (ImportError, AttributeError) as error:
+        raise OptionError(f'{arch}: the installed {package} cannot be used ({error}): {install}') from error
+    return type(arch, (AnySize, base), {'__module__': __name__, '__doc__': base.__doc__})
+
+
+def _empty(*source: str) -> nn.Module:
+    """A network without content, for pickle and copy to fill."""
+    kind = _class(*source)
+    return kind.__new__(kind)
+
+
+class ExternalArch:
+    """A name in the registry; called with the options of `network_g` it builds the network.
+
+    Args:
+        name: in the registry, and of the network's class.
+        source: module and class of the library.
+        size_multiple: of the network that was built, what its input's sides must be multiples of.
+        doc: paper, published size, what the library leaves out.
+        defaults: deblurring's, where they are not the library's.
+        hidden: arguments of the library that are no options here.
+        square: whether the network takes squares only.
+        float32: whether the network fails under autocast, which is then switched off within it.
+        unused: a submodule that the network never calls; it is frozen, else DDP waits for its gradients.
+        convert: a hook that turns the authors' state dict into the network's.
+
+    Raises:
+        OptionError: the package is missing or too old; `inspect.signature` raises it too.
+        TypeError: an unknown option.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: tuple[str, str],
+        size_multiple: Callable[[Any], int],
+        doc: str,
+        defaults: Mapping[str, Any] | None = None,
+        hidden: tuple[str, ...] = (),
+        square: bool = False,
+        float32: bool = False,
+        unused: str | None = None,
+        convert: Callable[..., None] | None = None,
+    ) -> None:
+        self.__name__ = name
+        self.__doc__ = doc
+        self.source = (name, *source)
+        self.size_multiple = size_multiple
+        self.defaults = dict(defaults or {})
+        self.hidden = hidden
+        self.square = square
+        self.float32 = float32
+        self.unused = unused
+        self.convert = convert
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """The library's constructor as this one calls it: options of plain values, with the defaults that hold here."""
+        signature = inspect.signature(_class(*self.source))
+        return signature.replace(
+            parameters=[
+                parameter.replace(default=self.defaults.get(name, parameter.default))
+                for name, parameter in signature.parameters.items()
+                if name not in self.hidden
+            ],
+            return_annotation=nn.Module,
+        )
+
+    def __call__(self, **options: Any) -> nn.Module:
+        bound = inspect.signature(self).bind(**options)
+        net: Any = _class(*self.source)(**{**self.defaults, **bound.arguments})
+        net.source, net.size_multiple = self.source, self.size_multiple(net)
+        net.square, net.float32 = self.square, self.float32
+        if self.unused is not None:
+            net.get_submodule(self.unused).requires_grad_(False)
+        if self.convert is not None:
+            net.register_load_state_dict_pre_hook(self.convert)
+        return net
+
+
+def _grl_keys(net: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """GRL's checkpoints are its trainer's: `model.` or `model_g.` before each key, beside others; and its tables."""
+    for trainer in ('model.', 'model_g.'):
+        if f'{prefix}{trainer}conv_first.weight' in state_dict:
+            kept = {key: state_dict[key] for key in state_dict if key.startswith(prefix + trainer)}
+            state_dict.clear()
+            state_dict.update({prefix + key.removeprefix(prefix + trainer): value for key, value in kept.items()})
+    for name in net._non_persistent_buffers_set:
+        state_dict.pop(prefix + name, None)
+
+
+ARCHS = (
+    ExternalArch(
+        'NAFNet',
+        ('spandrel.architectures.NAFNet', 'NAFNet'),
+        lambda net: net.padder_size,
+        """L. Chen, X. Chu, X. Zhang, J. Sun, "Simple Baselines for Image Restoration", ECCV 2022.
+
+        The network for GoPro with 67.9 M parameters; width 32 has 17.1 M. Its authors' test-time local statistics (TLC)
+        are not in the library: channel attention sees the whole image.
+        """,
+        {'width': 64, 'enc_blk_nums': [1, 1, 1, 28], 'middle_blk_num': 1, 'dec_blk_nums': [1, 1, 1, 1]},
+    ),
+    ExternalArch(
+        'Uformer',
+        ('spandrel.architectures.Uformer', 'Uformer'),
+        lambda net: net.win_size * 2**net.num_enc_layers,
+        """Z. Wang et al., "Uformer: A General U-Shaped Transformer for Image Restoration", CVPR 2022.
+
+        Uformer-B, 50.9 M parameters. Squares only: 1280x720 costs as much as 1280x1280. `img_size` sets whether
+        the coarsest windows shift. Its authors pad with zeros around and mask attention there.
+        """,
+        {'depths': [1, 2, 8, 8, 2, 8, 8, 2, 1], 'modulator': True},
+        hidden=('norm_layer', 'dowsample', 'upsample'),
+        square=True,
+    ),
+    ExternalArch(
+        'FFTformer',
+        ('spandrel.architectures.FFTformer', 'FFTformer'),
+        lambda net: 32,
+        """L. Kong et al., "Efficient Frequency Domain-based Transformers for High-Quality Image Deblurring", CVPR 2023.
+
+        16.6 M parameters.
+        """,
+        unused='reduce_chan_level2',
+    ),
+    ExternalArch(
+        'GRL',
+        ('spandrel.architectures.GRL', 'GRL'),
+        lambda net: math.lcm(*net.window_size, *net.stripe_size),
+        """Y. Li et al., "Efficient and Explicit Modelling of Image Hierarchies for Image Restoration", CVPR 2023.
+
+        GRL-B, 19.8 M parameters, as trained on DPDD. Its attention masks are kept for images of `img_size`, a multiple
+        of 96, and made anew in each call for others: give training crops of gt_size `img_size: gt_size`. Masks of full
+        photographs take gigabytes; its authors restore tiles of 480. The library's `stripe_groups` takes squares only.
+        """,
+        {
+            'img_size': 96, 'embed_dim': 180, 'depths': [4, 4, 8, 8, 8, 4, 4], 'num_heads_window': [3] * 7,
+            'num_heads_stripe': [3] * 7, 'window_size': 16, 'stripe_size': [48, 96], 'stripe_shift': True,
+            'mlp_ratio': 2, 'anchor_window_down_factor': 4, 'local_connection': True,
+        },
+        hidden=('upscale', 'upsampler', 'stripe_groups', 'norm_layer', 'fairscale_checkpoint', 'offload_to_cpu'),
+        convert=_grl_keys,
+    ),
+    ExternalArch(
+        'KBNet',
+        ('spandrel.architectures.KBNet', 'KBNet_l'),
+        lambda net: 16,
+        """Y. Zhang et al., "KBNet: Kernel Basis Network for Image Restoration", 2023.
+
+        KBNet_l, the one of the paper's defocus deblurring; KBNet_s, for noise, is not offered. The library's kernels
+        know no mixed precision: under `train.amp` it trains in float32.
+        """,
+        float32=True,
+    ),
+    ExternalArch(
+        'Restormer',
+        ('spandrel_extra_arches.architectures.Restormer', 'Restormer'),
+        lambda net: 8,
+        """S. W. Zamir et al., "Restormer: Efficient Transformer for High-Resolution Image Restoration", CVPR 2022;
+        Academic Public License. 26.1 M parameters, the network for single-image defocus.
+        """,
+    ),
+    ExternalArch(
+        'MPRNet',
+        ('spandrel_extra_arches.architectures.MPRNet', 'MPRNet'),
+        lambda net: 8,
+        """S. W. Zamir et al., "Multi-Stage Progressive Image Restoration", CVPR 2021; Academic
+        Public License.
+
+        The deblurring network, 20.1 M parameters. Three stages; see `AnySize` for what training does with them.
+        """,
+        {'n_feat': 96, 'scale_unetfeats': 48, 'scale_orsnetfeats': 32},
+    ),
+)  # fmt: skip
+
+for _arch in ARCHS:
+    if _arch.__name__ not in ARCH_REGISTRY:  # a program may have registered its own before ours
+        ARCH_REGISTRY.register(_arch)

@@ -1,0 +1,417 @@
+"""The adapter around the networks of spandrel, on small ones: sizes, stages, keys, weights, options, a missing package.
+
+Two small networks on one input agree exactly where both run the same operations; `close` allows float32 rounding.
+"""
+
+import copy
+import inspect
+import pickle
+import sys
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ggkm_plugin import preflight
+from ggkm_plugin.archs import external_arch
+from ggkm_plugin.archs.external_arch import ARCHS, AnySize
+from ggkm_plugin.archs.released import load_released
+from ggkm_plugin.errors import CheckpointError, OptionError
+from ggkm_plugin.host.registries import ARCH_REGISTRY
+from ggkm_plugin.losses.ggkm_loss import GGKMLoss
+from ggkm_plugin.models.defocus_model import DefocusModel
+
+NAMES = [arch.__name__ for arch in ARCHS]
+# name: (options of a small network, its last layer, its size multiple)
+SMALL = {
+    'NAFNet': ({'width': 4, 'enc_blk_nums': [1, 1], 'dec_blk_nums': [1, 1]}, 'ending', 4),
+    'Uformer': (
+        {
+            'embed_dim': 4, 'depths': [1] * 9, 'num_heads': [1] * 9, 'win_size': 2, 'img_size': 64,
+            'drop_path_rate': 0.0,
+        },
+        'output_proj.proj.0',
+        32,
+    ),
+    'FFTformer': ({'dim': 4, 'num_blocks': [1, 1, 1], 'num_refinement_blocks': 1}, 'output', 32),
+    'GRL': (
+        {
+            'embed_dim': 24, 'depths': [2], 'num_heads_window': [2], 'num_heads_stripe': [2], 'window_size': 8,
+            'stripe_size': [8, 16], 'img_size': 16, 'drop_path_rate': 0.0,
+        },
+        'conv_last',
+        16,
+    ),
+    'KBNet': ({'dim': 24, 'num_blocks': [1] * 4, 'heads': [1] * 4, 'num_refinement_blocks': 1}, 'output', 16),
+    'Restormer': ({'dim': 4, 'num_blocks': [1] * 4, 'heads': [1] * 4, 'num_refinement_blocks': 1}, 'output', 8),
+    'MPRNet': ({'n_feat': 4, 'scale_unetfeats': 2, 'scale_orsnetfeats': 2, 'num_cab': 1, 'reduction': 2}, 'tail', 8),
+}  # fmt: skip
+# As their papers and the comparisons after them state, in millions; KBNet's states none for this network.
+PUBLISHED = {'NAFNet': 67.9, 'Uformer': 50.9, 'FFTformer': 16.6, 'GRL': 19.8, 'Restormer': 26.13, 'MPRNet': 20.13}
+
+
+def find(name):
+    """The entry of the table, if its package is there."""
+    arch = next(arch for arch in ARCHS if arch.__name__ == name)
+    package = arch.source[1].partition('.')[0]
+    if find_spec(package) is None:
+        pytest.skip(f'{name} needs the package {package}, which is not installed')
+    return arch
+
+
+def network(name, **options):
+    """A small one with every parameter moved off its start, where some are 0."""
+    net = find(name)(**{**SMALL[name][0], **options})
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape))
+    return net.eval()
+
+
+def rand(*shape, seed=1):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def close(got, want, atol=1e-5):
+    torch.testing.assert_close(got, want, rtol=0, atol=atol)
+
+
+def final(output):
+    return output['scales'][-1] if isinstance(output, dict) else output
+
+
+def test_every_network_of_the_table_is_tested():
+    assert set(NAMES) == set(SMALL)
+
+
+@pytest.fixture
+def options(tmp_path):
+    """Training options as the host's parser completes them; `network_g` is to be set."""
+    return {
+        'name': 'tiny', 'model_type': 'DefocusModel', 'num_gpu': 0, 'dist': False, 'rank': 0, 'world_size': 1,
+        'is_train': True, 'scale': 1, 'manual_seed': 0, 'datasets': {},
+        'path': {'experiments_root': str(tmp_path), 'models': str(tmp_path), 'training_states': str(tmp_path)},
+        'train': {
+            'optim_g': {'type': 'Adam', 'lr': 0.01},
+            'scheduler': {'type': 'MultiStepLR', 'milestones': [9]},
+            'total_iter': 9,
+            'pixel_opt': {'type': 'L1Loss'},
+        },
+        'logger': {'print_freq': 1, 'save_checkpoint_freq': 1, 'use_tb_logger': False},
+    }  # fmt: skip
+
+
+# Sizes
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_network_of_no_effect_gives_the_image_back_at_any_size(name):
+    """Each adds its last layer's output to its input: without it, image and margins are the identity."""
+    net = network(name)
+    with torch.no_grad():
+        for parameter in net.get_submodule(SMALL[name][1]).parameters():
+            parameter.zero_()
+        for training in (False, True):
+            for size in ((50, 70), (1, 3), (33, 16)):
+                y = rand(2, 3, *size)
+                x = final(net.train(training)(y))
+                assert x.dtype == y.dtype
+                close(x, y, atol=1e-6 if name == 'GRL' else 0)  # it takes off a mean and adds it again
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_an_image_is_continued_by_reflection_and_cut_back(name):
+    net, y = network(name), rand(1, 3, 50, 41)
+    multiple = SMALL[name][2]
+    assert net.size_multiple == multiple
+    below, right = -50 % multiple, -41 % multiple
+    if name == 'Uformer':
+        below = right = 0
+        below, right = (max(-(-side // multiple) * multiple for side in (50, 41)) - side for side in (50, 41))
+    padded = torch.from_numpy(np.pad(y.numpy(), [(0, 0), (0, 0), (0, below), (0, right)], mode='reflect'))
+    library = type(net).__mro__[2]
+    with torch.no_grad():
+        want = library.forward(net, padded)
+        want = want[0] if name == 'MPRNet' else want
+        assert want.shape == padded.shape
+        close(net(y), want[..., :50, :41], atol=0)
+        assert (net(y) - y).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_size_that_fits_is_not_continued(name, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(
+        external_arch, 'pad', lambda y, left, right, top, bottom: sizes.append((left, right, top, bottom)) or y
+    )
+    side = 2 * SMALL[name][2]
+    with torch.no_grad():
+        network(name)(rand(1, 3, side, side))
+    assert sizes == [(0, 0, 0, 0)]
+
+
+def test_grl_takes_the_common_multiple_of_window_and_stripes():
+    net = network('GRL', window_size=4, stripe_size=[8, 12], anchor_window_down_factor=2, img_size=24)
+    assert net.size_multiple == 24
+    with torch.no_grad():
+        assert net(rand(1, 3, 25, 10)).shape == (1, 3, 25, 10)
+
+
+# Training
+
+
+@pytest.mark.parametrize('loss', [GGKMLoss(sr_weight=0), nn.L1Loss()], ids=['GGKMLoss', 'L1'])
+@pytest.mark.parametrize('name', NAMES)
+def test_every_parameter_learns_something(name, loss):
+    """Over a few starts, since a ReLU behind one or two channels may be dead at some."""
+    learned, trained = set(), set()
+    for seed in range(5):
+        torch.manual_seed(seed)
+        net = network(name).train()
+        output = net(rand(1, 3, 40, 40))
+        loss(output if isinstance(loss, GGKMLoss) else final(output), rand(1, 3, 40, 40, seed=2)).backward()
+        grads = {key: parameter.grad for key, parameter in net.named_parameters() if parameter.requires_grad}
+        assert all(grad is not None and grad.isfinite().all() for grad in grads.values())
+        learned |= {key for key, grad in grads.items() if grad.any()}
+        trained |= grads.keys()
+        if trained == learned:
+            break
+    assert trained == learned
+    frozen = {key for key, _ in net.named_parameters()} - trained
+    assert frozen == ({'reduce_chan_level2.weight'} if name == 'FFTformer' else set())
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_trains_under_autocast(name):
+    net, y = network(name).train(), rand(1, 3, 20, 20)
+    with torch.autocast('cpu', torch.bfloat16):
+        x = final(net(y))
+    assert x.dtype == torch.float32
+    (x - y).square().mean().backward()
+    assert any(parameter.grad is not None and parameter.grad.any() for parameter in net.parameters())
+    if name == 'KBNet':
+        close(x, net(y), atol=0)
+
+
+def test_mprnet_trains_its_stages_and_gives_the_last():
+    net, y = network('MPRNet'), rand(1, 3, 20, 28)
+    library = type(net).__mro__[2]
+    with torch.no_grad():
+        third, second, first = library.forward(net, torch.nn.functional.pad(y, (0, 4, 0, 4), mode='reflect'))
+        output = net.train()(y)
+        assert list(output) == ['scales', 'inputs', 'reconstructions']
+        for got, want in zip(output['scales'], (first, second, third), strict=True):
+            close(got, want[..., :20, :28], atol=0)
+        assert len(output['inputs']) == 1
+        assert torch.equal(output['inputs'][0], y)
+        assert output['reconstructions'] == []
+        close(net.eval()(y), output['scales'][-1], atol=0)
+
+
+@pytest.mark.parametrize('pixel_opt', [{'type': 'L1Loss'}, {'type': 'GGKMLoss', 'sr_weight': 0}], ids=['L1', 'GGKM'])
+@pytest.mark.parametrize('name', NAMES)
+def test_a_step_of_training_and_its_checkpoint(options, name, pixel_opt):
+    find(name)
+    options['network_g'] = {'type': name, **SMALL[name][0]}
+    options['train']['pixel_opt'] = pixel_opt
+    model = DefocusModel(copy.deepcopy(options))
+    before = copy.deepcopy(model.net_g.state_dict())
+    model.feed_data({'lq': rand(2, 3, 32, 32), 'gt': rand(2, 3, 32, 32, seed=2)})
+    model.optimize_parameters(1)
+    after = model.net_g.state_dict()
+    assert any(not torch.equal(after[key], before[key]) for key in after)
+    model.save(0, 1)
+
+    model.feed_data({'lq': rand(1, 3, 50, 70)})
+    model.test()
+    assert model.output.shape == (1, 3, 50, 70)
+
+    options['path']['pretrain_network_g'] = f'{options["path"]["models"]}/net_g_1.pth'
+    again = DefocusModel(options).net_g.state_dict()
+    assert all(torch.equal(again[key], after[key]) for key in after)
+
+
+# Weights
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_keys_are_the_librarys_own(name):
+    net = network(name)
+    library = type(net).__mro__[2]
+    assert type(net).__name__ == name
+    assert isinstance(net, AnySize)
+    options = {**find(name).defaults, **SMALL[name][0]}
+    want = {key: value.shape for key, value in library(**options).state_dict().items()}
+    assert {key: value.shape for key, value in net.state_dict().items()} == want
+
+
+FORMATS = {
+    'bare': (None, lambda state: state),
+    'params': ('params', lambda state: {'params': state}),
+    'state_dict': ('state_dict', lambda state: {'state_dict': {f'module.{key}': state[key] for key in state}}),
+}
+
+
+@pytest.mark.parametrize('form', FORMATS)
+@pytest.mark.parametrize('name', NAMES)
+def test_released_formats_load_strictly(options, tmp_path, name, form):
+    source = network(name)
+    param_key, wrap = FORMATS[form]
+    torch.save(wrap(source.state_dict()), tmp_path / 'released.pth')
+    options['network_g'] = {'type': name, **SMALL[name][0]}
+    options['path'].update(pretrain_network_g=str(tmp_path / 'released.pth'), param_key_g=param_key)
+    by_host = DefocusModel(options).net_g.eval()
+    ours = network(name)
+    load_released(ours, tmp_path / 'released.pth')
+    with torch.no_grad():
+        y = rand(1, 3, 20, 20)
+        want = source(y)
+        close(by_host(y), want, atol=0)
+        close(ours(y), want, atol=0)
+
+
+@pytest.mark.parametrize('prefix', ['model.', 'model_g.'])
+def test_grls_own_checkpoints_load_strictly(prefix):
+    """Under its trainer's prefix, beside other networks' keys, with the tables that it keeps as buffers."""
+    source, net = network('GRL'), network('GRL')
+    state = {f'{prefix}{key}': value for key, value in source.state_dict().items()}
+    state |= {f'{prefix}{key}': value for key, value in source.named_buffers()}
+    state['model_d.conv.weight'] = torch.zeros(1)
+    given = dict(state)
+    net.load_state_dict(state, strict=True)
+    assert state == given
+    with torch.no_grad():
+        close(net(rand(1, 3, 20, 20)), source(rand(1, 3, 20, 20)), atol=0)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_weights_of_another_network_are_refused(name):
+    net = network(name)
+    with pytest.raises(CheckpointError, match=f'not a checkpoint of {name} with these options'):
+        load_released(net, {'params': {'conv.weight': torch.zeros(1)}})
+    with pytest.raises(RuntimeError, match='Unexpected key'):
+        net.load_state_dict({**net.state_dict(), 'more': torch.zeros(1)})
+
+
+@pytest.mark.parametrize('copied', [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=['copy', 'pickle'])
+@pytest.mark.parametrize('name', NAMES)
+def test_a_copy_is_equal_and_independent(name, copied):
+    net, y = network(name), rand(1, 3, 16, 20)
+    other = copied(net)
+    assert type(other) is type(net)
+    with torch.no_grad():
+        want = net(y)
+        close(other(y), want, atol=0)
+        for parameter in other.parameters():
+            parameter.add_(0.1)
+        close(net(y), want, atol=0)
+        other.load_state_dict(net.state_dict())
+        close(other(y), want, atol=0)
+
+
+# Options
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_options_are_the_librarys_plain_ones(name):
+    arch = find(name)
+    library = inspect.signature(external_arch._class(*arch.source).__mro__[2]).parameters
+    ours = inspect.signature(arch).parameters
+    assert set(ours) == set(library) - set(arch.hidden)
+    assert set(arch.hidden) <= set(library)
+    for key, parameter in ours.items():
+        assert isinstance(parameter.default, (int, float, str, bool, list, type(None)))
+        assert parameter.default == arch.defaults.get(key, library[key].default)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_defaults_have_the_published_number_of_parameters(name):
+    arch = find(name)
+    count = sum(parameter.numel() for parameter in arch().parameters()) / 1e6
+    assert count == pytest.approx(PUBLISHED.get(name, 29.57), abs=0.051)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_wrong_option_is_named_with_the_nearest(name):
+    find(name)
+    right = next(iter(SMALL[name][0]))
+    with pytest.raises(OptionError, match=rf'^network_g: {name} has no option {right}x\..*{right}'):
+        preflight.build('network_g', 'archs', {'type': name, f'{right}x': 4})
+    with pytest.raises(TypeError, match=f'{right}x'):
+        ARCH_REGISTRY.get(name)(**{f'{right}x': 4})
+
+
+def test_what_would_change_the_images_size_is_no_option():
+    find('GRL')
+    with pytest.raises(OptionError, match='GRL has no option upscale'):
+        preflight.build('network_g', 'archs', {'type': 'GRL', 'upscale': 2})
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_options_of_the_caller_stay_as_they_are(name):
+    options = copy.deepcopy(SMALL[name][0])
+    find(name)(**options)
+    assert options == SMALL[name][0]
+    assert inspect.signature(find(name)) == inspect.signature(find(name))
+
+
+# Names and packages
+
+
+def test_all_are_registered():
+    assert [ARCH_REGISTRY.get(name) for name in NAMES] == list(ARCHS)
+    assert all(arch.__doc__ for arch in ARCHS)
+
+
+class Absent:
+    """An import hook that makes a package as if it were not installed."""
+
+    def __init__(self, package):
+        self.package = package
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname.partition('.')[0] == self.package:
+            raise ModuleNotFoundError(f'No module named {self.package!r}', name=self.package)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_missing_package_says_what_to_install(name, monkeypatch):
+    arch = next(arch for arch in ARCHS if arch.__name__ == name)
+    package = arch.source[1].partition('.')[0]
+    for module in [module for module in sys.modules if module.partition('.')[0] == package]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(sys, 'meta_path', [Absent(package), *sys.meta_path])
+    monkeypatch.setattr(external_arch, '_class', external_arch._class.__wrapped__)  # which remembers nothing
+    extra = {'spandrel': 'models', 'spandrel_extra_arches': 'academic-models'}[package]
+    with pytest.raises(OptionError) as caught:
+        preflight.build('network_g', 'archs', {'type': name})
+    assert str(caught.value) == (
+        f'network_g: {name} needs the package {package}, which is not installed: '
+        f"`pip install --upgrade 'ggkm_plugin[{extra}]'`"
+    )
+
+
+def test_a_package_without_the_network_says_what_to_install():
+    find('NAFNet')
+    for source in (('spandrel.architectures.NAFNet', 'NoNet'), ('spandrel.architectures.NoNet', 'NoNet')):
+        with pytest.raises(OptionError, match=r'^NoNet: the installed spandrel cannot be used \(.*NoNet.*\): `pip'):
+            external_arch.ExternalArch('NoNet', source, lambda net: 1, '')()
+
+
+def test_registering_imports_no_package_and_leaves_a_taken_name_to_its_owner(python):
+    result = python("""
+import sys
+from ggkm_plugin.host.registries import ARCH_REGISTRY
+
+@ARCH_REGISTRY.register()
+class NAFNet:
+    pass
+
+import ggkm_plugin
+ggkm_plugin.register()
+assert ARCH_REGISTRY.get('NAFNet') is NAFNet and 'Uformer' in ARCH_REGISTRY
+assert not {'spandrel', 'spandrel_extra_arches', 'einops'} & set(sys.modules)
+""")
+    assert result.returncode == 0, result.stderr
