@@ -136,8 +136,10 @@ def _alone(folder: Path) -> Iterator[None]:
         raise OptionError(f'{lock}: cannot be written ({error.strerror or error}); see --root') from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it however the process ends
-        except BlockingIOError as error:
+            # The system lets go of it however the process ends; flock's would be the loading processes' too, which
+            # outlive a killed one by seconds.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
             raise OptionError(f'{folder}: a training is running there; wait for it, or change `name`') from error
         except OSError:
             pass  # a file system without locks

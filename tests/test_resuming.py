@@ -283,6 +283,22 @@ def test_a_full_disk_while_saving(server, tiny, tmp_path):
     assert 'iter: 2.' in printed
 
 
+def test_a_full_disk_before_the_first_checkpoint(server, tiny, tmp_path):
+    """The log cannot be written either: that says nothing, the checkpoint that must be kept says it once."""
+    place = new_place(tmp_path / 'place', lasting(tiny))
+    (place / 'full.py').write_text(
+        'import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (2048, resource.RLIM_INFINITY))\n'
+    )
+    (place / 'printed.txt').write_text('')
+    process = start(place, *TRAIN, '--plugin', 'full')
+    printed = process.communicate(timeout=120)[0]
+    assert process.returncode == 1
+    assert 'Traceback' not in printed
+    assert 'net_g_2.pth: cannot be written' in printed.splitlines()[-1]
+    code, printed = server.run(*RESUME, cwd=place)
+    assert code == 0, printed[-3000:]
+
+
 def test_weights_of_another_moment(server, tiny, tmp_path):
     """A network saved again at an iteration whose old state is still there: they do not belong together."""
     place = new_place(tmp_path / 'place', lasting(tiny))
@@ -333,15 +349,43 @@ def test_a_changed_learning_rate_is_named(server, copy):
         ('network_g:width=8', 'width is 8 here, 4 there'),
         ('train:optim_g:type=Adam', 'train.optim_g.type'),
         ('train:scheduler:type=CosineAnnealingWarmRestarts', 'train.scheduler'),
+        ('train:total_iter=7', 'train.total_iter: 7, but'),
     ],
 )
 def test_what_cannot_be_gone_on_with(server, copy, change, words):
     """Told before anything is put aside."""
     before = sorted(path.name for path in copy.rglob('*') if path.suffix in ('.pth', '.state'))
-    code, printed = server.run(*RESUME, '--force_yml', change, 'train:total_iter=9', cwd=copy)
+    code, printed = server.run(*RESUME, '--force_yml', 'train:total_iter=9', change, cwd=copy)
     assert code == 2
     assert words in printed.splitlines()[-1]
     assert sorted(path.name for path in copy.rglob('*') if path.suffix in ('.pth', '.state')) == before
+
+
+@pytest.mark.parametrize('resumed_workers', [0, 1])
+def test_its_loading_processes_do_not_keep_a_killed_run_s_place(server, tiny, tmp_path, resumed_workers):
+    """They outlive it by seconds; and how many there are is no other training."""
+    lasting(tiny)['datasets']['train']['num_worker_per_gpu'] = 1
+    place = new_place(tmp_path / 'place', tiny)
+    assert server.run(*TRAIN, cwd=place, kill_at=37)[0] == -signal.SIGKILL
+    code, printed = server.run(
+        *RESUME, '--force_yml', f'datasets:train:num_worker_per_gpu={resumed_workers}', cwd=place
+    )
+    assert code == 0, printed[-2000:]
+    assert 'Resuming training' in printed
+    assert 'the state that is resumed' not in printed
+
+
+def test_a_drawn_seed_is_part_of_the_state(server, tiny, tmp_path):
+    """With `manual_seed: ~` the host draws one for each start; the samples must not change on the way."""
+    lasting(tiny)['manual_seed'] = None
+    whole, killed = tmp_path / 'whole', new_place(tmp_path / 'killed', tiny)
+    assert server.run(*TRAIN, cwd=killed, kill_at=37)[0] == -signal.SIGKILL
+    shutil.copytree(killed, whole)
+    for place in (killed, whole):
+        code, printed = server.run(*RESUME, cwd=place)
+        assert code == 0, printed[-2000:]
+        assert 'manual_seed: going on with' in printed
+    assert same(outcome(whole), outcome(killed))
 
 
 def test_two_trainings_of_one_name(tiny, server, tmp_path):

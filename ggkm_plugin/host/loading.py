@@ -82,11 +82,13 @@ class TrainLoader:
                 batch = next(batches)
             except StopIteration:
                 return
-            except RuntimeError as error:
-                if 'DataLoader worker (pid' not in str(error):
+            except (RuntimeError, ConnectionError, EOFError) as error:
+                # the latter where it died while it handed a batch over; a worker's own errors are 'Caught' there
+                cut_off = not isinstance(error, RuntimeError) and self.loader.num_workers > 0
+                if 'Caught ' in str(error) or not (cut_off or 'DataLoader worker (pid' in str(error)):
                     raise
                 raise DataError(
-                    f'a loading process died ({str(error).splitlines()[0]}): is the memory full? Lower '
+                    f'a loading process died ({str(error).partition(chr(10))[0]}): is the memory full? Lower '
                     'datasets.train.num_worker_per_gpu, then go on with --auto_resume'
                 ) from error
             samples += self.batch_size * self.sampler.num_replicas
@@ -123,9 +125,9 @@ def train_loader(opt: dict[str, Any], dataset_opt: dict[str, Any]) -> TrainLoade
 
 def val_loader(opt: dict[str, Any], dataset_opt: dict[str, Any]) -> DataLoader:
     """The loader of a validation set: one image at a time, in order."""
-    loader = build_dataloader(
-        build_dataset(dataset_opt), dataset_opt, num_gpu=opt['num_gpu'], dist=opt['dist'], seed=opt['manual_seed']
-    )
+    dataset = build_dataset(dataset_opt)
+    dataset_opt = {**dataset_opt, 'persistent_workers': False}  # the host starts none here, and torch refuses it then
+    loader = build_dataloader(dataset, dataset_opt, num_gpu=opt['num_gpu'], dist=opt['dist'], seed=opt['manual_seed'])
     _keep_to_itself(loader)
     return loader
 
@@ -147,6 +149,10 @@ def create_train_val_dataloader(
 
     Raises DataError if there is no training set or no batch of it is whole.
     """
+    seed = (resumed or {}).get('options', {}).get('datasets.train', {}).get('seed')
+    if seed not in (None, opt['manual_seed']):  # for `manual_seed: ~` the host has drawn another one
+        logger.warning(f'manual_seed: going on with {seed}, that of the state')
+        opt['manual_seed'] = seed
     loader, val_loaders = None, []
     for phase, dataset_opt in opt['datasets'].items():
         if phase == 'train':

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed, nn
 
-from ggkm_plugin.errors import LostProcessError, TrainingError
+from ggkm_plugin.errors import LostProcessError, OptionError, TrainingError
 from ggkm_plugin.host import registries  # noqa: F401  (the import shims come before basicsr)
 
 import basicsr.utils.dist_util as host_dist  # isort: skip
@@ -29,6 +29,12 @@ def init_dist(launcher: str, backend: str | None = None, port: int | None = None
 
     The host's option files ask for `nccl`, which is what they get where there are GPUs.
     """
+    starter, variable = ('srun', 'SLURM_PROCID') if launcher == 'slurm' else ('torchrun', 'RANK')
+    if variable not in os.environ:
+        raise OptionError(
+            f'--launcher {launcher}: not started by {starter} ({variable} is not set); see docs/distributed.md, or '
+            'leave it out for one process'
+        )
     if launcher == 'slurm':
         _environment_from_slurm(port)
     if torch.cuda.is_available():

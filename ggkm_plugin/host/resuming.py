@@ -33,6 +33,12 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
             + ', '.join(f'{key} is {wanted.get(key)!r} here, {network.get(key)!r} there' for key in keys)
             + '. Change it back, or give this run another name'
         )
+    total = int(opt['train']['total_iter'])
+    if state['iter'] > total:  # its scores would be taken for those of iteration `total`
+        raise OptionError(
+            f'train.total_iter: {total}, but {found} is of iteration {state["iter"]}: nothing is left to do. Raise it, '
+            'or set path.resume_state to an earlier state'
+        )
     opt['path']['resume_state'] = found
     check_resume(opt, state['iter'])
     return state
@@ -76,7 +82,9 @@ def _read_state(path: Path, opt: dict[str, Any]) -> dict[str, Any]:
         raise CheckpointError(f'{path}: not a training state, it lacks {", ".join(sorted(missing))}')
     network = Path(opt['path']['models']) / f'net_g_{state["iter"]}.pth'
     if not _is_whole(network):
-        raise CheckpointError(f'{path}: its network {network} is missing or truncated; choose an earlier state')
+        raise CheckpointError(
+            f'{path}: its network {network} is missing or truncated; choose an earlier state, or the `name` of its run'
+        )
     if 'saved' in state and state['saved'] != read_checkpoint(str(network)).get('description', {}).get('saved'):
         raise CheckpointError(f'{path}: {network} was saved at another time; choose an earlier state')
     return state

@@ -37,10 +37,12 @@ written in place, BatchNorm ...
 import importlib
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from ggkm_plugin.errors import CheckpointError
+import torch
+
+from ggkm_plugin.errors import CheckpointError, OptionError
 from ggkm_plugin.host import images, loading, processes, resuming
 from ggkm_plugin.host.interruption import StopRequest
 from ggkm_plugin.host.launch import first_process
@@ -98,7 +100,14 @@ class Session:
         return self._tb_logger
 
     def build_model(self, opt: dict[str, Any]) -> Any:
-        self.model = host_models.build_model(opt)
+        try:
+            self.model = host_models.build_model(opt)
+        except (AssertionError, RuntimeError, ValueError) as error:
+            if not opt['dist'] or torch.cuda.is_available() or 'CUDA' not in str(error):
+                raise
+            raise OptionError(
+                f'model_type: {opt["model_type"]} needs GPUs to train in several processes; DefocusModel does not'
+            ) from error
         if hasattr(self.model, 'attach'):
             self.stop.__enter__()
             self.model.attach(self._val_loaders, self._tb_logger, self.stop)
@@ -116,6 +125,7 @@ _host_init_tb_loggers = host_train.init_tb_loggers
 def installed() -> Iterator[Session]:
     """Every seam in place for the length of a command; then the host as it was, its log closed, its group left."""
     session = Session()
+    talkative, logging.raiseExceptions = logging.raiseExceptions, False  # a full disk is told by what must be kept
     originals = [(module, name, getattr(module, name)) for module, name, _ in session.seams]
     for module, name, ours in session.seams:
         setattr(module, name, ours)
@@ -133,5 +143,7 @@ def installed() -> Iterator[Session]:
             logger = logging.getLogger('basicsr')
             for handler in logger.handlers[:]:
                 logger.removeHandler(handler)
-                handler.close()
+                with suppress(OSError):  # else the full disk's word would take the place of the failure's own
+                    handler.close()
+            logging.raiseExceptions = talkative
             host_logger.initialized_logger.pop('basicsr', None)

@@ -31,6 +31,13 @@ from basicsr.utils import get_root_logger  # isort: skip
 from basicsr.utils.dist_util import master_only  # isort: skip
 
 
+# How a batch is loaded does not change what is in it.
+_WITHOUT_CONSEQUENCE = {
+    f'datasets.train.{key}'
+    for key in ('num_worker_per_gpu', 'persistent_workers', 'pin_memory', 'prefetch_mode', 'num_prefetch_queue')
+}
+
+
 @MODEL_REGISTRY.register()
 class DefocusModel(ValidatingModel):
     """Trains and validates any registered arch.
@@ -129,9 +136,16 @@ class DefocusModel(ValidatingModel):
             self._reject(current_iter, bad_loss, total if bad_loss else norm, buffers)
         else:
             self.skipped = 0
+            scale = self.scaler.get_scale()
             self.scaler.step(self.optimizer_g)
             self.scaler.update()
-            if self.ema_decay > 0:
+            if self.scaler.is_enabled() and self.scaler.get_scale() < 1:  # it is not for the scale that they overflow
+                raise NotFiniteError(
+                    f'the norm of the gradients is {float(norm)} at iteration {current_iter}, as in every step before '
+                    "it that fp16's scale was lowered for; nothing of these steps is kept. Set train.amp to bf16 or "
+                    'none, lower train.optim_g.lr, or set train.grad_clip, then go on with --auto_resume'
+                )
+            if self.ema_decay > 0 and self.scaler.get_scale() >= scale:  # else the scaler has left the step out
                 self.model_ema(decay=self.ema_decay)
         self.iteration, self.position = current_iter, self._fed
         self._stepping = False
@@ -304,6 +318,7 @@ class DefocusModel(ValidatingModel):
                 self.progress.close()
             if self.saved_iteration < self.iteration:
                 self.save(epoch, self.iteration)
+            self._forget_old_checkpoints()  # of a run that was killed just before it would have
             self._save_networks('latest')
             return
         self.agree_on_buffers()
@@ -364,8 +379,8 @@ class DefocusModel(ValidatingModel):
         keep = self.opt['logger'].get('keep_checkpoints')
         states = numbered_states(self.opt['path']['training_states'])
         for state in states[:-keep] if keep else ():
-            state.unlink()  # first: a state without its network would be of no use
             (Path(self.opt['path']['models']) / f'net_g_{state.stem}.pth').unlink(missing_ok=True)
+            state.unlink()  # last: by it the next call finds what a killed one has left
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         logger = get_root_logger()
@@ -433,7 +448,7 @@ def _differences(saved: dict[str, Any] | None, now: dict[str, Any]) -> list[str]
         return []
     then, here = _flat(saved), _flat(now)
     lines = []
-    for key in sorted(key for key in {*then, *here} if then.get(key) != here.get(key)):
+    for key in sorted(key for key in {*then, *here} - _WITHOUT_CONSEQUENCE if then.get(key) != here.get(key)):
         values = f'{key} is {here.get(key)!r} in the option file, {then.get(key)!r} in the state that is resumed'
         if key in ('train.optim_g.type', 'train.scheduler.type'):
             raise OptionError(

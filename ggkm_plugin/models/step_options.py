@@ -7,6 +7,7 @@ import torch
 
 from ggkm_plugin.errors import OptionError
 
+_COMPILE_MODES = ('default', 'reduce-overhead', 'max-autotune', 'max-autotune-no-cudagraphs')
 _AMP_TYPES = {'none': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
@@ -33,7 +34,10 @@ class StepOptions:
             'accumulate': (_whole(self.accumulate), 'a whole number of at least 1'),
             'grad_clip': (self.grad_clip is None or _positive(self.grad_clip), 'a number above 0'),
             'channels_last': (isinstance(self.channels_last, bool), 'true or false'),
-            'compile': (isinstance(self.compile, bool | str), 'true, false or a mode of torch.compile'),
+            'compile': (
+                isinstance(self.compile, bool) or self.compile in _COMPILE_MODES,
+                f'true, false or one of {", ".join(_COMPILE_MODES)}',
+            ),
             'nonfinite': (self.nonfinite in ('stop', 'skip'), 'stop or skip'),
             'nonfinite_limit': (_whole(self.nonfinite_limit), 'a whole number of at least 1'),
         }

@@ -202,6 +202,8 @@ class ValidatingModel(SRModel):
     def _image_path(self, dataset: str, image: str, current_iter: int | str) -> str:
         folder = self.opt['path']['visualization']
         if self.is_train:
+            if sum(phase.startswith('val') for phase in self.opt['datasets']) > 1:  # they may have the same file names
+                folder = osp.join(folder, dataset)
             return osp.join(folder, image, f'{image}_{current_iter}.png')
         return osp.join(folder, dataset, f'{image}_{self.opt["val"].get("suffix") or self.opt["name"]}.png')
 

@@ -256,6 +256,19 @@ def test_workers_that_stay_but_are_none(workplace, tiny):
     assert len(made(loader_options(tiny, persistent_workers=True))[0]) == 4
 
 
+def test_a_validation_set_has_no_workers_to_stay(stock):
+    stock['datasets']['val']['persistent_workers'] = True
+    assert len(list(made(stock)[2][0])) == 4
+
+
+def test_the_seed_of_the_state_goes_on(stock, caplog):
+    state = {'epoch': 0, 'iter': 1, 'options': {'datasets.train': {'seed': 99}}}
+    with caplog.at_level('WARNING', 'test'):
+        sampler = made(stock, state)[1]
+    assert sampler.seed == 99
+    assert 'manual_seed: going on with 99' in caplog.text
+
+
 def test_no_training_set(workplace, tiny):
     opt = loader_options(tiny)
     del opt['datasets']['train']

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from ggkm_plugin.errors import CheckpointError
+from ggkm_plugin.errors import CheckpointError, OptionError
 from ggkm_plugin.host import resuming
 
 import basicsr.train as host_train  # isort: skip
@@ -21,7 +21,7 @@ def experiment(tmp_path):
         torch.save({'epoch': 0, 'iter': iteration, 'optimizers': [], 'schedulers': []}, states / f'{iteration}.state')
         torch.save({'params': {}}, models / f'net_g_{iteration}.pth')
     path = {'training_states': str(states), 'models': str(models), 'resume_state': None}
-    return {'name': 'x', 'auto_resume': True, 'network_g': {}, 'path': path}
+    return {'name': 'x', 'auto_resume': True, 'network_g': {}, 'path': path, 'train': {'total_iter': 4}}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='the defect shows without a GPU')
@@ -99,3 +99,10 @@ def test_a_hostile_state_is_not_executed(experiment, tmp_path):
     torch.save({'iter': Hostile()}, tmp_path / 'experiments/x/training_states/6.state')
     assert resuming.load_resume_state(experiment)['iter'] == 4
     assert not (tmp_path / 'harmed').exists()
+
+
+def test_a_training_that_is_longer_than_it_shall_be(experiment):
+    """Else the closing scores of iteration 4 would be put down as those of 3."""
+    experiment['train']['total_iter'] = 3
+    with pytest.raises(OptionError, match=r'total_iter: 3, but .*4.state is of iteration 4'):
+        resuming.load_resume_state(experiment)

@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch
 
-from ggkm_plugin.host import seams
+from ggkm_plugin.errors import OptionError
+from ggkm_plugin.host import processes, seams
 
 import basicsr.utils.dist_util as host_dist  # isort: skip
 import basicsr.utils.options as host_options  # isort: skip
@@ -80,6 +81,14 @@ def test_process_group_without_a_gpu(monkeypatch):
         host_options.init_dist('pytorch')
         assert torch.distributed.get_backend() == 'gloo'
     assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize(('launcher', 'starter'), [('pytorch', 'torchrun'), ('slurm', 'srun')])
+def test_a_launcher_that_is_not_there(monkeypatch, launcher, starter):
+    for variable in ('RANK', 'SLURM_PROCID'):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(OptionError, match=f'--launcher {launcher}: not started by {starter}'):
+        processes.init_dist(launcher)
 
 
 def test_the_log_is_closed_after_a_command(tmp_path):

@@ -135,6 +135,17 @@ def test_validation_without_ground_truth_saves_images(options, workplace):
     assert (workplace / 'experiments/tiny/visualization/00/00_7.png').is_file()
 
 
+def test_two_data_sets_with_the_same_file_names(options, workplace):
+    first = options['datasets']['val']
+    options['datasets']['val_2'] = {**first, 'name': 'second'}
+    model = build_model(options)
+    for loader in loading.create_train_val_dataloader(options, logging.getLogger('test'))[2]:
+        model.validation(loader, 7, None, True)
+    saved = workplace / 'experiments/tiny/visualization'
+    assert sorted(path.name for path in saved.iterdir()) == ['second', 'val']
+    assert (saved / 'second/00/00_7.png').is_file()
+
+
 def test_picture_only_at_the_end(options, workplace):
     model = build_model(options)
     _, val_loader = _loaders(options)

@@ -30,6 +30,21 @@ def test_the_last_few_are_kept(stock, keep, kept):
     assert names(stock, 'training_states') == sorted(f'{iteration}.state' for iteration in kept)
 
 
+@pytest.mark.parametrize('left', ['both', 'state'])
+def test_what_a_killed_run_did_not_forget_is_forgotten_at_the_end(stock, left):
+    stock['logger']['keep_checkpoints'] = None
+    model = build_model(stock)
+    for iteration in (2, 4, 6):
+        model.save(0, iteration)
+    if left == 'state':
+        (Path(stock['path']['models']) / 'net_g_2.pth').unlink()
+    stock['logger']['keep_checkpoints'] = 2
+    model = build_model(stock)
+    model.save(-1, -1)
+    assert names(stock) == ['net_g_4.pth', 'net_g_6.pth', 'net_g_latest.pth']
+    assert names(stock, 'training_states') == ['4.state', '6.state']
+
+
 def test_what_is_not_a_checkpoint_of_the_row_is_left_alone(stock):
     stock['logger']['keep_checkpoints'] = 1
     folder = Path(stock['path']['models'])

@@ -162,6 +162,22 @@ def test_an_overflow_of_fp16_lowers_the_scale(stock, batch):
     assert not same([before], [model.net_g.state_dict()])
 
 
+def test_gradients_that_no_scale_helps(stock, batch):
+    """fp16's scaler would leave out every step for ever, and the run end well with the weights it began with."""
+    stock['train']['amp'] = 'fp16'
+    model = build_model(stock)
+    next(model.net_g.parameters()).register_hook(lambda grad: grad * float('nan'))
+
+    def train():
+        for i in range(1, 40):
+            model.feed_data(batch())
+            model.optimize_parameters(i)
+
+    with pytest.raises(NotFiniteError, match=r"fp16's scale.*train.amp to bf16"):
+        train()
+    assert model.iteration == 16  # of 2**16 as of 1
+
+
 def test_the_scale_is_in_the_state(stock, batch):
     model = build(stock, amp='fp16')
     step(model, batch())
