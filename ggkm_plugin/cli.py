@@ -80,6 +80,25 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument('--paper', action='store_true', help="instead: the paper's complexity figures beside ours")
     _add_plugin_argument(command)
 
+    text = 'networks side by side on the same images: tables, pictures and a report in results/NAME/'
+    command = commands.add_parser('compare', help='several models on the same data, one protocol', description=text)
+    command.add_argument(
+        '-opt', required=True, metavar='FILE', help='option file: a path, or the name of a packaged one'
+    )
+    command.add_argument(
+        '--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help='override keys of the option file'
+    )
+    command.add_argument('--variant', metavar='NAME', help='named override from `variants:` in the option file')
+    command.add_argument(
+        '--root', default='.', metavar='DIR', help='where results/ and relative paths of the option file start'
+    )
+    command.add_argument('--launcher', choices=('none', 'pytorch'), default='none')
+    command.add_argument('--format', choices=('table', 'markdown', 'csv', 'latex'), default='table')
+    command.add_argument('--noise', action='store_true', help='also with the noise levels of the option file')
+    command.add_argument('--no-report', action='store_true', help='leave out the HTML report')
+    _add_plugin_argument(command)
+    _add_local_rank(command)
+
     text = 'the benchmark suite: tables, and JSON to keep'
     command = commands.add_parser('bench', help=text, description=text)
     command.add_argument(
@@ -179,6 +198,28 @@ def _print_next(arguments: argparse.Namespace, finished: 'Finished') -> None:
         print('Next:', *(shlex.join(command) for command in commands), sep='\n  ')
 
 
+def _compare(arguments: argparse.Namespace) -> None:
+    _load_plugins(arguments)
+    from ggkm_plugin.compare import command, tables
+
+    request = command.Request(
+        arguments.opt,
+        arguments.launcher,
+        arguments.force_yml,
+        arguments.variant,
+        arguments.root,
+        arguments.noise,
+        not arguments.no_report,
+    )
+    compared = command.compare(request, lambda line: print(line, file=sys.stderr))
+    if first_process():
+        print(tables.render(compared.results, arguments.format), end='')
+        print(f'\nResults: {compared.folder}', file=sys.stderr)
+        if compared.report:
+            print(f'Report: {compared.report}', file=sys.stderr)
+    command.check(compared)
+
+
 def _profile(arguments: argparse.Namespace) -> None:
     if bool(arguments.names) == arguments.paper:
         raise OptionError('name an arch or an option file, or else give --paper')
@@ -266,6 +307,7 @@ _COMMANDS = {
     'train': _train_or_test,
     'test': _train_or_test,
     'check': _check,
+    'compare': _compare,
     'profile': _profile,
     'bench': _bench,
     'list': _list,

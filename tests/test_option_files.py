@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from ggkm_plugin import options, preflight
+from ggkm_plugin.compare import options as comparison
 from ggkm_plugin.data.decoding import write_image
 
 from basicsr.archs import build_network  # isort: skip
@@ -16,6 +18,7 @@ from basicsr.data import build_dataset  # isort: skip
 from basicsr.losses import build_loss  # isort: skip
 
 FILES = sorted(options.packaged_folder().glob('*.yml'))
+COMPARISONS = [file for file in FILES if file.stem.startswith('compare_')]
 _TREES = {
     'DPDD': [
         f'{split}_c/{kind}/{i}.png'
@@ -48,6 +51,7 @@ def test_the_files_that_are_promised_are_there():
     names = {file.stem for file in FILES}
     assert {f'train_GGKMNet_{name}' for name in ('demo', 'DPDD', 'LFDOF')} <= names
     assert {f'test_GGKMNet_{name}' for name in ('demo', 'DPDD', 'LFDOF', 'RealDOF', 'RTF', 'CUHK')} <= names
+    assert {f'compare_{name}' for name in ('demo', 'pairs', 'DPDD', 'LFDOF', 'RealDOF', 'RTF', 'CUHK')} <= names
 
 
 @pytest.mark.parametrize('file', FILES, ids=lambda file: file.stem)
@@ -58,7 +62,7 @@ def test_first_lines_say_source_command_and_result(file):
     assert re.match('# (Expect|Not yet reproduced)', result)
 
 
-@pytest.mark.parametrize('file', FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize('file', [file for file in FILES if file not in COMPARISONS], ids=lambda file: file.stem)
 def test_everything_in_it_can_be_built(benchmarks, file):
     opt = options.load_options(file)
     is_train = file.stem.startswith('train')
@@ -76,6 +80,48 @@ def test_everything_in_it_can_be_built(benchmarks, file):
         crop = torch.rand(1, 3, opt['datasets']['train']['gt_size'], opt['datasets']['train']['gt_size'])
         loss = build_loss(opt['train']['pixel_opt'])(net.train()(crop), crop)
         assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize('file', COMPARISONS, ids=lambda file: file.stem)
+@pytest.mark.parametrize('noise', [False, True])
+def test_a_comparison_has_no_fault(benchmarks, monkeypatch, file, noise):
+    monkeypatch.setenv('LPIPS_TRUNK', str(file))  # any file: the weights are read with the first image
+    for variant in (None, *(yaml.safe_load(file.read_text()).get('variants') or {})):
+        opt = options.load_options(file, variant)
+        if noise and 'noise' not in opt:
+            continue
+        plan = comparison.parse(opt, noise)
+        assert plan.name.startswith(file.stem)
+        assert all(Path(entry.weights).parts[0] == 'experiments' for entry in plan.models)
+        for images in plan.datasets:
+            if 'layout' in images.options:
+                assert build_dataset(images.options)[0]['lq'].shape[0] == 3
+
+
+@pytest.mark.parametrize('name', ['DPDD', 'LFDOF', 'RealDOF', 'RTF', 'CUHK'])
+def test_comparisons_are_of_what_the_test_files_test(name):
+    compared, tested = (
+        options.load_options(options.packaged_folder() / f'{file}.yml')
+        for file in (f'compare_{name}', f'test_GGKMNet_{name}')
+    )
+    ours = compared['models'][0]
+    assert {**compared['datasets'][name], 'name': name} == tested['datasets']['test']
+    assert ours['network_g'] == tested['network_g']
+    assert ours['weights'] == tested['path']['pretrain_network_g']
+    (metric,) = {metric['protocol'] for metric in (tested['val'].get('metrics') or {'': compared}).values()}
+    assert compared['protocol'] == metric
+
+
+def test_the_demo_s_comparison_is_on_what_it_was_validated_on():
+    train, compared = (
+        options.load_options(options.packaged_folder() / f'{file}.yml')
+        for file in ('train_GGKMNet_demo', 'compare_demo')
+    )
+    held_out = train['datasets']['val']
+    assert {held_out.pop('name'): held_out} == compared['datasets']
+    assert {str(Path(model['weights']).parent) for model in compared['models']} == {
+        f'experiments/{train["name"]}/models'
+    }
 
 
 @pytest.mark.parametrize('name', ['DPDD', 'LFDOF', 'demo'])

@@ -1,0 +1,109 @@
+"""A network of a comparison with its weights: built, loaded and run on one image, each mistake named."""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ggkm_plugin import preflight
+from ggkm_plugin.checkpoints import network_options, read_checkpoint
+from ggkm_plugin.compare.cache import file_digest
+from ggkm_plugin.compare.options import Entry
+from ggkm_plugin.compare.sizing import padded, shown
+from ggkm_plugin.complexity import count_parameters
+from ggkm_plugin.errors import CheckpointError, OptionError, UserError
+from ggkm_plugin.models.memory import memory_advice
+
+_LONGEST = 300  # of a reason in torch's words
+
+
+class RestorationError(UserError):
+    """A network gives something else than an image of its input's size."""
+
+
+class Contestant:
+    """A network in evaluation mode on its device, and what its results depend on."""
+
+    def __init__(self, entry: Entry, device: torch.device) -> None:
+        """Raises CheckpointError for weights that are missing, damaged or of another network, OptionError for a
+        description in them that cannot be built.
+        """
+        self.entry, self.name = entry, entry.name
+        content = read_checkpoint(entry.weights)
+        network = entry.network or network_options(entry.weights)
+        net = preflight.build(f'{entry.name}: network_g', 'archs', network)
+        _load(net, content, entry)
+        self.net: nn.Module = net.to(device).eval().requires_grad_(False)
+        self.arch = str(network['type'])
+        self.sha256 = file_digest(entry.weights)
+        self.parameters = count_parameters(net)[1]
+        self.size_multiple = entry.size_multiple or int(getattr(net, 'size_multiple', 1))
+        self.structure: dict[str, Any] = {
+            'network': network,
+            'source': _source_digest(net),
+            'size_multiple': self.size_multiple,
+        }
+
+    @property
+    def depends(self) -> dict[str, Any]:
+        """All that a result depends on besides the image and the protocol."""
+        entry = self.entry
+        return {
+            **self.structure,
+            'weights': self.sha256,
+            'param_key': entry.param_key,
+            'colour': entry.colour,
+            'range': entry.range,
+        }
+
+    @torch.no_grad()
+    def restore(self, image: Tensor) -> Tensor:
+        """(3,H,W) RGB in [0,1] to the same, unclipped. Raises UserError if the result is no such image."""
+        height, width = image.shape[-2:]
+        low, high = self.entry.range
+        x = padded(image, self.size_multiple)[None]
+        x = self._turned(x) * (high - low) + low
+        with memory_advice(f'on an image of {height}x{width}', 'crop the images, or run it where there is more memory'):
+            y = self.net(x)
+        if not isinstance(y, Tensor) or y.shape != x.shape:
+            given = f'of shape {tuple(y.shape)}' if isinstance(y, Tensor) else f'a {type(y).__name__}'
+            raise RestorationError(f'{self.arch} gives {given} for an input of shape {tuple(x.shape)}, not an image')
+        if not torch.isfinite(y).all():
+            raise RestorationError(f'{self.arch}: its output holds NaN or infinite values')
+        return shown(self._turned((y - low) / (high - low))[0], (height, width)).float()
+
+    def _turned(self, image: Tensor) -> Tensor:
+        return image.flip(1) if self.entry.colour == 'bgr' else image
+
+
+def _load(net: nn.Module, content: dict[str, Any], entry: Entry) -> None:
+    """Every key or none. Raises CheckpointError."""
+    keys = [entry.param_key] if entry.param_key else ['params', 'params_ema']
+    state = next((content[key] for key in keys if key in content), None if entry.param_key else content)
+    if not isinstance(state, dict):
+        raise CheckpointError(f'{entry.weights}: has no {entry.param_key}; it has {", ".join(map(str, content))}')
+    try:
+        net.load_state_dict({key.removeprefix('module.'): value for key, value in state.items()})
+    except (RuntimeError, AttributeError, TypeError, KeyError) as error:
+        reason = ' '.join(str(error).split())
+        raise CheckpointError(
+            f'{entry.weights}: not weights of {type(net).__name__} with these options '
+            f'({reason[:_LONGEST]}{"..." if len(reason) > _LONGEST else ""})'
+        ) from error
+
+
+def _source_digest(net: nn.Module) -> str:
+    """Of the file that defines the arch: a local module changes without a version."""
+    try:
+        return file_digest(inspect.getfile(type(net)))
+    except (TypeError, OSError):
+        return ''
+
+
+def chosen_device(num_gpu: str | int) -> torch.device:
+    """One GPU a process, or the CPU. Raises OptionError where fewer GPUs are there than asked for."""
+    there = torch.cuda.device_count()
+    if isinstance(num_gpu, int) and num_gpu > there:
+        raise OptionError(f'num_gpu: {num_gpu} but this machine has {there}; set num_gpu: auto')
+    return torch.device('cuda', torch.cuda.current_device()) if there and num_gpu != 0 else torch.device('cpu')

@@ -1,0 +1,161 @@
+"""What a comparison leaves in its folder: `results.json`, from which all else is made, and the files made of it.
+
+results.json: name, protocol and its words, machine, metrics, models, data sets with the scores of each image, means
+and paired differences (model - `difference_to`, the first model that did not fail), published rows, and failures. A
+score of null is infinite: result and ground truth are equal. A model that has no result for some image of a data set
+has no mean there.
+"""
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ggkm_plugin.benchmarks.measuring import machine
+from ggkm_plugin.compare import statistics, tables
+from ggkm_plugin.compare.cache import write_result
+from ggkm_plugin.compare.engine import DatasetSeen, Engine, Outcome
+from ggkm_plugin.compare.options import Comparison
+from ggkm_plugin.compare.published import PUBLISHED, PUBLISHED_DROPS
+from ggkm_plugin.compare.sizing import protocol_words
+from ggkm_plugin.complexity import PAPER_SIZE, device_name
+
+Results = dict[str, Any]
+
+
+def record(plan: Comparison, engine: Engine, outcome: Outcome) -> Results:
+    """The content of results.json, plain values only."""
+    benchmarks = {images.benchmark for images in plan.datasets if plan.published}
+    models = [_model(entry.name, entry.weights, outcome) for entry in plan.models]
+    reference = next((model['name'] for model in models if not model['error']), plan.models[0].name)
+    results: Results = {
+        'name': plan.name,
+        'protocol': plan.protocol,
+        'protocol_words': protocol_words(plan.protocol),
+        'machine': {
+            **machine(),
+            'device': device_name(engine.device),
+            **({'cuda': torch.version.cuda} if engine.device.type == 'cuda' else {}),
+        },
+        'metrics': [{'name': metric.name, 'better': metric.better, 'digits': metric.digits} for metric in plan.metrics],
+        'difference_to': reference,
+        'bootstrap': {'samples': plan.bootstrap_samples, 'seed': plan.bootstrap_seed},
+        'measured_at': f'{PAPER_SIZE[1]}x{PAPER_SIZE[0]}',
+        'models': models,
+        'datasets': [_dataset(plan, reference, data) for data in outcome.datasets],
+        'published': [row.record() for row in PUBLISHED if row.dataset in benchmarks],
+        'published_drops': [
+            row.record()
+            for row in PUBLISHED_DROPS
+            if any(images.benchmark == row.dataset and images.noise_std == row.std for images in plan.datasets)
+            and plan.published
+        ],
+    }
+    failures = [f'model {model["name"]}: {model["error"]}' for model in models if model['error']]
+    failures += [f'model {name}, costs: {fault}' for name, fault in outcome.cost_faults.items()]
+    failures += [f'data set {name}: {fault}' for name, fault in outcome.dataset_faults.items()]
+    for data in outcome.datasets:
+        failures += [f'data set {data.images.name}: {fault}' for fault in data.faults]
+        failures += [
+            f'data set {data.images.name}, {seen.name}: {seen.faults["input"]}'
+            for seen in data.seen
+            if 'input' in seen.faults
+        ]
+    return {**results, 'failures': failures}
+
+
+def _model(name: str, weights: str, outcome: Outcome) -> Results:
+    contestant, costs = outcome.contestants.get(name), outcome.costs.get(name)
+    error = outcome.model_faults.get(name)
+    faults = [
+        f'{data.images.name}/{seen.name}: {seen.faults[name]}'
+        for data in outcome.datasets
+        for seen in data.seen
+        if name in seen.faults
+    ]
+    if faults:
+        error = faults[0] + (f' (and {len(faults) - 1} more images)' if len(faults) > 1 else '')
+    return {
+        'name': name,
+        'arch': contestant.arch if contestant else None,
+        'parameters': contestant.parameters if contestant else None,
+        'macs_true': costs.macs_true if costs else None,
+        'macs_paper': costs.macs_paper if costs else None,
+        'seconds': costs.seconds if costs else None,
+        'memory_bytes': costs.memory_bytes if costs else None,
+        'weights': weights,
+        'sha256': contestant.sha256 if contestant else None,
+        'status': 'failed' if error else 'ok',
+        'error': error,
+    }
+
+
+def _dataset(plan: Comparison, reference: str, data: DatasetSeen) -> Results:
+    names = ['input', *(entry.name for entry in plan.models)]
+    scored = [name for name in names if data.seen and all(name in seen.scores for seen in data.seen)]
+    columns = {
+        name: {metric.name: [seen.scores[name][metric.name] for seen in data.seen] for metric in plan.metrics}
+        for name in scored
+    }
+    differences: dict[str, dict[str, Any]] = {}
+    for name in columns if reference in columns else ():
+        for metric in plan.metrics if name not in ('input', reference) else ():
+            found = statistics.difference(
+                columns[name][metric.name],
+                columns[reference][metric.name],
+                plan.bootstrap_samples,
+                plan.bootstrap_seed,
+            )
+            interval = dict(zip(('mean', 'low', 'high'), found, strict=True)) if found else None
+            differences.setdefault(name, {})[metric.name] = interval
+    return {
+        'name': data.images.name,
+        'has_gt': data.has_gt,
+        **({'clean': data.images.clean, 'noise_std': data.images.noise_std} if data.images.clean else {}),
+        'benchmark': data.images.benchmark,
+        'images': [
+            {
+                'name': seen.name,
+                'size': list(seen.size),
+                'files': seen.files,
+                'scores': {name: _plain(scores) for name, scores in seen.scores.items()},
+            }
+            for seen in data.seen
+        ],
+        'means': {
+            name: _plain({metric: statistics.mean(scores) for metric, scores in by_metric.items()})
+            for name, by_metric in columns.items()
+        },
+        'differences': differences,
+    }
+
+
+def _plain(scores: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no infinity."""
+    return {metric: value if math.isfinite(value) else None for metric, value in scores.items()}
+
+
+def write(folder: Path, results: Results) -> None:
+    """results.json, scores.csv, table.md and table.tex, each whole or not at all. Raises DataError."""
+    write_result(folder / 'results.json', json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + '\n')
+    write_result(folder / 'scores.csv', scores_csv(results))
+    write_result(folder / 'table.md', tables.render(results, 'markdown'))
+    write_result(folder / 'table.tex', tables.render(results, 'latex'))
+
+
+def scores_csv(results: Results) -> str:
+    """One row a model, data set and image; the input is a model too."""
+    metrics = [metric['name'] for metric in results['metrics']]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(['dataset', 'image', 'model', 'protocol', *metrics])
+    for dataset in results['datasets']:
+        for image in dataset['images']:
+            for model, scores in image['scores'].items():
+                cells = ['inf' if scores[metric] is None else repr(scores[metric]) for metric in metrics]
+                writer.writerow([dataset['name'], image['name'], model, results['protocol'], *cells])
+    return text.getvalue()

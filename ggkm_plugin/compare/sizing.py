@@ -1,0 +1,88 @@
+"""What each protocol does to the sizes of images before they are restored and scored (protocols.md, section 2)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ggkm_plugin.metrics.protocols import find_protocol
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """Images are cropped, or padded at the bottom and the right, to multiples of `multiple`, and scored so.
+
+    kept_whole: benchmarks whose result is cropped back to the photograph before it is scored.
+    """
+
+    how: Literal['crop', 'reflect', 'zero']
+    multiple: int
+    kept_whole: tuple[str, ...] = ()
+
+
+# Protocols that are not here leave images as they are.
+SIZINGS = {
+    'ifan': Sizing('crop', 8),
+    'drbnet': Sizing('crop', 16),
+    'nrknet': Sizing('reflect', 16, kept_whole=('RTF',)),
+    'gkmnet': Sizing('zero', 16),
+}
+_WORDS = {
+    'crop': 'images cropped to multiples of {}',
+    'reflect': 'images reflect-padded to multiples of {} and scored with the padding{}',
+    'zero': 'images zero-padded to multiples of {} and scored with the padding{}',
+}
+_WINDOWS = {'uniform': 'uniform 7x7', 'gaussian': 'Gaussian 11x11'}
+
+
+def sized(image: Tensor, protocol: str) -> Tensor:
+    """(3,H,W) as the protocol hands it to the network and to the metrics."""
+    sizing = SIZINGS.get(protocol)
+    if sizing is None:
+        return image
+    height, width = image.shape[-2:]
+    if sizing.how == 'crop':
+        return image[..., : height - height % sizing.multiple, : width - width % sizing.multiple]
+    return padded(image, sizing.multiple, sizing.how)
+
+
+def scored(image: Tensor, protocol: str, benchmark: str, size: tuple[int, int]) -> Tensor:
+    """What the metrics see of a `sized` image; `size` (H,W) is that of the photograph."""
+    sizing = SIZINGS.get(protocol)
+    return shown(image, size) if sizing and benchmark in sizing.kept_whole else image
+
+
+def shown(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """The photograph without padding, for pictures."""
+    return image[..., : size[0], : size[1]]
+
+
+def padded(image: Tensor, multiple: int, how: Literal['reflect', 'zero'] = 'reflect') -> Tensor:
+    """(...,H,W) filled up at the bottom and the right; reflection goes back and forth on images smaller than it."""
+    height, width = image.shape[-2:]
+    more = -height % multiple, -width % multiple
+    if how == 'zero':
+        return torch.nn.functional.pad(image, (0, more[1], 0, more[0]))
+    if more == (0, 0):
+        return image
+    rows, columns = _reflected(height, more[0]), _reflected(width, more[1])
+    return image[..., rows.to(image.device), :][..., columns.to(image.device)]
+
+
+def _reflected(length: int, more: int) -> Tensor:
+    """0, 1 ... n-2, n-1, n-2 ... 1, 0, 1 ...: indices into a line of `length`, `more` beyond its end."""
+    period = max(1, 2 * (length - 1))
+    index = torch.arange(length + more) % period
+    return torch.where(index < length, index, period - index)
+
+
+def protocol_words(name: str) -> str:
+    """A line that says what a protocol does, to stand under its numbers."""
+    protocol, sizing = find_protocol(name), SIZINGS.get(name)
+    size = 'whole images'
+    if sizing:
+        but = f' ({", ".join(sizing.kept_whole)}: without)' if sizing.kept_whole else ''
+        size = _WORDS[sizing.how].format(sizing.multiple, but)
+    values = 'rounded to 8 bits' if protocol.quantise else 'clipped, not rounded' if protocol.clip else 'not clipped'
+    return f'protocol {name}: RGB, {size}, results {values}, SSIM {_WINDOWS[protocol.ssim_window]}, mean over images'

@@ -1,0 +1,283 @@
+"""The tables of a comparison, from the content of its results.json: for terminals, Markdown, LaTeX and as CSV."""
+
+import csv
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ggkm_plugin.compare.statistics import ranked
+
+FORMATS = ('table', 'markdown', 'csv', 'latex')
+_LABELS = {'psnr': 'PSNR', 'ssim': 'SSIM', 'mae': 'MAE', 'lpips': 'LPIPS'}
+_ARROWS = {'higher': '↑', 'lower': '↓'}
+_PUBLISHED = 'published, protocol unknown'
+_PUBLISHED_DIGITS = {'psnr': 3, 'ssim': 3, 'lpips': 3}
+_NOTHING = '-'
+
+Results = dict[str, Any]
+
+
+class Cell(NamedTuple):
+    """Text, and 1 for the best or 2 for the second best of its column."""
+
+    text: str
+    rank: int = 0
+
+
+@dataclass
+class Table:
+    """Groups of rows under a line of headings; a group with a label is set apart from those before it."""
+
+    title: str
+    header: list[str]
+    groups: list[tuple[str, list[list[Cell]]]]
+    notes: list[str] = field(default_factory=list)
+
+
+def render(results: Results, form: str) -> str:
+    """All tables, as one of FORMATS; ends in a line break."""
+    if form == 'csv':
+        return means_csv(results)
+    tables = _tables(results)
+    write: Callable[[Table], str] = {'table': _text, 'markdown': _markdown, 'latex': _latex}[form]
+    return '\n\n'.join(write(table) for table in tables) + '\n'
+
+
+def means_csv(results: Results) -> str:
+    """One row a data set and method; `source` tells measured from published, `protocol` is empty where unknown."""
+    metrics = [metric['name'] for metric in results['metrics']]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(['dataset', 'method', 'source', 'protocol', *metrics])
+    for dataset in results['datasets']:
+        for method, means in dataset['means'].items():
+            cells = ['inf' if means[metric] is None else repr(means[metric]) for metric in metrics]
+            writer.writerow([dataset['name'], method, 'measured', results['protocol'], *cells])
+    for row in results['published']:
+        cells = ['' if row.get(metric) is None else row[metric] for metric in metrics]
+        writer.writerow([row['dataset'], row['method'], row['note'], '', *cells])
+    return text.getvalue()
+
+
+# --- what they say ----------------------------------------------------------------------------------------------------
+
+
+def _tables(results: Results) -> list[Table]:
+    tables = []
+    for dataset in results['datasets']:
+        if dataset['means']:
+            tables.append(_means(results, dataset))
+        if dataset['differences']:
+            tables.append(_differences(results, dataset))
+    for dataset in results['datasets']:
+        if any(other.get('clean') == dataset['name'] for other in results['datasets']):
+            tables.append(_drops(results, dataset))
+    tables.append(_models(results))
+    return tables
+
+
+def _means(results: Results, dataset: Results) -> Table:
+    metrics, means = results['metrics'], dataset['means']
+    ranks = {
+        metric['name']: ranked(
+            {name: _number(means[name][metric['name']]) for name in means if name != 'input'},
+            metric['better'],
+            metric['digits'],
+        )
+        for metric in metrics
+    }
+    measured = [
+        [
+            Cell('Input' if name == 'input' else name),
+            *(
+                Cell(_score(scores[metric['name']], metric['digits']), ranks[metric['name']].get(name, 0))
+                for metric in metrics
+            ),
+        ]
+        for name, scores in means.items()
+    ]
+    absent = [model['name'] for model in results['models'] if model['name'] not in means]
+    measured += [[Cell(name), *(Cell('failed') for _ in metrics)] for name in absent]
+    groups = [('', measured)]
+    published = [row for row in results['published'] if row['dataset'] == dataset['benchmark']]
+    notes = [f'{results["protocol_words"]}; {len(dataset["images"])} images']
+    if published and 'clean' not in dataset:
+        groups.append((_PUBLISHED, [_published(row, metrics, _PUBLISHED_DIGITS) for row in published]))
+        notes.append(f'{_PUBLISHED}: printed in {"; ".join(dict.fromkeys(row["note"] for row in published))}')
+    return Table(_title(results, dataset), ['method', *_headings(metrics)], groups, notes)
+
+
+def _published(row: Results, metrics: list[Results], digits: dict[str, int]) -> list[Cell]:
+    given = [(metric['name'], row.get(metric['name'])) for metric in metrics]
+    training = row['note'].partition('trained on ')[2]
+    label = f'{row["method"]} (trained on {training})' if training else row['method']
+    return [Cell(label), *(Cell(_NOTHING if value is None else f'{value:.{digits[name]}f}') for name, value in given)]
+
+
+def _differences(results: Results, dataset: Results) -> Table:
+    rows = []
+    for name, by_metric in dataset['differences'].items():
+        cells = [Cell(name)]
+        for metric in results['metrics']:
+            found, digits = by_metric[metric['name']], metric['digits']
+            cells.append(
+                Cell(_NOTHING)
+                if found is None
+                else Cell(f'{found["mean"]:+.{digits}f} [{found["low"]:+.{digits}f}, {found["high"]:+.{digits}f}]')
+            )
+        rows.append(cells)
+    samples = results['bootstrap']['samples']
+    note = f'paired over {len(dataset["images"])} images; 95 % percentile bootstrap intervals of {samples} resamples'
+    title = f'{_title(results, dataset)}: difference from {results["difference_to"]}'
+    return Table(title, ['method', *_headings(results['metrics'])], [('', rows)], [note])
+
+
+def _drops(results: Results, clean: Results) -> Table:
+    """What noise costs: the clean score less the noisy one, so that a positive number is a loss for every metric."""
+    metrics = results['metrics']
+    rows, published = [], []
+    for noisy in (other for other in results['datasets'] if other.get('clean') == clean['name']):
+        std = noisy['noise_std']
+        for name in (name for name in noisy['means'] if name in clean['means']):
+            cells = [Cell('Input' if name == 'input' else name), Cell(f'{std:g}')]
+            for metric in metrics:
+                before, after = clean['means'][name][metric['name']], noisy['means'][name][metric['name']]
+                loss = _number(before) - _number(after)
+                cells.append(Cell(_score(loss if metric['better'] == 'higher' else -loss, metric['digits'])))
+            rows.append(cells)
+        for row in results['published_drops']:
+            if row['dataset'] == clean['benchmark'] and row['std'] == std:
+                method, *cells = _published(row, metrics, _PUBLISHED_DIGITS)
+                published.append([method, Cell(f'{std:g}'), *cells])
+    groups = [('', rows)]
+    notes = ['loss against the images without added noise; noise: standard deviation in 8-bit steps, unclipped']
+    if published:
+        groups.append((_PUBLISHED, published))
+        notes.append(f'{_PUBLISHED}: GGKMNet paper, Tables 6-7, networks retrained with noise')
+    headings = [_LABELS[metric['name']] for metric in metrics]
+    return Table(f'{_title(results, clean)}: loss by noise', ['method', 'noise', *headings], groups, notes)
+
+
+def _models(results: Results) -> Table:
+    rows = [
+        [
+            Cell(model['name']),
+            Cell(model['arch'] or _NOTHING),
+            _scaled(model['parameters'], 1e6, 3),
+            _scaled(model['macs_true'], 1e9, 1),
+            _scaled(model['macs_paper'], 1e9, 1),
+            _scaled(model['seconds'], 1, 3),
+            _scaled(model['memory_bytes'], 2**20, 0),
+            Cell((model['sha256'] or _NOTHING)[:8]),
+            Cell(model['status']),
+        ]
+        for model in results['models']
+    ]
+    header = [
+        'method', 'arch', 'params M', 'true GMAC', 'paper GMAC', 'time s', 'memory MiB', 'weights', 'status',
+    ]  # fmt: skip
+    notes = [
+        'MACs, time and peak memory: one image of 1280x720. paper GMAC: the convention of the GGKMNet paper, thop / 2. '
+        f'time: median, float32, {results["machine"]["device"]}. weights: sha256'
+    ]
+    return Table('Models', header, [('', rows)], notes)
+
+
+def _title(results: Results, dataset: Results) -> str:
+    noise = f', noise {dataset["noise_std"]:g}' if 'clean' in dataset else ''
+    return f'{dataset.get("clean") or dataset["name"]}{noise}, protocol {results["protocol"]}'
+
+
+def _headings(metrics: list[Results]) -> list[str]:
+    return [f'{_LABELS[metric["name"]]} {_ARROWS[metric["better"]]}' for metric in metrics]
+
+
+def _number(value: float | None) -> float:
+    return math.inf if value is None else value
+
+
+def _score(value: float | None, digits: int) -> str:
+    return f'{_number(value):.{digits}f}'
+
+
+def _scaled(value: float | None, unit: float, digits: int) -> Cell:
+    return Cell(_NOTHING if value is None else f'{value / unit:.{digits}f}')
+
+
+# --- how they look ----------------------------------------------------------------------------------------------------
+
+
+def _text(table: Table) -> str:
+    """Best marked with two stars, second best with one."""
+    marked = any(cell.rank for _, rows in table.groups for row in rows for cell in row)
+    stars = {1: ' **', 2: ' * ', 0: '   ' if marked else ''}
+    groups = [
+        (label, [[cell.text + stars[cell.rank] * (i > 0) for i, cell in enumerate(row)] for row in rows])
+        for label, rows in table.groups
+    ]
+    header = [name + stars[0] * (i > 0) for i, name in enumerate(table.header)]
+    lines = [header, *(row for _, rows in groups for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *others = cells
+        return '  '.join([first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]).rstrip()
+
+    rule = '-' * (sum(widths) + 2 * len(widths) - 2)
+    out = [table.title, rule, line(header)]
+    for label, rows in groups:
+        out += [rule if not label else f'{rule}\n({label})', *map(line, rows)]
+    notes = [*table.notes, *(['** best, * second best'] if marked else [])]
+    return '\n'.join([*out, rule, *notes])
+
+
+def _markdown(table: Table) -> str:
+    forms = {0: '{}', 1: '**{}**', 2: '<u>{}</u>'}
+    out = [f'### {_escaped(table.title, _MARKDOWN)}', '']
+    for label, rows in table.groups:
+        out += [f'\n*{label}*\n'] if label else []
+        out.append(f'| {" | ".join(_escaped(name, _MARKDOWN) for name in table.header)} |')
+        out.append(f'| --- |{" ---: |" * (len(table.header) - 1)}')
+        for row in rows:
+            out.append(f'| {" | ".join(forms[cell.rank].format(_escaped(cell.text, _MARKDOWN)) for cell in row)} |')
+    return '\n'.join([*out, '', *(f'{_escaped(note, _MARKDOWN)}.' for note in table.notes)])
+
+
+def _latex(table: Table) -> str:
+    """A tabular with booktabs' rules; best bold, second best underlined."""
+    forms = {0: '{}', 1: r'\textbf{{{}}}', 2: r'\underline{{{}}}'}
+    width = len(table.header)
+    out = [
+        f'% {table.title}',
+        *(f'% {note}' for note in table.notes),
+        r'\begin{table}',
+        r'\centering',
+        rf'\caption{{{_escaped(table.title, _LATEX)}}}',
+        rf'\begin{{tabular}}{{l{"r" * (width - 1)}}}',
+        r'\toprule',
+        ' & '.join(_escaped(name, _LATEX) for name in table.header) + r' \\',
+    ]
+    for label, rows in table.groups:
+        out.append(r'\midrule')
+        out += [rf'\multicolumn{{{width}}}{{l}}{{\emph{{{_escaped(label, _LATEX)}}}}} \\'] if label else []
+        out += [
+            ' & '.join(forms[cell.rank].format(_escaped(cell.text, _LATEX)) for cell in row) + r' \\' for row in rows
+        ]
+    return '\n'.join([*out, r'\bottomrule', r'\end{tabular}', r'\end{table}'])
+
+
+_MARKDOWN = {char: f'\\{char}' for char in '\\|*_`<>#'}
+_LATEX = {
+    **{char: f'\\{char}' for char in '&%$#_{}'},
+    '\\': r'\textbackslash{}',
+    '~': r'\textasciitilde{}',
+    '^': r'\textasciicircum{}',
+    '↑': r'$\uparrow$',
+    '↓': r'$\downarrow$',
+}
+
+
+def _escaped(text: str, table: dict[str, str]) -> str:
+    return ''.join(table.get(char, char) for char in text)
