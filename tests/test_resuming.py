@@ -398,3 +398,14 @@ def test_two_trainings_of_one_name(tiny, server, tmp_path):
     assert code == 2
     assert 'a training is running there' in printed
     assert [path.name for path in (place / 'experiments').glob('tiny*')] == ['tiny']
+
+
+def test_loading_processes_end_with_the_run(tiny, tmp_path):
+    """They ignore the signals that a cluster sends them, but not the end of a run that failed."""
+    tiny['datasets']['train']['num_worker_per_gpu'] = 2
+    place = new_place(tmp_path / 'place', tiny)
+    (place / 'pairs/input/02.png').write_bytes(b'')
+    process = start(place, *TRAIN)
+    printed = process.communicate(timeout=60)[0]
+    assert process.returncode == 1
+    assert 'input/02.png: the file is empty' in printed.splitlines()[-1]

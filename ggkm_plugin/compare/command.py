@@ -69,7 +69,7 @@ def compare(request: Request, tell: Callable[[str], None]) -> Compared:
             if request.report:
                 from ggkm_plugin.compare import html_report
 
-                report = html_report.write_report(folder, results)
+                report = html_report.write_report(folder, record.with_infinities(results))
     return Compared(folder, results, report)
 
 

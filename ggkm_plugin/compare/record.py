@@ -6,6 +6,7 @@ score of null is infinite: result and ground truth are equal. A model that has n
 has no mean there.
 """
 
+import copy
 import csv
 import io
 import json
@@ -137,6 +138,16 @@ def _dataset(plan: Comparison, reference: str, data: DatasetSeen) -> Results:
 def _plain(scores: dict[str, float]) -> dict[str, float | None]:
     """JSON has no infinity."""
     return {metric: value if math.isfinite(value) else None for metric, value in scores.items()}
+
+
+def with_infinities(results: Results) -> Results:
+    """The results with the infinite scores that `results.json` has as null, for the report."""
+    results = copy.deepcopy(results)
+    for dataset in results['datasets']:
+        for by_model in (dataset['means'], *(image['scores'] for image in dataset['images'])):
+            for scores in by_model.values():
+                scores.update({metric: math.inf for metric, value in scores.items() if value is None})
+    return results
 
 
 def write(folder: Path, results: Results) -> None:

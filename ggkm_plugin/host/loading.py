@@ -66,6 +66,12 @@ class TrainLoader:
         self.loader, self.sampler = loader, sampler
         self.images = len(sampler.dataset)  # type: ignore[arg-type]
         self.batch_size = loader.batch_size or 1
+        self._workers: list[Any] = []
+
+    def close(self) -> None:
+        """End the loading processes, which do not listen to the SIGTERM that python would end them by at its exit."""
+        for worker in self._workers:
+            worker.kill()
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -73,6 +79,7 @@ class TrainLoader:
     def __iter__(self) -> Iterator[Any]:
         epoch, samples = self.sampler.epoch, self.sampler.first
         batches = iter(self.loader)
+        self._workers = list(getattr(getattr(batches, 'generator', batches), '_workers', ()))
         if threading.current_thread() is threading.main_thread():
             # torch raises a worker's death wherever the loop is, in the middle of a step; `next` below tells it too
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -28,6 +28,8 @@ misc.py:31 `make_exp_dirs`: other processes go on     `processes.make_exp_dirs`:
 before the folders are there
 img_util.py:114 `imfrombytes`: 16 bits cut to 8, a    `images.imfrombytes`: divided by the depth's maximum; the
 damaged file is a NoneType                            error says what is wrong, `SeededDataset` with which file
+degradations.py:745 `add_jpg_compression`: fractions  `images.add_jpg_compression`: rounded
+of a quality, which OpenCV refuses
 sr_model.py, base_model.py: no state of generators,   `models.DefocusModel`, to which `Session` hands what the loop
 no signals, validation on one process, checkpoints    does not: validation sets, TensorBoard, the wish to stop
 written in place, BatchNorm ...
@@ -64,6 +66,7 @@ class Session:
 
     def __init__(self) -> None:
         self.model: Any = None
+        self.loader: loading.TrainLoader | None = None
         self.stop = StopRequest(announce=first_process())
         self._resumed: dict[str, Any] | None = None
         self._val_loaders: list[Any] = []
@@ -83,6 +86,7 @@ class Session:
             (host_train, 'CUDAPrefetcher', loading.CUDAPrefetcher),
             (host_prefetch, 'PrefetchGenerator', loading.PrefetchGenerator),
             (host_options, 'init_dist', processes.init_dist),
+            (images.host_degradations, 'add_jpg_compression', images.add_jpg_compression),
             *((module, 'imfrombytes', images.imfrombytes) for module in _DECODING_MODULES),
         )
 
@@ -92,7 +96,7 @@ class Session:
 
     def create_train_val_dataloader(self, opt: dict[str, Any], logger: logging.Logger) -> tuple[Any, ...]:
         made = loading.create_train_val_dataloader(opt, logger, self._resumed)
-        self._val_loaders = made[2]
+        self.loader, self._val_loaders = made[0], made[2]
         return made
 
     def init_tb_loggers(self, opt: dict[str, Any]) -> Any:
@@ -138,6 +142,8 @@ def installed() -> Iterator[Session]:
             raise
         finally:
             session.stop.__exit__()
+            if session.loader is not None:
+                session.loader.close()
             for module, name, original in originals:
                 setattr(module, name, original)
             logger = logging.getLogger('basicsr')

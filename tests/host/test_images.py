@@ -87,3 +87,18 @@ def test_a_damaged_file_is_named(workplace, tiny, content, workers):
         loader = loading.create_train_val_dataloader(tiny, logging.getLogger('test'))[0]
         with pytest.raises(DataError, match=r'pairs/input/02\.png'):
             list(loader)
+
+
+def test_jpeg_of_a_quality_between_two_whole_ones():
+    """The host draws fractions, which OpenCV refuses."""
+
+    import basicsr.data.degradations as host_degradations  # isort: skip
+
+    image = np.random.default_rng(0).random((32, 32, 3), dtype=np.float32)
+    with pytest.raises(Exception, match=r'(?i)type|argument|param|parse'):
+        host_degradations.add_jpg_compression(image, 90.3)
+    with seams.installed():
+        compressed = host_degradations.random_add_jpg_compression(image, (90.2, 90.4))
+        assert np.array_equal(compressed, host_degradations.add_jpg_compression(image, 90))
+    assert compressed.shape == image.shape
+    assert 0 < np.abs(compressed - image).mean() < 0.2

@@ -42,6 +42,7 @@ def test_the_seams_are_these():
         ('basicsr.train', 'CUDAPrefetcher'),
         ('basicsr.data.prefetch_dataloader', 'PrefetchGenerator'),
         ('basicsr.utils.options', 'init_dist'),
+        ('basicsr.data.degradations', 'add_jpg_compression'),
     }
     users = {
         name
