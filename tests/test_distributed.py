@@ -444,17 +444,28 @@ def test_a_killed_worker_is_brought_back(uninterrupted, tmp_path):
 def test_two_nodes_train_together_and_survive_a_killed_worker(uninterrupted, tmp_path):
     """Two torchruns that meet on the loopback and share the folder. Only one of them counts the restart."""
     opt, expected = uninterrupted
-    place = new_place(tmp_path / 'place', opt, acting=DIE)
+    try:
+        place, results = _two_nodes(tmp_path / 'place', opt)
+    except AssertionError:  # torchrun's agents miss one another now and then, until the time limit of the group
+        place, results = _two_nodes(tmp_path / 'again', opt)
+    printed = ''.join(text for _, text in results)
+    assert [code for code, _ in results] == [0, 0], printed[-5000:]
+    assert 'on 2 process(es)' in printed
+    assert_came_back(place, expected, printed)
+
+
+def _two_nodes(folder: Path, opt: dict) -> tuple[Path, list[tuple[int, str]]]:
+    place = new_place(folder, opt, acting=DIE)
     nodes = (
         '--nnodes=2', '--nproc_per_node=1', '--max-restarts=2', '--rdzv-backend=c10d', '--rdzv-id=loopback',
         f'--rdzv-endpoint=127.0.0.1:{free_port()}',
     )  # fmt: skip
     agents = [start(place, torchrun(place, *TOGETHER, '--plugin', 'acting', nodes=nodes)) for _ in range(2)]
-    results = [ended(agent) for agent in agents]
-    printed = ''.join(text for _, text in results)
-    assert [code for code, _ in results] == [0, 0], printed[-5000:]
-    assert 'on 2 process(es)' in printed
-    assert_came_back(place, expected, printed)
+    try:
+        return place, [ended(agent, timeout=60) for agent in agents]
+    finally:
+        for agent in agents:
+            agent.terminate()
 
 
 def test_a_damaged_image_on_one_rank_ends_the_run_with_one_message(tiny, tmp_path):

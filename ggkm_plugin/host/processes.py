@@ -18,8 +18,9 @@ import basicsr.utils.misc as host_misc  # isort: skip
 
 T = TypeVar('T')
 
-# NCCL's own limit, ten minutes, is shorter than writing a large checkpoint to a slow disk may take.
-_TIME_LIMIT = timedelta(hours=2)
+# NCCL's own limit, ten minutes, is shorter than writing a large checkpoint to a slow disk may take. It is also what a
+# process waits for one that never comes back, before torchrun starts all again.
+_TIME_LIMIT = timedelta(minutes=30)
 # How gloo says that the other side is gone; NCCL raises a DistError.
 _GONE = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe')
 

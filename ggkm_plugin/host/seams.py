@@ -22,7 +22,7 @@ prefetch_dataloader.py:22 `PrefetchGenerator`: an     `loading.PrefetchGenerator
 exception kills the thread, and the run hangs
 dist_util.py:11 `init_dist`: `rank % 0` without a     `processes.init_dist`: gloo without GPUs, the device of the
 GPU; the device is chosen by global rank; spawned     local rank, the platform's own start method, a limit of
-workers import torch again in every epoch; ten        hours; `processes.group_left` leaves the group, and says so
+workers import torch again in every epoch; ten        half an hour; `processes.group_left` leaves the group, and says so
 minutes' limit; the group is never left               where another process is gone
 misc.py:31 `make_exp_dirs`: other processes go on     `processes.make_exp_dirs`: they wait
 before the folders are there
