@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -42,7 +44,39 @@ def init_dist(launcher: str, backend: str | None = None, port: int | None = None
         torch.cuda.set_device(_device(launcher))
     if backend in (None, 'nccl'):
         backend = 'cpu:gloo,cuda:nccl' if torch.cuda.is_available() else 'gloo'
+    if os.environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True' and launcher == 'pytorch':
+        rank, size = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
+        store = distributed.TCPStore(os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT']), timeout=_TIME_LIMIT)
+        own = distributed.PrefixStore(meet(store, rank, size), store)
+        kwargs.update(store=own, rank=rank, world_size=size)
     distributed.init_process_group(backend, timeout=_TIME_LIMIT, **kwargs)
+
+
+def meet(store: distributed.Store, rank: int, size: int) -> str:
+    """A prefix for the keys of this group alone, the same on all its processes.
+
+    torchrun's machines count their restarts each for itself and keep one store. By their counts, as torch does, a
+    process that was started again would find the addresses of a group that is gone, and wait for it.
+    """
+    mine = uuid.uuid4().hex
+    if rank > 0:
+        store.set(f'hello/{rank}', mine)
+        prefix = store.get(f'welcome/{mine}').decode()  # waits; only a living first process can know this key
+        store.set(f'{prefix}/here/{rank}', '')
+        return prefix
+    others = range(1, size)
+    welcomed: set[str] = set()
+    deadline = time.monotonic() + _TIME_LIMIT.total_seconds()
+    while not all(store.check([f'{mine}/here/{other}']) for other in others):
+        if time.monotonic() > deadline:
+            raise LostProcessError('the other processes of this run have not come')
+        for other in others:
+            name = store.get(f'hello/{other}').decode() if store.check([f'hello/{other}']) else ''
+            if name and name not in welcomed:  # one of an earlier group never answers
+                store.set(f'welcome/{name}', mine)
+                welcomed.add(name)
+        time.sleep(0.02)
+    return mine
 
 
 def _device(launcher: str) -> int:
