@@ -8,12 +8,12 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from ggkm_plugin.data.layouts import LAYOUTS
 from ggkm_plugin.data.verification import MAX_SHIFT, Report, SplitReport, as_json, verify
 from ggkm_plugin.errors import DataError, OptionError, UserError
+from ggkm_plugin.files import write_whole
 from ggkm_plugin.metrics.protocols import PROTOCOLS
 
 # Each may take 0.7 GB for a pair of DPDD.
@@ -118,14 +118,9 @@ def _counted(counts: dict) -> str:
 
 def _write_json(path: str, report: Report) -> None:
     """Complete or not at all. Raises DataError if it cannot be written."""
-    target = Path(path).absolute()
-    temporary = target.with_name(f'.{target.name}.part')
     try:
-        temporary.write_text(json.dumps(as_json(report), indent=1, allow_nan=False) + '\n', encoding='utf-8')
-        os.replace(temporary, target)
+        write_whole(Path(path).absolute(), json.dumps(as_json(report), indent=1, allow_nan=False) + '\n')
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise DataError(f'{path}: {error.strerror or error}') from error
 
 
