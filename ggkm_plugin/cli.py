@@ -99,6 +99,35 @@ def build_parser() -> argparse.ArgumentParser:
     _add_plugin_argument(command)
     _add_local_rank(command)
 
+    text = 'your own photographs: JPEG, PNG, TIFF, WebP, BMP of 8 or 16 bits; each result lies beside its photograph'
+    command = commands.add_parser('deblur', help='deblur photographs', description=text)
+    command.add_argument('inputs', nargs='+', metavar='IN', help='photographs, folders, or quoted patterns')
+    command.add_argument('-o', '--out', metavar='OUT', help='a folder, or a file for a single photograph')
+    command.add_argument('--weights', metavar='FILE', help='checkpoint of a trained network')
+    command.add_argument(
+        '--tile',
+        default='auto',
+        metavar='N',
+        help='side of the tiles in pixels, none for the whole image, or auto: what the memory allows (default); the '
+        'result is the same',
+    )
+    command.add_argument('--half', action='store_true', help='mixed precision: faster on GPUs, with small errors')
+    command.add_argument(
+        '--device', default='auto', metavar='D', help='auto, cpu, cuda or cuda:N (default: auto, all GPUs)'
+    )
+    command.add_argument(
+        '--compare', action='store_true', help='also a page with a before/after slider, in a folder beside the results'
+    )
+    command.add_argument(
+        '--jobs', type=int, metavar='N', help='processes (default: one a GPU; on a CPU what cores and memory allow)'
+    )
+    command.add_argument('--recursive', '-r', action='store_true', help='also the folders in folders')
+    command.add_argument('--overwrite', action='store_true', help='replace results that are there already')
+    command.add_argument(
+        '--suffix', default='_deblurred', metavar='TEXT', help="for the results' names (default: _deblurred)"
+    )
+    _add_plugin_argument(command)
+
     text = 'the benchmark suite: tables, and JSON to keep'
     command = commands.add_parser('bench', help=text, description=text)
     command.add_argument(
@@ -220,6 +249,33 @@ def _compare(arguments: argparse.Namespace) -> None:
     command.check(compared)
 
 
+def _deblur(arguments: argparse.Namespace) -> None:
+    _load_plugins(arguments)
+    from ggkm_plugin.inference import command
+
+    request = command.Request(
+        arguments.inputs,
+        arguments.out,
+        arguments.weights,
+        arguments.tile,
+        arguments.half,
+        arguments.device,
+        arguments.jobs,
+        arguments.suffix,
+        arguments.recursive,
+        arguments.overwrite,
+        arguments.compare,
+        arguments.plugin,
+    )
+    deblurred = command.deblur(request)
+    if deblurred.folder and deblurred.pairs:
+        from ggkm_plugin.compare import before_after
+
+        facts = {'weights': arguments.weights, 'ggkm_plugin': __version__}
+        print(f'Slider: {before_after.write_page(deblurred.folder, deblurred.pairs, facts, deblurred.faults)}')
+    command.check(deblurred)
+
+
 def _profile(arguments: argparse.Namespace) -> None:
     if bool(arguments.names) == arguments.paper:
         raise OptionError('name an arch or an option file, or else give --paper')
@@ -303,11 +359,16 @@ def _tell(message: str, error: UserError | None = None) -> None:
         print(message, file=sys.stderr)
 
 
+_AFTER_AN_INTERRUPTION = {
+    'train': '; --auto_resume goes on from the newest checkpoint',
+    'deblur': '; what is finished is whole, and the same command does the rest',
+}
 _COMMANDS = {
     'train': _train_or_test,
     'test': _train_or_test,
     'check': _check,
     'compare': _compare,
+    'deblur': _deblur,
     'profile': _profile,
     'bench': _bench,
     'list': _list,
@@ -335,7 +396,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f'Go on with: {shlex.join(["basicsr", *words])}{launched}', file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        again = '; --auto_resume goes on from the newest checkpoint' if arguments.command == 'train' else ''
+        again = _AFTER_AN_INTERRUPTION.get(arguments.command, '')
         print(f'basicsr {arguments.command}: interrupted{again}', file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader of our output is gone, and with it the wish for more

@@ -7,8 +7,9 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -20,6 +21,7 @@ from ggkm_plugin.inference.metadata import EXIF_PREFIX, Metadata, jpeg_segments,
 QUALITY = 95
 
 _STRIP_BYTES = 1 << 20  # of a TIFF, before compression
+_MOST_ON_A_SCREEN = 50_000_000  # pixels
 _COMPRESSION_LEVEL = 6  # zlib's default
 
 
@@ -73,6 +75,18 @@ def jpeg(pixels: np.ndarray, metadata: Metadata, like: dict[str, Any]) -> Encode
     return Encoded(content, lost)
 
 
+def picture(pixels: np.ndarray, icc: bytes | None) -> bytes:
+    """A JPEG for the screen, on white where pixels are transparent, and halved until phones can show it."""
+    pixels, _ = _eight_bits(pixels, [])
+    if pixels.shape[2] in (2, 4):
+        alpha = pixels[..., -1:].astype(np.uint16)
+        pixels = ((pixels[..., :-1] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    while pixels.shape[0] * pixels.shape[1] > _MOST_ON_A_SCREEN:
+        size = (max(1, pixels.shape[1] // 2), max(1, pixels.shape[0] // 2))
+        pixels = np.atleast_3d(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
+    return _saved(pixels, 'JPEG', quality=QUALITY, subsampling=0, **({'icc_profile': icc} if icc else {}))
+
+
 def _fine_tables() -> list[list[int]]:
     """The quantisation of `QUALITY`: for luminance and colour."""
     example = Image.open(io.BytesIO(_saved(np.zeros((8, 8, 3), np.uint8), 'JPEG', quality=QUALITY)))
@@ -103,7 +117,7 @@ def png(pixels: np.ndarray, metadata: Metadata, like: dict[str, Any]) -> Encoded
         filtered[:, 0] = 1  # the filter Sub: on photographs within a few percent of the best choice for each row
         filtered[:, 1 : step + 1] = part[:, :step]
         np.subtract(part[:, step:], part[:, :-step], out=filtered[:, step + 1 :])
-        packed = packer.compress(filtered)
+        packed = packer.compress(filtered.tobytes())
         if packed:
             chunks.append((b'IDAT', packed))
     chunks += [(b'IDAT', packer.flush()), (b'IEND', b'')]
@@ -121,7 +135,8 @@ def tiff(pixels: np.ndarray, metadata: Metadata, like: dict[str, Any]) -> Encode
     height, width, channels = pixels.shape
     plain = like.get('uncompressed', False)
     tags = tiff_tags(metadata)
-    order = tags.endian or '<'
+    order: Literal['<', '>'] = '>' if tags.endian == '>' else '<'
+    tags.endian = order
     rows = max(1, _STRIP_BYTES // (width * channels * pixels.itemsize))
     if not plain:
         pixels = np.concatenate([pixels[:, :1], np.diff(pixels, axis=1)], axis=1)  # wraps round, as predictor 2 does
@@ -179,7 +194,7 @@ def _eight_bits(pixels: np.ndarray, lost: list[str]) -> tuple[np.ndarray, list[s
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8), [*lost, '8 of the 16 bits']
 
 
-def _bytes_of_rows(pixels: np.ndarray, order: str) -> np.ndarray:
+def _bytes_of_rows(pixels: np.ndarray, order: Literal['<', '>']) -> np.ndarray:
     ordered = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(order))
     return ordered.view(np.uint8).reshape(len(pixels), -1)
 

@@ -59,6 +59,12 @@ class Photograph:
     def with_colours(self, colours: np.ndarray) -> 'Photograph':
         return replace(self, colours=colours)
 
+    @property
+    def pixels(self) -> np.ndarray:
+        """(H,W,C): C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha."""
+        colours = np.atleast_3d(self.colours)
+        return colours if self.alpha is None else np.dstack([colours, self.alpha])
+
 
 def read_photograph(path: str) -> Photograph:
     """Raises DataError, which names the file and the reason, for what cannot be read or has more than one image."""
@@ -212,10 +218,8 @@ def write_photograph(path: str, photograph: Photograph) -> list[str]:
 
     Raises DataError if it cannot be encoded or written.
     """
-    colours = np.atleast_3d(photograph.colours)
-    pixels = colours if photograph.alpha is None else np.dstack([colours, photograph.alpha])
     try:
-        content, lost = encode(pixels, photograph.metadata, Path(path).suffix, photograph.like)
+        content, lost = encode(photograph.pixels, photograph.metadata, Path(path).suffix, photograph.like)
     except DataError as error:
         raise DataError(f'{path}: {error}') from error
     write_bytes(path, content)

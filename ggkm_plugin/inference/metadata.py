@@ -61,7 +61,9 @@ class Metadata:
     def lost_in(self, container: str) -> list[str]:
         """A line if another kind of file cannot hold some of the parts."""
         several = {name for name, _ in self.parts} - _HELD_ELSEWHERE
-        return [f'comments or colours as a {self.container} says them'] if several and container != self.container else []
+        return (
+            [f'comments or colours as a {self.container} says them'] if several and container != self.container else []
+        )
 
 
 def read_metadata(image: Image.Image, content: bytes, container: str, size: tuple[int, int]) -> Metadata:
@@ -81,8 +83,7 @@ def read_metadata(image: Image.Image, content: bytes, container: str, size: tupl
         parts = [
             (marker, data)
             for marker, data, _ in jpeg_segments(content)
-            if marker in (_JPEG_COMMENT, _JPEG_IPTC)
-            or (marker == _JPEG_APP1 and data.startswith(_JPEG_MORE_XMP))
+            if marker in (_JPEG_COMMENT, _JPEG_IPTC) or (marker == _JPEG_APP1 and data.startswith(_JPEG_MORE_XMP))
         ]
     return Metadata(
         container,

@@ -135,6 +135,7 @@ def check_restored(arch: str, y: Tensor, x: Any) -> Tensor:
 
 def _for_inference(network: nn.Module) -> nn.Module:
     """A copy for evaluation: the network's own fast form if it has one."""
-    if hasattr(network, 'prepare_inference'):
-        return cast(nn.Module, network.prepare_inference())
+    prepare: Any = getattr(network, 'prepare_inference', None)
+    if prepare is not None:
+        return cast(nn.Module, prepare())
     return copy.deepcopy(network).eval().requires_grad_(False)
