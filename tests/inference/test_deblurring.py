@@ -79,9 +79,13 @@ def test_a_process_that_is_killed_costs_its_photograph(tmp_path):
     assert 'memory' in found['1.png'].fault
 
 
-def test_a_network_that_cannot_be_made_is_a_fault(tmp_path):
-    found, _ = outcomes(photographs(tmp_path, [10, 20, 30]), ['cpu'], cannot_make)
+@pytest.mark.slow
+def test_a_network_that_cannot_be_made_is_a_fault_in_processes(tmp_path):
+    jobs = photographs(tmp_path, [10, 20, 30])
+    found, _ = outcomes(jobs, ['cpu', 'cpu'], cannot_make)
     assert all('out of memory' in outcome.fault for outcome in found.values())
+    with pytest.raises(torch.OutOfMemoryError):
+        outcomes(jobs, ['cpu'], cannot_make)
 
 
 def test_what_is_there_stays_unless_it_may_be_replaced(tmp_path):
