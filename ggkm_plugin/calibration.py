@@ -196,7 +196,7 @@ ROWS: tuple[Row, ...] = (
 
 @dataclass(frozen=True)
 class Result:
-    """A row beside our figures: parameters in millions without and with the SRM, GMACs at 1280x720.
+    """A row beside our figures: parameters in millions without and with what only training uses, GMACs at 1280x720.
 
     `gmacs` is in the paper's unit, the blur kernels counted as the paper does in that row; `true_gmacs` has them.
     `difference` is that of `gmacs` from the paper, in percent.
@@ -258,7 +258,7 @@ def _count(row: Row) -> tuple[int, int, Count]:
 
 def table(results: Sequence[Result]) -> str:
     """A table for people: the paper's figures, ours, and below it the reason of each difference."""
-    header = ('row', 'paper M', 'ours M', 'with SRM', 'paper G', 'ours G', 'differ', 'IGGCM', 'true G', 'note')
+    header = ('row', 'paper M', 'ours M', 'in training', 'paper G', 'ours G', 'differ', 'IGGCM', 'true G', 'note')
     notes: dict[str, int] = {}
     lines = [
         (
@@ -279,7 +279,7 @@ def table(results: Sequence[Result]) -> str:
         [
             aligned(header, lines),
             '',
-            "M: million parameters, ours without and with the training-only SRM. G: GMACs at 1280x720 in the paper's "
+            "M: million parameters, ours without and with what only training uses. G: GMACs at 1280x720 in the paper's "
             'convention (thop / 2), IGGCM: whether the row counts it; true G: torch.utils.flop_counter / 2, all of it.',
             *(f'[{number}] {note}' for note, number in notes.items()),
         ]

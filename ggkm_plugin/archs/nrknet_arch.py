@@ -17,14 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.blocks import ConvLSTMCell
+from ggkm_plugin.archs.blocks import ConvLSTMCell, check_choice
 from ggkm_plugin.archs.gkmnet_arch import (
     BN_MODES,
     NUM_SCALES,
     SIZE_MULTIPLE,
     BatchNorm2d,
     State,
-    check_choice,
     check_crop,
 )
 from ggkm_plugin.host.registries import ARCH_REGISTRY
