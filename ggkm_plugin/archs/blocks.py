@@ -63,8 +63,8 @@ def check_width(width: int, least: int = 1) -> None:
 
 
 def check_choice(name: str, value: object, choices: tuple[Any, ...]) -> None:
-    """Raises ValueError naming the argument and its choices."""
-    if value not in choices:
+    """Raises ValueError naming the argument and its choices; 2.0 is no 2."""
+    if not any(value == choice and type(value) is type(choice) for choice in choices):
         raise ValueError(f'{name} is one of {", ".join(map(str, choices))}, not {value!r}')
 
 
