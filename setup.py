@@ -43,7 +43,8 @@ setup(
     extras_require={
         'models': [SPANDREL],  # NAFNet, Uformer, FFTformer, GRL, KBNet
         'academic-models': [SPANDREL, SPANDREL_EXTRA],  # and Restormer, MPRNet: for non-commercial use
-        'test': ['pytest>=7', 'ruff', SPANDREL, SPANDREL_EXTRA],
+        'keras': ['h5py'],  # to read the released weights of DPDNet-S and MDP
+        'test': ['pytest>=7', 'ruff', 'h5py', SPANDREL, SPANDREL_EXTRA],
     },
     entry_points={
         'console_scripts': ['basicsr = ggkm_plugin.cli:main'],

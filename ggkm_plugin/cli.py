@@ -99,6 +99,19 @@ def build_parser() -> argparse.ArgumentParser:
     _add_plugin_argument(command)
     _add_local_rank(command)
 
+    text = "weights that a network's authors released, as a checkpoint that test and compare can use"
+    command = commands.add_parser('convert', help=text, description=text)
+    command.add_argument('file', metavar='FILE', help='PyTorch, Keras HDF5 (DPDNetS, MDP) or npz (KPAC), as released')
+    command.add_argument('--arch', required=True, metavar='NAME', help='registered arch')
+    command.add_argument(
+        '--options', nargs='+', default=[], metavar='KEY=VALUE', help='of the arch, beside what such weights need'
+    )
+    command.add_argument('-o', '--output', required=True, metavar='FILE', help='checkpoint to write')
+    command.add_argument(
+        '--allow-pickle', action='store_true', help="read KPAC's npz, which can run code: if you trust who made it"
+    )
+    _add_plugin_argument(command)
+
     text = 'the benchmark suite: tables, and JSON to keep'
     command = commands.add_parser('bench', help=text, description=text)
     command.add_argument(
@@ -240,6 +253,19 @@ def _profile(arguments: argparse.Namespace) -> None:
     print(show(rows).rstrip('\n'))
 
 
+def _convert(arguments: argparse.Namespace) -> None:
+    _load_plugins(arguments)
+    from pathlib import Path
+
+    from ggkm_plugin import conversion, options
+
+    given = options.parse_assignments('--options', arguments.options)
+    source, target = Path(arguments.file), Path(arguments.output)
+    network = conversion.convert(source, arguments.arch, given, target, arguments.allow_pickle)
+    shown = ''.join(f', {key}: {value}' for key, value in network.items())
+    print(f'{target}: network_g {{type: {arguments.arch}{shown}}}')
+
+
 def _bench(arguments: argparse.Namespace) -> None:
     names = list(dict.fromkeys(arguments.names)) or list(benchmarks.NAMES)
     unknown = [name for name in names if name not in benchmarks.NAMES]
@@ -308,6 +334,7 @@ _COMMANDS = {
     'test': _train_or_test,
     'check': _check,
     'compare': _compare,
+    'convert': _convert,
     'profile': _profile,
     'bench': _bench,
     'list': _list,
