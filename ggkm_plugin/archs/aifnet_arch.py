@@ -164,7 +164,7 @@ class AIFNet(AnySizeNet):
         check_width(width)
         self.map = DefocusMap(width)
         self.deblur = PlaneDeblur(3 * NUM_PLANES, width)
-        self.register_buffer('values', torch.linspace(0, 1, NUM_PLANES).view(1, -1, 1, 1, 1), persistent=False)
+        self.register_buffer('values', torch.linspace(0, 1, NUM_PLANES).view(1, -1, 1, 1), persistent=False)
 
         def head(in_ch: int, inside: int) -> nn.Sequential:
             return nn.Sequential(cbl(in_ch, inside), edge_conv(inside, 1, 3), BiasNorm2d(1), nn.Sigmoid())
@@ -177,8 +177,8 @@ class AIFNet(AnySizeNet):
 
     def planes(self, y: Tensor, m: Tensor) -> Tensor:
         """y weighted by how near its defocus is to each of 29 values: (B,87,H,W), channel 3 i + colour."""
-        nearness = 1 - (m[:, None] - self.values.to(m.dtype)).abs()
-        return (y[:, None] * nearness).flatten(1, 2)
+        nearness = 1 - (m - self.values.to(m.dtype)).abs()
+        return (y[:, None] * nearness[:, :, None]).flatten(1, 2)
 
     def restore(self, y: Tensor) -> Tensor | dict[str, Any]:
         m, features = self.map(y)

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ggkm_plugin.archs.folding import inference_form
 from ggkm_plugin.ops.adaptive import filter_per_pixel
 from ggkm_plugin.ops.boundary import pad
 
@@ -47,6 +48,10 @@ class AnySizeNet(nn.Module):
             key: [self.cut(image, y) for image in value] if isinstance(value, list) else value
             for key, value in output.items()
         }
+
+    def prepare_inference(self) -> 'AnySizeNet':
+        """The form for inference (see `folding.inference_form`): a copy."""
+        return inference_form(self)
 
 
 def _drop_absent(net: AnySizeNet, state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:

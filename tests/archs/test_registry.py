@@ -163,6 +163,16 @@ def test_the_exported_program_is_the_network(name):
         torch.testing.assert_close(program.module()(y), net(y), rtol=0, atol=1e-5)
 
 
+def test_the_form_for_inference_evaluates_to_the_same(name):
+    """1e-4: folded statistics and other kernels round otherwise, in an output that reaches 10."""
+    net, y = trained(name), image(37, 53)
+    fast = net.prepare_inference()
+    with torch.no_grad():
+        torch.testing.assert_close(fast(y), net(y), rtol=0, atol=1e-4)
+    assert not any(parameter.requires_grad for parameter in fast.parameters())
+    assert all(parameter.requires_grad for parameter in net.parameters())
+
+
 def test_autocast_gives_an_image_in_the_input_s_type(name):
     net, y = built(name).eval(), image(20, 20)
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
