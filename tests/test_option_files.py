@@ -254,6 +254,14 @@ def test_a_method_s_file_tells_its_published_scores(method):
     assert scores or 'has no figure' in line
 
 
+@pytest.mark.parametrize('dataset', SETS)
+def test_all_methods_are_compared_by_the_names_of_the_published_scores(dataset):
+    models = packaged(f'compare_{dataset}', 'methods')['models']
+    trained = {packaged(f'train_{name}_{dataset}')['name'] for name in (*METHODS, 'GGKMNet')}
+    assert trained <= {Path(model['weights']).parts[1] for model in models}
+    assert {model['name'] for model in models} <= {row.method for row in PUBLISHED}
+
+
 # As their authors published them: optimizer, batch, crop, iterations, loss.
 RECIPES = {
     'IFAN': ('RAdam', 1e-4, 8, 256, 600_000, {'type': 'IFANLoss', 'reblur_weight': 1.0}),
