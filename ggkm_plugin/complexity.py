@@ -12,6 +12,8 @@ kernel MACs    the part of each that blur kernels cost (the IGGCM), whatever eva
                product in the DCT basis). Gaussians count as separable passes: two lines of the kernel's size and one
                weighting per kernel, pixel and colour. Learned kernels truly cost a dense composite kernel per pixel
                and colour; the paper's figure for them is explained by separable passes too.
+               Kernels that a network predicts for every pixel (IFAN, DRBNet) cost a multiplication a tap, pixel and
+               channel, and nothing in the paper's unit.
 =============  =====================================================================================================
 
 Counting runs the network on fake tensors, which have shapes and no values: 1280x720 takes a second or two, and no
