@@ -120,7 +120,7 @@ def part(rng: np.random.Generator, picture: np.ndarray, side: int) -> np.ndarray
     # its corner above and to the left, at a whole pixel: a part that is not turned is not softened either
     corner = np.array([rng.integers(min(0, n - side), max(0, n - side) + 1) for n in (width, height)], np.float32)
     square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) * (side - 1)
-    source = square
+    source: np.ndarray = square
     if rng.random() < 0.5:
         angle, middle = rng.uniform(0, 2 * np.pi), (side - 1) / 2
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], np.float32)
