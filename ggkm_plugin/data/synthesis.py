@@ -71,6 +71,8 @@ class Job:
         ):
             if value is not None and value < least:
                 raise OptionError(f'--{option} is at least {least}, not {value}')
+        if self.photos is None and (self.hold_out or self.leave_out):
+            raise OptionError('--hold-out and --leave-out are of the photographs of --photos FOLDER: name it too')
 
     @property
     def splits(self) -> list[str]:
@@ -135,7 +137,12 @@ def synthesise(job: Job, workers: int = 1, progress: bool = False) -> int:
     todo = places(job)
     part = Path(f'{Path(job.out)}.part')
     _claim(part, job)
-    waiting = [place for place in todo if not all(_file(job, part, place, side).exists() for side in SIDES)]
+    waiting = [
+        place
+        for place in todo
+        if not _database(part, place.split).exists()
+        and not all(_file(job, part, place, side).exists() for side in SIDES)
+    ]
     with tqdm(total=len(todo), initial=len(todo) - len(waiting), unit='pair', disable=not progress) as bar:
         for _ in _made(job, part, waiting, workers):
             bar.update()
@@ -165,6 +172,10 @@ def _claim(part: Path, job: Job) -> None:
 
 def _folder(job: Job, part: Path, split: str) -> Path:
     return part / split if job.hold_out or job.format == 'raw' else part
+
+
+def _database(part: Path, split: str) -> Path:
+    return part / f'{split}.lmdb'
 
 
 def _file(job: Job, part: Path, place: _Place, side: str) -> Path:
@@ -204,7 +215,7 @@ def _make(job: Job, part: Path, place: _Place) -> None:
 
 def _convert(job: Job, part: Path, split: str, todo: list[_Place], workers: int, progress: bool) -> None:
     """Turn the folders of a split into its database; an interrupted one is gone on with."""
-    database = part / f'{split}.lmdb'
+    database = _database(part, split)
     if not database.exists():
         files = {f'{side}/{place.name}': str(_file(job, part, place, side)) for place in todo for side in SIDES}
         pairs = [layouts.Pair(*(f'{side}/{place.name}' for side in SIDES)) for place in todo]
