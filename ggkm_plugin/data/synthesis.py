@@ -30,6 +30,8 @@ from ggkm_plugin.host.sampler import SampleIndex
 FORMATS = ('folder', 'raw')
 SIDES = ('input', 'ground_truth')
 
+# Of the job, in OUT.part.
+_RECORD = 'job.json'
 # A process takes seconds to start: fewer pairs than this are not worth one.
 _PAIRS_PER_PROCESS = 64
 _CHUNK = 8
@@ -150,8 +152,8 @@ def synthesise(job: Job, workers: int = 1, progress: bool = False) -> int:
         for split in job.splits:
             _convert(job, part, split, [place for place in todo if place.split == split], workers, progress)
     try:
-        (part / 'job.json').unlink()
         os.replace(part, job.out)
+        Path(job.out, _RECORD).unlink()  # last: what is interrupted before it goes on
     except OSError as error:
         raise DataError(f'{job.out}: {error.strerror or error}; all pairs are in {part}') from error
     return len(todo)
@@ -163,8 +165,8 @@ def _claim(part: Path, job: Job) -> None:
     try:
         part.mkdir(parents=True, exist_ok=True)
         if not any(part.iterdir()):
-            write_whole(part / 'job.json', record)
-        elif not (part / 'job.json').is_file() or (part / 'job.json').read_text() != record:
+            write_whole(part / _RECORD, record)
+        elif not (part / _RECORD).is_file() or (part / _RECORD).read_text() != record:
             raise DataError(f'{part}: begun with other options; remove it, or give the same again')
     except OSError as error:
         raise DataError(f'{part}: {error.strerror or error}') from error
