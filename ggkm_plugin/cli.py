@@ -119,15 +119,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument('--json', metavar='FILE', help='also write the numbers, with those of the machine, to FILE')
     command.add_argument('--seconds', type=float, default=10, metavar='S', help='for each measurement (default: 10)')
-    command.add_argument('--pairs', type=int, default=16, metavar='N', help='reader: photographs (default: 16)')
+    command.add_argument('--pairs', type=int, default=16, metavar='N', help='of photographs (default: 16)')
     command.add_argument(
         '--size', default='1120x1680', metavar='HxW', help="reader: of the photographs (default: DPDD's, 1120x1680)"
     )
     command.add_argument(
         '--work',
         metavar='DIR',
-        help='reader: where to put the photographs, which are removed at the end (default: the folder for temporary '
-        'files)',
+        help='where to put the photographs, which are removed at the end (default: the folder for temporary files)',
     )
 
     command = commands.add_parser('list', help='what is registered, and by which distribution')
@@ -274,15 +273,18 @@ def _bench(arguments: argparse.Namespace) -> None:
     if arguments.json and not _is_writable(arguments.json):  # told now, not after minutes
         raise OptionError(f'--json {arguments.json}: cannot be written; name a file in a folder that is there')
     from ggkm_plugin import complexity
-    from ggkm_plugin.benchmarks import measuring, reader
+    from ggkm_plugin.benchmarks import measuring, reader, synthesis
 
     record = {'machine': measuring.machine()}
     settings = reader.Settings(
         arguments.pairs, complexity.parse_size(arguments.size), arguments.seconds, arguments.work
     )
-    report = reader.run(settings, progress=True)
-    record['reader'] = report.record()
-    print('reader', reader.table(report), '', measuring.machine_line(record['machine']), sep='\n')
+    for name, benchmark in {'reader': reader, 'synthesis': synthesis}.items():
+        if name in names:
+            report = benchmark.run(settings, progress=True)
+            record[name] = report.record()
+            print(name, benchmark.table(report), '', sep='\n')
+    print(measuring.machine_line(record['machine']))
     if arguments.json:
         with open(arguments.json, 'w', encoding='utf-8') as file:
             json.dump(record, file, indent=2)

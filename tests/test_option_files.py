@@ -13,6 +13,8 @@ from ggkm_plugin import options, preflight
 from ggkm_plugin.compare import options as comparison
 from ggkm_plugin.compare.published import PUBLISHED
 from ggkm_plugin.data.decoding import write_image
+from ggkm_plugin.data.layouts import Pair
+from ggkm_plugin.data.lmdb_store import write_lmdb
 
 from basicsr.archs import build_network  # isort: skip
 from basicsr.data import build_dataset  # isort: skip
@@ -50,11 +52,15 @@ def benchmarks(tmp_path, monkeypatch):
     for name, paths in _TREES.items():
         for path in paths:
             write_image(str(tmp_path / 'datasets' / name / path), np.zeros((512, 512, 3), np.uint8))
+    pairs = [Pair(f'input/{i}', f'ground_truth/{i}') for i in range(8)]
+    files = {key: f'datasets/RealDOF/{_TREES["RealDOF"][0]}' for pair in pairs for key in pair if key}
+    for split in ('train', 'val'):
+        write_lmdb(f'datasets/synthetic/{split}.lmdb', files, pairs, 'raw')
 
 
 def test_the_files_that_are_promised_are_there():
     names = {file.stem for file in FILES}
-    assert {f'train_GGKMNet_{name}' for name in ('demo', 'DPDD', 'LFDOF')} <= names
+    assert {f'train_GGKMNet_{name}' for name in ('demo', 'DPDD', 'LFDOF', 'synthetic')} <= names
     assert {f'test_GGKMNet_{name}' for name in ('demo', 'DPDD', 'LFDOF', 'RealDOF', 'RTF', 'CUHK')} <= names
     assert {f'compare_{name}' for name in ('demo', 'pairs', 'DPDD', 'LFDOF', 'RealDOF', 'RTF', 'CUHK')} <= names
     assert {f'train_{method}_{name}' for method in METHODS for name in SETS} <= names

@@ -1,3 +1,3 @@
 """The benchmark suite behind `basicsr bench`. Light: the benchmarks themselves are imported by who runs them."""
 
-NAMES = ('reader',)
+NAMES = ('reader', 'synthesis')
