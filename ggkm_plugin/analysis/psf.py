@@ -21,15 +21,20 @@ from ggkm_plugin.archs.ggkmnet_arch import GroupGaussianBlur
 _BLOCK = 1 << 24
 
 
-def composite_kernels(blur: GroupGaussianBlur | LearnedGroupBlur, alpha: Tensor) -> list[Tensor]:
-    """gbar_2 .. gbar_{P+1} of one image, Eq. (16): (2p-1,2p-1) float64 each, for alpha (P,Q)."""
-    alpha = alpha.double()
-    if isinstance(blur, LearnedGroupBlur):
-        return [torch.einsum('q,qmn->mn', alpha[j], kernels.double()) for j, kernels in enumerate(blur.kernels)]
-    bank = blur.make_bank().to(alpha.device)
+def step_kernels(bank: Tensor, alpha: Tensor) -> list[Tensor]:
+    """gbar_2 .. gbar_{P+1}, Eq. (16): (2p-1,2p-1) float64 each, for a bank (P,Q,2P+1) and alpha (P,Q)."""
     groups = len(bank)
-    cut = [bank[j, :, groups - j - 1 : groups + j + 2] for j in range(groups)]
-    return [torch.einsum('q,qm,qn->mn', alpha[j], taps, taps) for j, taps in enumerate(cut)]
+    cut = [bank[j, :, groups - j - 1 : groups + j + 2].double() for j in range(groups)]
+    return [torch.einsum('q,qm,qn->mn', alpha[j].to(taps), taps, taps) for j, taps in enumerate(cut)]
+
+
+def composite_kernels(blur: GroupGaussianBlur | LearnedGroupBlur, alpha: Tensor) -> list[Tensor]:
+    """`step_kernels` of a network's blur, on the CPU, also of learned kernels."""
+    alpha = alpha.detach().double().cpu()
+    if isinstance(blur, LearnedGroupBlur):
+        learned = [kernels.detach().double().cpu() for kernels in blur.kernels]
+        return [torch.einsum('q,qmn->mn', alpha[j], kernels) for j, kernels in enumerate(learned)]
+    return step_kernels(blur.make_bank(), alpha)
 
 
 def cumulative_kernels(composites: Sequence[Tensor], iterative: bool = True, include_identity: bool = True) -> Tensor:
@@ -41,7 +46,7 @@ def cumulative_kernels(composites: Sequence[Tensor], iterative: bool = True, inc
     spectra = [spectrum] if include_identity else []
     for kernel, own in zip(composites, reaches, strict=True):
         placed = torch.zeros(size, size, dtype=torch.float64)
-        placed[: 2 * own + 1, : 2 * own + 1] = kernel.cpu()
+        placed[: 2 * own + 1, : 2 * own + 1] = kernel
         transfer = torch.fft.rfft2(placed.roll((-own, -own), (0, 1)))
         spectrum = spectrum * transfer if iterative else transfer
         spectra.append(spectrum)

@@ -15,6 +15,7 @@ from ggkm_plugin.analysis.psf import (
     effective_radius,
     pixel_psfs,
     radius_map,
+    step_kernels,
     trimmed,
 )
 from ggkm_plugin.archs.ggkmnet_ablations_arch import GGKMNetFullyLearned
@@ -114,13 +115,6 @@ def problem(groups, kernels, size, identity=True):
     return x, alpha, beta
 
 
-def composites_of(alpha, bank):
-    groups = len(bank)
-    for j in range(groups):
-        taps = bank[j, :, groups - j - 1 : groups + j + 2]
-        yield torch.einsum('q,qm,qn->mn', alpha[0, j], taps, taps)
-
-
 def direct_sum(x, psfs, boundary='reflect'):
     """sum_{i,j} b_{m,n}[i,j] x[m-i,n-j], each pixel with its own kernel (H*W,C,S,S)."""
     height, width = x.shape[-2:]
@@ -140,7 +134,7 @@ def direct_sum(x, psfs, boundary='reflect'):
 def test_the_operator_is_a_direct_sum_with_per_pixel_kernels(groups, size, identity, iterative):
     x, alpha, beta = problem(groups, 3, size, identity)
     bank = gaussian_bank(groups, 3)
-    kernels = cumulative_kernels(list(composites_of(alpha, bank)), iterative, identity)
+    kernels = cumulative_kernels(step_kernels(bank, alpha[0]), iterative, identity)
     psfs = pixel_psfs(kernels, beta[0].flatten(1))
     options = {'include_identity': identity, 'iterative': iterative}
     for operator in (ggkm_blur_ref, ggkm_blur):
@@ -155,7 +149,7 @@ def test_the_output_layer_s_diagonal_weighs_the_kernels():
     for colour in range(3):
         mix[colour, colour::3, 0, 0] = weight[colour]
     close(colour_diagonal(mix), weight, atol=0)
-    kernels = cumulative_kernels(list(composites_of(alpha, bank)))
+    kernels = cumulative_kernels(step_kernels(bank, alpha[0]))
     psfs = pixel_psfs(kernels, beta[0].flatten(1), colour_diagonal(mix))
     close(ggkm_blur_ref(x, alpha, beta, bank, mix), direct_sum(x, psfs))
 
@@ -178,7 +172,7 @@ def test_an_impulse_through_the_network_s_blur_draws_the_psf(arch):
         u.zero_()
         u[0, colour, 15, 15] = 1
         drawn = blur(u, alpha, beta.view(1, 5, 1, 1).expand(1, 5, 31, 31)) - blur.mix.bias.view(1, 3, 1, 1)
-        close(drawn[0, colour, 5:26, 5:26].detach(), psf[colour].detach())
+        close(drawn[0, colour, 5:26, 5:26].detach(), psf[colour])
 
 
 # Kernels and radii
@@ -186,7 +180,7 @@ def test_an_impulse_through_the_network_s_blur_draws_the_psf(arch):
 
 def test_cumulative_kernels_are_scipy_s_convolutions():
     bank, alpha = gaussian_bank(5, 2), noise(1, 5, 2, seed=0).softmax(-1)
-    composites = list(composites_of(alpha, bank))
+    composites = step_kernels(bank, alpha[0])
     kernels = cumulative_kernels(composites)
     drawn = np.ones((1, 1))
     for m, kernel in enumerate(composites, start=1):
@@ -199,7 +193,7 @@ def test_cumulative_kernels_are_scipy_s_convolutions():
 
 
 def test_trimming_leaves_out_what_it_says():
-    kernels = cumulative_kernels(list(composites_of(noise(1, 21, 4, seed=0).softmax(-1), gaussian_bank())))
+    kernels = cumulative_kernels(step_kernels(gaussian_bank(), noise(21, 4, seed=0).softmax(-1)))
     assert kernels.shape == (22, 463, 463)
     for tail, widest in ((1e-3, 60), (1e-6, 90)):
         cut = trimmed(kernels, tail)
@@ -227,7 +221,7 @@ def test_the_radius_of_known_psfs():
 @pytest.mark.parametrize('colours', [None, 3])
 def test_the_radius_map_is_the_radius_of_each_pixel_s_psf(symmetric, colours):
     """Coefficients of both signs, so that no moment of a kernel would do; float32 sums of some hundred offsets."""
-    kernels = cumulative_kernels(list(composites_of(noise(1, 4, 3, seed=0).softmax(-1), gaussian_bank(4, 3))))
+    kernels = cumulative_kernels(step_kernels(gaussian_bank(4, 3), noise(4, 3, seed=0).softmax(-1)))
     if not symmetric:
         kernels = kernels * torch.linspace(0.5, 1.5, kernels.shape[-1], dtype=torch.float64)
     beta = noise(5, 6, 7, seed=1).tanh()
@@ -243,7 +237,7 @@ def test_the_radius_map_is_the_radius_of_each_pixel_s_psf(symmetric, colours):
 
 
 def test_the_radius_grows_with_the_kernel_that_has_the_weight():
-    kernels = trimmed(cumulative_kernels(list(composites_of(torch.full((1, 21, 4), 0.25).double(), gaussian_bank()))))
+    kernels = trimmed(cumulative_kernels(step_kernels(gaussian_bank(), torch.full((21, 4), 0.25))))
     radii = radius_map(kernels, torch.eye(22).view(22, 1, 22))[0]
     assert radii[0] < 1e-4
     assert (radii.diff() > 0).all()
