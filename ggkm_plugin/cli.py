@@ -11,6 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ggkm_plugin import __version__, benchmarks
+from ggkm_plugin.commands import analysis
+from ggkm_plugin.commands.shared import add_plugin_argument as _add_plugin_argument
+from ggkm_plugin.commands.shared import load_plugins as _load_plugins
 from ggkm_plugin.errors import Interrupted, LostProcessError, OptionError, UserError
 from ggkm_plugin.host import imports
 from ggkm_plugin.host.launch import first_of_machine, first_process, report_failure
@@ -117,6 +120,8 @@ def build_parser() -> argparse.ArgumentParser:
         'files)',
     )
 
+    analysis.add_parsers(commands)
+
     command = commands.add_parser('list', help='what is registered, and by which distribution')
     command.add_argument('kinds', nargs='*', metavar='KIND', help=f'any of {", ".join(KINDS)} (default: all)')
     _add_plugin_argument(command)
@@ -126,24 +131,6 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_local_rank(parser: argparse.ArgumentParser) -> None:
     """torch.distributed.launch passes it, before the command's name; the rank comes from the environment."""
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
-
-
-def _add_plugin_argument(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        '--plugin',
-        action='append',
-        default=[],
-        metavar='MODULE',
-        help='also import this local module, which registers archs, losses, data sets ...; may be repeated',
-    )
-
-
-def _load_plugins(arguments: argparse.Namespace) -> None:
-    from ggkm_plugin import plugins
-
-    for problem in plugins.load_installed():
-        print(f'basicsr: warning: {problem}', file=sys.stderr)
-    plugins.load_local(arguments.plugin)
 
 
 def _train_or_test(arguments: argparse.Namespace) -> None:
@@ -311,6 +298,7 @@ _COMMANDS = {
     'profile': _profile,
     'bench': _bench,
     'list': _list,
+    **analysis.COMMANDS,
 }
 
 

@@ -21,8 +21,9 @@ from torch import Tensor
 from ggkm_plugin.analysis.fitting import MARGIN, Fit, Point, StudyPair, psnr
 
 REACH = 24  # pixels: no PSF is wider
-# Grids of candidates: effective radii in pixels (the least is a PSF of one pixel) and shapes nu.
-RADII = torch.cat([torch.tensor([0.05]), torch.linspace(0.2, 12.0, 60)])
+# Grids of candidates: effective radii in pixels (the least is a PSF of one pixel), then 0.05 apart to 2 and 2.5 % apart
+# to 12, and shapes nu. Chosen so that of Gaussian PSFs on noise each pixel's fit starts next to its best.
+RADII = torch.cat([torch.tensor([0.05]), torch.arange(0.2, 2, 0.05), 2 * 1.025 ** torch.arange(73)])
 SHAPES = torch.tensor([0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0])
 GAUSSIAN = 2.0
 # log s and log nu stay within these.

@@ -1,0 +1,57 @@
+"""`basicsr psf-study`: what the blur model can and does say."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ggkm_plugin.errors import OptionError
+
+
+def add_parsers(commands: Any) -> None:
+    """Add the commands of COMMANDS to the parser's subcommands."""
+    text = 'how near models of the PSF come to blurred images, given the sharp ones (Table 9)'
+    command = commands.add_parser('psf-study', help='the accuracy of PSF models on pairs of images', description=text)
+    command.add_argument('--dataroot', metavar='DIR', help='folder of a benchmark; default: built-in pairs')
+    command.add_argument('--layout', default='auto', metavar='NAME', help='of the benchmark (default: seen)')
+    command.add_argument('--split', default='test', metavar='NAME', help='of the benchmark (default: test)')
+    command.add_argument('--lq', metavar='DIR', help='folder of blurred images, instead of --dataroot')
+    command.add_argument('--gt', metavar='DIR', help='folder of the sharp ones, with the same names')
+    command.add_argument('--count', type=int, default=3, metavar='N', help='pairs, spread over the set (default: 3)')
+    command.add_argument('--size', type=int, default=360, metavar='N', help='side of the central crop (default: 360)')
+    command.add_argument(
+        '--budget', type=float, default=1, metavar='F', help='steps of all fits, times the default (default: 1)'
+    )
+    command.add_argument(
+        '--without-identity', action='store_true', help='leave the identity kernel, which both networks have, out'
+    )
+    command.add_argument('-o', '--output', default='results/psf_study', metavar='DIR', help='where the results go')
+
+
+def _psf_study(arguments: argparse.Namespace) -> None:
+    if (arguments.lq is None) != (arguments.gt is None) or (arguments.lq and arguments.dataroot):
+        raise OptionError('name pairs by --dataroot, or by --lq and --gt, or leave all three out for built-in pairs')
+    for name, least in (('count', 1), ('size', 16)):
+        if getattr(arguments, name) < least:
+            raise OptionError(f'--{name} is at least {least}, not {getattr(arguments, name)}')
+    if not 0 < arguments.budget < 1e4:
+        raise OptionError(f'--budget is a factor above 0, not {arguments.budget}')
+    from ggkm_plugin.analysis import psf_study, study_pairs
+
+    if arguments.dataroot or arguments.lq:
+        places = {'dataroot': arguments.dataroot, 'layout': arguments.layout, 'split': arguments.split}
+        if arguments.lq:
+            places = {'dataroot_lq': arguments.lq, 'dataroot_gt': arguments.gt}
+        pairs = study_pairs.pairs_of_dataset(places, arguments.count, arguments.size)
+    else:
+        pairs = study_pairs.builtin_pairs(arguments.size)
+    budget = psf_study.Budget().times(arguments.budget)
+    rows = psf_study.methods(budget, identity=not arguments.without_identity)
+    results = psf_study.study(pairs, rows, lambda line: print(line, file=sys.stderr))
+    written = psf_study.write(results, Path(arguments.output))
+    print(psf_study.report(results))
+    print('Written:', *written, sep='\n  ')
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {'psf-study': _psf_study}
