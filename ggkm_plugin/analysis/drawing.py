@@ -4,7 +4,7 @@ VIRIDIS and CIVIDIS are even in lightness and safe for colour-blind eyes; signs 
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -51,12 +51,11 @@ def photograph(image: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
-def bar(width: int, low: float, high: float, label: str, colours: str = 'viridis') -> Image.Image:
-    """A horizontal colour bar with its ends, middle and unit written below, 56 pixels high."""
+def bar(width: int, low: float, high: float, label: str, paint: Callable[[np.ndarray], np.ndarray]) -> Image.Image:
+    """A horizontal colour bar with its ends, middle and unit written below, 56 pixels high; `paint` colours values."""
     image = Image.new('RGB', (width, 56), PAPER)
     pen = ImageDraw.Draw(image)
-    ramp = np.broadcast_to(np.linspace(low, high, width), (12, width))
-    image.paste(Image.fromarray(coloured(ramp, low, high, colours)), (0, 0))
+    image.paste(Image.fromarray(paint(np.broadcast_to(np.linspace(low, high, width), (12, width)))), (0, 0))
     for share, anchor in ((0, 'lt'), (0.5, 'mt'), (1, 'rt')):
         pen.text((share * (width - 1), 17), f'{low + share * (high - low):.3g}', FAINT, font(14), anchor=anchor)
     pen.text((width / 2, 37), label, FAINT, font(14), anchor='mt')

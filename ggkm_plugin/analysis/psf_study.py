@@ -233,7 +233,6 @@ def radius_picture(results: Sequence[Result]) -> Image.Image:
             width, height = (max(1, round(length * scale)) for length in (picture.shape[1], picture.shape[0]))
             sheet.paste(drawing.resized(picture, width, height), (gap + column * (side + gap), top))
         pen.text((gap, top + side + 4), pair.name, drawing.INK, drawing.font(14))
-        sheet.paste(
-            drawing.bar(2 * side, 0, high, 'effective radius, pixels'), (gap + 2 * (side + gap), top + side + 8)
-        )
+        bar = drawing.bar(2 * side, 0, high, 'effective radius, pixels', partial(drawing.coloured, low=0, high=high))
+        sheet.paste(bar, (gap + 2 * (side + gap), top + side + 8))
     return sheet

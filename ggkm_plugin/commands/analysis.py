@@ -1,4 +1,4 @@
-"""`basicsr psf-study`: what the blur model can and does say."""
+"""`basicsr psf-study` and `inspect`: what the blur model can say, and what a network says with it."""
 
 import argparse
 import sys
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ggkm_plugin.commands.shared import add_plugin_argument, load_plugins
 from ggkm_plugin.errors import OptionError
 
 
@@ -27,6 +28,32 @@ def add_parsers(commands: Any) -> None:
         '--without-identity', action='store_true', help='leave the identity kernel, which both networks have, out'
     )
     command.add_argument('-o', '--output', default='results/psf_study', metavar='DIR', help='where the results go')
+
+    text = 'blur map, coefficient maps, PSFs and estimates of a photograph: a picture and a page for each (Figs. 7, 8)'
+    command = commands.add_parser('inspect', help='what a network sees in photographs', description=text)
+    command.add_argument('images', nargs='+', metavar='IN', help='photographs, or folders of them')
+    command.add_argument(
+        '--weights', metavar='FILE', help='checkpoint that describes its network (default: an untrained network)'
+    )
+    command.add_argument('--arch', default='GGKMNet', metavar='NAME', help='of the untrained network')
+    command.add_argument(
+        '--points',
+        nargs='+',
+        metavar='X,Y',
+        help='where to show PSFs, in pixels (default: six, from narrow to wide)',
+    )
+    command.add_argument(
+        '--without-output-layer', action='store_true', help="leave the output layer's weight W_p out of the PSFs"
+    )
+    command.add_argument(
+        '--size',
+        type=int,
+        default=1000,
+        metavar='N',
+        help='longest side; larger ones are reduced (default: 1000)',
+    )
+    command.add_argument('-o', '--output', default='results/inspect', metavar='DIR', help='where the results go')
+    add_plugin_argument(command)
 
 
 def _psf_study(arguments: argparse.Namespace) -> None:
@@ -54,4 +81,23 @@ def _psf_study(arguments: argparse.Namespace) -> None:
     print('Written:', *written, sep='\n  ')
 
 
-COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {'psf-study': _psf_study}
+def _inspect(arguments: argparse.Namespace) -> None:
+    if arguments.size < 16:
+        raise OptionError(f'--size is at least 16, not {arguments.size}')
+    load_plugins(arguments)
+    from ggkm_plugin.analysis import inspection_files
+    from ggkm_plugin.analysis.networks import load_subject
+
+    subject = load_subject(arguments.weights, arguments.arch)
+    if not subject.trained:
+        print(f'basicsr inspect: warning: {subject.name} is untrained ({subject.source}): its maps mean nothing; '
+              'name a checkpoint with --weights', file=sys.stderr)  # fmt: skip
+    request = inspection_files.Request(
+        arguments.points, not arguments.without_output_layer, arguments.size, Path(arguments.output)
+    )
+    for path in inspection_files.photographs(arguments.images):
+        written = inspection_files.inspect_file(subject, path, request)
+        print(*written, sep='\n')
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {'psf-study': _psf_study, 'inspect': _inspect}
