@@ -8,6 +8,7 @@ version = re.search(r"__version__ = '(.+)'", (here / 'ggkm_plugin' / '__init__.p
 
 SPANDREL = 'spandrel>=0.4'
 SPANDREL_EXTRA = 'spandrel_extra_arches>=0.2'
+SKLEARN = 'scikit-learn>=1.5'
 
 setup(
     name='ggkm_plugin',
@@ -47,7 +48,8 @@ setup(
     extras_require={
         'models': [SPANDREL],  # NAFNet, Uformer, FFTformer, GRL, KBNet
         'academic-models': [SPANDREL, SPANDREL_EXTRA],  # and Restormer, MPRNet: for non-commercial use
-        'test': ['pytest>=7', 'ruff', SPANDREL, SPANDREL_EXTRA],
+        'figures': [SKLEARN],  # t-SNE
+        'test': ['pytest>=7', 'ruff', SPANDREL, SPANDREL_EXTRA, SKLEARN],
     },
     entry_points={
         'console_scripts': ['basicsr = ggkm_plugin.cli:main'],

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from torch import nn
 
@@ -15,11 +15,15 @@ from ggkm_plugin.errors import CheckpointError, OptionError
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A network in evaluation mode whose steps blur by alpha and beta. `source`: its weights, or that it has none."""
+    """A network in evaluation mode whose steps blur by alpha and beta.
+
+    source: its weights, or that it has none; options: `type` and the arguments that build it.
+    """
 
     net: GGKMNet
     source: str
     trained: bool
+    options: dict[str, Any]
 
     @property
     def name(self) -> str:
@@ -37,9 +41,10 @@ def load_subject(weights: str | None, arch: str = 'GGKMNet') -> Subject:
     network that predicts no PSFs.
     """
     if weights is None:
-        net = preflight.build('network', 'archs', {'type': arch})
+        options = {'type': arch}
+        net = preflight.build('network', 'archs', options)
         _check(net, arch)
-        return Subject(net.eval(), 'untrained, random weights', False)
+        return Subject(net.eval(), 'untrained, random weights', False, options)
     options = network_options(weights)
     content = read_checkpoint(weights)
     net = preflight.build(weights, 'archs', options)
@@ -54,9 +59,9 @@ def load_subject(weights: str | None, arch: str = 'GGKMNet') -> Subject:
         ) from error
     iteration = content['description'].get('iteration', 'latest')
     if iteration == 0:
-        return Subject(net.eval(), f'{Path(weights).name}, saved before any training', False)
+        return Subject(net.eval(), f'{Path(weights).name}, saved before any training', False, options)
     after = 'at the end of its training' if iteration == 'latest' else f'after {iteration} iterations'
-    return Subject(net.eval(), f'{Path(weights).name}, {after}', True)
+    return Subject(net.eval(), f'{Path(weights).name}, {after}', True, options)
 
 
 def _check(net: nn.Module, where: str) -> None:

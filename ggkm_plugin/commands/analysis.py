@@ -1,13 +1,16 @@
-"""`basicsr psf-study` and `inspect`: what the blur model can say, and what a network says with it."""
+"""`basicsr psf-study`, `inspect`, `figure`: what the blur model can say, and what a network says with it."""
 
 import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ggkm_plugin.commands.shared import add_plugin_argument, load_plugins
 from ggkm_plugin.errors import OptionError
+
+if TYPE_CHECKING:
+    from ggkm_plugin.analysis.networks import Subject
 
 
 def add_parsers(commands: Any) -> None:
@@ -55,6 +58,24 @@ def add_parsers(commands: Any) -> None:
     command.add_argument('-o', '--output', default='results/inspect', metavar='DIR', help='where the results go')
     add_plugin_argument(command)
 
+    text = "the paper's figures of a network: its kernels (Fig. 6), t-SNE of its coefficients (Fig. 9)"
+    command = commands.add_parser('figure', help="the paper's figures of a network", description=text)
+    command.add_argument('name', choices=('kernels', 'tsne'), help='which')
+    command.add_argument('--weights', metavar='FILE', help='checkpoint that describes its network (default: untrained)')
+    command.add_argument(
+        '--kernels', nargs='+', metavar='GROUP,Q', help="kernels: which to show, from 0 (default: the paper's five)"
+    )
+    command.add_argument(
+        '--data', nargs='+', default=[], metavar='NAME=DIR', help='tsne: folders of images, or benchmarks (test split)'
+    )
+    command.add_argument('--per-set', type=int, metavar='N', help='tsne: images of each (default: of the smallest)')
+    command.add_argument('--size', type=int, default=360, metavar='N', help='tsne: side of the crops (default: 360)')
+    command.add_argument('--perplexity', type=float, default=15, metavar='F', help='tsne (default: 15)')
+    command.add_argument('--iterations', type=int, default=5000, metavar='N', help='tsne (default: 5000)')
+    command.add_argument('--seed', type=int, default=0, metavar='N', help='tsne (default: 0)')
+    command.add_argument('-o', '--output', default='results/figures', metavar='DIR', help='where the results go')
+    add_plugin_argument(command)
+
 
 def _psf_study(arguments: argparse.Namespace) -> None:
     if (arguments.lq is None) != (arguments.gt is None) or (arguments.lq and arguments.dataroot):
@@ -89,9 +110,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
     from ggkm_plugin.analysis.networks import load_subject
 
     subject = load_subject(arguments.weights, arguments.arch)
-    if not subject.trained:
-        print(f'basicsr inspect: warning: {subject.name} is untrained ({subject.source}): its maps mean nothing; '
-              'name a checkpoint with --weights', file=sys.stderr)  # fmt: skip
+    _warn(arguments, subject)
     request = inspection_files.Request(
         arguments.points, not arguments.without_output_layer, arguments.size, Path(arguments.output)
     )
@@ -100,4 +119,43 @@ def _inspect(arguments: argparse.Namespace) -> None:
         print(*written, sep='\n')
 
 
-COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {'psf-study': _psf_study, 'inspect': _inspect}
+def _warn(arguments: argparse.Namespace, subject: 'Subject') -> None:
+    if not subject.trained:
+        words = f'{subject.name} is untrained ({subject.source}): what it shows means nothing'
+        print(f'basicsr {arguments.command}: warning: {words}; name a checkpoint with --weights', file=sys.stderr)
+
+
+def _figure(arguments: argparse.Namespace) -> None:
+    folder = Path(arguments.output)
+    if arguments.name == 'tsne':
+        if len(arguments.data) < 2:
+            raise OptionError('figure tsne compares sets of images: name two or more, --data NAME=DIR NAME=DIR')
+        for name, least in (('per_set', 2), ('size', 16), ('perplexity', 1), ('iterations', 250)):
+            value = getattr(arguments, name)
+            if value is not None and value < least:
+                raise OptionError(f'--{name.replace("_", "-")} is at least {least}, not {value}')
+    load_plugins(arguments)
+    from ggkm_plugin.analysis import kernel_figure, tsne_figure
+    from ggkm_plugin.analysis.networks import load_subject
+
+    if arguments.name == 'tsne':
+        tsne_figure.check_installed()
+    subject = load_subject(arguments.weights, 'GGKMNetFullyLearned' if arguments.name == 'kernels' else 'GGKMNet')
+    _warn(arguments, subject)
+    if arguments.name == 'kernels':
+        said, written = kernel_figure.draw(subject, folder, arguments.kernels or kernel_figure.SHOWN)
+    else:
+        settings = tsne_figure.Settings(
+            arguments.perplexity, arguments.iterations, arguments.size, arguments.per_set, arguments.seed
+        )
+        sets = tsne_figure.open_sets(arguments.data)
+        found = tsne_figure.embed(subject, sets, settings, lambda line: print(line, file=sys.stderr))
+        said, written = tsne_figure.write(found, subject, settings, folder)
+    print(said, '', 'Written:', *written, sep='\n')
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    'psf-study': _psf_study,
+    'inspect': _inspect,
+    'figure': _figure,
+}

@@ -30,7 +30,7 @@ def photograph(height=45, width=70):
 
 def subject(arch=GGKMNet, trained=True, **options):
     torch.manual_seed(0)
-    return Subject(arch(**{**SMALL, **options}).eval(), 'somewhere.pth', trained)
+    return Subject(arch(**{**SMALL, **options}).eval(), 'somewhere.pth', trained, {})
 
 
 @pytest.fixture
@@ -246,7 +246,7 @@ def test_text_is_text_and_untrained_is_seen(opened):
 def test_a_photograph_of_1000x700_and_the_paper_s_network(opened):
     """The heaviest case: 22 maps of noise. Megabytes that a browser opens at once, and a PSF within a frame or two."""
     torch.manual_seed(0)
-    seen = inspect(Subject(GGKMNet().eval(), 'random', False), torch.rand(3, 700, 1000))
+    seen = inspect(Subject(GGKMNet().eval(), 'random', False, {}), torch.rand(3, 700, 1000))
     content = page(seen, 'noise', [(500, 350)])
     assert len(content) < 25e6
     assert opened(content).locator('#facts').inner_text().startswith('(500, 350)')
