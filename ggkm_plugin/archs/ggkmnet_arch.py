@@ -17,12 +17,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ggkm_plugin.archs.blocks import ConvLSTMCell, conv3x3, res_blocks
+from ggkm_plugin.archs.folding import inference_form
 from ggkm_plugin.errors import CropSizeError
 from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.ops import gaussian_bank, ggkm_blur
 from ggkm_plugin.ops.boundary import BOUNDARIES, pad
+from ggkm_plugin.ops.mixture import FORMS
 from ggkm_plugin.ops.precision import colour_mix, full_precision
 from ggkm_plugin.ops.pyramid import double, pyramid
+from ggkm_plugin.ops.spectral import widest_margin
 
 State = tuple[Tensor, Tensor]
 
@@ -115,7 +118,8 @@ class BetaPredictor(nn.Module):
         state = self.lstm(F.avg_pool2d(f2, 2), state)
         b1 = F.interpolate(state[0], scale_factor=2, mode='nearest')
         b2 = self.path2(f2)
-        return torch.tanh(b1 * b2 + b1), state
+        # The blur reads map by map, which in channels_last would be a byte here and there.
+        return torch.addcmul(b1, b1, b2).contiguous().tanh(), state
 
 
 class GroupGaussianBlur(nn.Module):
@@ -135,12 +139,19 @@ class GroupGaussianBlur(nn.Module):
         boundary: str,
         include_identity: bool,
         iterative: bool,
+        form: str = 'auto',
     ) -> None:
         super().__init__()
-        self.boundary, self.include_identity, self.iterative = boundary, include_identity, iterative
-        self.make_bank = make_bank
-        self.register_buffer('bank', make_bank().float(), persistent=False)
+        self.boundary, self.include_identity, self.iterative, self.form = boundary, include_identity, iterative, form
+        self.use_bank(make_bank)
         self.mix = nn.Conv2d(num_maps * in_ch, in_ch, 1)
+
+    def use_bank(self, make_bank: Callable[[], Tensor]) -> None:
+        """Blur with these kernels, (P,Q,2P+1) in float64."""
+        bank = make_bank()
+        self.make_bank = make_bank
+        self.margin = widest_margin(bank, self.iterative)
+        self.register_buffer('bank', bank.float(), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> 'GroupGaussianBlur':
         super()._apply(fn, recurse)
@@ -150,7 +161,18 @@ class GroupGaussianBlur(nn.Module):
 
     def forward(self, u: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
         weight, bias = self.mix.weight, cast(Tensor, self.mix.bias)
-        blurred = ggkm_blur(u, alpha, beta, self.bank, weight, self.boundary, self.include_identity, self.iterative)
+        blurred = ggkm_blur(
+            u,
+            alpha,
+            beta,
+            self.bank,
+            weight,
+            self.boundary,
+            self.include_identity,
+            self.iterative,
+            self.form,
+            self.margin if u.is_cuda and self.bank.dtype == torch.float32 else None,
+        )
         return blurred + bias.to(blurred.dtype).view(1, -1, 1, 1)
 
 
@@ -290,6 +312,8 @@ class GGKMNet(nn.Module):
         residual: explicit, Eq. (14), or none: the weighted sum is the image.
         self_reconstruction: build the SRM, which only training uses.
         init: xavier, the paper's; or identity (not in the paper): starts near x = y, for short trainings.
+        blur_form: how the blur is evaluated, which changes nothing but time and memory: auto, the fastest; separable,
+            plain passes; reference, as the equations read; dct or fft (see `ops.mixture`).
 
     Raises:
         ValueError: an argument that is none of the above, naming it.
@@ -306,6 +330,7 @@ class GGKMNet(nn.Module):
         'boundary': BOUNDARIES,
         'residual': ('explicit', 'none'),
         'init': ('xavier', 'identity'),
+        'blur_form': FORMS,
     }
 
     def __init__(
@@ -332,6 +357,7 @@ class GGKMNet(nn.Module):
         residual: str = 'explicit',
         self_reconstruction: bool = True,
         init: str = 'xavier',
+        blur_form: str = 'auto',
     ) -> None:
         super().__init__()
         given = locals()
@@ -358,6 +384,8 @@ class GGKMNet(nn.Module):
         self.num_scales, self.num_iters = num_scales, num_iters
         num_maps = num_groups + include_identity
 
+        if blur_form in ('dct', 'fft') and boundary != 'reflect':
+            raise ValueError(f'blur_form: {blur_form} needs boundary: reflect, not {boundary}')
         if init == 'identity' and (residual != 'explicit' or not include_identity):
             raise ValueError('init: identity needs residual: explicit and include_identity: true')
         make_bank = partial(gaussian_bank, num_groups, kernels_per_group, sigma_denom, sigma_conv, sigma_q0)
@@ -367,7 +395,7 @@ class GGKMNet(nn.Module):
                 BlurFeatureExtractor(in_ch, width, enc_blocks, bottleneck_blocks, dec_blocks),
                 AlphaPredictor(4 * width, num_groups, kernels_per_group, alpha_head),
                 BetaPredictor(width, num_maps, beta_path2, beta_norm),
-                GroupGaussianBlur(in_ch, make_bank, num_maps, boundary, include_identity, iterative),
+                GroupGaussianBlur(in_ch, make_bank, num_maps, boundary, include_identity, iterative, blur_form),
                 in_ch,
                 fuse,
                 residual,
@@ -440,6 +468,12 @@ class GGKMNet(nn.Module):
             alpha, beta = estimate.coefficients
             coefficients.append(Coefficients(alpha, beta[..., :height, :width]))
         return coefficients
+
+    def prepare_inference(self) -> 'GGKMNet':
+        """A copy that evaluates to the same, faster: see `folding.inference_form`; the SRM is left out."""
+        net = inference_form(self)
+        net.srm = nn.ModuleList()
+        return net
 
     def _padded(self, y: Tensor) -> Tensor:
         height, width = y.shape[-2:]

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ggkm_plugin.archs.blocks import ConvLSTMCell, conv3x3
+from ggkm_plugin.archs.folding import inference_form
 from ggkm_plugin.archs.ggkmnet_arch import SelfReconstruction
 from ggkm_plugin.errors import CropSizeError
 from ggkm_plugin.host.registries import ARCH_REGISTRY
@@ -238,6 +239,12 @@ class GKMNet(nn.Module):
     def size_multiple(self) -> int:
         """H and W are brought to multiples of this: two halvings of the pyramid, then two strides of the U-Net."""
         return SIZE_MULTIPLE
+
+    def prepare_inference(self) -> 'GKMNet':
+        """A copy that evaluates to the same, faster: see `folding.inference_form`."""
+        net = inference_form(self)
+        net.srm = None
+        return net
 
     def pyramid(self, y: Tensor) -> list[Tensor]:
         """y at the three scales, coarse to fine; H and W multiples of 4."""
