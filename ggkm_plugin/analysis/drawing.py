@@ -30,9 +30,14 @@ def coloured(values: np.ndarray, low: float, high: float, colours: str = 'viridi
     return picture
 
 
-def diverging(values: np.ndarray, most: float) -> np.ndarray:
-    """(...) signed values to RGB uint8: blue below zero, white at zero, orange above, full at `most`."""
+def diverging(values: np.ndarray, most: float, decades: int = 0) -> np.ndarray:
+    """(...) signed values to RGB uint8: blue below zero, white at zero, vermilion above, full at `most`.
+
+    With `decades` colours go with the logarithm of the size, over so many powers of ten below `most`.
+    """
     share = np.clip(values / max(most, 1e-12), -1, 1)[..., None]
+    if decades:
+        share = np.sign(share) * np.maximum(0, 1 + np.log10(np.maximum(np.abs(share), 1e-30)) / decades)
     below, above = np.array(COOL, float), np.array(WARM, float)
     target = np.where(share < 0, below, above)
     return np.rint(255 + np.abs(share) * (target - 255)).astype(np.uint8)

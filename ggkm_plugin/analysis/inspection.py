@@ -21,7 +21,7 @@ from ggkm_plugin.analysis.psf import (
     cumulative_kernels,
     effective_radius,
     pixel_psfs,
-    radius_map,
+    psf_maps,
     trimmed,
 )
 from ggkm_plugin.errors import OptionError
@@ -48,8 +48,8 @@ class Estimate:
 class Inspection:
     """A photograph (3,H,W), RGB in [0,1], and what the network made of it; all on the CPU, in float32.
 
-    estimates: coarse to fine. kernels (M,S,S), weight (C,M) or None for the plain sum of Eq. (9), and radius (H,W) in
-    pixels are of the last. kernel_radii (M): effective radii of the kernels.
+    estimates: coarse to fine. kernels (M,S,S), weight (C,M) or None for the plain sum of Eq. (9), radius in pixels and
+    strength (`PsfMaps`, (H,W)) are of the last. kernel_radii (M): effective radii of the kernels.
     """
 
     photograph: Tensor
@@ -58,6 +58,7 @@ class Inspection:
     kernels: Tensor
     weight: Tensor | None
     radius: Tensor
+    strength: Tensor
 
     @property
     def result(self) -> Tensor:
@@ -85,7 +86,13 @@ class Inspection:
             },
             'kernel_radii': self.kernel_radii,
             'points': [
-                {'x': x, 'y': y, 'radius': self.radius[y, x].item(), 'sums': self.psf_at((x, y)).sum((1, 2)).tolist()}
+                {
+                    'x': x,
+                    'y': y,
+                    'radius': self.radius[y, x].item(),
+                    'strength': self.strength[y, x].item(),
+                    'sums': self.psf_at((x, y)).sum((1, 2)).tolist(),
+                }
                 for x, y in places
             ],
             'alpha': [
@@ -113,8 +120,8 @@ def inspect(subject: Subject, photograph: Tensor, output_layer: bool = True) -> 
         composites = composite_kernels(blur, last.alpha)
         kernels = trimmed(cumulative_kernels(composites, blur.iterative, blur.include_identity), _TAIL)
         weight = colour_diagonal(blur.mix.weight.detach()).float() if output_layer else None
-        radius = radius_map(kernels, last.beta, weight)
-    return Inspection(photograph, subject, estimates, kernels, weight, radius)
+        maps = psf_maps(kernels, last.beta, weight)
+    return Inspection(photograph, subject, estimates, kernels, weight, maps.radius, maps.strength)
 
 
 def reduced(image: np.ndarray, longest: int) -> np.ndarray:
@@ -150,6 +157,16 @@ def spread_points(radius: Tensor, count: int = 6) -> list[Place]:
             best = torch.tensor(len(chosen) // 2)
         places.append((int(columns[best]), int(rows[best])))
     return places
+
+
+def shown_reach(psfs: Sequence[Tensor], share: float = 0.999) -> int:
+    """The least half width that shows this share of the absolute sum of each of (C,S,S), 3 or more where there are."""
+    middle = psfs[0].shape[-1] // 2
+    for reach in range(min(3, middle), middle + 1):
+        window = slice(middle - reach, middle + reach + 1)
+        if all(psf[:, window, window].abs().sum() >= share * psf.abs().sum() for psf in psfs):
+            return reach
+    return middle
 
 
 def parse_points(words: Sequence[str], width: int, height: int) -> list[Place]:

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from torch import Tensor
 
 from ggkm_plugin.analysis import drawing
-from ggkm_plugin.analysis.inspection import Inspection, Place
-from ggkm_plugin.analysis.inspection_sheet import LETTERS, UNTRAINED
+from ggkm_plugin.analysis.inspection import Inspection, Place, shown_reach
+from ggkm_plugin.analysis.inspection_sheet import DECADES, LETTERS, UNTRAINED, full_scale
 
 TEMPLATE = Path(__file__).with_name('inspection_template.html')
 _LEVELS = 127
@@ -30,7 +31,6 @@ def page(seen: Inspection, name: str, places: Sequence[Place], note: str = '') -
     beta = seen.estimates[-1].beta.numpy()
     most = np.abs(beta).max(axis=(1, 2))
     levels = np.rint(beta / np.maximum(most, 1e-30)[:, None, None] * _LEVELS).astype(np.int8)
-    high = max(float(np.percentile(seen.radius.numpy(), 99.5)), 1e-3)
     height, width = seen.radius.shape
     data = {
         'name': name,
@@ -41,14 +41,16 @@ def page(seen: Inspection, name: str, places: Sequence[Place], note: str = '') -
         'pictures': [
             ['Photograph', _jpeg(drawing.photograph(seen.photograph.permute(1, 2, 0).numpy()))],
             ['Result', _jpeg(drawing.photograph(seen.result.permute(1, 2, 0).numpy()))],
-            ['Blur map', _jpeg(drawing.coloured(seen.radius.numpy(), 0, high))],
+            ['Blur map', *_map(seen.radius, 'effective radius, pixels')],
+            ['Strength', *_map(seen.strength, 'strength: sum of |b - delta|')],
         ],
-        'high': high,
         'colours': _stops(),
         'beta': _packed(levels),
         'steps': (most / _LEVELS).tolist(),
         'kernels': _packed(seen.kernels.numpy().astype('<f4')),
         'size': seen.kernels.shape[-1],
+        'decades': DECADES,
+        'reach': shown_reach([seen.psf_at(place) for place in places]),
         'radii': seen.kernel_radii,
         'weight': None if seen.weight is None else seen.weight.tolist(),
         'marks': [[letter, *place] for letter, place in zip(LETTERS, places, strict=False)],
@@ -69,7 +71,13 @@ def _jpeg(picture: np.ndarray) -> str:
     return f'data:image/jpeg;base64,{base64.b64encode(content.tobytes()).decode("ascii")}'
 
 
+def _map(values: Tensor, unit: str) -> tuple[str, str, float]:
+    """The picture, what its colours mean, and their full scale."""
+    high = full_scale(values)
+    return _jpeg(drawing.coloured(values.numpy(), 0, high)), unit, high
+
+
 def _stops() -> list[str]:
-    """The blur map's colours from zero to full scale."""
+    """The maps' colours from zero to full scale."""
     ramp = drawing.coloured(np.linspace(0, 1, _COLOUR_STOPS)[None], 0, 1)[0]
     return ['#{:02x}{:02x}{:02x}'.format(*colour) for colour in ramp]

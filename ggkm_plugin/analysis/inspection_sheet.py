@@ -9,13 +9,19 @@ from torch import Tensor
 
 from ggkm_plugin.analysis import drawing
 from ggkm_plugin.analysis.drawing import FAINT, INK, PAPER, RULE, WARM, font
-from ggkm_plugin.analysis.inspection import Inspection, Place
+from ggkm_plugin.analysis.inspection import Inspection, Place, shown_reach
 from ggkm_plugin.analysis.psf import effective_radius
 
 _WIDTH, _EDGE, _GAP = 1600, 28, 14
 _MARK = (255, 196, 0)
+DECADES = 5  # of the logarithmic colours of PSFs
 LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
 UNTRAINED = 'UNTRAINED: the weights are random, and nothing below says anything about this photograph'
+
+
+def full_scale(values: Tensor) -> float:
+    """What a map shows in its brightest colour: all but its highest half per cent stays below."""
+    return max(float(np.percentile(values.numpy(), 99.5)), 1e-3)
 
 
 def sheet(seen: Inspection, name: str, places: Sequence[Place], note: str = '') -> Image.Image:
@@ -29,6 +35,10 @@ def sheet(seen: Inspection, name: str, places: Sequence[Place], note: str = '') 
         _alphas(seen),
         _footer(seen),
     ]
+    return _stacked(strips)
+
+
+def _stacked(strips: Sequence[Image.Image]) -> Image.Image:
     whole = Image.new('RGB', (_WIDTH, sum(strip.height for strip in strips)), PAPER)
     top = 0
     for strip in strips:
@@ -61,22 +71,21 @@ def _tiles(
     pictures: Sequence[np.ndarray],
     captions: Sequence[str],
     columns: int,
-    bar: Callable[[int], Image.Image] | None = None,
-    bar_below: int = 0,
+    bars: Sequence[Callable[[int], Image.Image]] = (),
 ) -> Image.Image:
-    """Pictures of one shape row by row, each with its caption below; `bar`, of a given width, below a column."""
+    """Pictures of one shape row by row, each with its caption below; then a bar, of a given width, for each column."""
     width = _column(columns, 0)[1]
     height = max(1, round(width * pictures[0].shape[0] / pictures[0].shape[1]))
     rows = -(-len(pictures) // columns)
-    strip, pen = _strip(heading, 44 + rows * (height + 30) + (70 if bar else 8))
+    strip, pen = _strip(heading, 44 + rows * (height + 30) + (70 if bars else 8))
     for number, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         row, place = divmod(number, columns)
         left, top = _column(columns, place)[0], 44 + row * (height + 30)
         strip.paste(drawing.resized(picture, width, height), (left, top))
         pen.rectangle((left, top, left + width - 1, top + height - 1), outline=RULE)
         pen.text((left + width / 2, top + height + 5), caption, INK, font(14), anchor='mt')
-    if bar:
-        strip.paste(bar(width), (_column(columns, bar_below)[0], strip.height - 64))
+    for number, bar in enumerate(bars):
+        strip.paste(bar(width), (_column(columns, number)[0], strip.height - 64))
     return strip
 
 
@@ -94,55 +103,60 @@ def _title(seen: Inspection, name: str, note: str) -> Image.Image:
 
 
 def _photographs(seen: Inspection, places: Sequence[Place]) -> Image.Image:
-    high = max(float(np.percentile(seen.radius.numpy(), 99.5)), 1e-3)
-    paint: Callable[[np.ndarray], np.ndarray] = partial(drawing.coloured, low=0, high=high)
-    pictures = [drawing.photograph(_array(image)) for image in (seen.photograph, seen.result)]
+    """Photograph and result; below, the two maps with their bars. Places are marked in the photograph and the maps."""
     height, width = seen.radius.shape
-    captions = [f'photograph, {width}x{height}', 'result', 'blur map: effective radius of the PSFs']
-    strip = _tiles(
-        'The photograph',
-        [*pictures, paint(seen.radius.numpy())],
-        captions,
-        3,
-        lambda room: drawing.bar(room, 0, high, 'pixels', paint),
-        bar_below=2,
+    photographs = [drawing.photograph(_array(image)) for image in (seen.photograph, seen.result)]
+    above = _tiles('The photograph', photographs, [f'photograph, {width}x{height}', 'result'], 2)
+    maps = [(seen.radius, 'pixels'), (seen.strength, 'no unit')]
+    highs = [full_scale(values) for values, _ in maps]
+    paints: list[Callable[[np.ndarray], np.ndarray]] = [partial(drawing.coloured, low=0, high=high) for high in highs]
+    below = _tiles(
+        'What the last step sees',
+        [paint(values.numpy()) for paint, (values, _) in zip(paints, maps, strict=True)],
+        ['blur map: effective radius of the PSFs', 'strength: sum of |b - delta|, 0 where nothing is taken for blur'],
+        2,
+        [
+            partial(drawing.bar, low=0, high=high, label=unit, paint=paint)
+            for high, paint, (_, unit) in zip(highs, paints, maps, strict=True)
+        ],
     )
-    pen = ImageDraw.Draw(strip)
+    for strip, columns in ((above, (0,)), (below, (0, 1))):
+        for column in columns:
+            _mark(ImageDraw.Draw(strip), places, *_column(2, column), width)
+    return _stacked([above, below])
+
+
+def _mark(pen: ImageDraw.ImageDraw, places: Sequence[Place], left: int, shown: int, width: int) -> None:
+    """A dot and a letter for each place, in a picture `shown` wide of an image of this width."""
     for letter, (x, y) in zip(LETTERS, places, strict=False):
-        for left, column in (_column(3, 0), _column(3, 2)):
-            at = left + (x + 0.5) * column / width, 44 + (y + 0.5) * column / width
-            pen.ellipse((at[0] - 4, at[1] - 4, at[0] + 4, at[1] + 4), _MARK, INK)
-            right = at[0] < left + column - 24
-            pen.text(
-                (at[0] + (7 if right else -7), at[1]),
-                letter,
-                _MARK,
-                font(17),
-                anchor='lm' if right else 'rm',
-                stroke_width=2,
-                stroke_fill=INK,
-            )
-    return strip
+        at = left + (x + 0.5) * shown / width, 44 + (y + 0.5) * shown / width
+        pen.ellipse((at[0] - 4, at[1] - 4, at[0] + 4, at[1] + 4), _MARK, INK)
+        right = at[0] < left + shown - 24
+        beside = at[0] + (7 if right else -7), at[1]
+        anchor = 'lm' if right else 'rm'
+        pen.text(beside, letter, _MARK, font(17), anchor=anchor, stroke_width=2, stroke_fill=INK)
 
 
 def _psfs(seen: Inspection, places: Sequence[Place]) -> Image.Image:
-    """Of all places on one scale of distance, chosen for the widest."""
+    """Of all places, as wide as the widest needs: colours by the values, and below by their logarithms."""
     psfs = [seen.psf_at(place) for place in places]
-    radii = [_radius(psf) for psf in psfs]
-    middle = seen.kernels.shape[-1] // 2
-    reach = min(middle, max(4, round(3 * max(radii))))
+    middle, reach = seen.kernels.shape[-1] // 2, shown_reach(psfs)
     window = slice(middle - reach, middle + reach + 1)
-    pictures, captions = [], []
-    for letter, place, psf, radius in zip(LETTERS, places, psfs, radii, strict=False):
-        shown = psf.mean(dim=0)[window, window].numpy()
-        pictures.append(drawing.diverging(shown, float(np.abs(shown).max())))
-        captions.append(f'{letter} {place}: radius {radius:.2f} px, sum {psf.mean(dim=0).sum().item():.2f}')
+    shown = [psf.mean(dim=0)[window, window].numpy() for psf in psfs]
+    words = [
+        f'{letter} {place}: radius {_radius(psf):.2f} px, sum {psf.mean(dim=0).sum().item():.2f}'
+        for letter, place, psf in zip(LETTERS, places, psfs, strict=False)
+    ]
     colours = 'mean of the colours, with the output layer' if seen.weight is not None else 'without the output layer'
-    heading = (
-        f'PSFs of the last step, {2 * reach + 1} pixels wide, {colours}; vermilion positive, blue negative, each on '
-        'its own scale'
+    headings = (
+        f'PSFs of the last step, {2 * reach + 1} pixels wide, {colours}; vermilion positive, blue negative',
+        f'The same by the logarithm of their size: white is {10.0**-DECADES:g} of the largest, or less',
     )
-    return _tiles(heading, pictures, captions, max(6, len(places)))
+    rows = []
+    for heading, decades in zip(headings, (0, DECADES), strict=True):
+        pictures = [drawing.diverging(psf, float(np.abs(psf).max()), decades) for psf in shown]
+        rows.append(_tiles(heading, pictures, words if not decades else ['' for _ in words], max(6, len(places))))
+    return _stacked(rows)
 
 
 def _radius(psf: Tensor) -> float:
@@ -175,7 +189,7 @@ def _coefficients(seen: Inspection) -> Image.Image:
         pictures,
         captions,
         6,
-        lambda room: drawing.bar(2 * room, -most, most, 'beta', partial(drawing.diverging, most=most)),
+        [lambda room: drawing.bar(2 * room, -most, most, 'beta', partial(drawing.diverging, most=most))],
     )
 
 
@@ -210,7 +224,7 @@ def _footer(seen: Inspection) -> Image.Image:
         'PSF b = sum over p of beta_p, the output layer\'s weight on its colour diagonal, and the chain\'s cumulative '
         'kernel K_p; it acts on the step\'s input u.',
         'Effective radius = sqrt(sum r^2 |b| / sum |b|), over the three colours together; a disk of radius R has '
-        'R / sqrt(2), a Gaussian sqrt(2) sigma.',
+        'R / sqrt(2), a Gaussian sqrt(2) sigma. Strength: mean over the colours.',
     ]  # fmt: skip
     strip = Image.new('RGB', (_WIDTH, 30 + 22 * len(lines)), PAPER)
     pen = ImageDraw.Draw(strip)

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from ggkm_plugin.analysis.fitting import MARGIN, Curve, Fit, StudyPair
 from ggkm_plugin.analysis.hull import nearest_in_hull
-from ggkm_plugin.analysis.psf import cumulative_kernels, effective_radius, radius_map, step_kernels, trimmed
+from ggkm_plugin.analysis.psf import cumulative_kernels, effective_radius, psf_maps, step_kernels, trimmed
 from ggkm_plugin.archs.ggkmnet_ablations_arch import gkm_bank
 from ggkm_plugin.ops import gaussian_bank, iterative_group_conv
 
-# Not in the paper. Adam's rate in the unconstrained fits: the best of 0.01 and 0.1 after 300 steps on an LFDOF pair.
+# Not in the paper. Adam's rate in the unconstrained fits: the better of 0.01 and 0.1 after 300 steps on an LFDOF pair.
 RATE = 0.01
 # Of the steps of alpha.
 ALPHA_RATE = 0.3
@@ -83,7 +83,7 @@ def fit_closed_form(pair: StudyPair, model: Mixture) -> Fit:
     coefficients = torch.linalg.lstsq(points.mT, y, driver='gelsd').solution
     curve.add(1, (points.mT @ coefficients - y).square().sum().item())
     maps = coefficients.squeeze(2).T.unflatten(1, pair.blurred.shape[1:])
-    return Fit(curve.points, radius_map(model.kernels(alpha), maps))
+    return Fit(curve.points, psf_maps(model.kernels(alpha), maps).radius)
 
 
 def fit_adam(pair: StudyPair, model: Mixture, steps: int) -> Fit:
@@ -98,7 +98,7 @@ def fit_adam(pair: StudyPair, model: Mixture, steps: int) -> Fit:
         curve.add(step, residual.double().square().sum().item())
         maps.grad = torch.einsum('kchw,chw->khw', images, residual)
         optimizer.step()
-    return Fit(curve.points, radius_map(model.kernels(alpha), maps.detach()))
+    return Fit(curve.points, psf_maps(model.kernels(alpha), maps.detach()).radius)
 
 
 def _on_simplex(images: Tensor, blurred: Tensor, each_cycle: Callable[[float], object]) -> Tensor:

@@ -10,6 +10,7 @@ its edges. The network's W also mixes colours: what lies off its diagonal is no 
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch import Tensor
 from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedGroupBlur
 from ggkm_plugin.archs.ggkmnet_arch import GroupGaussianBlur
 
-# Offsets times pixels of one block of `radius_map`: 64 MiB in float32.
+# Offsets times pixels of one block of `psf_maps`: 64 MiB in float32.
 _BLOCK = 1 << 24
 
 
@@ -85,8 +86,18 @@ def effective_radius(psf: Tensor) -> Tensor:
     return ((size * squares).sum(dim=(-2, -1)) / total.where(total > 0, 1)).sqrt()
 
 
-def radius_map(kernels: Tensor, beta: Tensor, weight: Tensor | None = None) -> Tensor:
-    """`effective_radius` of b at every pixel, (H,W) float32 for beta (M,H,W); sums run over the colours of `weight`.
+class PsfMaps(NamedTuple):
+    """(H,W) float32: `effective_radius` of b at each pixel, and strength, the sum of |b - delta|, 0 for no blur.
+
+    Of several colours the radius is that of all together, the strength their mean.
+    """
+
+    radius: Tensor
+    strength: Tensor
+
+
+def psf_maps(kernels: Tensor, beta: Tensor, weight: Tensor | None = None) -> PsfMaps:
+    """The maps for beta (M,H,W); without a `weight` (C,M) those of the plain sum of Eq. (9).
 
     |b| is not linear in beta, whose signs differ, so that kernel moments do not do: b itself is formed, block by block
     of pixels, as a product of beta with the kernels' values. Of kernels with the square's symmetries an eighth of
@@ -100,12 +111,16 @@ def radius_map(kernels: Tensor, beta: Tensor, weight: Tensor | None = None) -> T
         rows, columns = rows[octant], columns[octant]
         counts = torch.where((columns == 0) | (rows == columns), 4.0, 8.0).where(rows > 0, torch.tensor(1.0))
     values = kernels[:, rows + middle, columns + middle].float()
+    centre = kernels[:, middle, middle].float()
     weight = kernels.new_ones(1, len(kernels)) if weight is None else weight
     moments = torch.stack([counts, counts * (rows.square() + columns.square())]).to(values)
     flat = beta.float().flatten(1).to(values.device)
-    sums = flat.new_zeros(2, flat.shape[1])
+    sums, strength = flat.new_zeros(2, flat.shape[1]), flat.new_zeros(flat.shape[1])
     for chosen in torch.arange(flat.shape[1]).split(max(1, _BLOCK // len(rows))):
         for w in weight.to(values):
-            sums[:, chosen] += moments @ (values.T @ (flat[:, chosen] * w[:, None])).abs()
+            weighed = flat[:, chosen] * w[:, None]
+            own, middles = moments @ (values.T @ weighed).abs(), centre @ weighed
+            sums[:, chosen] += own
+            strength[chosen] += (own[0] - middles.abs() + (middles - 1).abs()) / len(weight)
     radius = (sums[1] / sums[0].where(sums[0] > 0, 1)).sqrt()
-    return radius.view(beta.shape[1:])
+    return PsfMaps(radius.view(beta.shape[1:]), strength.view(beta.shape[1:]))

@@ -37,8 +37,8 @@ class Budget:
     """Steps of the fits that have no end of their own."""
 
     newton: int = 20
-    alpha: int = 25
-    adam: int = 300
+    alpha: int = 15
+    adam: int = 200
 
     def times(self, factor: float) -> 'Budget':
         """At least one step each."""

@@ -14,7 +14,7 @@ from ggkm_plugin.analysis.psf import (
     cumulative_kernels,
     effective_radius,
     pixel_psfs,
-    radius_map,
+    psf_maps,
     step_kernels,
     trimmed,
 )
@@ -219,7 +219,7 @@ def test_the_radius_of_known_psfs():
 
 @pytest.mark.parametrize('symmetric', [True, False])
 @pytest.mark.parametrize('colours', [None, 3])
-def test_the_radius_map_is_the_radius_of_each_pixel_s_psf(symmetric, colours):
+def test_the_maps_are_of_each_pixel_s_psf(symmetric, colours):
     """Coefficients of both signs, so that no moment of a kernel would do; float32 sums of some hundred offsets."""
     kernels = cumulative_kernels(step_kernels(gaussian_bank(4, 3), noise(4, 3, seed=0).softmax(-1)))
     if not symmetric:
@@ -231,14 +231,20 @@ def test_the_radius_map_is_the_radius_of_each_pixel_s_psf(symmetric, colours):
     offsets = torch.arange(21, dtype=torch.float64) - 10
     squares = (offsets.square()[:, None] + offsets.square()).repeat(1, psfs.shape[1])
     want = ((together.abs() * squares).sum((-2, -1)) / together.abs().sum((-2, -1))).sqrt()
-    close(radius_map(kernels, beta, weight), want.view(6, 7), atol=2e-5)
+    got = psf_maps(kernels, beta, weight)
+    close(got.radius, want.view(6, 7), atol=2e-5)
+    delta = torch.zeros_like(psfs[0, 0])
+    delta[10, 10] = 1
+    close(got.strength, (psfs - delta).abs().sum(dim=(-2, -1)).mean(dim=1).view(6, 7), atol=2e-5)
     if colours is None:
         close(effective_radius(psfs)[:, 0], want)
 
 
 def test_the_radius_grows_with_the_kernel_that_has_the_weight():
     kernels = trimmed(cumulative_kernels(step_kernels(gaussian_bank(), torch.full((21, 4), 0.25))))
-    radii = radius_map(kernels, torch.eye(22).view(22, 1, 22))[0]
+    radii, strength = (line[0] for line in psf_maps(kernels, torch.eye(22).view(22, 1, 22)))
     assert radii[0] < 1e-4
     assert (radii.diff() > 0).all()
     assert 10 < radii[-1] < 20
+    assert strength[0] < 1e-6
+    assert 1.9 < strength[-1] < 2
