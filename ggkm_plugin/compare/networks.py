@@ -13,7 +13,7 @@ from ggkm_plugin.compare.options import Entry
 from ggkm_plugin.compare.sizing import padded, shown
 from ggkm_plugin.complexity import count_parameters
 from ggkm_plugin.errors import CheckpointError, OptionError, UserError
-from ggkm_plugin.models.memory import memory_advice
+from ggkm_plugin.memory import memory_advice
 
 _LONGEST = 300  # of a reason in torch's words
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ggkm_plugin.errors import TrainingError
-from ggkm_plugin.models.memory import memory_advice
+from ggkm_plugin.memory import memory_advice
 
 FULL = [
     torch.OutOfMemoryError('CUDA out of memory.\nTried to allocate 2.00 GiB.'),
