@@ -22,7 +22,10 @@ from ggkm_plugin.ops.steps import backwards, chunks_of, steps_at_once
 
 # Its kernels carry tuples of tensors through loops since then.
 _OLDEST_TRITON = (3, 3)
-_BLOCK_Y, _BLOCK_X, _LINE_BLOCK = 4, 64, 128
+# Rows and columns of a tile, and warps a tile. Kernels that sum over tiles have one warp each: they need no barriers.
+_TILE = (4, 64, 4)
+_SUMMING_TILE = (1, 64, 1)
+_LINE_BLOCK = 128
 
 
 def refusal(u: Tensor) -> str | None:
@@ -56,26 +59,31 @@ def _on(like: Tensor) -> AbstractContextManager:
     return torch.cuda.device(like.device) if like.is_cuda else nullcontext()
 
 
-def _tiles(plane: tuple[int, int]) -> int:
-    return -(-plane[0] // _BLOCK_Y) * -(-plane[1] // _BLOCK_X)
+def _launch(kernel: str, grid: tuple[int, int], *arguments: Any, **constants: Any) -> None:
+    from ggkm_plugin.ops import triton_kernels  # imports triton
+
+    getattr(triton_kernels, kernel)[grid](*arguments, **constants, enable_fp_fusion=True)
 
 
-def _launch(kernel: str, plane: tuple[int, int], batch: int, *arguments: Any, **constants: Any) -> None:
-    """Over all tiles of planes of a size."""
-    from ggkm_plugin.ops import triton_kernels
+def _tiles(plane: tuple[int, int], tile: tuple[int, int, int]) -> int:
+    return -(-plane[0] // tile[0]) * -(-plane[1] // tile[1])
 
-    grid = (_tiles(plane), batch)
-    getattr(triton_kernels, kernel)[grid](*arguments, **constants, BLOCK_Y=_BLOCK_Y, BLOCK_X=_BLOCK_X)
+
+def _over(
+    plane: tuple[int, int], batch: int, kernel: str, *arguments: Any, summing: bool = False, **constants: Any
+) -> None:
+    """Launches a kernel over the tiles of planes of a size."""
+    rows, columns, warps = tile = _SUMMING_TILE if summing else _TILE
+    grid = (_tiles(plane, tile), batch)
+    _launch(kernel, grid, *arguments, **constants, BLOCK_Y=rows, BLOCK_X=columns, num_warps=warps)
 
 
 def _transfer(bank: Tensor, period: int, count: int) -> Tensor:
     """`bases.symmetric_transfer` in one launch, (P,Q,count)."""
-    from ggkm_plugin.ops import triton_kernels
-
     groups, kernels, taps = bank.shape
     lines = bank.new_empty(groups, kernels, count)
     grid = (-(-count // _LINE_BLOCK), groups * kernels)
-    triton_kernels.cosine_sums[grid](bank, lines, period, taps // 2, count, BLOCK=_LINE_BLOCK)
+    _launch('cosine_sums', grid, bank, lines, period, taps // 2, count, BLOCK=_LINE_BLOCK)
     return lines
 
 
@@ -83,7 +91,7 @@ def _extended(u: Tensor, periods: tuple[int, int], margin: int) -> Tensor:
     """`boundary.pad` by reflection to a size, `margin` pixels before the first."""
     batch, channels, *size = u.shape
     out = u.new_empty(batch, channels, *periods)
-    _launch('extend', periods, batch * channels, u, out, *size, *periods, margin)
+    _over(periods, batch * channels, 'extend', u, out, *size, *periods, margin)
     return out
 
 
@@ -91,113 +99,125 @@ def _collapsed(extended: Tensor, size: tuple[int, int], margin: int) -> Tensor:
     """The adjoint of `_extended`."""
     batch, channels, rows, columns = extended.shape
     lines = extended.new_empty(batch, channels, rows, size[1])
-    _launch('collapse', (rows, size[1]), batch * channels, extended, lines, columns, rows, size[1], margin, AXIS=1)
+    _over((rows, size[1]), batch * channels, 'collapse', extended, lines, columns, rows, size[1], margin, AXIS=1)
     out = extended.new_empty(batch, channels, *size)
-    _launch('collapse', size, batch * channels, lines, out, rows, *size, margin, AXIS=0)
+    _over(size, batch * channels, 'collapse', lines, out, rows, *size, margin, AXIS=0)
     return out
 
 
+def _pairs(steps: range) -> int:
+    return -(-len(steps) // 2)
+
+
 class _Blur:
-    """One problem: its geometry, the spectrum of u, the transfer functions, and a launch for each kernel."""
+    """One problem: its geometry, the transfer functions, the spectrum of u, and the launches of the kernels."""
 
     def __init__(
         self, u: Tensor, alpha: Tensor, beta: Tensor, bank: Tensor, weights: Tensor | None, iterative: bool, margin: int
     ) -> None:
-        self.u, self.alpha, self.beta = u.contiguous(), alpha.contiguous(), beta
-        self.batch, channels, *_ = u.shape
-        self.groups, kernels, _ = bank.shape
+        self.u, self.alpha, self.beta, self.margin = u.contiguous(), alpha.contiguous(), beta, margin
+        self.batch, self.channels = u.shape[:2]
+        self.groups, self.kernels = bank.shape[:2]
         self.identity = beta.shape[1] > self.groups
-        # a tensor that is never read stands for the weights that there are not
-        self.weights = self.u if weights is None else weights.contiguous()
-        self.step_weights = self.weights[int(self.identity) :] if weights is not None else self.weights
-        self.out_channels = channels if weights is None else weights.shape[1]
-        self.iterative, self.mixed, self.margin = iterative, weights is not None, margin
+        self.out_channels = self.channels if weights is None else weights.shape[1]
+        # where there are no weights, a tensor that is not read stands for them
+        self.weights = self.u if weights is None else weights
+        self.step_weights = self.u if weights is None else weights[int(self.identity) :]
         basis = FourierBasis(u, margin)
         self.size, self.periods, self.half_plane = basis.size, basis.periods, basis.frequencies
+        self.scale = 1 / (self.periods[0] * self.periods[1])
         self.rows, self.columns = (
             _transfer(bank.contiguous(), *axis) for axis in zip(self.periods, self.half_plane, strict=True)
         )
         spectrum = torch.fft.rfft2(_extended(self.u, self.periods, margin))
         self.spectrum = torch.view_as_real(spectrum.contiguous())
-        images = self.batch * self.out_channels
-        self.chunks = chunks_of(self.groups, steps_at_once(images * self.periods[0] * self.periods[1]))
-        self.colours = {'C': channels, 'OUT': self.out_channels, 'MIXED': self.mixed}
-        self.chain = {**self.colours, 'Q': kernels, 'ITERATIVE': iterative}
+        pixels = self.batch * self.out_channels * self.periods[0] * self.periods[1]
+        self.chunks = chunks_of(self.groups, steps_at_once(pixels))
+        self.colours: dict[str, Any] = {'C': self.channels, 'OUT': self.out_channels, 'MIXED': weights is not None}
+        self.chain = {**self.colours, 'Q': self.kernels, 'ITERATIVE': iterative}
 
     def transfer(self) -> Tensor:
         """T before the first step: 1."""
         return self.u.new_ones(self.batch, *self.half_plane)
 
-    def packed(self, steps: range) -> Tensor:
-        """An empty buffer for as many steps, two a complex image."""
-        return self.u.new_empty(self.batch, -(-len(steps) // 2), self.out_channels, *self.periods, 2)
+    def _buffer(self, steps: range) -> Tensor:
+        return self.u.new_empty(self.batch, _pairs(steps), self.out_channels, *self.periods, 2)
 
-    def _products(self, steps: range, before: Tensor, after: Tensor, packed: Tensor | None) -> None:
-        _launch(
-            'products', self.half_plane, self.batch,
-            self.spectrum, self.alpha, self.rows, self.columns, self.step_weights, before, after,
-            self.spectrum if packed is None else packed, steps.start, -(-len(steps) // 2), self.groups, *self.periods,
-            1 / (self.periods[0] * self.periods[1]), **self.chain, WRITE=packed is not None,
+    def _maps(self, steps: range) -> tuple[int, ...]:
+        """First map, pairs, maps in all, and the geometry."""
+        return steps.start + self.identity, _pairs(steps), self.beta.shape[1], *self.size, *self.periods, self.margin
+
+    def _products(self, steps: range, before: Tensor, after: Tensor, packed: Tensor, write: bool) -> None:
+        _over(
+            self.half_plane, self.batch, 'products',
+            self.spectrum, self.alpha, self.rows, self.columns, self.step_weights, before, after, packed,
+            steps.start, _pairs(steps), self.groups, *self.periods, self.scale, **self.chain, WRITE=write,
         )  # fmt: skip
 
     def advanced(self, steps: range, before: Tensor) -> Tensor:
         """T after some steps, from that before them."""
         after = torch.empty_like(before)
-        self._products(steps, before, after, None)
+        self._products(steps, before, after, self.spectrum, write=False)
         return after
 
     def images(self, steps: range, before: Tensor, after: Tensor) -> Tensor:
-        """z of some steps, packed; writes T after them, which may be the tensor of T before them."""
-        packed = self.packed(steps)
-        self._products(steps, before, after, packed)
-        # not normalised: a pass of its own in torch, where `products` has divided already
+        """z of some steps, packed. T after them is written to a tensor that may be the one of T before them."""
+        packed = self._buffer(steps)
+        self._products(steps, before, after, packed, write=True)
+        # `products` has divided by the number of pixels, for which torch would take a pass of its own
         return torch.view_as_real(torch.fft.ifft2(torch.view_as_complex(packed), norm='forward'))
 
-    def duals(self, steps: range, gradient: Tensor) -> Tensor:
-        """The spectra of beta times the gradient amid zeros, packed."""
-        packed = self.packed(steps)
-        _launch('weigh', self.periods, self.batch, gradient, self.beta, packed, *self._maps(steps), *self.beta.stride(),
-                OUT=self.out_channels)  # fmt: skip
-        return torch.view_as_real(torch.fft.fft2(torch.view_as_complex(packed)))
-
-    def _maps(self, steps: range) -> tuple[int, ...]:
-        """First map, pairs, maps in all, and the geometry, as kernels on images take them."""
-        pairs = -(-len(steps) // 2)
-        return steps.start + self.identity, pairs, self.beta.shape[1], *self.size, *self.periods, self.margin
-
     def fold(self, steps: range, images: Tensor, out: Tensor) -> None:
-        _launch(
-            'fold', self.size, self.batch,
+        _over(
+            self.size, self.batch, 'fold',
             images, self.u, self.beta, self.weights, out, *self._maps(steps), *self.beta.stride(),
             **self.colours, FIRST=steps.start == 0, IDENTITY=self.identity,
         )  # fmt: skip
 
+    def duals(self, steps: range, gradient: Tensor) -> Tensor:
+        """The spectra of beta times the gradient amid zeros, packed."""
+        packed = self._buffer(steps)
+        strides, out_channels = self.beta.stride(), self.out_channels
+        _over(
+            self.periods,
+            self.batch,
+            'weigh',
+            gradient,
+            self.beta,
+            packed,
+            *self._maps(steps),
+            *strides,
+            OUT=out_channels,
+        )
+        return torch.view_as_real(torch.fft.fft2(torch.view_as_complex(packed)))
+
     def map_gradients(self, steps: range, images: Tensor, gradient: Tensor, d_beta: Tensor) -> None:
-        _launch('map_gradients', self.size, self.batch, images, gradient, d_beta, *self._maps(steps),
-                OUT=self.out_channels)  # fmt: skip
+        maps, out_channels = self._maps(steps), self.out_channels
+        _over(self.size, self.batch, 'map_gradients', images, gradient, d_beta, *maps, OUT=out_channels)
 
     def spectral_gradients(
         self, steps: range, duals: Tensor, before: Tensor, carried: Tensor, d_spectrum: Tensor
-    ) -> Tensor:
-        """Gradients of alpha, then W, (B,steps,Q + C'C); carries that of T on and adds to that of u's spectrum."""
-        entries = self.alpha.shape[2] + (self.out_channels * self.u.shape[1] if self.mixed else 0)
-        pairs = -(-len(steps) // 2)
-        sums = self.u.new_empty(self.batch, _tiles(self.half_plane), 2 * pairs, entries)
-        _launch(
-            'spectral_gradients', self.half_plane, self.batch,
+    ) -> tuple[Tensor, Tensor]:
+        """Of alpha (B,g,Q), and of W (g,C'C) or empty; adds to d_spectrum, and makes `carried` that of T before."""
+        entries = self.kernels + (self.out_channels * self.channels if self.colours['MIXED'] else 0)
+        sums = self.u.new_empty(self.batch, _tiles(self.half_plane, _SUMMING_TILE), 2 * _pairs(steps), entries)
+        _over(
+            self.half_plane, self.batch, 'spectral_gradients',
             duals, self.spectrum, self.alpha, self.rows, self.columns, self.step_weights, before, carried, d_spectrum,
-            sums, steps.start, pairs, self.groups, *self.periods, 1 / (self.periods[0] * self.periods[1]), **self.chain,
+            sums, steps.start, _pairs(steps), self.groups, *self.periods, self.scale, **self.chain, summing=True,
         )  # fmt: skip
-        return sums.sum(1)[:, : len(steps)]
+        d_alpha, d_weights = sums.sum(1)[:, : len(steps)].split([self.kernels, entries - self.kernels], dim=-1)
+        return d_alpha, d_weights.sum(0)
 
     def identity_gradients(self, gradient: Tensor, d_u: Tensor, d_beta: Tensor) -> Tensor:
-        """Gradient of W_0, flat; adds to d_u and fills map 0 of d_beta."""
-        sums = self.u.new_empty(self.batch, _tiles(self.size), self.out_channels * self.u.shape[1])
+        """The gradient of W_0, flat; adds to d_u and fills map 0 of d_beta."""
+        entries = self.out_channels * self.channels
+        sums = self.u.new_empty(self.batch, _tiles(self.size, _SUMMING_TILE), entries)
         beta_b, _, beta_y, beta_x = self.beta.stride()
-        _launch(
-            'identity_gradients', self.size, self.batch,
+        _over(
+            self.size, self.batch, 'identity_gradients',
             gradient, self.u, self.beta, self.weights, d_u, d_beta, sums, self.beta.shape[1], *self.size,
-            beta_b, beta_y, beta_x, **self.colours,
+            beta_b, beta_y, beta_x, **self.colours, summing=True,
         )  # fmt: skip
         return sums.sum((0, 1))
 
@@ -205,7 +225,7 @@ class _Blur:
 def blur(
     u: Tensor, alpha: Tensor, beta: Tensor, bank: Tensor, weights: Tensor | None, iterative: bool, margin: int
 ) -> Tensor:
-    """`spectral.spectral_blur` for float32 within a margin; weights (M,C',C) are the blocks of `mix`."""
+    """`spectral.spectral_blur` in float32 within a margin in pixels; weights (M,C',C) are the blocks of `mix`."""
     with _on(u):
         problem = _Blur(u, alpha, beta, bank, weights, iterative, margin)
         out, transfer = u.new_empty(u.shape[0], problem.out_channels, *u.shape[-2:]), problem.transfer()
@@ -224,32 +244,31 @@ def gradients(
     iterative: bool,
     margin: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Of u, alpha, beta and weights, from the (contiguous) gradient of `blur`'s result."""
+    """Of u, alpha, beta and weights, from that of `blur`'s result, which is contiguous."""
     with _on(u):
         problem = _Blur(u, alpha, beta, bank, weights, iterative, margin)
         d_alpha, d_beta = torch.empty_like(problem.alpha), beta.new_empty(beta.shape)
-        d_weights = None if weights is None else torch.empty_like(problem.weights)
+        d_weights = None if weights is None else torch.empty_like(weights)
         d_spectrum = torch.zeros_like(problem.spectrum)
-        carried = problem.u.new_zeros(problem.batch, *problem.half_plane)
+        carried = torch.zeros_like(problem.transfer())
 
         def advance(i: int, before: Tensor) -> Tensor:
             return problem.advanced(problem.chunks[i], before) if iterative else before
 
         for i, before in backwards(len(problem.chunks), problem.transfer(), advance):
             steps = problem.chunks[i]
-            images = problem.images(steps, before, torch.empty_like(before))
-            problem.map_gradients(steps, images, gradient, d_beta)
-            del images
-            duals = problem.duals(steps, gradient)
-            sums = problem.spectral_gradients(steps, duals, before, carried, d_spectrum)
-            d_alpha[:, steps.start : steps.stop] = sums[..., : alpha.shape[2]]
+            # of these large tensors, only one pair is alive at a time
+            problem.map_gradients(steps, problem.images(steps, before, torch.empty_like(before)), gradient, d_beta)
+            d_factors, d_blocks = problem.spectral_gradients(
+                steps, problem.duals(steps, gradient), before, carried, d_spectrum
+            )
+            d_alpha[:, steps.start : steps.stop] = d_factors
             if d_weights is not None:
-                first = steps.start + problem.identity
-                d_weights[first : first + len(steps)] = sums[..., alpha.shape[2] :].sum(0).view(len(steps), *weights.shape[1:])
+                d_weights[steps.start + problem.identity :][: len(steps)] = d_blocks.view_as(d_weights[: len(steps)])
         image = torch.fft.irfft2(torch.view_as_complex(d_spectrum), s=problem.periods)
         d_u = _collapsed(image.contiguous(), problem.size, margin)
         if problem.identity:
-            d_identity = problem.identity_gradients(gradient, d_u, d_beta)
+            d_block = problem.identity_gradients(gradient, d_u, d_beta)
             if d_weights is not None:
-                d_weights[0] = d_identity.view(weights.shape[1:])
+                d_weights[0] = d_block.view_as(d_weights[0])
         return d_u, d_alpha, d_beta, d_weights

@@ -118,11 +118,7 @@ def _plan(u: Tensor, alpha: Tensor, colours: int, bank: Tensor, iterative: bool,
     """`colours` are those of the result."""
     cpu = u.device.type == 'cpu'
     matrices = cpu and u.shape[-2] * u.shape[-1] <= _MATRIX_PIXELS if form == 'auto' else form == 'dct'
-    basis: Basis
-    if matrices:
-        basis = CosineBasis(u)
-    else:
-        basis = FourierBasis(u, _margin(alpha, bank, iterative, margin))
+    basis: Basis = CosineBasis(u) if matrices else FourierBasis(u, _margin(alpha, bank, iterative, margin))
     rows, columns = basis.transfer(bank)
     bands = [basis.frequencies] * bank.shape[0]
     if cpu and margin == ADAPTIVE:
@@ -175,7 +171,7 @@ def spectral_blur(
     """B o u (B,C',H,W) for u (B,C,H,W), alpha (B,P,Q), bank (P,Q,2P+1), mix (C',M*C,1,1) or None for a plain sum.
 
     u, alpha and bank are of one dtype, float32 or float64; beta (B,M,H,W) of any: it is converted map by map. M is P,
-    or P+1 with the identity's map first. `margin` in pixels, or ADAPTIVE. `form` is auto, dct or fft.
+    or P+1 with the identity's map first. `margin` in pixels, or ADAPTIVE. `form` is auto, dct, fft or fused.
     """
     maps, groups = beta.shape[1], bank.shape[0]
     weights = _blocks(mix, maps)
@@ -222,8 +218,8 @@ def spectral_blur_backward(
     weights = _blocks(mix, maps)
     if _fuses(u, form):
         margin = _margin(alpha, bank, iterative, margin)
-        *others, d_weights = fused.gradients(gradient, u, alpha, beta, bank, weights, iterative, margin)
-        return *others, _joined(d_weights, mix, u)
+        d_u, d_alpha, d_beta, d_weights = fused.gradients(gradient, u, alpha, beta, bank, weights, iterative, margin)
+        return d_u, d_alpha, d_beta, _joined(d_weights, mix, u)
     d_alpha = torch.zeros_like(alpha)
     d_beta = torch.empty_like(beta, memory_format=torch.contiguous_format)
     d_weights = None if weights is None else torch.empty_like(weights)
