@@ -33,11 +33,16 @@ class Case:
     steps: int = 8  # at once, at most
 
     def inputs(self):
-        """x, alpha, beta, mix or none, and bank, in float64, with beta as its own dtype rounds it."""
+        """x, alpha, beta, mix or none, and bank, in float64; beta as its own dtype rounds it."""
         x, alpha, beta, mix, bank = problem(
             self.size, self.groups, self.kernels, self.batch, self.channels, self.identity, self.out_channels
         )
-        return [x, alpha, beta.to(getattr(torch, self.beta)).double(), *([mix] if self.mixed else []), bank]
+        return [x, alpha, self.stored(beta).double(), *([mix] if self.mixed else []), bank]
+
+    def stored(self, beta):
+        """Maps in their dtype and layout."""
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        return beta.to(getattr(torch, self.beta)).contiguous(memory_format=layout)
 
 
 def run_all(cases: list[Case], folder: Path) -> list[tuple]:
@@ -56,11 +61,8 @@ def run(case: Case) -> tuple:
     fused._TILE, fused._SUMMING_TILE, steps._MOST_STEPS = (*case.tile, 4), (*case.tile, 1), case.steps
 
     def blur(x, alpha, beta, mix=None):
-        beta = beta.to(getattr(torch, case.beta))
-        if case.channels_last:
-            beta = beta.contiguous(memory_format=torch.channels_last)
         options = {'include_identity': case.identity, 'iterative': case.iterative, 'margin': case.margin}
-        return ggkm_blur(x, alpha, beta, bank, mix, form='fused', **options).double()
+        return ggkm_blur(x, alpha, case.stored(beta), bank, mix, form='fused', **options).double()
 
     *inputs, bank = (tensor.float() for tensor in case.inputs())
     return with_gradients(blur, inputs)

@@ -45,7 +45,9 @@ def _failure(device: torch.device) -> str | None:
 
         if tuple(int(part) for part in triton.__version__.split('.')[:2]) < _OLDEST_TRITON:
             return f'Triton {triton.__version__} is older than {".".join(map(str, _OLDEST_TRITON))}'
-        _extended(torch.zeros(1, 1, 1, 1, device=device), (2, 2), 0)
+        probe = torch.zeros(1, 1, 1, 1, device=device)
+        with _on(probe):
+            _extended(probe, (2, 2), 0)
     except Exception as error:  # no C compiler for its launcher, an old driver, a GPU that it does not know ...
         reason = f'Triton does not run on {device}: {type(error).__name__}: {error}'
         if device.type != 'cpu':
@@ -244,8 +246,9 @@ def gradients(
     iterative: bool,
     margin: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Of u, alpha, beta and weights, from that of `blur`'s result, which is contiguous."""
+    """Of u, alpha, beta and weights, from that of `blur`'s result."""
     with _on(u):
+        gradient = gradient.contiguous()
         problem = _Blur(u, alpha, beta, bank, weights, iterative, margin)
         d_alpha, d_beta = torch.empty_like(problem.alpha), beta.new_empty(beta.shape)
         d_weights = None if weights is None else torch.empty_like(weights)

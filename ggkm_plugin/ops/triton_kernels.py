@@ -35,7 +35,7 @@ def _tile(height, width, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr):
 
 @triton.jit
 def _at(y, x, width):
-    """Offsets in a plane; planes may have more than 2^31 bytes."""
+    """Offsets in a plane, which may have more than 2^31 of them."""
     return y.to(tl.int64) * width + x
 
 
@@ -169,7 +169,7 @@ def products(
     alpha += b * P * Q
     transfer = tl.load(before + b * F * G + at, mask=inside, other=0.0)
     if WRITE:
-        u_re, u_im = _load_spectrum(spectrum + 2 * b * C * F * G, at, inside, F * G, C)
+        u_re, u_im = _load_spectrum(spectrum + 2 * b * C * F * G, at, inside, tl.cast(F, tl.int64) * G, C)
         here, there = _at(f, g, N), _at(tl.where(f == 0, 0, F - f), N - g, N)
         twice = inside & (g > 0) & (2 * g < N)  # columns 0 and N/2 hold their own mirror images
     for i in range(pairs):
@@ -212,7 +212,7 @@ def fold(
     """Adds beta * z to out, for the maps from p on; the FIRST call starts from beta_0 W_0 u (IDENTITY) or zeros."""
     y, x, inside = _tile(height, width, BLOCK_Y, BLOCK_X)
     b = tl.program_id(1).to(tl.int64)
-    size = height * width
+    size = tl.cast(height, tl.int64) * width
     at = _at(y, x, width)
     beta += b * beta_b
     beta_at = y * beta_y + x * beta_x
@@ -252,7 +252,8 @@ def weigh(
     b = tl.program_id(1).to(tl.int64)
     y, x = f - margin, n - margin
     shown = inside & (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    g = _load_colours(gradient + b * OUT * height * width, _at(y, x, width), shown, height * width, OUT)
+    size = tl.cast(height, tl.int64) * width
+    g = _load_colours(gradient + b * OUT * size, _at(y, x, width), shown, size, OUT)
     for i in range(pairs):
         one, other = _maps(beta + b * beta_b, y * beta_y + x * beta_x, shown, p + 2 * i, maps, beta_m)
         for o in tl.static_range(OUT):
@@ -268,7 +269,7 @@ def map_gradients(
     """d_beta (B,M,H,W), contiguous, of the maps from p on: the gradient times z, summed over colours."""
     y, x, inside = _tile(height, width, BLOCK_Y, BLOCK_X)
     b = tl.program_id(1).to(tl.int64)
-    size = height * width
+    size = tl.cast(height, tl.int64) * width
     at = _at(y, x, width)
     g = _load_colours(gradient + b * OUT * size, at, inside, size, OUT)
     window = _at(y + margin, x + margin, N)
@@ -301,7 +302,7 @@ def identity_gradients(
     """Of beta_0 W_0 u: added to d_u, written to map 0 of d_beta, and each tile's part (B,tiles,C',C) of d_W_0."""
     y, x, inside = _tile(height, width, BLOCK_Y, BLOCK_X)
     b = tl.program_id(1).to(tl.int64)
-    size = height * width
+    size = tl.cast(height, tl.int64) * width
     at = _at(y, x, width)
     colours = _load_colours(u + b * C * size, at, inside, size, C)
     g = _load_colours(gradient + b * OUT * size, at, inside, size, OUT)
@@ -373,8 +374,8 @@ def spectral_gradients(
     alpha += b * P * Q
     SUMS: tl.constexpr = Q + OUT * C if MIXED else Q
     sums += (b * tl.num_programs(0) + tl.program_id(0)) * 2 * pairs * SUMS
-    u_re, u_im = _load_spectrum(spectrum + 2 * b * C * F * G, at, inside, F * G, C)
-    d_re, d_im = _load_spectrum(d_spectrum + 2 * b * C * F * G, at, inside, F * G, C)
+    u_re, u_im = _load_spectrum(spectrum + 2 * b * C * F * G, at, inside, tl.cast(F, tl.int64) * G, C)
+    d_re, d_im = _load_spectrum(d_spectrum + 2 * b * C * F * G, at, inside, tl.cast(F, tl.int64) * G, C)
     own = tl.zeros([BLOCK_Y, BLOCK_X], tl.float32)
     at_first = own + 1
     if ITERATIVE:

@@ -3,6 +3,7 @@ they are launched; and what their host keeps in memory. Whether they are fast is
 """
 
 import math
+import re
 
 import pytest
 import torch
@@ -31,7 +32,8 @@ CASES = {
 
 @pytest.fixture(scope='module')
 def results(tmp_path_factory):
-    pytest.importorskip('triton', reason='Triton is not installed')
+    reason = "Triton is not installed, or older than 3.7, whose interpreter's loops fail under newer numpy"
+    pytest.importorskip('triton', minversion='3.7', reason=reason)
     return dict(zip(CASES, run_all(list(CASES.values()), tmp_path_factory.mktemp('interpreted')), strict=True))
 
 
@@ -63,7 +65,7 @@ def launched(monkeypatch, case, backward=True):
     monkeypatch.setattr(fused, '_launch', lambda *call, **constants: calls.append((*call[:2], call[2:], constants)))
     x, alpha, beta, mix, bank = (each.float() for each in case.inputs())
     weights = mix.flatten(1).unflatten(1, (case.groups + case.identity, -1)).transpose(0, 1).contiguous()
-    problem = (x, alpha, beta.to(getattr(torch, case.beta)), bank, weights, case.iterative, case.margin)
+    problem = (x, alpha, case.stored(beta), bank, weights, case.iterative, case.margin)
     fused.blur(*problem)
     if backward:
         fused.gradients(x, *problem)
@@ -71,18 +73,21 @@ def launched(monkeypatch, case, backward=True):
 
 
 def specialised(kernel, arguments, constants):
-    """A launch as Triton's just-in-time compiler would see it."""
+    """A launch as Triton's just-in-time compiler sees it: ones are constants, multiples of 16 known as such."""
     from triton.compiler import ASTSource
 
     types = {torch.float32: '*fp32', torch.bfloat16: '*bf16', torch.float16: '*fp16', float: 'fp32', int: 'i32'}
     constants = {name: value for name, value in constants.items() if name != 'num_warps'}
-    signature, aligned = dict.fromkeys(constants, 'constexpr'), {}
-    for i, (name, value) in enumerate(zip(kernel.arg_names, arguments, strict=False)):
+    signature, aligned = {}, {}
+    for i, (parameter, value) in enumerate(zip(kernel.params, arguments, strict=False)):
         tensor = isinstance(value, torch.Tensor)
-        signature[name] = types[value.dtype if tensor else type(value)]
-        if tensor:
+        signature[parameter.name] = parameter.annotation_type or types[value.dtype if tensor else type(value)]
+        if type(value) is int and value == 1 and not parameter.do_not_specialize:
+            signature[parameter.name], constants[parameter.name] = 'constexpr', 1
+        elif tensor or (type(value) is int and value % 16 == 0 and not parameter.do_not_specialize):
             aligned[i,] = [['tt.divisibility', 16]]
-    assert set(kernel.arg_names[len(arguments) :]) == set(constants)
+    assert set(kernel.arg_names[len(arguments) :]) == constants.keys() - set(kernel.arg_names[: len(arguments)])
+    signature |= dict.fromkeys(kernel.arg_names[len(arguments) :], 'constexpr')
     return ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
 
 
@@ -92,9 +97,10 @@ def specialised(kernel, arguments, constants):
     'case',
     [
         Case((40, 50), groups=21, kernels=4, margin=30, beta='bfloat16'),
-        Case((40, 50), margin=30, channels=1, out_channels=2, iterative=False, identity=False),
+        Case((40, 50), margin=30, channels=1, out_channels=2, iterative=False, identity=False, channels_last=True),
+        Case((1, 1), groups=1, kernels=1, margin=7, beta='float16'),
     ],
-    ids=['paper', 'other'],
+    ids=['paper', 'other', 'one pixel'],
 )
 def test_every_kernel_compiles_for_gpus_as_it_is_launched(monkeypatch, tmp_path, capability, case):
     triton = pytest.importorskip('triton', reason='Triton is not installed')
@@ -117,8 +123,7 @@ def test_every_kernel_compiles_for_gpus_as_it_is_launched(monkeypatch, tmp_path,
     assert ('identity_gradients' in names) == case.identity
     for (name, _), code in compiled.items():
         assert 'mma' not in code  # no TF32
-        assert 'atom' not in code  # nothing depends on the order of threads
-        assert 'red.' not in code
+        assert not re.search(r'\b(atom|red)\.', code)  # nothing depends on the order of threads
         if name in ('fold', 'weigh', 'map_gradients'):  # complex numbers move whole
             assert '.global.v2' in code
         if name == 'spectral_gradients':  # one warp sums without waiting for others
