@@ -24,7 +24,11 @@ setup(
         'ggkm_plugin.datasets_prep',
     ],
     package_dir={'ggkm_plugin.options': 'options', 'ggkm_plugin.datasets_prep': 'datasets_prep'},
-    package_data={'ggkm_plugin.options': ['*.yml'], 'ggkm_plugin.compare': ['report_template.html']},
+    package_data={
+        'ggkm_plugin.options': ['*.yml'],
+        'ggkm_plugin.compare': ['report_template.html'],
+        'ggkm_plugin.classical': ['jnb_dictionary.npz'],
+    },
     install_requires=[
         'basicsr==1.4.2',  # brings tb-nightly; a second TensorBoard beside it would break the `tensorboard` command
         'lmdb',
@@ -34,6 +38,7 @@ setup(
         'Pillow>=10.1',
         'pyyaml',
         'scikit-image',
+        'scipy',
         'setuptools<81',  # TensorBoard needs pkg_resources, basicsr on Python 3.12 distutils
         'thop',
         'torch>=2.6',  # loads checkpoints safely by default

@@ -106,8 +106,8 @@ def _tapered(plane: np.ndarray, sigma: float, kernel: np.ndarray) -> np.ndarray:
 
 
 def richardson_lucy(plane: np.ndarray, sigma: float, iterations: int) -> np.ndarray:
-    """The sharp `plane` (H,W) float32 by scikit-image's Richardson-Lucy, the border continued by 6 sigma."""
-    pad = math.ceil(6 * sigma)
+    """The sharp `plane` (H,W) float32 by scikit-image's Richardson-Lucy, continued by its border."""
+    pad = math.ceil(6 * sigma) + _REACH  # the library takes what is beyond for black
     taps = gaussian_taps(sigma)
     y = np.pad(np.maximum(plane, 0), pad, mode='edge')
     x = restoration.richardson_lucy(y, np.outer(taps, taps), num_iter=iterations)
