@@ -11,7 +11,7 @@ from ggkm_plugin.classical.domain_transform import recursive_filter, spread
 def reference(image, guide, sigma_s, sigma_r, iterations):
     """The equations, value by value."""
     planes = image.astype(np.float64).copy()
-    height, width, channels = planes.shape
+    height, width, _ = planes.shape
     for i in range(1, iterations + 1):
         sigma = sigma_s * math.sqrt(3) * 2 ** (iterations - i) / math.sqrt(4**iterations - 1)
         a = math.exp(-math.sqrt(2) / sigma)

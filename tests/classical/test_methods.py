@@ -66,7 +66,7 @@ def test_settings_change_the_result_and_are_described(photograph):
 def test_only_settings_in_use_are_described():
     assert method('JNB').description == {'deconvolution': 'hyper_laplacian', 'fidelity': 16.8, 'bins': 32}
     assert 'fidelity' not in method('JNB', {'deconvolution': 'richardson_lucy'}).description
-    assert METHODS == {name: Method(name, Settings()) for name in ('EBDB', 'JNB')}
+    assert {name: Method(name, Settings()) for name in ('EBDB', 'JNB')} == METHODS
 
 
 @pytest.mark.parametrize(
