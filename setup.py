@@ -29,6 +29,7 @@ setup(
         'ggkm_plugin.options': ['*.yml'],
         'ggkm_plugin.compare': ['report_template.html'],
         'ggkm_plugin.analysis': ['inspection_template.html'],
+        'ggkm_plugin.classical': ['jnb_dictionary.npz'],
     },
     install_requires=[
         'basicsr==1.4.2',  # brings tb-nightly; a second TensorBoard beside it would break the `tensorboard` command
@@ -39,6 +40,7 @@ setup(
         'Pillow>=11',  # writes XMP into JPEG, and TIFF strips
         'pyyaml',
         'scikit-image',
+        'scipy',
         'setuptools<81',  # TensorBoard needs pkg_resources, basicsr on Python 3.12 distutils
         'thop',
         'torch>=2.7',  # loads checkpoints safely by default, and says when it is exporting

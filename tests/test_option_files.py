@@ -62,7 +62,9 @@ def test_the_files_that_are_promised_are_there():
     names = {file.stem for file in FILES}
     assert {f'train_GGKMNet_{name}' for name in ('demo', 'DPDD', 'LFDOF', 'synthetic')} <= names
     assert {f'test_GGKMNet_{name}' for name in ('demo', 'DPDD', 'LFDOF', 'RealDOF', 'RTF', 'CUHK')} <= names
-    assert {f'compare_{name}' for name in ('demo', 'pairs', 'DPDD', 'LFDOF', 'RealDOF', 'RTF', 'CUHK')} <= names
+    assert {
+        f'compare_{name}' for name in ('demo', 'pairs', 'classical', 'DPDD', 'LFDOF', 'RealDOF', 'RTF', 'CUHK')
+    } <= names
     assert {f'train_{method}_{name}' for method in METHODS for name in SETS} <= names
 
 
@@ -117,7 +119,8 @@ def test_a_comparison_has_no_fault(benchmarks, monkeypatch, file, noise):
             continue
         plan = comparison.parse(opt, noise)
         assert plan.name.startswith(file.stem)
-        assert all(Path(entry.weights).parts[0] == 'experiments' for entry in plan.models)
+        networks = [entry for entry in plan.models if isinstance(entry, comparison.Entry)]
+        assert all(Path(entry.weights).parts[0] == 'experiments' for entry in networks)
         for images in plan.datasets:
             if 'layout' in images.options:
                 assert build_dataset(images.options)[0]['lq'].shape[0] == 3

@@ -3,27 +3,26 @@
 import inspect
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ggkm_plugin import preflight
 from ggkm_plugin.checkpoints import network_options, read_checkpoint
 from ggkm_plugin.compare.cache import file_digest
+from ggkm_plugin.compare.contestants import Contestant, RestorationError, Tell
 from ggkm_plugin.compare.options import Entry
 from ggkm_plugin.compare.sizing import padded, shown
-from ggkm_plugin.complexity import count_parameters
-from ggkm_plugin.errors import CheckpointError, OptionError, UserError
+from ggkm_plugin.complexity import Profile, Size, count_parameters, profile
+from ggkm_plugin.errors import CheckpointError, OptionError
 from ggkm_plugin.memory import memory_advice
+from ggkm_plugin.models.pictures import coefficient_map
 
 _LONGEST = 300  # of a reason in torch's words
 
 
-class RestorationError(UserError):
-    """A network gives something else than an image of its input's size."""
-
-
-class Contestant:
-    """A network in evaluation mode on its device, and what its results depend on."""
+class NetworkContestant(Contestant):
+    """A network in evaluation mode on its device."""
 
     def __init__(self, entry: Entry, device: torch.device) -> None:
         """Raises CheckpointError for weights that are missing, damaged or of another network, OptionError for a
@@ -44,12 +43,7 @@ class Contestant:
             'source': _source_digest(net),
             'size_multiple': self.size_multiple,
         }
-
-    @property
-    def depends(self) -> dict[str, Any]:
-        """All that a result depends on besides the image and the protocol."""
-        entry = self.entry
-        return {
+        self.depends = {
             **self.structure,
             'weights': self.sha256,
             'param_key': entry.param_key,
@@ -58,8 +52,7 @@ class Contestant:
         }
 
     @torch.no_grad()
-    def restore(self, image: Tensor) -> Tensor:
-        """(3,H,W) RGB in [0,1] to the same, unclipped. Raises UserError if the result is no such image."""
+    def restore(self, image: Tensor, tell: Tell) -> Tensor:
         height, width = image.shape[-2:]
         low, high = self.entry.range
         x = padded(image, self.size_multiple)[None]
@@ -72,6 +65,20 @@ class Contestant:
         if not torch.isfinite(y).all():
             raise RestorationError(f'{self.arch}: its output holds NaN or infinite values')
         return shown(self._turned((y - low) / (high - low))[0], (height, width)).float()
+
+    @property
+    def sees_blur(self) -> bool:
+        return hasattr(self.net, 'coefficients')
+
+    def blur_map(self, image: Tensor) -> np.ndarray:
+        drawn = coefficient_map(self.net, padded(image, self.size_multiple)[None])
+        assert drawn is not None
+        return drawn
+
+    def profile(self, size: Size, device: str, repeats: int, tell: Tell) -> Profile:
+        tell(f'{self.name}: costs of an image of {size[1]}x{size[0]}')
+        height, width = (-(-side // self.size_multiple) * self.size_multiple for side in size)
+        return profile(self.net, (height, width), device, repeats, name=self.name)
 
     def _turned(self, image: Tensor) -> Tensor:
         return image.flip(1) if self.entry.colour == 'bgr' else image

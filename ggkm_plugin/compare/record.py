@@ -3,7 +3,7 @@
 results.json: name, protocol and its words, machine, metrics, models, data sets with the scores of each image, means
 and paired differences (model - `difference_to`, the first model that did not fail), published rows, and failures. A
 score of null is infinite: result and ground truth are equal. A model that has no result for some image of a data set
-has no mean there.
+has no mean there. `settings` are those of a model that is no network; all its scores were made with them.
 """
 
 import copy
@@ -20,7 +20,7 @@ from ggkm_plugin.benchmarks.measuring import machine
 from ggkm_plugin.compare import statistics, tables
 from ggkm_plugin.compare.cache import write_result
 from ggkm_plugin.compare.engine import DatasetSeen, Engine, Outcome
-from ggkm_plugin.compare.options import Comparison
+from ggkm_plugin.compare.options import Comparison, Entry, MethodEntry
 from ggkm_plugin.compare.published import PUBLISHED, PUBLISHED_DROPS
 from ggkm_plugin.compare.sizing import protocol_words
 from ggkm_plugin.complexity import PAPER_SIZE, device_name
@@ -31,7 +31,7 @@ Results = dict[str, Any]
 def record(plan: Comparison, engine: Engine, outcome: Outcome) -> Results:
     """The content of results.json, plain values only."""
     benchmarks = {images.benchmark for images in plan.datasets if plan.published}
-    models = [_model(entry.name, entry.weights, outcome) for entry in plan.models]
+    models = [_model(entry, outcome) for entry in plan.models]
     reference = next((model['name'] for model in models if not model['error']), plan.models[0].name)
     results: Results = {
         'name': plan.name,
@@ -69,7 +69,8 @@ def record(plan: Comparison, engine: Engine, outcome: Outcome) -> Results:
     return {**results, 'failures': failures}
 
 
-def _model(name: str, weights: str, outcome: Outcome) -> Results:
+def _model(entry: Entry | MethodEntry, outcome: Outcome) -> Results:
+    name = entry.name
     contestant, costs = outcome.contestants.get(name), outcome.costs.get(name)
     error = outcome.model_faults.get(name)
     faults = [
@@ -88,8 +89,9 @@ def _model(name: str, weights: str, outcome: Outcome) -> Results:
         'macs_paper': costs.macs_paper if costs else None,
         'seconds': costs.seconds if costs else None,
         'memory_bytes': costs.memory_bytes if costs else None,
-        'weights': weights,
+        'weights': entry.weights if isinstance(entry, Entry) else None,
         'sha256': contestant.sha256 if contestant else None,
+        'settings': contestant.settings if contestant else None,
         'status': 'failed' if error else 'ok',
         'error': error,
     }
@@ -163,10 +165,12 @@ def scores_csv(results: Results) -> str:
     metrics = [metric['name'] for metric in results['metrics']]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(['dataset', 'image', 'model', 'protocol', *metrics])
+    settings = tables.settings_words(results)
+    writer.writerow(['dataset', 'image', 'model', 'protocol', *metrics, 'settings'])
     for dataset in results['datasets']:
         for image in dataset['images']:
             for model, scores in image['scores'].items():
                 cells = ['inf' if scores[metric] is None else repr(scores[metric]) for metric in metrics]
-                writer.writerow([dataset['name'], image['name'], model, results['protocol'], *cells])
+                row = [dataset['name'], image['name'], model, results['protocol'], *cells, settings.get(model, '')]
+                writer.writerow(row)
     return text.getvalue()

@@ -27,7 +27,12 @@ def coefficient_map(net: Any, lq: Tensor) -> np.ndarray | None:
     beta = net.coefficients(lq)[-1].beta[0].float().abs()
     numbers = torch.arange(len(beta), device=beta.device).view(-1, 1, 1)
     mean = (beta * numbers).sum(0) / beta.sum(0).clamp(min=1e-12) / max(1, len(beta) - 1)
-    grey = (mean.cpu().numpy() * 255).round().astype(np.uint8)
+    return coloured(mean.cpu().numpy())
+
+
+def coloured(values: np.ndarray) -> np.ndarray:
+    """(H,W) in [0,1] as a picture, dark for 0, bright for 1, reduced to a readable size: (H',W',3) uint8."""
+    grey = (values * 255).round().astype(np.uint8)
     return _reduced(cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB))
 
 
