@@ -1,6 +1,9 @@
-"""A network of a comparison with its weights: built, loaded and run on one image, each mistake named."""
+"""A network of a comparison with its weights: built, loaded and run on one image, each mistake named.
 
-import inspect
+Weights lie in a checkpoint under the entry's `param_key`; by default under params, params_ema, state_dict or model,
+whichever is there first; else the file itself is the state dict.
+"""
+
 from typing import Any
 
 import torch
@@ -8,13 +11,14 @@ from torch import Tensor, nn
 
 from ggkm_plugin import preflight
 from ggkm_plugin.checkpoints import network_options, read_checkpoint
-from ggkm_plugin.compare.cache import file_digest
+from ggkm_plugin.compare.cache import code_digest, file_digest
 from ggkm_plugin.compare.options import Entry
 from ggkm_plugin.compare.sizing import padded, shown
 from ggkm_plugin.complexity import count_parameters
 from ggkm_plugin.errors import CheckpointError, OptionError, UserError
-from ggkm_plugin.models.memory import memory_advice
+from ggkm_plugin.models.memory import bounded_memory, memory_advice
 
+_PARAM_KEYS = ('params', 'params_ema', 'state_dict', 'model')
 _LONGEST = 300  # of a reason in torch's words
 
 
@@ -41,7 +45,7 @@ class Contestant:
         self.size_multiple = entry.size_multiple or int(getattr(net, 'size_multiple', 1))
         self.structure: dict[str, Any] = {
             'network': network,
-            'source': _source_digest(net),
+            'code': code_digest(*{kind for module in net.modules() for kind in type(module).__mro__}),
             'size_multiple': self.size_multiple,
         }
 
@@ -64,7 +68,8 @@ class Contestant:
         low, high = self.entry.range
         x = padded(image, self.size_multiple)[None]
         x = self._turned(x) * (high - low) + low
-        with memory_advice(f'on an image of {height}x{width}', 'crop the images, or run it where there is more memory'):
+        advice = 'crop the images, or run it where there is more memory'
+        with memory_advice(f'on an image of {height}x{width}', advice), bounded_memory(x.device):
             y = self.net(x)
         if not isinstance(y, Tensor) or y.shape != x.shape:
             given = f'of shape {tuple(y.shape)}' if isinstance(y, Tensor) else f'a {type(y).__name__}'
@@ -79,7 +84,7 @@ class Contestant:
 
 def _load(net: nn.Module, content: dict[str, Any], entry: Entry) -> None:
     """Every key or none. Raises CheckpointError."""
-    keys = [entry.param_key] if entry.param_key else ['params', 'params_ema']
+    keys = [entry.param_key] if entry.param_key else _PARAM_KEYS
     state = next((content[key] for key in keys if key in content), None if entry.param_key else content)
     if not isinstance(state, dict):
         raise CheckpointError(f'{entry.weights}: has no {entry.param_key}; it has {", ".join(map(str, content))}')
@@ -91,14 +96,6 @@ def _load(net: nn.Module, content: dict[str, Any], entry: Entry) -> None:
             f'{entry.weights}: not weights of {type(net).__name__} with these options '
             f'({reason[:_LONGEST]}{"..." if len(reason) > _LONGEST else ""})'
         ) from error
-
-
-def _source_digest(net: nn.Module) -> str:
-    """Of the file that defines the arch: a local module changes without a version."""
-    try:
-        return file_digest(inspect.getfile(type(net)))
-    except (TypeError, OSError):
-        return ''
 
 
 def chosen_device(num_gpu: str | int) -> torch.device:

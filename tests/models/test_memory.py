@@ -1,10 +1,14 @@
-"""Words in place of an allocator's."""
+"""Words in place of an allocator's, and a failed allocation in place of a killed process."""
+
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from ggkm_plugin.errors import TrainingError
-from ggkm_plugin.models.memory import memory_advice
+from ggkm_plugin.models import memory
+from ggkm_plugin.models.memory import bounded_memory, memory_advice
 
 FULL = [
     torch.OutOfMemoryError('CUDA out of memory.\nTried to allocate 2.00 GiB.'),
@@ -36,3 +40,19 @@ def test_others_pass(error):
     with pytest.raises(type(error)) as raised, memory_advice('here', 'do this'):
         raise error
     assert raised.value is error
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='only Linux tells what is free')
+def test_more_than_is_free_is_not_given(monkeypatch):
+    """In place of a promise that the kernel breaks by killing the process."""
+    cpu, text = torch.device('cpu'), Path('/proc/self/status').read_text()
+    own = int(text[text.index('VmData') :].split()[1]) * 1024
+    assert memory._free_memory() > own
+    monkeypatch.setattr(memory, '_free_memory', lambda: own + 2**28)
+    with pytest.raises(TrainingError, match='out of memory here'), memory_advice('here', 'x'), bounded_memory(cpu):
+        torch.empty(2**30, dtype=torch.uint8)
+    with bounded_memory(cpu):
+        assert torch.ones(2**20).sum() == 2**20
+    assert len(torch.empty(2**30, dtype=torch.uint8)) == 2**30  # the bound ends with the block
+    with bounded_memory(torch.device('meta')):  # nor is there one for other devices
+        assert len(torch.empty(2**30, dtype=torch.uint8)) == 2**30
