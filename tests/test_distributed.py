@@ -489,17 +489,17 @@ rank = processes.rank_and_size()[0]
 assert processes.from_first(100 + rank) == 100
 assert processes.gathered(rank) == [0, 1]
 assert processes.any_of(torch.tensor([float(rank), 0.0])).tolist() == [1, 0]
-net = torch.nn.parallel.DistributedDataParallel(GGKMNet(width=4, num_groups=2, num_scales=2))
-image = torch.rand(1, 3, 16, 16)
-for step in range(3):
-    net.train()
-    output = net(image)
-    sum(x.square().mean() for x in output['scales'] + output['reconstructions']).backward()
-    if rank == 0:
-        net.eval()
-        with torch.no_grad():
-            net(image)
-torch.distributed.destroy_process_group()
+with processes.group_left():
+    net = torch.nn.parallel.DistributedDataParallel(GGKMNet(width=4, num_groups=2, num_scales=2))
+    image = torch.rand(1, 3, 16, 16)
+    for step in range(3):
+        net.train()
+        output = net(image)
+        sum(x.square().mean() for x in output['scales'] + output['reconstructions']).backward()
+        if rank == 0:
+            net.eval()
+            with torch.no_grad():
+                net(image)
 """
 
 

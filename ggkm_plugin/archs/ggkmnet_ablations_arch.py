@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ggkm_plugin.archs.blocks import xavier_init
 from ggkm_plugin.archs.ggkmnet_arch import (
     AlphaPredictor,
     BetaPredictor,
@@ -23,7 +24,6 @@ from ggkm_plugin.archs.ggkmnet_arch import (
     GGKMNet,
     GroupGaussianBlur,
     State,
-    xavier_init,
 )
 from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.ops import gaussian_bank
@@ -76,7 +76,7 @@ class BetaWithoutMemory(nn.Module):
     def forward(self, f2: Tensor, state: State | None) -> tuple[Tensor, None]:
         b1 = F.interpolate(self.path1(F.avg_pool2d(f2, 2)), scale_factor=2, mode='nearest')
         b2 = self.path2(f2)
-        return torch.tanh(b1 * b2 + b1), None
+        return torch.addcmul(b1, b1, b2).contiguous().tanh(), None
 
 
 class NoAlpha(nn.Module):
@@ -238,7 +238,7 @@ class GGKMNetNoGroup(GGKMNet):
         super().__init__(num_groups=num_kernels, iterative=False, **options)
         for step in _steps(self):
             step.register_module('alpha_apu', NoAlpha(num_kernels))
-            step.blur.make_bank, step.blur.bank = make_bank, make_bank().float()
+            step.blur.use_bank(make_bank)
 
 
 @ARCH_REGISTRY.register()

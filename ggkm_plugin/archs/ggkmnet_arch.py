@@ -16,13 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.blocks import ConvLSTMCell, conv3x3, res_blocks
+from ggkm_plugin.archs.blocks import ConvLSTMCell, conv3x3, res_blocks, xavier_init
+from ggkm_plugin.archs.folding import inference_form
 from ggkm_plugin.errors import CropSizeError
 from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.ops import gaussian_bank, ggkm_blur
 from ggkm_plugin.ops.boundary import BOUNDARIES, pad
+from ggkm_plugin.ops.mixture import FORMS
 from ggkm_plugin.ops.precision import colour_mix, full_precision
 from ggkm_plugin.ops.pyramid import double, pyramid
+from ggkm_plugin.ops.spectral import widest_margin
 
 State = tuple[Tensor, Tensor]
 
@@ -53,6 +56,17 @@ class BlurFeatureExtractor(nn.Module):
         self.dec1, self.up1 = res_blocks(c3, dec_blocks[0]), upscale(c3, c2)
         self.dec2, self.up2 = res_blocks(c2, dec_blocks[1]), upscale(c2, c1)
         self.dec3 = res_blocks(c1, dec_blocks[2])
+
+    def reach(self) -> int:
+        """How far into F2 the zeros around an image are felt, in pixels; an edge at a multiple of 4. F1 feels less."""
+        pixels = 0
+        for strided, stage in enumerate((self.enc1, self.enc2, self.enc3, self.bottleneck)):
+            blocks = cast(nn.Sequential, stage[2])
+            halved = -(-(pixels + 1) // 2) if strided in (1, 2) else pixels + 1
+            pixels = halved + 2 * len(blocks)
+        for up, blocks in ((False, self.dec1), (True, self.dec2), (True, self.dec3)):
+            pixels = (2 * pixels + 1 if up else pixels) + 2 * len(blocks)
+        return pixels
 
     def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
         e1 = self.enc1(y)
@@ -115,7 +129,8 @@ class BetaPredictor(nn.Module):
         state = self.lstm(F.avg_pool2d(f2, 2), state)
         b1 = F.interpolate(state[0], scale_factor=2, mode='nearest')
         b2 = self.path2(f2)
-        return torch.tanh(b1 * b2 + b1), state
+        # The blur reads map by map, which in channels_last would be a byte here and there.
+        return torch.addcmul(b1, b1, b2).contiguous().tanh(), state
 
 
 class GroupGaussianBlur(nn.Module):
@@ -135,12 +150,19 @@ class GroupGaussianBlur(nn.Module):
         boundary: str,
         include_identity: bool,
         iterative: bool,
+        form: str = 'auto',
     ) -> None:
         super().__init__()
-        self.boundary, self.include_identity, self.iterative = boundary, include_identity, iterative
-        self.make_bank = make_bank
-        self.register_buffer('bank', make_bank().float(), persistent=False)
+        self.boundary, self.include_identity, self.iterative, self.form = boundary, include_identity, iterative, form
+        self.use_bank(make_bank)
         self.mix = nn.Conv2d(num_maps * in_ch, in_ch, 1)
+
+    def use_bank(self, make_bank: Callable[[], Tensor]) -> None:
+        """Blur with these kernels, (P,Q,2P+1) in float64."""
+        bank = make_bank()
+        self.make_bank = make_bank
+        self.margin = widest_margin(bank, self.iterative)
+        self.register_buffer('bank', bank.float(), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> 'GroupGaussianBlur':
         super()._apply(fn, recurse)
@@ -150,7 +172,18 @@ class GroupGaussianBlur(nn.Module):
 
     def forward(self, u: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
         weight, bias = self.mix.weight, cast(Tensor, self.mix.bias)
-        blurred = ggkm_blur(u, alpha, beta, self.bank, weight, self.boundary, self.include_identity, self.iterative)
+        blurred = ggkm_blur(
+            u,
+            alpha,
+            beta,
+            self.bank,
+            weight,
+            self.boundary,
+            self.include_identity,
+            self.iterative,
+            self.form,
+            self.margin if u.is_cuda and self.bank.dtype == torch.float32 else None,
+        )
         return blurred + bias.to(blurred.dtype).view(1, -1, 1, 1)
 
 
@@ -257,12 +290,23 @@ class FixedPointStep(nn.Module):
             colours = mix.shape[0]
             mix[:, :colours, 0, 0] += torch.eye(colours) / b1.tanh()
 
+    def reach(self) -> int:
+        """How far into beta the zeros around an image are felt, in pixels: a multiple of 4, as edges have to be."""
+        features = self.bfe.reach()
+        path1 = 2 * (-(-features // 2) + 2)  # a 5x5 convolution at half the resolution
+        path2 = features + sum(isinstance(layer, nn.Conv2d) for layer in self.beta_apu.path2)
+        return -(-max(path1, path2) // 4) * 4
+
+    def updated(self, y: Tensor, xu: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+        """x, Eq. (14), from the coefficients."""
+        blurred = self.blur(self.fused(y, xu), alpha, beta)
+        return y + xu - blurred if self.residual == 'explicit' else blurred
+
     def forward(self, y: Tensor, xu: Tensor, memory: Memory) -> tuple[Estimate, Memory]:
         f1, f2 = self.bfe(y)
         alpha, alpha_states = self.alpha_apu(f1, memory.alpha)
         beta, beta_state = self.beta_apu(f2, memory.beta)
-        blurred = self.blur(self.fused(y, xu), alpha, beta)
-        x = y + xu - blurred if self.residual == 'explicit' else blurred  # Eq. (14)
+        x = self.updated(y, xu, alpha, beta)
         return Estimate(x, Coefficients(alpha, beta), f1), Memory(alpha_states, beta_state)
 
 
@@ -290,11 +334,14 @@ class GGKMNet(nn.Module):
         residual: explicit, Eq. (14), or none: the weighted sum is the image.
         self_reconstruction: build the SRM, which only training uses.
         init: xavier, the paper's; or identity (not in the paper): starts near x = y, for short trainings.
+        blur_form: how the blur is evaluated, which changes nothing but time and memory: auto, the fastest; separable,
+            plain passes; reference, as the equations read; dct or fft (see `ops.mixture`).
 
     Raises:
         ValueError: an argument that is none of the above, naming it.
     """
 
+    training_only = ('srm',)
     CHOICES = {  # noqa: RUF012
         'alpha_head': ('lstm2', 'lstm_fc'),
         'beta_path2': ('c3c1', 'c3', 'c3c3'),
@@ -306,6 +353,7 @@ class GGKMNet(nn.Module):
         'boundary': BOUNDARIES,
         'residual': ('explicit', 'none'),
         'init': ('xavier', 'identity'),
+        'blur_form': FORMS,
     }
 
     def __init__(
@@ -332,6 +380,7 @@ class GGKMNet(nn.Module):
         residual: str = 'explicit',
         self_reconstruction: bool = True,
         init: str = 'xavier',
+        blur_form: str = 'auto',
     ) -> None:
         super().__init__()
         given = locals()
@@ -358,6 +407,8 @@ class GGKMNet(nn.Module):
         self.num_scales, self.num_iters = num_scales, num_iters
         num_maps = num_groups + include_identity
 
+        if blur_form in ('dct', 'fft') and boundary != 'reflect':
+            raise ValueError(f'blur_form: {blur_form} needs boundary: reflect, not {boundary}')
         if init == 'identity' and (residual != 'explicit' or not include_identity):
             raise ValueError('init: identity needs residual: explicit and include_identity: true')
         make_bank = partial(gaussian_bank, num_groups, kernels_per_group, sigma_denom, sigma_conv, sigma_q0)
@@ -367,7 +418,7 @@ class GGKMNet(nn.Module):
                 BlurFeatureExtractor(in_ch, width, enc_blocks, bottleneck_blocks, dec_blocks),
                 AlphaPredictor(4 * width, num_groups, kernels_per_group, alpha_head),
                 BetaPredictor(width, num_maps, beta_path2, beta_norm),
-                GroupGaussianBlur(in_ch, make_bank, num_maps, boundary, include_identity, iterative),
+                GroupGaussianBlur(in_ch, make_bank, num_maps, boundary, include_identity, iterative, blur_form),
                 in_ch,
                 fuse,
                 residual,
@@ -415,7 +466,7 @@ class GGKMNet(nn.Module):
     def forward(self, y: Tensor) -> Tensor | dict[str, list[Tensor]]:
         if not self.training:
             height, width = y.shape[-2:]
-            return self.unroll(self._padded(y))[-1].x[..., :height, :width].to(y.dtype)
+            return self.unroll(self.padded(y))[-1].x[..., :height, :width].to(y.dtype)
         if y.shape[-2] % self.size_multiple or y.shape[-1] % self.size_multiple:
             raise CropSizeError(
                 f'a training crop of {y.shape[-2]}x{y.shape[-1]} does not fit num_scales={self.num_scales}: '
@@ -434,14 +485,21 @@ class GGKMNet(nn.Module):
         H_t = ceil(H / 2^(T-t)), likewise W_t.
         """
         coefficients = []
-        for i, estimate in enumerate(self.unroll(self._padded(y))):
+        for i, estimate in enumerate(self.unroll(self.padded(y))):
             shrink = 2 ** (self.num_scales - 1 - i // self.num_iters)
             height, width = -(-y.shape[-2] // shrink), -(-y.shape[-1] // shrink)
             alpha, beta = estimate.coefficients
             coefficients.append(Coefficients(alpha, beta[..., :height, :width]))
         return coefficients
 
-    def _padded(self, y: Tensor) -> Tensor:
+    def prepare_inference(self) -> 'GGKMNet':
+        """A copy that evaluates to the same, faster: see `folding.inference_form`; the SRM is left out."""
+        net = inference_form(self)
+        net.srm = nn.ModuleList()
+        return net
+
+    def padded(self, y: Tensor) -> Tensor:
+        """y continued by reflection, to the right and below, to multiples of `size_multiple`."""
         height, width = y.shape[-2:]
         return pad(y, 0, -width % self.size_multiple, 0, -height % self.size_multiple)
 
@@ -451,15 +509,3 @@ def _drop_unused_srm(net: GGKMNet, state_dict: dict[str, Tensor], prefix: str, *
     if not net.srm:
         for key in [key for key in state_dict if key.startswith(f'{prefix}srm.')]:
             del state_dict[key]
-
-
-def xavier_init(network: nn.Module) -> None:
-    """Xavier-uniform weights, zero biases (Sec. 5.1)."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            continue
-        for parameter in module.parameters(recurse=False):
-            if parameter.dim() >= 2:
-                nn.init.xavier_uniform_(parameter)
-            else:
-                nn.init.zeros_(parameter)

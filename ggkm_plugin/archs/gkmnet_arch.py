@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.blocks import ConvLSTMCell, conv3x3
+from ggkm_plugin.archs.blocks import ConvLSTMCell, check_choice, conv3x3
+from ggkm_plugin.archs.folding import inference_form
 from ggkm_plugin.archs.ggkmnet_arch import SelfReconstruction
 from ggkm_plugin.errors import CropSizeError
 from ggkm_plugin.host.registries import ARCH_REGISTRY
@@ -206,6 +207,7 @@ class GKMNet(nn.Module):
         ValueError: an argument that is none of the above, naming it.
     """
 
+    training_only = ('srm',)
     CHOICES = {'kernel_order': KERNEL_ORDERS, 'bn_mode': BN_MODES}  # noqa: RUF012
 
     def __init__(
@@ -238,6 +240,12 @@ class GKMNet(nn.Module):
     def size_multiple(self) -> int:
         """H and W are brought to multiples of this: two halvings of the pyramid, then two strides of the U-Net."""
         return SIZE_MULTIPLE
+
+    def prepare_inference(self) -> 'GKMNet':
+        """A copy that evaluates to the same, faster: see `folding.inference_form`."""
+        net = inference_form(self)
+        net.srm = None
+        return net
 
     def pyramid(self, y: Tensor) -> list[Tensor]:
         """y at the three scales, coarse to fine; H and W multiples of 4."""
@@ -280,11 +288,6 @@ class GKMNet(nn.Module):
         inputs = self.pyramid(y)
         scales, reconstructions = self.unroll(inputs)
         return {'scales': scales, 'inputs': inputs, 'reconstructions': reconstructions}
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f'{name} is one of {", ".join(choices)}, not {value!r}')
 
 
 def check_crop(y: Tensor, smallest: int) -> None:

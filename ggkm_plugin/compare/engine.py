@@ -26,8 +26,8 @@ from ggkm_plugin.complexity import PAPER_SIZE, device_name, profile
 from ggkm_plugin.errors import UserError
 from ggkm_plugin.host.processes import from_first, gathered, rank_and_size
 from ggkm_plugin.host.registries import METRIC_REGISTRY
+from ggkm_plugin.memory import bounded_memory, memory_advice
 from ggkm_plugin.metrics.perceptual import find_trunk
-from ggkm_plugin.models.memory import bounded_memory, memory_advice
 from ggkm_plugin.models.pictures import coefficient_map, to_uint8
 
 Scores = dict[str, float]

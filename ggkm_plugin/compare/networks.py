@@ -16,7 +16,7 @@ from ggkm_plugin.compare.options import Entry
 from ggkm_plugin.compare.sizing import padded, shown
 from ggkm_plugin.complexity import count_parameters
 from ggkm_plugin.errors import CheckpointError, OptionError, UserError
-from ggkm_plugin.models.memory import bounded_memory, memory_advice
+from ggkm_plugin.memory import bounded_memory, memory_advice
 
 _PARAM_KEYS = ('params', 'params_ema', 'state_dict', 'model')
 _LONGEST = 300  # of a reason in torch's words

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from multiprocessing import util
 from typing import Any
 
 import numpy as np
@@ -66,12 +67,18 @@ class TrainLoader:
         self.loader, self.sampler = loader, sampler
         self.images = len(sampler.dataset)  # type: ignore[arg-type]
         self.batch_size = loader.batch_size or 1
-        self._workers: list[Any] = []
+        self._end: util.Finalize | None = None
 
     def close(self) -> None:
-        """End the loading processes, which do not listen to the SIGTERM that python would end them by at its exit."""
-        for worker in self._workers:
-            worker.kill()
+        """End the loading processes, if there are any."""
+        if self._end is not None:
+            self._end()
+
+    def _keep(self, workers: list[Any]) -> None:
+        """See to their end: they do not listen to the SIGTERM by which python, at its own exit, would end them."""
+        if self._end is not None:
+            self._end.cancel()
+        self._end = util.Finalize(self, _kill, (workers,), exitpriority=0)
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -79,7 +86,7 @@ class TrainLoader:
     def __iter__(self) -> Iterator[Any]:
         epoch, samples = self.sampler.epoch, self.sampler.first
         batches = iter(self.loader)
-        self._workers = list(getattr(getattr(batches, 'generator', batches), '_workers', ()))
+        self._keep(list(getattr(getattr(batches, 'generator', batches), '_workers', ())))
         if threading.current_thread() is threading.main_thread():
             # torch raises a worker's death wherever the loop is, in the middle of a step; `next` below tells it too
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -103,6 +110,11 @@ class TrainLoader:
                 waited = time.perf_counter() - start
                 batch['position'] = Position(epoch, samples, self.sampler.total_size, waited)
             yield batch
+
+
+def _kill(workers: list[Any]) -> None:
+    for worker in workers:
+        worker.kill()
 
 
 def train_loader(opt: dict[str, Any], dataset_opt: dict[str, Any]) -> TrainLoader:

@@ -34,3 +34,10 @@ def pad(x: Tensor, left: int, right: int, top: int, bottom: int, boundary: str =
     if top or bottom:
         x = x.index_select(-2, reflect_index(height, top, bottom, x.device))
     return x
+
+
+def pad_adjoint(x: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
+    """The adjoint of `pad` under `reflect`: adds what lies in the margins to the pixels that it mirrors."""
+    height, width = x.shape[-2] - top - bottom, x.shape[-1] - left - right
+    lines = x.new_zeros(*x.shape[:-1], width).index_add_(-1, reflect_index(width, left, right, x.device), x)
+    return x.new_zeros(*x.shape[:-2], height, width).index_add_(-2, reflect_index(height, top, bottom, x.device), lines)

@@ -383,7 +383,22 @@ def test_every_choice_trains_and_evaluates(name, value):
     assert x.isfinite().all()
 
 
-@pytest.mark.parametrize('name', [name for name in GGKMNet.CHOICES if name != 'init'])
+def test_every_form_of_the_blur_is_the_same_network():
+    y = rand(1, 3, 35, 24)
+    results = []
+    for form in GGKMNet.CHOICES['blur_form']:
+        net = disturbed(small(blur_form=form)).eval()
+        assert net.steps[0].blur.form == form
+        with torch.no_grad():
+            results.append(net(y))
+    for other in results[1:]:
+        assert (results[0] - other).abs().max() < 1e-5 * results[0].abs().max()
+    for form in ('dct', 'fft'):
+        with pytest.raises(ValueError, match=f'blur_form: {form} needs boundary: reflect, not zeros'):
+            small(blur_form=form, boundary='zeros')
+
+
+@pytest.mark.parametrize('name', [name for name in GGKMNet.CHOICES if name not in ('init', 'blur_form')])
 def test_every_choice_changes_the_result(name):
     """An option that reaches nothing would pass all else."""
     y = rand(1, 3, 16, 24)

@@ -14,11 +14,11 @@ from conftest import write_pairs
 from forking import Server
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from ggkm_plugin import memory
 from ggkm_plugin.compare import cache
 from ggkm_plugin.data import decoding
 from ggkm_plugin.data.decoding import read_image, write_image
 from ggkm_plugin.metrics.protocols import PROTOCOLS
-from ggkm_plugin.models import memory
 
 ON_LINUX = pytest.mark.skipif(sys.platform != 'linux', reason='only Linux tells what memory is free')
 
@@ -273,7 +273,7 @@ def test_a_picture_without_its_entry_is_made_again(bench, monkeypatch):
 )
 def test_one_failing_model_of_three(bench, monkeypatch, failing, words):
     healthy, _, _ = bench.run()
-    monkeypatch.setattr(memory, '_free_memory', lambda: 2**33)  # of which the one wants twice as much
+    monkeypatch.setattr(memory, 'free_bytes', lambda device: 2**33)  # of which the one wants twice as much
     bench.add('bad', 1.0)['network_g'].update(failing=failing)
     results, out, err = bench.run(code=1)
     bad = results['models'][2]

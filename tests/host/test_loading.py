@@ -6,6 +6,8 @@ import os
 import queue
 import random
 import signal
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -303,6 +305,28 @@ def test_other_errors_of_a_data_set_keep_their_kind(stock, monkeypatch, workers)
     monkeypatch.setattr(loading.SeededDataset, '__getitem__', broken)
     with pytest.raises(RuntimeError, match='my own'):
         drawn(*made(stock, num_worker_per_gpu=workers)[:2])
+
+
+LEFT = """
+import ggkm_plugin
+ggkm_plugin.register()
+from torch.utils.data import DataLoader
+from ggkm_plugin.host import loading
+from ggkm_plugin.host.sampler import EpochSampler
+
+images = list(range(100))
+sampler = EpochSampler(images, 1, 0, 1, 0)
+loader = DataLoader(
+    loading.SeededDataset(images, 0), num_workers=2, sampler=sampler, worker_init_fn=loading._start_worker
+)
+batches = iter(loading.TrainLoader(loader, sampler))
+next(batches)
+"""
+
+
+def test_a_program_that_leaves_its_loader_behind_ends():
+    """Python ends its children by a signal to which loading processes do not listen, and waits for them."""
+    subprocess.run([sys.executable, '-c', LEFT], check=True, timeout=60)
 
 
 def _broken_batches():

@@ -4,12 +4,11 @@ float64 unless said. Parity tolerances: 1e-12 is rounding of values of size 1, 1
 over pixels and steps.
 """
 
-import math
-
 import numpy as np
 import pytest
 import scipy.fft
 import torch
+from problems import close, noise, problem, with_gradients
 from scipy.signal import convolve2d
 
 from ggkm_plugin.ops import gaussian_bank, ggkm_blur, ggkm_blur_ref, iterative_group_conv, iterative_group_conv_ref
@@ -17,31 +16,6 @@ from ggkm_plugin.ops.boundary import BOUNDARIES
 
 # One pixel, one line, smaller than the kernels, odd, and both sides larger than the first kernels.
 SIZES = [(1, 1), (2, 5), (1, 8), (7, 9), (30, 17)]
-
-
-def noise(*shape, seed):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def problem(size, groups=4, kernels=3, batch=2, channels=3, identity=True, out_channels=3):
-    """x, alpha (different for each image), beta, mix and bank, all of order 1."""
-    maps = groups + identity
-    x = noise(batch, channels, *size, seed=1).sigmoid()
-    alpha = noise(batch, groups, kernels, seed=2).softmax(-1)
-    beta = noise(batch, maps, *size, seed=3).tanh()
-    mix = noise(out_channels, maps * channels, 1, 1, seed=4) / math.sqrt(maps * channels)
-    return x, alpha, beta, mix, gaussian_bank(groups, kernels)
-
-
-def close(got, want, atol=1e-12):
-    torch.testing.assert_close(got, torch.as_tensor(want, dtype=got.dtype), rtol=0, atol=atol)
-
-
-def with_gradients(operator, inputs, *rest, **options):
-    """The value, and the gradients of its inner product with a fixed tensor."""
-    inputs = [tensor.clone().requires_grad_() for tensor in inputs]
-    value = operator(*inputs, *rest, **options)
-    return value.detach(), torch.autograd.grad((value * noise(*value.shape, seed=9)).sum(), inputs)
 
 
 # Parity with the reference

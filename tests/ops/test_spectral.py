@@ -1,0 +1,135 @@
+"""The blur as products of spectra: what it leaves out, what it keeps in memory, and its two forms against each other.
+
+Parity with the reference on all options is in test_mixture.py; gradients of the operator there too.
+"""
+
+import math
+
+import pytest
+import torch
+from problems import close, noise, problem, with_gradients
+
+from ggkm_plugin.complexity import LiveTensors
+from ggkm_plugin.ops import gaussian_bank, ggkm_blur
+from ggkm_plugin.ops.spectral import (
+    ADAPTIVE,
+    NEGLIGIBLE,
+    margin_of,
+    spectral_blur,
+    spectral_blur_backward,
+    widest_margin,
+)
+
+NARROW, WIDE = [1.0, 0, 0, 0], [0, 0, 0, 1.0]
+
+
+def fixed(weights):
+    return torch.tensor(weights, dtype=torch.float64).expand(1, 21, 4)
+
+
+@pytest.mark.parametrize('form', ['dct', 'fft'])
+@pytest.mark.parametrize(
+    ('size', 'weights', 'reference'),
+    [
+        ((1, 1), None, 'reference'),
+        ((25, 28), NARROW, 'reference'),
+        ((25, 28), WIDE, 'reference'),
+        ((131, 97), None, 'separable'),  # in several blocks of rows, larger than the margin
+    ],
+)
+def test_float32_with_gradients_is_within_1e_5_of_the_reference(form, size, weights, reference):
+    """Also where the chain stays nearly sharp, and where most of it is left out."""
+    x, alpha, beta, mix, bank = problem(size, 21, 4, batch=1)
+    alpha = alpha if weights is None else fixed(weights)
+    inputs = (x, alpha, beta, mix)
+    want = with_gradients(lambda *a: ggkm_blur(*a[:3], bank, a[3], form=reference), inputs)
+    got = with_gradients(
+        lambda *a: ggkm_blur(*a[:3], bank.float(), a[3], form=form).double(), [tensor.float() for tensor in inputs]
+    )
+    for one, other in zip((got[0], *got[1]), (want[0], *want[1]), strict=True):
+        assert (one - other).abs().max() <= 1e-5 * other.abs().max()
+
+
+@pytest.mark.parametrize('iterative', [True, False])
+def test_a_fixed_margin_gives_what_the_adaptive_one_gives(iterative):
+    """As on a GPU: nothing is decided by alpha."""
+    x, alpha, beta, mix, bank = problem((33, 40), 21, 4)
+    inputs, margin = (x, alpha, beta, mix), widest_margin(bank, iterative, torch.float64)
+
+    def run(**options):
+        return with_gradients(lambda *a: ggkm_blur(*a[:3], bank, a[3], iterative=iterative, **options), inputs)
+
+    want = run(form='dct')
+    for got in (run(form='fft', margin=margin), run(form='dct', margin=margin), run(form='fft')):
+        close(got[0], want[0])
+        for one, other in zip(got[1], want[1], strict=True):
+            close(one, other, atol=1e-10)
+
+
+@pytest.mark.parametrize('iterative', [True, False])
+def test_no_alpha_needs_more_than_the_widest_margin(iterative):
+    bank = gaussian_bank()
+    widest = widest_margin(bank, iterative)
+    margins = [margin_of(noise(1, 21, 4, seed=i).mul(3).softmax(-1), bank, iterative, torch.float32) for i in range(9)]
+    margins += [margin_of(fixed(weights), bank, iterative, torch.float32) for weights in (NARROW, WIDE)]
+    assert max(margins) == widest
+    assert min(margins) < widest / 2
+
+
+def test_the_margin_leaves_out_what_it_says():
+    """Of the cumulative kernel itself, drawn step by step."""
+    bank, alpha = gaussian_bank(), noise(1, 21, 4, seed=1).softmax(-1)
+    line = torch.ones(1, dtype=torch.float64)
+    for taps in torch.einsum('pq,pqn->pn', alpha[0], bank):
+        line = torch.nn.functional.conv1d(line[None, None], taps[None, None], padding=len(taps) - 1)[0, 0]
+    margin, centre = margin_of(alpha, bank, True, torch.float32), len(line) // 2
+
+    def outside(m):
+        return (line.sum() - line[centre - m : centre + m + 1].sum()).item()
+
+    assert outside(margin) <= NEGLIGIBLE[torch.float32] < outside(margin - 1)
+
+
+def images_alive(function, *arguments, size):
+    """How many images of `size` and three colours, in float32, live at the peak beside the arguments."""
+    live = LiveTensors([each for each in arguments if isinstance(each, torch.Tensor)])
+    before = live.now
+    with live:
+        function(*arguments)
+    return (live.peak - before) / (3 * 4 * math.prod(size))
+
+
+@pytest.mark.parametrize('form', ['dct', 'fft'])
+def test_images_alive_do_not_grow_with_the_steps(form):
+    """Forward: as many for 84 steps as for 21. Backward: beside the gradient of beta itself, by sqrt(P) at most."""
+    size, forward, backward = (160, 170), [], []
+    for groups in (21, 84):
+        bank = gaussian_bank(groups, 1).float()
+        x, alpha, beta, mix, _ = (tensor.float() for tensor in problem(size, groups, 1, batch=1))
+        arguments = (x, alpha, beta, bank, mix, True, 20, form)  # what is not adaptive keeps all frequencies
+        forward.append(images_alive(spectral_blur._init_fn, *arguments, size=size))
+        gradient_maps = (groups + 1) / 3
+        alive = images_alive(spectral_blur_backward._init_fn, x, *arguments, size=size)
+        backward.append(alive - gradient_maps)
+    assert forward[1] < forward[0] + 1
+    assert forward[0] < 20
+    # a transfer function is half a spectrum, or a third of an image
+    assert backward[1] - backward[0] < math.sqrt(84) - math.sqrt(21) + 2
+
+
+def test_under_torch_compile():
+    x, alpha, beta, mix, bank = problem((20, 24), 4, 3)
+    compiled = torch.compile(lambda *a: ggkm_blur(*a[:3], bank, a[3]).sin(), backend='aot_eager', fullgraph=True)
+    got = with_gradients(compiled, (x, alpha, beta, mix))
+    want = with_gradients(lambda *a: ggkm_blur(*a[:3], bank, a[3]).sin(), (x, alpha, beta, mix))
+    close(got[0], want[0])
+    for one, other in zip(got[1], want[1], strict=True):
+        close(one, other, atol=1e-10)
+
+
+def test_the_custom_operators_keep_torch_s_contract():
+    """Schema, fake kernels, autograd registration, as torch's own checker sees them."""
+    x, alpha, beta, mix, bank = problem((9, 12), 4, 3)
+    for weights in (mix.requires_grad_(), None):
+        inputs = [each.detach().requires_grad_() for each in (x, alpha, beta)]
+        torch.library.opcheck(spectral_blur, (*inputs, bank, weights, True, ADAPTIVE, 'dct'))
