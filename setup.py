@@ -36,7 +36,7 @@ setup(
         'lpips',
         'numpy',
         'opencv-python',
-        'Pillow>=10.1',
+        'Pillow>=11',  # writes XMP into JPEG, and TIFF strips
         'pyyaml',
         'scikit-image',
         'setuptools<81',  # TensorBoard needs pkg_resources, basicsr on Python 3.12 distutils

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ggkm_plugin import __version__
-from ggkm_plugin.commands import analysis, bench
+from ggkm_plugin.commands import analysis, bench, deblur
 from ggkm_plugin.commands.shared import add_plugin_argument as _add_plugin_argument
 from ggkm_plugin.commands.shared import load_plugins as _load_plugins
 from ggkm_plugin.errors import Interrupted, LostProcessError, OptionError, UserError
@@ -114,6 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_plugin_argument(command)
 
+    deblur.add_parsers(commands)
     bench.add_parsers(commands)
     analysis.add_parsers(commands)
 
@@ -269,6 +270,10 @@ def _tell(message: str, error: UserError | None = None) -> None:
         print(message, file=sys.stderr)
 
 
+_AFTER_AN_INTERRUPTION = {
+    'train': '; --auto_resume goes on from the newest checkpoint',
+    'deblur': '; what is finished is whole, and the same command does the rest',
+}
 _COMMANDS = {
     'train': _train_or_test,
     'test': _train_or_test,
@@ -279,6 +284,7 @@ _COMMANDS = {
     'list': _list,
     **analysis.COMMANDS,
     **bench.COMMANDS,
+    **deblur.COMMANDS,
 }
 
 
@@ -303,7 +309,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f'Go on with: {shlex.join(["basicsr", *words])}{launched}', file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        again = '; --auto_resume goes on from the newest checkpoint' if arguments.command == 'train' else ''
+        again = _AFTER_AN_INTERRUPTION.get(arguments.command, '')
         print(f'basicsr {arguments.command}: interrupted{again}', file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader of our output is gone, and with it the wish for more

@@ -46,6 +46,7 @@ from ggkm_plugin import options, plugins, preflight
 from ggkm_plugin.archs.blocks import PixelFilter
 from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedGroupBlur
 from ggkm_plugin.archs.ggkmnet_arch import GroupGaussianBlur
+from ggkm_plugin.devices import find_device
 from ggkm_plugin.errors import OptionError
 from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.ops import gaussian_bank
@@ -168,7 +169,7 @@ def profile(
     device or a size that cannot be used.
     """
     name = name or type(net).__name__
-    where = _device(device)
+    where = find_device(device)
     shape = (1, channels, *size)
     if min(size) < 1:
         raise OptionError(f'--size {size[0]}x{size[1]}: height and width are at least 1')
@@ -443,18 +444,6 @@ class LiveTensors(TorchDispatchMode):
 
 
 # --- running ----------------------------------------------------------------------------------------------------------
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise OptionError(f'--device {name}: no such device; cpu, cuda or cuda:N') from None
-    if device.type not in MEMORY_SOURCES:
-        raise OptionError(f'--device {name}: only cpu and cuda are measured')
-    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
-        raise OptionError(f'--device {name}: this machine has {torch.cuda.device_count()} CUDA devices')
-    return device
 
 
 def device_name(device: torch.device) -> str:

@@ -29,17 +29,17 @@ _WRAPPERS = ('params', 'state_dict', 'model')
 _PREFIX = 'module.'  # of torch's data-parallel wrappers
 
 
-def load_released(net: nn.Module, source: str | Path | Mapping[str, Any]) -> None:
+def load_released(net: nn.Module, source: str | Path | Mapping[str, Any], name: str = 'the checkpoint') -> None:
     """Load a checkpoint with the keys of `net`, every one of them and no other.
 
     `source` is a file, read with `weights_only`, or its content: the state dict, perhaps under `params`, `state_dict`
-    or `model`, its keys perhaps with `module.` before them.
+    or `model`, its keys perhaps with `module.` before them; `name` is what a content's errors call it.
 
     Raises:
         CheckpointError: the file cannot be read, or keys are missing, unexpected, or no tensors of the right shape;
             five of each are named, and the network is as it was.
     """
-    _load(net, *_state_dict(source))
+    _load(net, *_state_dict(source, name))
 
 
 def load_ifan(net: IFAN, source: str | Path | Mapping[str, Any]) -> None:
@@ -107,9 +107,9 @@ def load_kpac(net: KPAC, path: str | Path, allow_pickle: bool = False) -> None:
     _load(net, str(path), {key: _from_tensorflow(array) for key, array in zip(keys, arrays, strict=True)})
 
 
-def _state_dict(source: str | Path | Mapping[str, Any]) -> tuple[str, dict[Any, Any]]:
+def _state_dict(source: str | Path | Mapping[str, Any], name: str = 'the checkpoint') -> tuple[str, dict[Any, Any]]:
     """What to call the source, and its state dict without wrappers."""
-    where, content = ('the checkpoint', source) if isinstance(source, Mapping) else (str(source), _read(source))
+    where, content = (name, source) if isinstance(source, Mapping) else (str(source), _read(source))
     state = _unwrapped(content)
     if state is None:
         raise CheckpointError(f'{where}: holds no state dict but {type(content).__name__}')

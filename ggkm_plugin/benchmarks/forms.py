@@ -34,7 +34,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.seconds <= 0:
-            raise OptionError(f'--seconds is more than 0, not {self.seconds}')
+            raise OptionError(f'--seconds {self.seconds:g}: above 0')
         if not all(0 < each <= 200 for each in self.megapixels):
             raise OptionError(f'--megapixels: numbers in (0, 200], not {" ".join(map(str, self.megapixels))}')
 
@@ -74,22 +74,21 @@ class Report:
 
 
 def table(report: Report) -> str:
-    header = ('task', 'form', 'ms', 'times faster', 'difference', 'peak, MiB')
-    lines: list[Sequence[str]] = [header]
-    task = None
-    for row in report.rows:
+    header = ('', 'ms', 'times faster', 'difference', 'peak, MiB')
+    lines: list[tuple[str, ...]] = []
+    for i, row in enumerate(report.rows):
+        if i == 0 or row.task != report.rows[i - 1].task:
+            lines.append((row.task, '', '', '', ''))
         lines.append(
             (
-                row.task if row.task != task else '',
-                row.form,
+                f'  {row.form}',
                 f'{1e3 * row.seconds:.1f}',
                 '' if row.ratio is None else f'{row.ratio:.2f}',
                 '' if row.difference is None else f'{row.difference:.1e}',
                 '' if row.memory is None else f'{row.memory / 2**20:.0f}',
             )
         )
-        task = row.task
-    return aligned(lines, left=2)
+    return aligned(header, lines)
 
 
 def in_turns(forms: Mapping[str, Callable[[], object]], seconds: float, device: torch.device) -> dict[str, float]:

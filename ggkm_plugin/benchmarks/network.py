@@ -7,11 +7,12 @@ GPU), torch itself included.
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.ggkmnet_arch import GGKMNet, Memory
+from ggkm_plugin.archs.ggkmnet_arch import FixedPointStep, GGKMNet, Memory
 from ggkm_plugin.archs.gkmnet_arch import GKMNet
 from ggkm_plugin.benchmarks.forms import Report, Row, Settings, compared, in_turns, plain, table
 from ggkm_plugin.benchmarks.measuring import Failed, check_proc, observed
@@ -34,7 +35,7 @@ class _Convolutions(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor:
         memory = Memory([None, None], None)
-        step = self.net.steps[0]
+        step = cast(FixedPointStep, self.net.steps[0])
         for y_t in pyramid(self.net.padded(y), self.net.num_scales):
             memory = memory.doubled()
             f1, f2 = step.bfe(y_t)

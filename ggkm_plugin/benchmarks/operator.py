@@ -1,5 +1,6 @@
 """The blur of GGKMNet: its plain form against ours, forward on three scales of an image, forward and backward."""
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -16,7 +17,10 @@ IMAGES = ((368, 640), (720, 1280))
 BATCH = (4, 256, 256)
 GROUPS, KERNELS = 21, 4
 
+OURS = {'ours': 'auto', 'ours, dct': 'dct', 'ours, fft': 'fft'}
+
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
+Blur = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def run(settings: Settings, progress: bool = False) -> Report:
@@ -27,39 +31,28 @@ def run(settings: Settings, progress: bool = False) -> Report:
     def ours(form: str, u: Tensor, alpha: Tensor, beta: Tensor, mix: Tensor) -> Tensor:
         return ggkm_blur(u, alpha, beta, bank, mix, form=form, margin=margin)
 
-    def theirs(u: Tensor, alpha: Tensor, beta: Tensor, mix: Tensor) -> Tensor:
-        return plain_blur(u, alpha, beta, bank, mix)
-
-    kinds = {
-        'plain': theirs,
-        'ours': partial(ours, 'auto'),
-        'ours, dct': partial(ours, 'dct'),
-        'ours, fft': partial(ours, 'fft'),
-    }
+    kinds: dict[str, Blur] = {'plain': lambda u, alpha, beta, mix: plain_blur(u, alpha, beta, bank, mix)}
+    kinds |= {name: partial(ours, form) for name, form in OURS.items()}
     rows = []
     for height, width in IMAGES:
         scales = [_inputs(1, height >> k, width >> k, device) for k in (2, 1, 0)]
 
-        def forward(blur: object, scales: list[Inputs] = scales) -> Tensor:
+        def forward(blur: Blur, scales: list[Inputs] = scales) -> Tensor:
             with torch.inference_mode():
-                return torch.cat([blur(*inputs).flatten() for inputs in scales])  # type: ignore[operator]
+                return torch.cat([blur(*inputs).flatten() for inputs in scales])
 
         forms = {name: partial(forward, blur) for name, blur in kinds.items()}
-        rows += compared(
-            f'three scales of {width}x{height}', forms, settings, [name for name in forms if name != 'plain']
-        )
+        rows += compared(f'three scales of {width}x{height}', forms, settings, list(OURS))
 
     inputs = [each.requires_grad_() for each in _inputs(*BATCH, device)]
 
-    def both(blur: object) -> Tensor:
-        gradients = torch.autograd.grad(blur(*inputs).square().sum(), inputs)  # type: ignore[operator]
+    def both(blur: Blur) -> Tensor:
+        gradients = torch.autograd.grad(blur(*inputs).square().sum(), inputs)
         return torch.cat([(each / each.abs().max()).flatten() for each in gradients])
 
     batch, height, width = BATCH
     forms = {name: partial(both, blur) for name, blur in kinds.items()}
-    rows += compared(
-        f'forward and backward, {batch}x{width}x{height}', forms, settings, [name for name in forms if name != 'plain']
-    )
+    rows += compared(f'forward and backward, {batch}x{width}x{height}', forms, settings, list(OURS))
     return Report(device_name(device), rows)
 
 
