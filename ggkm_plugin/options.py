@@ -14,7 +14,14 @@ Options = dict[str, Any]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 as PyYAML reads it, but 1e-4 is a number."""
+    """YAML 1.1 as PyYAML reads it, but 1e-4 is a number, and a key that is given twice a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != '<<']
+        for place, key in enumerate(keys):
+            if key.value in (other.value for other in keys[:place]):
+                raise yaml.constructor.ConstructorError(None, None, f'{key.value} is given twice', key.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(

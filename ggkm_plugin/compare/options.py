@@ -15,13 +15,12 @@ from ggkm_plugin.options import Options, nearest
 # Names that results use beside the models'.
 RESERVED = ('input', 'gt')
 _SHOWN_DIGITS = {'psnr': 3, 'ssim': 4, 'mae': 4, 'lpips': 4}
-_PARAM_KEYS = ('params', 'params_ema')
 _COLOURS = ('rgb', 'bgr')
 _KEYS = (
     'name', 'protocol', 'metrics', 'lpips', 'models', 'datasets', 'noise', 'published', 'bootstrap', 'save_images',
     'complexity', 'num_gpu', 'plugins',
 )  # fmt: skip
-_MODEL_KEYS = ('name', 'network_g', 'weights', 'param_key', 'size_multiple', 'colour', 'range')
+_MODEL_KEYS = ('name', 'network_g', 'weights', 'param_key', 'size_multiple', 'colour', 'range', 'drop_from')
 _METHOD_KEYS = ('name', 'method', 'settings')
 # What the host's loader reads; a data set need not know them.
 _LOADER_KEYS = ('name', 'type', 'phase', 'seed', 'io_backend')
@@ -32,6 +31,7 @@ class Metric:
     """A metric of ours: its short name, its registered type, which way is better, digits shown, its options."""
 
     name: str
+    label: str  # in tables; LPIPS with its network, since they give different numbers
     type: str
     better: str  # higher or lower
     digits: int
@@ -45,10 +45,11 @@ class Entry:
     name: str
     network: Options | None  # None: as the checkpoint describes itself
     weights: str
-    param_key: str | None = None  # default: params, else params_ema, else the file is the state dict
+    param_key: str | None = None  # default: see `networks`
     size_multiple: int | None = None  # default: what the arch declares, else 1
     colour: str = 'rgb'
     range: tuple[float, float] = (0.0, 1.0)
+    drop_from: str | None = None  # the model from whose clean scores the loss by noise counts; default: itself
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,6 @@ class Images:
     options: Options
     clean: str | None = None
     noise_std: float | None = None  # in 8-bit steps
-
-    @property
-    def benchmark(self) -> str:
-        """The name that published numbers go by."""
-        return str(self.options.get('layout') or self.clean or self.name)
 
 
 @dataclass(frozen=True)
@@ -171,7 +167,8 @@ def _metrics(opt: Options, protocol: str, faults: list[str]) -> list[Metric]:
             where = f'metrics: {name}: '
             _tried(faults, function.check, protocol=protocol, where=where, **options)
         better = getattr(function, 'better', 'higher')
-        metrics.append(Metric(name, f'defocus_{name}', better, _SHOWN_DIGITS[name], options))
+        label = f'LPIPS-{options.get("net", "alex")}' if name == 'lpips' else name.upper()
+        metrics.append(Metric(name, label, f'defocus_{name}', better, _SHOWN_DIGITS[name], options))
     return metrics
 
 
@@ -189,11 +186,15 @@ def _models(given: Any, faults: list[str]) -> list[Entry | MethodEntry]:
                 faults.append(f'{where}: {key} is no option of {kind}.{nearest(str(key), list(known), "It has")}')
         if not _names_a_file(name) or name in RESERVED:
             faults.append(f'{where}.name: {name!r} cannot name a picture; use letters, digits, - and _')
-        elif name in [entry.name for entry in entries]:
+        elif name.casefold() in [entry.name.casefold() for entry in entries]:  # some file systems know no case
             faults.append(f'{where}.name: {name} is the name of another model too')
         entry = _method(where, spec, faults) if 'method' in spec else _network(where, spec, faults)
         if entry and len(faults) == before:
             entries.append(entry)
+    names = [spec.get('name') for spec in given]
+    for index, spec in enumerate(given):
+        if spec.get('drop_from') is not None and spec['drop_from'] not in names:
+            faults.append(f'models[{index}].drop_from: the name of a model, not {spec["drop_from"]!r}')
     return entries
 
 
@@ -212,8 +213,8 @@ def _network(where: str, spec: Options, faults: list[str]) -> Entry:
         faults.append(f'{where}.weights is missing: the path of a checkpoint')
     if network is not None:  # its arguments are tried out now, not in the third hour
         _tried(faults, preflight.build, f'{where}.network_g', 'archs', network)
-    if spec.get('param_key') not in (None, *_PARAM_KEYS):
-        faults.append(f'{where}.param_key: {" or ".join(_PARAM_KEYS)}, not {spec["param_key"]!r}')
+    if not isinstance(spec.get('param_key'), str | None):
+        faults.append(f'{where}.param_key: a key of the checkpoint such as params_ema, not {spec["param_key"]!r}')
     if spec.get('size_multiple') is not None and not _is_whole(spec['size_multiple'], 1):
         faults.append(f'{where}.size_multiple: a whole number of at least 1, not {spec["size_multiple"]!r}')
     if spec.get('colour', 'rgb') not in _COLOURS:
@@ -230,6 +231,7 @@ def _network(where: str, spec: Options, faults: list[str]) -> Entry:
         spec.get('size_multiple'),
         spec.get('colour', 'rgb'),
         (float(limits[0]), float(limits[1])),
+        spec.get('drop_from'),
     )
 
 
@@ -239,7 +241,7 @@ def _noise(levels: Any, wanted: bool, faults: list[str]) -> list[float]:
     if not levels or not isinstance(levels, list) or not all(_is_number(level) and level > 0 for level in levels):
         faults.append(f'noise: for --noise a list of standard deviations in 8-bit steps, not {levels!r}')
         return []
-    return levels
+    return list(dict.fromkeys(levels))
 
 
 def _datasets(given: Any, levels: list[float], faults: list[str]) -> list[Images]:
@@ -264,6 +266,9 @@ def _datasets(given: Any, levels: list[float], faults: list[str]) -> list[Images
         if len(faults) == before and not _options_wrong(where, options, faults):
             found.append(Images(name, options))
             found += [_noisy(found[-1], level) for level in levels if 'noise_std' in keys]
+    names = [images.name.casefold() for images in found]
+    twice = sorted({images.name for images in found if names.count(images.name.casefold()) > 1})
+    faults += [f'datasets: {name} is the name of another data set too, with or without noise' for name in twice]
     return found
 
 
