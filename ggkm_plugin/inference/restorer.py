@@ -43,8 +43,14 @@ def load_network(weights: str | Path) -> nn.Module:
     content = read_checkpoint(path)
     network = described_network(content, path, 'save it with `basicsr train`, or give the network itself to Restorer')
     ggkm_plugin.register()
-    if network['type'] not in ARCH_REGISTRY:
+    name = network['type']
+    if name not in ARCH_REGISTRY:
         plugins.load_installed()
+    if name not in ARCH_REGISTRY and f'{name}_basicsr' not in ARCH_REGISTRY:  # the host's own fallback
+        raise OptionError(
+            f"{path}: its network {name!r} is not registered; import the module that registers it first (the command's "
+            '--plugin MODULE does)'
+        )
     net = preflight.build(f'{path}: its network', 'archs', network)
     load_released(net, content.get('params_ema', content.get('params', content)), path)
     return net
