@@ -1,7 +1,6 @@
 """The command `basicsr`: arguments and messages only; torch and basicsr are imported inside the commands."""
 
 import argparse
-import json
 import os
 import shlex
 import sys
@@ -10,7 +9,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ggkm_plugin import __version__, benchmarks
+from ggkm_plugin import __version__
+from ggkm_plugin.commands import analysis, bench, deblur
+from ggkm_plugin.commands.shared import add_plugin_argument as _add_plugin_argument
+from ggkm_plugin.commands.shared import load_plugins as _load_plugins
 from ggkm_plugin.errors import Interrupted, LostProcessError, OptionError, UserError
 from ggkm_plugin.host import imports
 from ggkm_plugin.host.launch import first_of_machine, first_process, report_failure
@@ -99,52 +101,22 @@ def build_parser() -> argparse.ArgumentParser:
     _add_plugin_argument(command)
     _add_local_rank(command)
 
-    text = 'your own photographs: JPEG, PNG, TIFF, WebP, BMP of 8 or 16 bits; each result lies beside its photograph'
-    command = commands.add_parser('deblur', help='deblur photographs', description=text)
-    command.add_argument('inputs', nargs='+', metavar='IN', help='photographs, folders, or quoted patterns')
-    command.add_argument('-o', '--out', metavar='OUT', help='a folder, or a file for a single photograph')
-    command.add_argument('--weights', metavar='FILE', help='checkpoint of a trained network')
+    text = "weights that a network's authors released, as a checkpoint that test and compare can use"
+    command = commands.add_parser('convert', help=text, description=text)
+    command.add_argument('file', metavar='FILE', help='PyTorch, Keras HDF5 (DPDNetS, MDP) or npz (KPAC), as released')
+    command.add_argument('--arch', required=True, metavar='NAME', help='registered arch')
     command.add_argument(
-        '--tile',
-        default='auto',
-        metavar='N',
-        help='side of the tiles in pixels, none for the whole image, or auto: what the memory allows (default); the '
-        'result is the same',
+        '--options', nargs='+', default=[], metavar='KEY=VALUE', help='of the arch, beside what such weights need'
     )
-    command.add_argument('--half', action='store_true', help='mixed precision: faster on GPUs, with small errors')
+    command.add_argument('-o', '--output', required=True, metavar='FILE', help='checkpoint to write')
     command.add_argument(
-        '--device', default='auto', metavar='D', help='auto, cpu, cuda or cuda:N (default: auto, all GPUs)'
-    )
-    command.add_argument(
-        '--compare', action='store_true', help='also a page with a before/after slider, in a folder beside the results'
-    )
-    command.add_argument(
-        '--jobs', type=int, metavar='N', help='processes (default: one a GPU; on a CPU what cores and memory allow)'
-    )
-    command.add_argument('--recursive', '-r', action='store_true', help='also the folders in folders')
-    command.add_argument('--overwrite', action='store_true', help='replace results that are there already')
-    command.add_argument(
-        '--suffix', default='_deblurred', metavar='TEXT', help="for the results' names (default: _deblurred)"
+        '--allow-pickle', action='store_true', help="read KPAC's npz, which can run code: if you trust who made it"
     )
     _add_plugin_argument(command)
 
-    text = 'the benchmark suite: tables, and JSON to keep'
-    command = commands.add_parser('bench', help=text, description=text)
-    command.add_argument(
-        'names', nargs='*', metavar='BENCHMARK', help=f'any of {", ".join(benchmarks.NAMES)} (default: all)'
-    )
-    command.add_argument('--json', metavar='FILE', help='also write the numbers, with those of the machine, to FILE')
-    command.add_argument('--seconds', type=float, default=10, metavar='S', help='for each measurement (default: 10)')
-    command.add_argument('--pairs', type=int, default=16, metavar='N', help='reader: photographs (default: 16)')
-    command.add_argument(
-        '--size', default='1120x1680', metavar='HxW', help="reader: of the photographs (default: DPDD's, 1120x1680)"
-    )
-    command.add_argument(
-        '--work',
-        metavar='DIR',
-        help='reader: where to put the photographs, which are removed at the end (default: the folder for temporary '
-        'files)',
-    )
+    deblur.add_parsers(commands)
+    bench.add_parsers(commands)
+    analysis.add_parsers(commands)
 
     command = commands.add_parser('list', help='what is registered, and by which distribution')
     command.add_argument('kinds', nargs='*', metavar='KIND', help=f'any of {", ".join(KINDS)} (default: all)')
@@ -155,24 +127,6 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_local_rank(parser: argparse.ArgumentParser) -> None:
     """torch.distributed.launch passes it, before the command's name; the rank comes from the environment."""
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
-
-
-def _add_plugin_argument(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        '--plugin',
-        action='append',
-        default=[],
-        metavar='MODULE',
-        help='also import this local module, which registers archs, losses, data sets ...; may be repeated',
-    )
-
-
-def _load_plugins(arguments: argparse.Namespace) -> None:
-    from ggkm_plugin import plugins
-
-    for problem in plugins.load_installed():
-        print(f'basicsr: warning: {problem}', file=sys.stderr)
-    plugins.load_local(arguments.plugin)
 
 
 def _train_or_test(arguments: argparse.Namespace) -> None:
@@ -249,33 +203,6 @@ def _compare(arguments: argparse.Namespace) -> None:
     command.check(compared)
 
 
-def _deblur(arguments: argparse.Namespace) -> None:
-    _load_plugins(arguments)
-    from ggkm_plugin.inference import command
-
-    request = command.Request(
-        arguments.inputs,
-        arguments.out,
-        arguments.weights,
-        arguments.tile,
-        arguments.half,
-        arguments.device,
-        arguments.jobs,
-        arguments.suffix,
-        arguments.recursive,
-        arguments.overwrite,
-        arguments.compare,
-        arguments.plugin,
-    )
-    deblurred = command.deblur(request)
-    if deblurred.folder and deblurred.pairs:
-        from ggkm_plugin.compare import before_after
-
-        facts = {'weights': arguments.weights, 'ggkm_plugin': __version__}
-        print(f'Slider: {before_after.write_page(deblurred.folder, deblurred.pairs, facts, deblurred.faults)}')
-    command.check(deblurred)
-
-
 def _profile(arguments: argparse.Namespace) -> None:
     if bool(arguments.names) == arguments.paper:
         raise OptionError('name an arch or an option file, or else give --paper')
@@ -296,33 +223,17 @@ def _profile(arguments: argparse.Namespace) -> None:
     print(show(rows).rstrip('\n'))
 
 
-def _bench(arguments: argparse.Namespace) -> None:
-    names = list(dict.fromkeys(arguments.names)) or list(benchmarks.NAMES)
-    unknown = [name for name in names if name not in benchmarks.NAMES]
-    if unknown:
-        raise OptionError(f'{unknown[0]}: no such benchmark; there are {", ".join(benchmarks.NAMES)}')
-    if arguments.json and not _is_writable(arguments.json):  # told now, not after minutes
-        raise OptionError(f'--json {arguments.json}: cannot be written; name a file in a folder that is there')
-    from ggkm_plugin import complexity
-    from ggkm_plugin.benchmarks import measuring, reader
+def _convert(arguments: argparse.Namespace) -> None:
+    _load_plugins(arguments)
+    from pathlib import Path
 
-    record = {'machine': measuring.machine()}
-    settings = reader.Settings(
-        arguments.pairs, complexity.parse_size(arguments.size), arguments.seconds, arguments.work
-    )
-    report = reader.run(settings, progress=True)
-    record['reader'] = report.record()
-    print('reader', reader.table(report), '', measuring.machine_line(record['machine']), sep='\n')
-    if arguments.json:
-        with open(arguments.json, 'w', encoding='utf-8') as file:
-            json.dump(record, file, indent=2)
-            file.write('\n')
+    from ggkm_plugin import conversion, options
 
-
-def _is_writable(path: str) -> bool:
-    if os.path.exists(path):
-        return os.path.isfile(path) and os.access(path, os.W_OK)
-    return os.access(os.path.dirname(path) or '.', os.W_OK)
+    given = options.parse_assignments('--options', arguments.options)
+    source, target = Path(arguments.file), Path(arguments.output)
+    network = conversion.convert(source, arguments.arch, given, target, arguments.allow_pickle)
+    shown = ''.join(f', {key}: {value}' for key, value in network.items())
+    print(f'{target}: network_g {{type: {arguments.arch}{shown}}}')
 
 
 def _list(arguments: argparse.Namespace) -> None:
@@ -368,10 +279,12 @@ _COMMANDS = {
     'test': _train_or_test,
     'check': _check,
     'compare': _compare,
-    'deblur': _deblur,
+    'convert': _convert,
     'profile': _profile,
-    'bench': _bench,
     'list': _list,
+    **analysis.COMMANDS,
+    **bench.COMMANDS,
+    **deblur.COMMANDS,
 }
 
 

@@ -12,6 +12,8 @@ kernel MACs    the part of each that blur kernels cost (the IGGCM), whatever eva
                product in the DCT basis). Gaussians count as separable passes: two lines of the kernel's size and one
                weighting per kernel, pixel and colour. Learned kernels truly cost a dense composite kernel per pixel
                and colour; the paper's figure for them is explained by separable passes too.
+               Kernels that a network predicts for every pixel (IFAN, DRBNet) cost a multiplication a tap, pixel and
+               channel, and nothing in the paper's unit.
 =============  =====================================================================================================
 
 Counting runs the network on fake tensors, which have shapes and no values: 1280x720 takes a second or two, and no
@@ -41,6 +43,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ggkm_plugin import options, plugins, preflight
+from ggkm_plugin.archs.blocks import PixelFilter
 from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedGroupBlur
 from ggkm_plugin.archs.ggkmnet_arch import GroupGaussianBlur
 from ggkm_plugin.devices import find_device
@@ -122,6 +125,12 @@ def _learned_group_blur(blur: LearnedGroupBlur, blurred: Tensor) -> ClosedCount:
     )
 
 
+@closed_form(PixelFilter)
+def _pixel_filter(pixel_filter: PixelFilter, filtered: Tensor) -> ClosedCount:
+    """One multiplication a tap, pixel and channel; thop sees none of it."""
+    return ClosedCount(filtered.numel() * pixel_filter.rows * pixel_filter.columns, 0, 0)
+
+
 @dataclasses.dataclass(frozen=True)
 class Profile:
     """The cost of one (1,C,H,W) image in evaluation, the network in float32.
@@ -152,13 +161,12 @@ def profile(
     device: str = 'cpu',
     repeats: int = 3,
     channels: int = 3,
-    training_only: Sequence[str] = ('srm',),
     name: str | None = None,
 ) -> Profile:
     """The costs of `net` on one image of `size` (H, W); `net` itself is left as it is, a copy is run in eval mode.
 
-    `repeats` runs are timed after one that is not; with 0 nothing is run, only counted. `training_only` names
-    submodules that evaluation never uses. Raises OptionError for a device or a size that cannot be used.
+    `repeats` runs are timed after one that is not; with 0 nothing is run, only counted. Raises OptionError for a
+    device or a size that cannot be used.
     """
     name = name or type(net).__name__
     where = find_device(device)
@@ -174,7 +182,7 @@ def profile(
     return Profile(
         name,
         *size,
-        *count_parameters(net, training_only),
+        *count_parameters(net),
         count.macs,
         count.kernel_macs,
         count.paper_macs,
@@ -216,8 +224,9 @@ def profile_named(
     return profile(net, size, device, repeats, name=label)
 
 
-def count_parameters(net: nn.Module, training_only: Sequence[str] = ('srm',)) -> tuple[int, int]:
-    """All parameters, and those without the submodules that only training uses."""
+def count_parameters(net: nn.Module) -> tuple[int, int]:
+    """All parameters, and those without the submodules that only training uses, which the network names so."""
+    training_only = getattr(net, 'training_only', ())
     counts = [(key.partition('.')[0], parameter.numel()) for key, parameter in net.named_parameters()]
     return sum(n for _, n in counts), sum(n for child, n in counts if child not in training_only)
 
@@ -477,7 +486,17 @@ def _timed(net: nn.Module, shape: Sequence[int], device: torch.device, repeats: 
 
 def table(rows: Sequence[Profile]) -> str:
     """A table for people, with the conventions below it."""
-    header = ('network', 'input', 'params M', 'with SRM', 'true GMAC', 'paper GMAC', 'kernels', 'time s', 'memory MiB')
+    header = (
+        'network',
+        'input',
+        'params M',
+        'in training',
+        'true GMAC',
+        'paper GMAC',
+        'kernels',
+        'time s',
+        'memory MiB',
+    )
     lines = [
         (
             row.name,

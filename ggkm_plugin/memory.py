@@ -1,5 +1,7 @@
 """What to do when the memory is full, in place of an allocator's words; and how much of it is free."""
 
+import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,7 +55,33 @@ _GROUPS = ('/sys/fs/cgroup/memory', '/sys/fs/cgroup')
 def _group_left(folder: Path) -> int | None:
     for limit, used in (('memory.max', 'memory.current'), ('memory.limit_in_bytes', 'memory.usage_in_bytes')):
         try:
-            return max(int((folder / limit).read_text()) - int((folder / used).read_text()), 0)
+            left = int((folder / limit).read_text()) - int((folder / used).read_text())
+            # files that were read count as used, and make room when it is needed
+            cached = re.search(r'^inactive_file (\d+)$', (folder / 'memory.stat').read_text(), re.MULTILINE)
         except (OSError, ValueError):  # no such group, or its limit is `max`
             continue
+        return max(left + int(cached[1] if cached else 0), 0)
     return None
+
+
+@contextmanager
+def bounded_memory(device: torch.device) -> Iterator[None]:
+    """On a CPU under Linux: what does not fit into the machine's free memory cannot be allocated in the block.
+
+    Otherwise the kernel kills the process when it touches what it was promised, and all that it was to do is lost.
+    """
+    free = free_bytes(device) if device.type == 'cpu' and sys.platform == 'linux' else None
+    if free is None:
+        yield
+        return
+    import resource  # not on every system
+
+    status = Path('/proc/self/status').read_text()
+    own = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith('VmData:'))
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    bounds = [limit for limit in (own + free, soft, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(bounds), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

@@ -14,7 +14,14 @@ Options = dict[str, Any]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 as PyYAML reads it, but 1e-4 is a number."""
+    """YAML 1.1 as PyYAML reads it, but 1e-4 is a number, and a key that is given twice a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != '<<']
+        for place, key in enumerate(keys):
+            if key.value in (other.value for other in keys[:place]):
+                raise yaml.constructor.ConstructorError(None, None, f'{key.value} is given twice', key.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
@@ -73,21 +80,28 @@ def load_options(path: Path, variant: str | None = None, overrides: list[str] | 
         for key, value in variants[variant].items():
             _set(opt, str(key).split('.'), value, new_keys=True)
         opt['name'] = f'{opt.get("name")}_{variant}'
-    for entry in overrides or []:
-        key, equals, value = entry.partition('=')
-        if not equals:
-            raise OptionError(f'--force_yml {entry}: write key:subkey=value')
-        try:
-            parsed = yaml.load(value, Loader=_Loader)
-        except yaml.YAMLError as error:
-            raise OptionError(f'--force_yml {entry}: {value!r} is not a YAML value') from error
-        _set(opt, key.strip().split(':'), parsed, new_keys=False)
+    for key, value in parse_assignments('--force_yml', overrides or [], 'key:subkey=value').items():
+        _set(opt, key.split(':'), value, new_keys=False)
     _expand_home(opt.get('path'), ('pretrain_network', 'resume_state'))
     for dataset in opt['datasets'].values() if isinstance(opt.get('datasets'), dict) else ():
         sources = dataset.get('sources') if isinstance(dataset, dict) else None
         for section in (dataset, *(sources if isinstance(sources, list) else ())):
             _expand_home(section, ('dataroot',))
     return opt
+
+
+def parse_assignments(flag: str, entries: list[str], form: str = 'key=value') -> dict[str, Any]:
+    """The key=value words after a flag, values as YAML has them. Raises OptionError."""
+    values = {}
+    for entry in entries:
+        key, equals, value = entry.partition('=')
+        if not equals:
+            raise OptionError(f'{flag} {entry}: write {form}')
+        try:
+            values[key.strip()] = yaml.load(value, Loader=_Loader)
+        except yaml.YAMLError as error:
+            raise OptionError(f'{flag} {entry}: {value!r} is not a YAML value') from error
+    return values
 
 
 def _expand_home(section: Any, prefixes: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -157,3 +158,23 @@ def run_python(code: str, cwd: Path, timeout: float = 120) -> subprocess.Complet
 @pytest.fixture
 def python(tmp_path):
     return lambda code: run_python(code, tmp_path)
+
+
+def chromium():
+    """The browser to test in: GGKM_CHROMIUM, or one on the path."""
+    names = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable', 'chrome')
+    return os.environ.get('GGKM_CHROMIUM') or next(filter(None, map(shutil.which, names)), None)
+
+
+@pytest.fixture(scope='module')
+def browser():
+    playwright = pytest.importorskip(
+        'playwright.sync_api', reason='playwright is not installed: pip install playwright'
+    )
+    path = chromium()
+    if not path:
+        pytest.skip('no Chromium on the path (or in GGKM_CHROMIUM): apt-get install chromium')
+    with playwright.sync_playwright() as session:
+        found = session.chromium.launch(executable_path=path, args=['--no-sandbox'] if os.geteuid() == 0 else [])
+        yield found
+        found.close()

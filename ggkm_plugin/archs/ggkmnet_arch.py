@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.blocks import ConvLSTMCell, conv3x3, res_blocks
+from ggkm_plugin.archs.blocks import ConvLSTMCell, conv3x3, res_blocks, xavier_init
 from ggkm_plugin.archs.folding import inference_form
 from ggkm_plugin.errors import CropSizeError
 from ggkm_plugin.host.registries import ARCH_REGISTRY
@@ -341,6 +341,7 @@ class GGKMNet(nn.Module):
         ValueError: an argument that is none of the above, naming it.
     """
 
+    training_only = ('srm',)
     CHOICES = {  # noqa: RUF012
         'alpha_head': ('lstm2', 'lstm_fc'),
         'beta_path2': ('c3c1', 'c3', 'c3c3'),
@@ -508,15 +509,3 @@ def _drop_unused_srm(net: GGKMNet, state_dict: dict[str, Tensor], prefix: str, *
     if not net.srm:
         for key in [key for key in state_dict if key.startswith(f'{prefix}srm.')]:
             del state_dict[key]
-
-
-def xavier_init(network: nn.Module) -> None:
-    """Xavier-uniform weights, zero biases (Sec. 5.1)."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            continue
-        for parameter in module.parameters(recurse=False):
-            if parameter.dim() >= 2:
-                nn.init.xavier_uniform_(parameter)
-            else:
-                nn.init.zeros_(parameter)

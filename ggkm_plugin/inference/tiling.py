@@ -96,7 +96,7 @@ def _side_for(net: GGKMNet, y: Tensor) -> int | None:
     if free is not None:
         step = _steps(net)[0]
         maps = next(layer.out_channels for layer in step.beta_apu.path2 if isinstance(layer, nn.Conv2d))
-        width = step.bfe.enc1[0].out_channels
+        width = cast(nn.Conv2d, step.bfe.enc1[0]).out_channels
         kept = y.shape[0] * y.shape[-2] * y.shape[-1] * (4 * maps + _IMAGE_BYTES)
         budget = (free - kept) // 2
         while side > 128 and y.shape[0] * (side + 2 * halo) ** 2 * _TILE_BYTES * width / 32 > budget:

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-import shutil
 import time
 from html.parser import HTMLParser
 from urllib.parse import unquote
@@ -270,26 +269,6 @@ def test_a_write_that_fails_leaves_the_old_page(tmp_path, monkeypatch):
 
 
 # ---- in a browser ----
-
-
-def chromium():
-    """The browser to test in: GGKM_CHROMIUM, or one on the path."""
-    names = ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable', 'chrome')
-    return os.environ.get('GGKM_CHROMIUM') or next(filter(None, map(shutil.which, names)), None)
-
-
-@pytest.fixture(scope='module')
-def browser():
-    playwright = pytest.importorskip(
-        'playwright.sync_api', reason='playwright is not installed: pip install playwright'
-    )
-    path = chromium()
-    if not path:
-        pytest.skip('no Chromium on the path (or in GGKM_CHROMIUM): apt-get install chromium')
-    with playwright.sync_playwright() as session:
-        found = session.chromium.launch(executable_path=path, args=['--no-sandbox'] if os.geteuid() == 0 else [])
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope='module')

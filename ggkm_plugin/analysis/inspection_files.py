@@ -1,0 +1,66 @@
+"""`basicsr inspect` from the names of photographs to the files beside one another: NAME.png, NAME.html, NAME.json."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ggkm_plugin.analysis.drawing import write_png
+from ggkm_plugin.analysis.inspection import inspect, parse_points, reduced, spread_points
+from ggkm_plugin.analysis.inspection_page import page
+from ggkm_plugin.analysis.inspection_sheet import LETTERS, sheet
+from ggkm_plugin.analysis.networks import Subject
+from ggkm_plugin.data.decoding import image_files, read_image
+from ggkm_plugin.data.sampling import to_tensor
+from ggkm_plugin.errors import DataError, OptionError, listed
+from ggkm_plugin.files import write_whole
+
+
+@dataclass(frozen=True)
+class Request:
+    """points: 'X,Y' or None to choose them; longest: side that photographs are reduced to; folder: of the results."""
+
+    points: list[str] | None
+    output_layer: bool
+    longest: int
+    folder: Path
+
+
+def photographs(names: Sequence[str]) -> list[str]:
+    """The images named, those of folders in their order. Raises DataError, and OptionError where names would clash."""
+    paths = [path for name in names for path in (image_files(name) if Path(name).is_dir() else [name])]
+    stems = [Path(path).stem for path in paths]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise OptionError(
+            f'several photographs are called {listed(twice)}: inspect each into a folder of its own, with -o'
+        )
+    return paths
+
+
+def inspect_file(subject: Subject, path: str, request: Request) -> list[Path]:
+    """Inspect one photograph and write its three files. Raises DataError, or OptionError for a wrong point."""
+    whole = read_image(path)
+    image = reduced(whole, request.longest)
+    height, width = image.shape[:2]
+    note = ''
+    if image is not whole:
+        note = (
+            f'reduced from {whole.shape[1]}x{whole.shape[0]} to {width}x{height}: radii and places are in pixels of '
+            'the reduced photograph'
+        )
+    if request.points and len(request.points) > len(LETTERS):
+        raise OptionError(f'--points: {len(request.points)} places are more than there are letters to mark them')
+    places = parse_points(request.points, width, height) if request.points else []
+    seen = inspect(subject, to_tensor(image), request.output_layer)
+    places = places or spread_points(seen.radius)
+    name = Path(path).stem
+    try:
+        request.folder.mkdir(parents=True, exist_ok=True)
+        picture, document, numbers = (request.folder / f'{name}.{kind}' for kind in ('png', 'html', 'json'))
+        write_png(sheet(seen, name, places, note), picture)
+        write_whole(document, page(seen, name, places, note))
+        write_whole(numbers, json.dumps({'image': path, 'note': note, **seen.record(places)}, indent=1) + '\n')
+    except OSError as error:
+        raise DataError(f'{request.folder}: cannot be written ({error.strerror or error}); see -o') from error
+    return [picture, document, numbers]

@@ -1,0 +1,126 @@
+"""The point spread functions that the coefficients of the GGKM model stand for, pixel by pixel.
+
+    b_{m,n} = sum_p beta_p[m,n] w_p K_p,    K_1 = delta,    K_p = gbar_p (*) K_{p-1}        Eqs. (7), (9), (16)
+
+K      (M,S,S)  the cumulative kernels of the chain, K[0] the identity; S is odd, the centre in the middle
+beta   (M,...)  coefficients; w (C,M) what the output layer gives to each kernel: W_p on its colour diagonal
+
+b acts on the chain's input u as in Eq. (2), (B o u)[m,n] = sum_{i,j} b_{m,n}[i,j] u[m-i,n-j], with u continued beyond
+its edges. The network's W also mixes colours: what lies off its diagonal is no PSF of one colour, and left out here.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedGroupBlur
+from ggkm_plugin.archs.ggkmnet_arch import GroupGaussianBlur
+
+# Offsets times pixels of one block of `psf_maps`: 64 MiB in float32.
+_BLOCK = 1 << 24
+
+
+def step_kernels(bank: Tensor, alpha: Tensor) -> list[Tensor]:
+    """gbar_2 .. gbar_{P+1}, Eq. (16): (2p-1,2p-1) float64 each, for a bank (P,Q,2P+1) and alpha (P,Q)."""
+    groups = len(bank)
+    cut = [bank[j, :, groups - j - 1 : groups + j + 2].double() for j in range(groups)]
+    return [torch.einsum('q,qm,qn->mn', alpha[j].to(taps), taps, taps) for j, taps in enumerate(cut)]
+
+
+def composite_kernels(blur: GroupGaussianBlur | LearnedGroupBlur, alpha: Tensor) -> list[Tensor]:
+    """`step_kernels` of a network's blur, on the CPU, also of learned kernels."""
+    alpha = alpha.detach().double().cpu()
+    if isinstance(blur, LearnedGroupBlur):
+        learned = [kernels.detach().double().cpu() for kernels in blur.kernels]
+        return [torch.einsum('q,qmn->mn', alpha[j], kernels) for j, kernels in enumerate(learned)]
+    return step_kernels(blur.make_bank(), alpha)
+
+
+def cumulative_kernels(composites: Sequence[Tensor], iterative: bool = True, include_identity: bool = True) -> Tensor:
+    """K (M,S,S) float64: products of the composites, or with `iterative=False` each on its own; exact on S pixels."""
+    reaches = [len(kernel) // 2 for kernel in composites]
+    reach = sum(reaches) if iterative else max(reaches, default=0)
+    size = 2 * reach + 1
+    spectrum = torch.ones(size, reach + 1, dtype=torch.complex128)
+    spectra = [spectrum] if include_identity else []
+    for kernel, own in zip(composites, reaches, strict=True):
+        placed = torch.zeros(size, size, dtype=torch.float64)
+        placed[: 2 * own + 1, : 2 * own + 1] = kernel
+        transfer = torch.fft.rfft2(placed.roll((-own, -own), (0, 1)))
+        spectrum = spectrum * transfer if iterative else transfer
+        spectra.append(spectrum)
+    return torch.fft.fftshift(torch.fft.irfft2(torch.stack(spectra), s=(size, size)), dim=(-2, -1))
+
+
+def trimmed(kernels: Tensor, tail: float = 1e-6) -> Tensor:
+    """The smallest centred square that leaves at most `tail` of each kernel's absolute sum outside."""
+    middle = kernels.shape[-1] // 2
+    total = kernels.abs().sum(dim=(-2, -1))
+    for reach in range(middle + 1):
+        inside = kernels[..., middle - reach : middle + reach + 1, middle - reach : middle + reach + 1]
+        if (total - inside.abs().sum(dim=(-2, -1)) <= tail * total).all():
+            break
+    return inside
+
+
+def colour_diagonal(mix: Tensor) -> Tensor:
+    """w (C,M) of an output layer's weight (C,M*C,1,1): how much of colour c of z_p goes into colour c."""
+    colours = len(mix)
+    return torch.einsum('cmc->cm', mix.reshape(colours, -1, colours))
+
+
+def pixel_psfs(kernels: Tensor, beta: Tensor, weight: Tensor | None = None) -> Tensor:
+    """b (N,C,S,S) at N pixels, for beta (M,N); without a `weight` (C,M) the plain sum of Eq. (9), C = 1."""
+    weight = kernels.new_ones(1, len(kernels)) if weight is None else weight.to(kernels)
+    return torch.einsum('mn,cm,mij->ncij', beta.to(kernels), weight, kernels)
+
+
+def effective_radius(psf: Tensor) -> Tensor:
+    """sqrt(sum r^2 |b| / sum |b|) in pixels of b (...,S,S); 0 for a PSF that is 0 throughout."""
+    offsets = torch.arange(psf.shape[-1], dtype=psf.dtype, device=psf.device) - psf.shape[-1] // 2
+    squares = offsets.square()[:, None] + offsets.square()
+    size = psf.abs()
+    total = size.sum(dim=(-2, -1))
+    return ((size * squares).sum(dim=(-2, -1)) / total.where(total > 0, 1)).sqrt()
+
+
+class PsfMaps(NamedTuple):
+    """(H,W) float32: `effective_radius` of b at each pixel, and strength, the sum of |b - delta|, 0 for no blur.
+
+    Of several colours the radius is that of all together, the strength their mean.
+    """
+
+    radius: Tensor
+    strength: Tensor
+
+
+def psf_maps(kernels: Tensor, beta: Tensor, weight: Tensor | None = None) -> PsfMaps:
+    """The maps for beta (M,H,W); without a `weight` (C,M) those of the plain sum of Eq. (9).
+
+    |b| is not linear in beta, whose signs differ, so that kernel moments do not do: b itself is formed, block by block
+    of pixels, as a product of beta with the kernels' values. Of kernels with the square's symmetries an eighth of
+    their offsets does.
+    """
+    middle = kernels.shape[-1] // 2
+    rows, columns = (axis.flatten() for axis in torch.meshgrid(*[torch.arange(-middle, middle + 1)] * 2, indexing='ij'))
+    counts = torch.ones(len(rows))
+    if torch.allclose(kernels, kernels.mT, atol=1e-12) and torch.allclose(kernels, kernels.flip(-1), atol=1e-12):
+        octant = (rows >= columns) & (columns >= 0)
+        rows, columns = rows[octant], columns[octant]
+        counts = torch.where((columns == 0) | (rows == columns), 4.0, 8.0).where(rows > 0, torch.tensor(1.0))
+    values = kernels[:, rows + middle, columns + middle].float()
+    centre = kernels[:, middle, middle].float()
+    weight = kernels.new_ones(1, len(kernels)) if weight is None else weight
+    moments = torch.stack([counts, counts * (rows.square() + columns.square())]).to(values)
+    flat = beta.float().flatten(1).to(values.device)
+    sums, strength = flat.new_zeros(2, flat.shape[1]), flat.new_zeros(flat.shape[1])
+    for chosen in torch.arange(flat.shape[1]).split(max(1, _BLOCK // len(rows))):
+        for w in weight.to(values):
+            weighed = flat[:, chosen] * w[:, None]
+            own, middles = moments @ (values.T @ weighed).abs(), centre @ weighed
+            sums[:, chosen] += own
+            strength[chosen] += (own[0] - middles.abs() + (middles - 1).abs()) / len(weight)
+    radius = (sums[1] / sums[0].where(sums[0] > 0, 1)).sqrt()
+    return PsfMaps(radius.view(beta.shape[1:]), strength.view(beta.shape[1:]))

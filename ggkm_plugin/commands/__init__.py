@@ -1,0 +1,1 @@
+"""Commands of `basicsr` by subject: each module adds its parsers and says what runs them; no torch before they run."""

@@ -1,0 +1,161 @@
+"""`basicsr psf-study`, `inspect`, `figure`: what the blur model can say, and what a network says with it."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ggkm_plugin.commands.shared import add_plugin_argument, load_plugins
+from ggkm_plugin.errors import OptionError
+
+if TYPE_CHECKING:
+    from ggkm_plugin.analysis.networks import Subject
+
+
+def add_parsers(commands: Any) -> None:
+    """Add the commands of COMMANDS to the parser's subcommands."""
+    text = 'how near models of the PSF come to blurred images, given the sharp ones (Table 9)'
+    command = commands.add_parser('psf-study', help='the accuracy of PSF models on pairs of images', description=text)
+    command.add_argument('--dataroot', metavar='DIR', help='folder of a benchmark; default: built-in pairs')
+    command.add_argument('--layout', default='auto', metavar='NAME', help='of the benchmark (default: seen)')
+    command.add_argument('--split', default='test', metavar='NAME', help='of the benchmark (default: test)')
+    command.add_argument('--lq', metavar='DIR', help='folder of blurred images, instead of --dataroot')
+    command.add_argument('--gt', metavar='DIR', help='folder of the sharp ones, with the same names')
+    command.add_argument('--count', type=int, default=3, metavar='N', help='pairs, spread over the set (default: 3)')
+    command.add_argument('--size', type=int, default=360, metavar='N', help='side of the central crop (default: 360)')
+    command.add_argument(
+        '--budget', type=float, default=1, metavar='F', help='steps of all fits, times the default (default: 1)'
+    )
+    command.add_argument(
+        '--without-identity', action='store_true', help='leave the identity kernel, which both networks have, out'
+    )
+    command.add_argument('-o', '--output', default='results/psf_study', metavar='DIR', help='where the results go')
+
+    text = 'blur map, coefficient maps, PSFs and estimates of a photograph: a picture and a page for each (Figs. 7, 8)'
+    command = commands.add_parser('inspect', help='what a network sees in photographs', description=text)
+    command.add_argument('images', nargs='+', metavar='IN', help='photographs, or folders of them')
+    command.add_argument(
+        '--weights', metavar='FILE', help='checkpoint that describes its network (default: an untrained network)'
+    )
+    command.add_argument('--arch', default='GGKMNet', metavar='NAME', help='of the untrained network')
+    command.add_argument(
+        '--points',
+        nargs='+',
+        metavar='X,Y',
+        help='where to show PSFs, in pixels (default: six, from narrow to wide)',
+    )
+    command.add_argument(
+        '--without-output-layer', action='store_true', help="leave the output layer's weight W_p out of the PSFs"
+    )
+    command.add_argument(
+        '--size',
+        type=int,
+        default=1000,
+        metavar='N',
+        help='longest side; larger ones are reduced (default: 1000)',
+    )
+    command.add_argument('-o', '--output', default='results/inspect', metavar='DIR', help='where the results go')
+    add_plugin_argument(command)
+
+    text = "the paper's figures of a network: its kernels (Fig. 6), t-SNE of its coefficients (Fig. 9)"
+    command = commands.add_parser('figure', help="the paper's figures of a network", description=text)
+    command.add_argument('name', choices=('kernels', 'tsne'), help='which')
+    command.add_argument('--weights', metavar='FILE', help='checkpoint that describes its network (default: untrained)')
+    command.add_argument(
+        '--kernels', nargs='+', metavar='GROUP,Q', help="kernels: which to show, from 0 (default: the paper's five)"
+    )
+    command.add_argument(
+        '--data', nargs='+', default=[], metavar='NAME=DIR', help='tsne: folders of images, or benchmarks (test split)'
+    )
+    command.add_argument('--per-set', type=int, metavar='N', help='tsne: images of each (default: of the smallest)')
+    command.add_argument('--size', type=int, default=360, metavar='N', help='tsne: side of the crops (default: 360)')
+    command.add_argument('--perplexity', type=float, default=15, metavar='F', help='tsne (default: 15)')
+    command.add_argument('--iterations', type=int, default=5000, metavar='N', help='tsne (default: 5000)')
+    command.add_argument('--seed', type=int, default=0, metavar='N', help='tsne (default: 0)')
+    command.add_argument('-o', '--output', default='results/figures', metavar='DIR', help='where the results go')
+    add_plugin_argument(command)
+
+
+def _psf_study(arguments: argparse.Namespace) -> None:
+    if (arguments.lq is None) != (arguments.gt is None) or (arguments.lq and arguments.dataroot):
+        raise OptionError('name pairs by --dataroot, or by --lq and --gt, or leave all three out for built-in pairs')
+    for name, least in (('count', 1), ('size', 16)):
+        if getattr(arguments, name) < least:
+            raise OptionError(f'--{name} is at least {least}, not {getattr(arguments, name)}')
+    if not 0 < arguments.budget < 1e4:
+        raise OptionError(f'--budget is a factor above 0, not {arguments.budget}')
+    from ggkm_plugin.analysis import psf_study, study_pairs
+
+    if arguments.dataroot or arguments.lq:
+        places = {'dataroot': arguments.dataroot, 'layout': arguments.layout, 'split': arguments.split}
+        if arguments.lq:
+            places = {'dataroot_lq': arguments.lq, 'dataroot_gt': arguments.gt}
+        pairs = study_pairs.pairs_of_dataset(places, arguments.count, arguments.size)
+    else:
+        pairs = study_pairs.builtin_pairs(arguments.size)
+    budget = psf_study.Budget().times(arguments.budget)
+    rows = psf_study.methods(budget, identity=not arguments.without_identity)
+    results = psf_study.study(pairs, rows, lambda line: print(line, file=sys.stderr))
+    written = psf_study.write(results, Path(arguments.output))
+    print(psf_study.report(results))
+    print('Written:', *written, sep='\n  ')
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    if arguments.size < 16:
+        raise OptionError(f'--size is at least 16, not {arguments.size}')
+    load_plugins(arguments)
+    from ggkm_plugin.analysis import inspection_files
+    from ggkm_plugin.analysis.networks import load_subject
+
+    subject = load_subject(arguments.weights, arguments.arch)
+    _warn(arguments, subject)
+    request = inspection_files.Request(
+        arguments.points, not arguments.without_output_layer, arguments.size, Path(arguments.output)
+    )
+    for path in inspection_files.photographs(arguments.images):
+        written = inspection_files.inspect_file(subject, path, request)
+        print(*written, sep='\n')
+
+
+def _warn(arguments: argparse.Namespace, subject: 'Subject') -> None:
+    if not subject.trained:
+        words = f'{subject.name} is untrained ({subject.source}): what it shows means nothing'
+        print(f'basicsr {arguments.command}: warning: {words}; name a checkpoint with --weights', file=sys.stderr)
+
+
+def _figure(arguments: argparse.Namespace) -> None:
+    folder = Path(arguments.output)
+    if arguments.name == 'tsne':
+        if len(arguments.data) < 2:
+            raise OptionError('figure tsne compares sets of images: name two or more, --data NAME=DIR NAME=DIR')
+        for name, least in (('per_set', 2), ('size', 16), ('perplexity', 1), ('iterations', 250)):
+            value = getattr(arguments, name)
+            if value is not None and value < least:
+                raise OptionError(f'--{name.replace("_", "-")} is at least {least}, not {value}')
+    load_plugins(arguments)
+    from ggkm_plugin.analysis import kernel_figure, tsne_figure
+    from ggkm_plugin.analysis.networks import load_subject
+
+    if arguments.name == 'tsne':
+        tsne_figure.check_installed()
+    subject = load_subject(arguments.weights, 'GGKMNetFullyLearned' if arguments.name == 'kernels' else 'GGKMNet')
+    _warn(arguments, subject)
+    if arguments.name == 'kernels':
+        said, written = kernel_figure.draw(subject, folder, arguments.kernels or kernel_figure.SHOWN)
+    else:
+        settings = tsne_figure.Settings(
+            arguments.perplexity, arguments.iterations, arguments.size, arguments.per_set, arguments.seed
+        )
+        sets = tsne_figure.open_sets(arguments.data)
+        found = tsne_figure.embed(subject, sets, settings, lambda line: print(line, file=sys.stderr))
+        said, written = tsne_figure.write(found, subject, settings, folder)
+    print(said, '', 'Written:', *written, sep='\n')
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    'psf-study': _psf_study,
+    'inspect': _inspect,
+    'figure': _figure,
+}
