@@ -1,5 +1,7 @@
 """What to do when the memory is full, in place of an allocator's words; and how much of it is free."""
 
+import ctypes
+import gc
 import re
 import sys
 from collections.abc import Iterator
@@ -12,13 +14,21 @@ from ggkm_plugin.errors import TrainingError
 
 # How the CPU's allocator, CUDA outside of torch's allocator and CUDA's libraries say it in a plain RuntimeError.
 _WORDS = ("can't allocate memory", 'CUDA error: out of memory', 'STATUS_ALLOC_FAILED')
+# All that oneDNN says of it, whose convolutions run on CPUs; what it cannot do at all is said in more words.
+_ONEDNN = (
+    'could not create a primitive',
+    'could not execute a primitive',
+    'could not create a memory',
+    'could not create a memory object',
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that the memory, of the GPU or the machine, is full."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in ' '.join(str(error).split()) for words in _WORDS)
+    text = ' '.join(str(error).split())
+    return isinstance(error, RuntimeError) and (text in _ONEDNN or any(words in text for words in _WORDS))
 
 
 @contextmanager
@@ -62,6 +72,17 @@ def _group_left(folder: Path) -> int | None:
             continue
         return max(left + int(cached[1] if cached else 0), 0)
     return None
+
+
+def release(device: torch.device) -> None:
+    """Give back what is no longer used, before another attempt: allocators keep it, in pieces that fit nothing."""
+    gc.collect()
+    if device.type == 'cuda':
+        torch.cuda.empty_cache()
+    elif sys.platform == 'linux':
+        trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)  # glibc's
+        if trim is not None:
+            trim(0)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import torch
 
 from ggkm_plugin import memory
 from ggkm_plugin.errors import TrainingError
-from ggkm_plugin.memory import bounded_memory, memory_advice
+from ggkm_plugin.memory import bounded_memory, memory_advice, release
 
 FULL = [
     torch.OutOfMemoryError('CUDA out of memory.\nTried to allocate 2.00 GiB.'),
@@ -15,6 +15,7 @@ FULL = [
     RuntimeError('CUDA error: out of memory'),
     RuntimeError('cuDNN error: CUDNN_STATUS_ALLOC_FAILED'),
     RuntimeError('CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`'),
+    RuntimeError('could not create a primitive'),
 ]
 
 
@@ -34,7 +35,15 @@ def test_the_machine_s_own():
         torch.empty(2**50)
 
 
-@pytest.mark.parametrize('error', [RuntimeError('size mismatch'), ValueError('memory'), KeyError('x')])
+@pytest.mark.parametrize(
+    'error',
+    [
+        RuntimeError('size mismatch'),
+        RuntimeError('could not create a primitive descriptor for it'),
+        ValueError('memory'),
+        KeyError('x'),
+    ],
+)
 def test_others_pass(error):
     with pytest.raises(type(error)) as raised, memory_advice('here', 'do this'):
         raise error
@@ -77,3 +86,20 @@ def test_what_a_container_has_left(tmp_path, files, left):
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     assert memory._group_left(tmp_path) == left
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='Linux only: /proc')
+def test_released_memory_is_free_for_the_next_attempt():
+    """Many blocks, too small to be mapped on their own, below one that stays."""
+
+    def own():
+        with open('/proc/self/status') as status:
+            return next(int(line.split()[1]) for line in status if line.startswith('VmRSS:'))
+
+    blocks = [torch.ones(25_000) for _ in range(2000)]
+    last = torch.ones(25_000)
+    full = own()
+    del blocks
+    release(torch.device('cpu'))
+    assert own() < full - 150_000  # of 200,000 kB
+    assert last.sum() == 25_000

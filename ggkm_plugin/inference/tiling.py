@@ -6,7 +6,6 @@ kept with the recurrent maps that finer scales ask for. Pass B has alpha, and ma
 the reach of the blur. Beside beta, 4 M bytes a pixel, only a few images of the whole size are kept.
 """
 
-import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedGroupBlur
 from ggkm_plugin.archs.ggkmnet_arch import FixedPointStep, GGKMNet, GroupGaussianBlur, Memory, State
 from ggkm_plugin.errors import OptionError, TrainingError
-from ggkm_plugin.memory import free_bytes, is_out_of_memory
+from ggkm_plugin.memory import free_bytes, is_out_of_memory, release
 from ggkm_plugin.ops.pyramid import double, pyramid
 from ggkm_plugin.ops.spectral import margin_of
 
@@ -67,9 +66,7 @@ def restored(net: nn.Module, y: Tensor, tile: Tile = 'auto', tell: Callable[[str
             )
         tell(f'out of memory on {size} {f"in tiles of {side}" if side else "at once"}: trying tiles of {smaller}')
         side = smaller
-        gc.collect()
-        if y.is_cuda:
-            torch.cuda.empty_cache()
+        release(y.device)
 
 
 def check_tile(tile: Tile) -> None:
