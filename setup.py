@@ -30,6 +30,7 @@ setup(
         'ggkm_plugin.compare': ['report_template.html'],
         'ggkm_plugin.analysis': ['inspection_template.html'],
         'ggkm_plugin.classical': ['jnb_dictionary.npz'],
+        'ggkm_plugin.weights': ['*.pth', 'README.md'],
     },
     install_requires=[
         'basicsr==1.4.2',  # brings tb-nightly; a second TensorBoard beside it would break the `tensorboard` command
