@@ -115,7 +115,8 @@ class Restorer:
         if white is None and not image.is_floating_point():
             raise DataError(f'an image is of uint8, uint16 or floats, not {image.dtype}')
         y = image.to(self.device).to(torch.float32)
-        y = y / white if white else y
+        if white:  # y is our own then; an image of 100 megapixels is 1.2 GB
+            y.div_(white)
         if not torch.isfinite(y.sum(dtype=torch.float64)):
             raise DataError('the image holds NaN or infinite values')
         batch = y if y.ndim == 4 else y[None]
@@ -125,7 +126,7 @@ class Restorer:
         if grey:
             x = x.mean(-3, keepdim=True)
         if white:
-            x = x.clamp(0, 1).mul(white).round()
+            x.clamp_(0, 1).mul_(white).round_()
         return x.to(image.dtype).to(image.device)
 
 
