@@ -8,6 +8,8 @@ version = re.search(r"__version__ = '(.+)'", (here / 'ggkm_plugin' / '__init__.p
 
 SPANDREL = 'spandrel>=0.4'
 SPANDREL_EXTRA = 'spandrel_extra_arches>=0.2'
+# Comes with torch for CUDA, which also says which one; a torch without CUDA can have it for its interpreter.
+TRITON = "triton; sys_platform == 'linux' and platform_machine == 'x86_64'"
 
 setup(
     name='ggkm_plugin',
@@ -43,7 +45,7 @@ setup(
     extras_require={
         'models': [SPANDREL],  # NAFNet, Uformer, FFTformer, GRL, KBNet
         'academic-models': [SPANDREL, SPANDREL_EXTRA],  # and Restormer, MPRNet: for non-commercial use
-        'test': ['pytest>=7', 'ruff', SPANDREL, SPANDREL_EXTRA],
+        'test': ['pytest>=7', 'ruff', SPANDREL, SPANDREL_EXTRA, TRITON],
     },
     entry_points={
         'console_scripts': ['basicsr = ggkm_plugin.cli:main'],
