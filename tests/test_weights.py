@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 
 from ggkm_plugin.checkpoints import network_options, read_checkpoint
-from ggkm_plugin.data.decoding import read_image
+from ggkm_plugin.data.decoding import decode_image
 from ggkm_plugin.inference import Restorer
 from ggkm_plugin.metrics.defocus_metrics import defocus_psnr
 from ggkm_plugin.weights import NAME, packaged_weights
@@ -20,6 +20,10 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason='real photographs are 
 @pytest.fixture(scope='module')
 def restorer():
     return Restorer(packaged_weights(), 'cpu')
+
+
+def photograph(path):
+    return decode_image(path.read_bytes(), path.name)
 
 
 def test_they_are_small_and_describe_themselves():
@@ -46,7 +50,7 @@ def test_an_image_that_is_sharp_or_empty_stays(restorer):
 def test_real_pairs_become_better(restorer):
     gains = []
     for path in sorted((DATA / 'lfdof_pairs/input').iterdir()):
-        given, truth = read_image(str(path)), read_image(str(DATA / 'lfdof_pairs/ground_truth' / path.name))
+        given, truth = photograph(path), photograph(DATA / 'lfdof_pairs/ground_truth' / path.name)
         gains.append(defocus_psnr(restorer(given), truth) - defocus_psnr(given, truth))
     assert len(gains) == 4
     assert np.mean(gains) == pytest.approx(1.54, abs=0.02)
@@ -57,5 +61,5 @@ def test_real_pairs_become_better(restorer):
 @pytest.mark.slow
 @pytest.mark.parametrize('number', [1, 5, 14, 19, 24])
 def test_sharp_photographs_are_left_alone(restorer, number):
-    image = read_image(str(DATA / f'kodak24/{number:02d}.png'))
+    image = photograph(DATA / f'kodak24/{number:02d}.png')
     assert defocus_psnr(restorer(image), image) > 38

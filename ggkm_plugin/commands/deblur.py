@@ -14,7 +14,9 @@ def add_parsers(commands: Any) -> None:
     command = commands.add_parser('deblur', help='deblur photographs', description=text)
     command.add_argument('inputs', nargs='+', metavar='IN', help='photographs, folders, or quoted patterns')
     command.add_argument('-o', '--out', metavar='OUT', help='a folder, or a file for a single photograph')
-    command.add_argument('--weights', metavar='FILE', help='checkpoint of a trained network (default: the packaged one)')
+    command.add_argument(
+        '--weights', metavar='FILE', help='checkpoint of a trained network (default: the packaged one)'
+    )
     command.add_argument(
         '--tile',
         default='auto',
