@@ -55,23 +55,12 @@ def load_options(path: Path, variant: str | None = None, overrides: list[str] | 
 
     A variant's run is named after it, `NAME_VARIANT`, so that variants of one file do not meet in one folder.
     """
-    try:
-        opt = yaml.load(path.read_text(encoding='utf-8'), Loader=_Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f'{path}: cannot be read ({error}); it must be UTF-8 text') from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise OptionError(f'{path}: not valid YAML: {" ".join(str(error).split())}') from error
-    if not isinstance(opt, dict):
-        raise OptionError(f'{path}: an option file is a mapping of keys to values')
-    variants = opt.pop('variants', None) or {}
-    if not isinstance(variants, dict) or not all(isinstance(changes, dict) for changes in variants.values()):
-        raise OptionError(f'{path}: variants: a mapping of names to mappings of dotted.keys to values')
+    opt, variants = read_options(path)
     if variant is not None:
         if variant not in variants:
             known = nearest(variant, list(variants), 'Variants') or ' The file has no `variants:`'
             raise OptionError(f'{path}: no variant {variant!r}.{known}')
-        for key, value in variants[variant].items():
-            _set(opt, str(key).split('.'), value, new_keys=True)
+        change(opt, variants[variant])
         opt['name'] = f'{opt.get("name")}_{variant}'
     for entry in overrides or []:
         key, equals, value = entry.partition('=')
@@ -88,6 +77,28 @@ def load_options(path: Path, variant: str | None = None, overrides: list[str] | 
         for section in (dataset, *(sources if isinstance(sources, list) else ())):
             _expand_home(section, ('dataroot',))
     return opt
+
+
+def read_options(path: Path) -> tuple[Options, dict[str, Options]]:
+    """What the file says, and its variants: {name: {dotted.key: value}}. Raises OptionError."""
+    try:
+        opt = yaml.load(path.read_text(encoding='utf-8'), Loader=_Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f'{path}: cannot be read ({error}); it must be UTF-8 text') from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise OptionError(f'{path}: not valid YAML: {" ".join(str(error).split())}') from error
+    if not isinstance(opt, dict):
+        raise OptionError(f'{path}: an option file is a mapping of keys to values')
+    variants = opt.pop('variants', None) or {}
+    if not isinstance(variants, dict) or not all(isinstance(changes, dict) for changes in variants.values()):
+        raise OptionError(f'{path}: variants: a mapping of names to mappings of dotted.keys to values')
+    return opt, variants
+
+
+def change(opt: Options, changes: Options) -> None:
+    """Set dotted keys in place, as a variant does: the last may be new. Raises OptionError."""
+    for key, value in changes.items():
+        _set(opt, str(key).split('.'), value, new_keys=True)
 
 
 def _expand_home(section: Any, prefixes: tuple[str, ...]) -> None:
