@@ -142,13 +142,15 @@ def _notes(plan: Plan, outcome: Outcome, settings: Settings) -> list[str]:
     base, train = plan.base, plan.base['datasets']['train']
     seeds = list(dict.fromkeys(job.seed for job in plan.jobs))
     protocols = {metric.get('protocol', 'restormer') for metric in plan.jobs[0].test['val']['metrics'].values()}
-    network = {key: value for key, value in base['network_g'].items() if key != 'type'}
+    changed = [f'{key} {value}' for key, value in base['network_g'].items() if key != 'type']
     where = settings.opt or 'the built-in option file'
     lines = [
         f'ours: {where}, {base["train"]["total_iter"]} iterations of {train["batch_size_per_gpu"]} crops of '
         f'{train["gt_size"]} for every row, seeds {_listed(seeds)}; protocol {_listed(sorted(protocols))}',
-        f'network: {base["network_g"]["type"]} with {network or "its defaults"} where the row changes nothing',
-        'mean ± standard deviation over seeds; differences from the last row, seed by seed',
+        f'network: {base["network_g"]["type"]}, {_listed(changed) or "its defaults"}, where the row changes nothing',
+        f'mean ± standard deviation over seeds; differences from {_label(plan, plan.study.reference)}, seed by seed',
+        f'confirmed, contradicted: all seeds agree; two equal rows would do either in {2.0 ** (1 - len(seeds)):.0%} of '
+        'such studies',
         "paper: DPDD, 435k iterations, protocol not stated; its scores and ours are of other data, only the order's "
         'sign compares',
     ]
