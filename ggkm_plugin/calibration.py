@@ -1,5 +1,7 @@
 """The complexity figures that the GGKMNet paper prints, beside what our networks cost in its own unit.
 
+Of the methods that it compares with, also beside what was counted on the originals.
+
 The unit: 1280x720, half of thop's count (`complexity`). With S = 3 scales the paper counts the IGGCM, whose chain of
 blur kernels it must have counted as separable passes; with S = 1 and 2, for the dagger and without LSTM it leaves the
 chain out: only so do its figures and ours agree. T, S and R are `num_scales` and `num_iters`.
@@ -14,6 +16,8 @@ from ggkm_plugin.complexity import PAPER_SIZE, Count, aligned, count_macs, count
 
 _LEFT_OUT = 'the paper leaves the IGGCM out of this row'
 _HEAD = 'its parameters are those of alpha_head: lstm_fc with the SRM'
+_HEADS = 'its parameters are those with the heads that only train'
+_UNEXPLAINED = 'neither half of thop nor the true count'
 _UNIT = 'fuse: none and beta_path2: c3 with beta_norm: bn give'
 
 
@@ -22,7 +26,8 @@ class Row:
     """A row of the paper's tables and the network of ours that answers to it.
 
     `counts_kernels`: the paper counts the blur kernels here. `expected`: our GMACs in the paper's unit, or None where
-    no single model explains the figure. `note`: why the two differ.
+    no single model explains the figure. `note`: why the two differ. `recorded`: parameters, training-only ones
+    included, and true GMACs of the original, counted on it or on an independent rewrite; None where they were not.
     """
 
     label: str
@@ -34,6 +39,7 @@ class Row:
     counts_kernels: bool = True
     expected: float | None = None
     note: str = ''
+    recorded: tuple[int, float | None] | None = None
 
     @property
     def configuration(self) -> str:
@@ -191,15 +197,79 @@ ROWS: tuple[Row, ...] = (
         148.1,
         'thop does not see its Gaussian convolutions; 147.8 without the triplet attention; Table 11 has 1.41M',
     ),
+    Row(
+        'DPDNet-S',
+        'Table 2',
+        35.25,
+        484.8,
+        'DPDNetS',
+        counts_kernels=False,
+        note="the paper's figures are of another implementation",
+        recorded=(31_033_423, 769.5),
+    ),
+    Row(
+        'AIFNet',
+        'Table 2',
+        41.56,
+        984.7,
+        'AIFNet',
+        counts_kernels=False,
+        note=f'{_UNEXPLAINED}; {_HEADS}',
+        recorded=(41_557_358, 1706.8),
+    ),
+    Row('MDP', 'Table 2', 46.86, 1080.8, 'MDP', counts_kernels=False, note=_UNEXPLAINED, recorded=(46_860_397, 1897.6)),
+    Row(
+        'KPAC',
+        'Table 2',
+        2.06,
+        98.5,
+        'KPAC',
+        counts_kernels=False,
+        note='neither half of thop, which does not see its shared kernels, nor the true count',
+        recorded=(2_057_893, 113.0),
+    ),
+    Row(
+        'IFANet',
+        'Table 2',
+        10.48,
+        362.9,
+        'IFAN',
+        counts_kernels=False,
+        note='the paper has the true count, nearly',
+        recorded=(10_476_996, 361.7),
+    ),
+    Row(
+        'DRBNet',
+        'Table 2',
+        11.7,
+        346.6,
+        'DRBNet',
+        counts_kernels=False,
+        expected=345.6,
+        note='thop does not see its per-pixel kernels',
+        recorded=(11_689_616, 623.5),
+    ),
+    Row('SRN', 'Table 2', 10.25, 763.0, 'SRN', counts_kernels=False, expected=763.0, recorded=(10_250_723, 1433.1)),
+    Row(
+        'AttSRN',
+        'Table 2',
+        10.28,
+        763.8,
+        'AttSRN',
+        counts_kernels=False,
+        expected=763.7,
+        note='where the attention is counted is not known',
+        recorded=(10_276_529, None),
+    ),
 )
 
 
 @dataclass(frozen=True)
 class Result:
-    """A row beside our figures: parameters in millions without and with the SRM, GMACs at 1280x720.
+    """A row beside our figures: parameters in millions without and with what only training uses, GMACs at 1280x720.
 
     `gmacs` is in the paper's unit, the blur kernels counted as the paper does in that row; `true_gmacs` has them.
-    `difference` is that of `gmacs` from the paper, in percent.
+    `difference` is that of `gmacs` from the paper, in percent. The recorded ones are as `Row` has them, None elsewhere.
     """
 
     row: str
@@ -214,6 +284,8 @@ class Result:
     counts_kernels: bool
     expected: float | None
     true_gmacs: float
+    recorded_parameters: float | None
+    recorded_gmacs: float | None
     note: str
 
 
@@ -229,6 +301,7 @@ def calibrate(rows: Sequence[Row] = ROWS, done: Callable[[Result], object] = lam
             counts[row.configuration] = _count(row)
         inference, parameters, count = counts[row.configuration]
         gmacs = (count.paper_macs if row.counts_kernels else count.paper_macs_without_kernels) / 1e9
+        recorded, recorded_gmacs = row.recorded or (None, None)
         results.append(
             Result(
                 row.label,
@@ -243,6 +316,8 @@ def calibrate(rows: Sequence[Row] = ROWS, done: Callable[[Result], object] = lam
                 row.counts_kernels,
                 row.expected,
                 count.macs / 1e9,
+                None if recorded is None else recorded / 1e6,
+                recorded_gmacs,
                 row.note,
             )
         )
@@ -258,7 +333,10 @@ def _count(row: Row) -> tuple[int, int, Count]:
 
 def table(results: Sequence[Result]) -> str:
     """A table for people: the paper's figures, ours, and below it the reason of each difference."""
-    header = ('row', 'paper M', 'ours M', 'with SRM', 'paper G', 'ours G', 'differ', 'IGGCM', 'true G', 'note')
+    header = (
+        'row', 'paper M', 'ours M', 'in training', 'recorded M', 'paper G', 'ours G', 'differ', 'IGGCM', 'true G',
+        'recorded G', 'note',
+    )  # fmt: skip
     notes: dict[str, int] = {}
     lines = [
         (
@@ -266,11 +344,13 @@ def table(results: Sequence[Result]) -> str:
             f'{result.paper_parameters:.2f}',
             f'{result.inference_parameters:.3f}',
             f'{result.parameters:.3f}',
+            '-' if result.recorded_parameters is None else f'{result.recorded_parameters:.3f}',
             f'{result.paper_gmacs:.1f}',
             f'{result.gmacs:.1f}',
             f'{result.difference:+.1f} %',
             'counted' if result.counts_kernels else 'left out',
             f'{result.true_gmacs:.1f}',
+            '-' if result.recorded_gmacs is None else f'{result.recorded_gmacs:.1f}',
             f'[{notes.setdefault(result.note, len(notes) + 1)}]' if result.note else '',
         )
         for result in results
@@ -279,8 +359,9 @@ def table(results: Sequence[Result]) -> str:
         [
             aligned(header, lines),
             '',
-            "M: million parameters, ours without and with the training-only SRM. G: GMACs at 1280x720 in the paper's "
-            'convention (thop / 2), IGGCM: whether the row counts it; true G: torch.utils.flop_counter / 2, all of it.',
+            "M: million parameters, ours without and with what only training uses. G: GMACs at 1280x720 in the paper's "
+            'convention (thop / 2), IGGCM: whether the row counts it; true G: torch.utils.flop_counter / 2, all of it. '
+            'recorded: counted on the original network, or on a rewrite that is not ours: in training, and true.',
             *(f'[{number}] {note}' for note, number in notes.items()),
         ]
     )

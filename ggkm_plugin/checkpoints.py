@@ -83,10 +83,15 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 
 def network_options(path: str) -> dict[str, Any]:
     """`network_g` as the checkpoint describes itself. Raises CheckpointError if it does not."""
-    description = read_checkpoint(path).get('description')
+    return described_network(read_checkpoint(path), path, 'set network_g in the option file')
+
+
+def described_network(content: dict[str, Any], path: str, fix: str) -> dict[str, Any]:
+    """`network_g` from a checkpoint's content. Raises CheckpointError, which ends in `fix`, if it is not there."""
+    description = content.get('description')
     if not isinstance(description, dict):
-        raise CheckpointError(f'{path}: does not say what network it holds; set network_g in the option file')
+        raise CheckpointError(f'{path}: does not say what network it holds; {fix}')
     arch, options = description.get('arch'), description.get('options')
     if not isinstance(arch, str) or not isinstance(options, dict):
-        raise CheckpointError(f'{path}: its description of the network is damaged; set network_g in the option file')
+        raise CheckpointError(f'{path}: its description of the network is damaged; {fix}')
     return {**options, 'type': arch}

@@ -1,7 +1,6 @@
 """The command `basicsr`: arguments and messages only; torch and basicsr are imported inside the commands."""
 
 import argparse
-import json
 import os
 import shlex
 import sys
@@ -10,8 +9,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ggkm_plugin import __version__, benchmarks
-from ggkm_plugin.commands import analysis
+from ggkm_plugin import __version__
+from ggkm_plugin.commands import analysis, bench, deblur
 from ggkm_plugin.commands.shared import add_plugin_argument as _add_plugin_argument
 from ggkm_plugin.commands.shared import load_plugins as _load_plugins
 from ggkm_plugin.errors import Interrupted, LostProcessError, OptionError, UserError
@@ -102,24 +101,21 @@ def build_parser() -> argparse.ArgumentParser:
     _add_plugin_argument(command)
     _add_local_rank(command)
 
-    text = 'the benchmark suite: tables, and JSON to keep'
-    command = commands.add_parser('bench', help=text, description=text)
+    text = "weights that a network's authors released, as a checkpoint that test and compare can use"
+    command = commands.add_parser('convert', help=text, description=text)
+    command.add_argument('file', metavar='FILE', help='PyTorch, Keras HDF5 (DPDNetS, MDP) or npz (KPAC), as released')
+    command.add_argument('--arch', required=True, metavar='NAME', help='registered arch')
     command.add_argument(
-        'names', nargs='*', metavar='BENCHMARK', help=f'any of {", ".join(benchmarks.NAMES)} (default: all)'
+        '--options', nargs='+', default=[], metavar='KEY=VALUE', help='of the arch, beside what such weights need'
     )
-    command.add_argument('--json', metavar='FILE', help='also write the numbers, with those of the machine, to FILE')
-    command.add_argument('--seconds', type=float, default=10, metavar='S', help='for each measurement (default: 10)')
-    command.add_argument('--pairs', type=int, default=16, metavar='N', help='reader: photographs (default: 16)')
+    command.add_argument('-o', '--output', required=True, metavar='FILE', help='checkpoint to write')
     command.add_argument(
-        '--size', default='1120x1680', metavar='HxW', help="reader: of the photographs (default: DPDD's, 1120x1680)"
+        '--allow-pickle', action='store_true', help="read KPAC's npz, which can run code: if you trust who made it"
     )
-    command.add_argument(
-        '--work',
-        metavar='DIR',
-        help='reader: where to put the photographs, which are removed at the end (default: the folder for temporary '
-        'files)',
-    )
+    _add_plugin_argument(command)
 
+    deblur.add_parsers(commands)
+    bench.add_parsers(commands)
     analysis.add_parsers(commands)
 
     command = commands.add_parser('list', help='what is registered, and by which distribution')
@@ -227,33 +223,17 @@ def _profile(arguments: argparse.Namespace) -> None:
     print(show(rows).rstrip('\n'))
 
 
-def _bench(arguments: argparse.Namespace) -> None:
-    names = list(dict.fromkeys(arguments.names)) or list(benchmarks.NAMES)
-    unknown = [name for name in names if name not in benchmarks.NAMES]
-    if unknown:
-        raise OptionError(f'{unknown[0]}: no such benchmark; there are {", ".join(benchmarks.NAMES)}')
-    if arguments.json and not _is_writable(arguments.json):  # told now, not after minutes
-        raise OptionError(f'--json {arguments.json}: cannot be written; name a file in a folder that is there')
-    from ggkm_plugin import complexity
-    from ggkm_plugin.benchmarks import measuring, reader
+def _convert(arguments: argparse.Namespace) -> None:
+    _load_plugins(arguments)
+    from pathlib import Path
 
-    record = {'machine': measuring.machine()}
-    settings = reader.Settings(
-        arguments.pairs, complexity.parse_size(arguments.size), arguments.seconds, arguments.work
-    )
-    report = reader.run(settings, progress=True)
-    record['reader'] = report.record()
-    print('reader', reader.table(report), '', measuring.machine_line(record['machine']), sep='\n')
-    if arguments.json:
-        with open(arguments.json, 'w', encoding='utf-8') as file:
-            json.dump(record, file, indent=2)
-            file.write('\n')
+    from ggkm_plugin import conversion, options
 
-
-def _is_writable(path: str) -> bool:
-    if os.path.exists(path):
-        return os.path.isfile(path) and os.access(path, os.W_OK)
-    return os.access(os.path.dirname(path) or '.', os.W_OK)
+    given = options.parse_assignments('--options', arguments.options)
+    source, target = Path(arguments.file), Path(arguments.output)
+    network = conversion.convert(source, arguments.arch, given, target, arguments.allow_pickle)
+    shown = ''.join(f', {key}: {value}' for key, value in network.items())
+    print(f'{target}: network_g {{type: {arguments.arch}{shown}}}')
 
 
 def _list(arguments: argparse.Namespace) -> None:
@@ -290,15 +270,21 @@ def _tell(message: str, error: UserError | None = None) -> None:
         print(message, file=sys.stderr)
 
 
+_AFTER_AN_INTERRUPTION = {
+    'train': '; --auto_resume goes on from the newest checkpoint',
+    'deblur': '; what is finished is whole, and the same command does the rest',
+}
 _COMMANDS = {
     'train': _train_or_test,
     'test': _train_or_test,
     'check': _check,
     'compare': _compare,
+    'convert': _convert,
     'profile': _profile,
-    'bench': _bench,
     'list': _list,
     **analysis.COMMANDS,
+    **bench.COMMANDS,
+    **deblur.COMMANDS,
 }
 
 
@@ -324,7 +310,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f'Go on with: {shlex.join(["basicsr", *words])}{launched}', file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        again = '; --auto_resume goes on from the newest checkpoint' if arguments.command == 'train' else ''
+        again = _AFTER_AN_INTERRUPTION.get(arguments.command, '')
         print(f'basicsr {arguments.command}: interrupted{again}', file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader of our output is gone, and with it the wish for more

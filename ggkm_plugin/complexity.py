@@ -12,6 +12,8 @@ kernel MACs    the part of each that blur kernels cost (the IGGCM), whatever eva
                product in the DCT basis). Gaussians count as separable passes: two lines of the kernel's size and one
                weighting per kernel, pixel and colour. Learned kernels truly cost a dense composite kernel per pixel
                and colour; the paper's figure for them is explained by separable passes too.
+               Kernels that a network predicts for every pixel (IFAN, DRBNet) cost a multiplication a tap, pixel and
+               channel, and nothing in the paper's unit.
 =============  =====================================================================================================
 
 Counting runs the network on fake tensors, which have shapes and no values: 1280x720 takes a second or two, and no
@@ -41,8 +43,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ggkm_plugin import options, plugins, preflight
+from ggkm_plugin.archs.blocks import PixelFilter
 from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedGroupBlur
 from ggkm_plugin.archs.ggkmnet_arch import GroupGaussianBlur
+from ggkm_plugin.devices import find_device
 from ggkm_plugin.errors import OptionError
 from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.ops import gaussian_bank
@@ -121,6 +125,12 @@ def _learned_group_blur(blur: LearnedGroupBlur, blurred: Tensor) -> ClosedCount:
     )
 
 
+@closed_form(PixelFilter)
+def _pixel_filter(pixel_filter: PixelFilter, filtered: Tensor) -> ClosedCount:
+    """One multiplication a tap, pixel and channel; thop sees none of it."""
+    return ClosedCount(filtered.numel() * pixel_filter.rows * pixel_filter.columns, 0, 0)
+
+
 @dataclasses.dataclass(frozen=True)
 class Profile:
     """The cost of one (1,C,H,W) image in evaluation, the network in float32.
@@ -151,16 +161,15 @@ def profile(
     device: str = 'cpu',
     repeats: int = 3,
     channels: int = 3,
-    training_only: Sequence[str] = ('srm',),
     name: str | None = None,
 ) -> Profile:
     """The costs of `net` on one image of `size` (H, W); `net` itself is left as it is, a copy is run in eval mode.
 
-    `repeats` runs are timed after one that is not; with 0 nothing is run, only counted. `training_only` names
-    submodules that evaluation never uses. Raises OptionError for a device or a size that cannot be used.
+    `repeats` runs are timed after one that is not; with 0 nothing is run, only counted. Raises OptionError for a
+    device or a size that cannot be used.
     """
     name = name or type(net).__name__
-    where = _device(device)
+    where = find_device(device)
     shape = (1, channels, *size)
     if min(size) < 1:
         raise OptionError(f'--size {size[0]}x{size[1]}: height and width are at least 1')
@@ -173,7 +182,7 @@ def profile(
     return Profile(
         name,
         *size,
-        *count_parameters(net, training_only),
+        *count_parameters(net),
         count.macs,
         count.kernel_macs,
         count.paper_macs,
@@ -215,8 +224,9 @@ def profile_named(
     return profile(net, size, device, repeats, name=label)
 
 
-def count_parameters(net: nn.Module, training_only: Sequence[str] = ('srm',)) -> tuple[int, int]:
-    """All parameters, and those without the submodules that only training uses."""
+def count_parameters(net: nn.Module) -> tuple[int, int]:
+    """All parameters, and those without the submodules that only training uses, which the network names so."""
+    training_only = getattr(net, 'training_only', ())
     counts = [(key.partition('.')[0], parameter.numel()) for key, parameter in net.named_parameters()]
     return sum(n for _, n in counts), sum(n for child, n in counts if child not in training_only)
 
@@ -436,18 +446,6 @@ class LiveTensors(TorchDispatchMode):
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise OptionError(f'--device {name}: no such device; cpu, cuda or cuda:N') from None
-    if device.type not in MEMORY_SOURCES:
-        raise OptionError(f'--device {name}: only cpu and cuda are measured')
-    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
-        raise OptionError(f'--device {name}: this machine has {torch.cuda.device_count()} CUDA devices')
-    return device
-
-
 def device_name(device: torch.device) -> str:
     """What a time belongs to: the GPU's name, or the processor's and the number of threads."""
     if device.type == 'cuda':
@@ -488,7 +486,17 @@ def _timed(net: nn.Module, shape: Sequence[int], device: torch.device, repeats: 
 
 def table(rows: Sequence[Profile]) -> str:
     """A table for people, with the conventions below it."""
-    header = ('network', 'input', 'params M', 'with SRM', 'true GMAC', 'paper GMAC', 'kernels', 'time s', 'memory MiB')
+    header = (
+        'network',
+        'input',
+        'params M',
+        'in training',
+        'true GMAC',
+        'paper GMAC',
+        'kernels',
+        'time s',
+        'memory MiB',
+    )
     lines = [
         (
             row.name,

@@ -8,7 +8,7 @@ from pathlib import Path
 def write_whole(path: str | Path, content: bytes | str) -> None:
     """Write beside `path`, then rename: `path` is the old file or the whole new one. Text is UTF-8.
 
-    Raises OSError, with nothing left behind.
+    Raises OSError; then, and when Ctrl-C comes in between, nothing is left behind.
     """
     target = Path(path)
     temporary = unfinished(target)
@@ -18,7 +18,7 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except OSError:
+    except BaseException:
         with suppress(OSError):  # the folder itself may be what is missing
             temporary.unlink()
         raise

@@ -14,7 +14,14 @@ Options = dict[str, Any]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 as PyYAML reads it, but 1e-4 is a number."""
+    """YAML 1.1 as PyYAML reads it, but 1e-4 is a number, and a key that is given twice a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != '<<']
+        for place, key in enumerate(keys):
+            if key.value in (other.value for other in keys[:place]):
+                raise yaml.constructor.ConstructorError(None, None, f'{key.value} is given twice', key.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
@@ -62,15 +69,8 @@ def load_options(path: Path, variant: str | None = None, overrides: list[str] | 
             raise OptionError(f'{path}: no variant {variant!r}.{known}')
         change(opt, variants[variant])
         opt['name'] = f'{opt.get("name")}_{variant}'
-    for entry in overrides or []:
-        key, equals, value = entry.partition('=')
-        if not equals:
-            raise OptionError(f'--force_yml {entry}: write key:subkey=value')
-        try:
-            parsed = yaml.load(value, Loader=_Loader)
-        except yaml.YAMLError as error:
-            raise OptionError(f'--force_yml {entry}: {value!r} is not a YAML value') from error
-        _set(opt, key.strip().split(':'), parsed, new_keys=False)
+    for key, value in parse_assignments('--force_yml', overrides or [], 'key:subkey=value').items():
+        _set(opt, key.split(':'), value, new_keys=False)
     _expand_home(opt.get('path'), ('pretrain_network', 'resume_state'))
     for dataset in opt['datasets'].values() if isinstance(opt.get('datasets'), dict) else ():
         sources = dataset.get('sources') if isinstance(dataset, dict) else None
@@ -99,6 +99,20 @@ def change(opt: Options, changes: Options) -> None:
     """Set dotted keys in place, as a variant does: the last may be new. Raises OptionError."""
     for key, value in changes.items():
         _set(opt, str(key).split('.'), value, new_keys=True)
+
+
+def parse_assignments(flag: str, entries: list[str], form: str = 'key=value') -> dict[str, Any]:
+    """The key=value words after a flag, values as YAML has them. Raises OptionError."""
+    values = {}
+    for entry in entries:
+        key, equals, value = entry.partition('=')
+        if not equals:
+            raise OptionError(f'{flag} {entry}: write {form}')
+        try:
+            values[key.strip()] = yaml.load(value, Loader=_Loader)
+        except yaml.YAMLError as error:
+            raise OptionError(f'{flag} {entry}: {value!r} is not a YAML value') from error
+    return values
 
 
 def _expand_home(section: Any, prefixes: tuple[str, ...]) -> None:

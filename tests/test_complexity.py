@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ggkm_plugin import complexity
-from ggkm_plugin.archs.blocks import ConvLSTMCell
+from ggkm_plugin.archs.blocks import ConvLSTMCell, PixelFilter
 from ggkm_plugin.archs.ggkmnet_ablations_arch import GGKMNetFullyLearned, GGKMNetNoGroup, LearnedGroupBlur
 from ggkm_plugin.archs.ggkmnet_arch import GGKMNet, GroupGaussianBlur, SelfReconstruction
 from ggkm_plugin.archs.gkmnet_arch import BatchNorm2d
@@ -57,6 +57,10 @@ LAYERS = {
     'SRM': (
         Call(lambda m, x: m(x[:, :2, ::4, ::4], x[:, 2:5], x[:, 5:]), SelfReconstruction(2, 3, 1, 7)),
         PIXELS * 9 * (6 * 7 + 7 * 7 + 7 * 1),
+    ),
+    'per-pixel kernels': (
+        Call(lambda m, x: m(x, torch.ones(B, 1, 15, H, W)), PixelFilter(3, 5)),
+        PIXELS * 6 * 15,
     ),
     'matrix product': (Call(lambda x: x @ torch.ones(W, 9)), PIXELS * 6 * 9),
     'batched matrix product': (Call(lambda x: x @ x.transpose(-1, -2)), PIXELS * 6 * H),
@@ -285,8 +289,8 @@ def test_option_files_and_their_variants(tiny, write_options):
         (lambda: profile_named('EDSR', repeats=0), 'EDSR: .*missing'),
         (lambda: profile_named('GGKMNet', 'wide', repeats=0), '--variant wide: GGKMNet is an arch'),
         (lambda: profile(GGKMNet(**SMALL), (0, 16)), '--size 0x16'),
-        (lambda: profile(GGKMNet(**SMALL), (16, 16), device='gpu'), '--device gpu'),
-        (lambda: profile(GGKMNet(**SMALL), (16, 16), device='cuda:99'), '--device cuda:99: this machine has'),
+        (lambda: profile(GGKMNet(**SMALL), (16, 16), device='gpu'), 'device gpu'),
+        (lambda: profile(GGKMNet(**SMALL), (16, 16), device='cuda:99'), 'device cuda:99: this machine has'),
         (lambda: profile(nn.Linear(5, 5), (16, 16)), 'Linear does not take an input of 1x3x16x16'),
         (lambda: complexity.parse_size('720'), '--size 720: height x width'),
         (lambda: complexity.parse_size('0x5'), '--size 0x5: height x width'),

@@ -40,6 +40,21 @@ def test_what_is_no_option_file(tmp_path, text, message):
         options.load_options(_written(tmp_path, text))
 
 
+@pytest.mark.parametrize('text', ['a: 1\nb: 2\na: 3', 'a: {b: 1, b: 1}', 'list: [{c: 1, "c": 2}]'])
+def test_a_key_that_is_given_twice(tmp_path, text):
+    """PyYAML would keep the last one: of two data sets of one name only one would be there."""
+    with pytest.raises(OptionError, match=r'file\.yml: not valid YAML: [abc] is given twice .*line'):
+        options.load_options(_written(tmp_path, text))
+
+
+def test_merged_keys_are_no_second_ones(tmp_path):
+    text = 'base: &base {a: 1, b: 2}\nfirst: {<<: *base, b: 3}\nsecond: {<<: *base}\n[1, 2]: x'
+    opt = options.load_options(_written(tmp_path, text.replace('[1, 2]: x', 'y: x')))
+    assert opt == {'base': {'a': 1, 'b': 2}, 'first': {'a': 1, 'b': 3}, 'second': {'a': 1, 'b': 2}, 'y': 'x'}
+    with pytest.raises(OptionError, match='not valid YAML'):
+        options.load_options(_written(tmp_path, text))
+
+
 def test_overrides_are_typed_and_known(tmp_path):
     path = _written(tmp_path, 'train: {lr: 1, steps: [1]}\nname: x')
     opt = options.load_options(path, overrides=['train:lr=1e-4', 'train:steps=[2, 3]', 'name=~'])

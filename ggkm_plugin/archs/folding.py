@@ -21,12 +21,14 @@ def inference_form(net: Net) -> Net:
     for module in net.modules():
         if isinstance(module, nn.Sequential):
             _fold(module)
-    return net.to(memory_format=torch.channels_last)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net
 
 
 def _fold(layers: nn.Sequential) -> None:
     for (name, conv), (norm_name, norm) in pairwise(list(layers.named_children())):
-        running = isinstance(norm, nn.BatchNorm2d) and getattr(norm, 'mode', 'running') == 'running'
-        if running and isinstance(conv, nn.Conv2d | nn.ConvTranspose2d):
+        if not isinstance(norm, nn.BatchNorm2d) or getattr(norm, 'mode', 'running') != 'running':
+            continue
+        if isinstance(conv, nn.Conv2d | nn.ConvTranspose2d):
             layers.register_module(name, fuse_conv_bn_eval(conv, norm, isinstance(conv, nn.ConvTranspose2d)))
             layers.register_module(norm_name, nn.Identity())

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ggkm_plugin.archs.blocks import xavier_init
 from ggkm_plugin.archs.ggkmnet_arch import (
     AlphaPredictor,
     BetaPredictor,
@@ -23,7 +24,6 @@ from ggkm_plugin.archs.ggkmnet_arch import (
     GGKMNet,
     GroupGaussianBlur,
     State,
-    xavier_init,
 )
 from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.ops import gaussian_bank

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.blocks import ConvLSTMCell, conv3x3, res_blocks
+from ggkm_plugin.archs.blocks import ConvLSTMCell, conv3x3, res_blocks, xavier_init
 from ggkm_plugin.archs.folding import inference_form
 from ggkm_plugin.errors import CropSizeError
 from ggkm_plugin.host.registries import ARCH_REGISTRY
@@ -56,6 +56,17 @@ class BlurFeatureExtractor(nn.Module):
         self.dec1, self.up1 = res_blocks(c3, dec_blocks[0]), upscale(c3, c2)
         self.dec2, self.up2 = res_blocks(c2, dec_blocks[1]), upscale(c2, c1)
         self.dec3 = res_blocks(c1, dec_blocks[2])
+
+    def reach(self) -> int:
+        """How far into F2 the zeros around an image are felt, in pixels; an edge at a multiple of 4. F1 feels less."""
+        pixels = 0
+        for strided, stage in enumerate((self.enc1, self.enc2, self.enc3, self.bottleneck)):
+            blocks = cast(nn.Sequential, stage[2])
+            halved = -(-(pixels + 1) // 2) if strided in (1, 2) else pixels + 1
+            pixels = halved + 2 * len(blocks)
+        for up, blocks in ((False, self.dec1), (True, self.dec2), (True, self.dec3)):
+            pixels = (2 * pixels + 1 if up else pixels) + 2 * len(blocks)
+        return pixels
 
     def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
         e1 = self.enc1(y)
@@ -279,12 +290,23 @@ class FixedPointStep(nn.Module):
             colours = mix.shape[0]
             mix[:, :colours, 0, 0] += torch.eye(colours) / b1.tanh()
 
+    def reach(self) -> int:
+        """How far into beta the zeros around an image are felt, in pixels: a multiple of 4, as edges have to be."""
+        features = self.bfe.reach()
+        path1 = 2 * (-(-features // 2) + 2)  # a 5x5 convolution at half the resolution
+        path2 = features + sum(isinstance(layer, nn.Conv2d) for layer in self.beta_apu.path2)
+        return -(-max(path1, path2) // 4) * 4
+
+    def updated(self, y: Tensor, xu: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+        """x, Eq. (14), from the coefficients."""
+        blurred = self.blur(self.fused(y, xu), alpha, beta)
+        return y + xu - blurred if self.residual == 'explicit' else blurred
+
     def forward(self, y: Tensor, xu: Tensor, memory: Memory) -> tuple[Estimate, Memory]:
         f1, f2 = self.bfe(y)
         alpha, alpha_states = self.alpha_apu(f1, memory.alpha)
         beta, beta_state = self.beta_apu(f2, memory.beta)
-        blurred = self.blur(self.fused(y, xu), alpha, beta)
-        x = y + xu - blurred if self.residual == 'explicit' else blurred  # Eq. (14)
+        x = self.updated(y, xu, alpha, beta)
         return Estimate(x, Coefficients(alpha, beta), f1), Memory(alpha_states, beta_state)
 
 
@@ -319,6 +341,7 @@ class GGKMNet(nn.Module):
         ValueError: an argument that is none of the above, naming it.
     """
 
+    training_only = ('srm',)
     CHOICES = {  # noqa: RUF012
         'alpha_head': ('lstm2', 'lstm_fc'),
         'beta_path2': ('c3c1', 'c3', 'c3c3'),
@@ -443,7 +466,7 @@ class GGKMNet(nn.Module):
     def forward(self, y: Tensor) -> Tensor | dict[str, list[Tensor]]:
         if not self.training:
             height, width = y.shape[-2:]
-            return self.unroll(self._padded(y))[-1].x[..., :height, :width].to(y.dtype)
+            return self.unroll(self.padded(y))[-1].x[..., :height, :width].to(y.dtype)
         if y.shape[-2] % self.size_multiple or y.shape[-1] % self.size_multiple:
             raise CropSizeError(
                 f'a training crop of {y.shape[-2]}x{y.shape[-1]} does not fit num_scales={self.num_scales}: '
@@ -462,7 +485,7 @@ class GGKMNet(nn.Module):
         H_t = ceil(H / 2^(T-t)), likewise W_t.
         """
         coefficients = []
-        for i, estimate in enumerate(self.unroll(self._padded(y))):
+        for i, estimate in enumerate(self.unroll(self.padded(y))):
             shrink = 2 ** (self.num_scales - 1 - i // self.num_iters)
             height, width = -(-y.shape[-2] // shrink), -(-y.shape[-1] // shrink)
             alpha, beta = estimate.coefficients
@@ -475,7 +498,8 @@ class GGKMNet(nn.Module):
         net.srm = nn.ModuleList()
         return net
 
-    def _padded(self, y: Tensor) -> Tensor:
+    def padded(self, y: Tensor) -> Tensor:
+        """y continued by reflection, to the right and below, to multiples of `size_multiple`."""
         height, width = y.shape[-2:]
         return pad(y, 0, -width % self.size_multiple, 0, -height % self.size_multiple)
 
@@ -485,15 +509,3 @@ def _drop_unused_srm(net: GGKMNet, state_dict: dict[str, Tensor], prefix: str, *
     if not net.srm:
         for key in [key for key in state_dict if key.startswith(f'{prefix}srm.')]:
             del state_dict[key]
-
-
-def xavier_init(network: nn.Module) -> None:
-    """Xavier-uniform weights, zero biases (Sec. 5.1)."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            continue
-        for parameter in module.parameters(recurse=False):
-            if parameter.dim() >= 2:
-                nn.init.xavier_uniform_(parameter)
-            else:
-                nn.init.zeros_(parameter)

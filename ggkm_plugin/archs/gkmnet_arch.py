@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.blocks import ConvLSTMCell, conv3x3
+from ggkm_plugin.archs.blocks import ConvLSTMCell, check_choice, conv3x3
 from ggkm_plugin.archs.folding import inference_form
 from ggkm_plugin.archs.ggkmnet_arch import SelfReconstruction
 from ggkm_plugin.errors import CropSizeError
@@ -207,6 +207,7 @@ class GKMNet(nn.Module):
         ValueError: an argument that is none of the above, naming it.
     """
 
+    training_only = ('srm',)
     CHOICES = {'kernel_order': KERNEL_ORDERS, 'bn_mode': BN_MODES}  # noqa: RUF012
 
     def __init__(
@@ -287,11 +288,6 @@ class GKMNet(nn.Module):
         inputs = self.pyramid(y)
         scales, reconstructions = self.unroll(inputs)
         return {'scales': scales, 'inputs': inputs, 'reconstructions': reconstructions}
-
-
-def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f'{name} is one of {", ".join(choices)}, not {value!r}')
 
 
 def check_crop(y: Tensor, smallest: int) -> None:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.blocks import ConvLSTMCell
+from ggkm_plugin.archs.blocks import ConvLSTMCell, check_choice
 from ggkm_plugin.archs.folding import inference_form
 from ggkm_plugin.archs.gkmnet_arch import (
     BN_MODES,
@@ -25,7 +25,6 @@ from ggkm_plugin.archs.gkmnet_arch import (
     SIZE_MULTIPLE,
     BatchNorm2d,
     State,
-    check_choice,
     check_crop,
 )
 from ggkm_plugin.host.registries import ARCH_REGISTRY

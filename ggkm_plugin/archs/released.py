@@ -1,32 +1,123 @@
-"""Checkpoints that the authors of a network released, read whole or not at all."""
+"""Checkpoints that the authors of a network released, read whole or not at all: one strict function a format.
 
+======================  ================================================================================
+`load_released`         PyTorch, keys of the arch: GKMNet, NRKNet, DRBNet and the libraries' networks
+`load_ifan`             PyTorch, keys with IFAN's trainer before them
+`load_keras`            Keras HDF5: DPDNetS, MDP; needs h5py
+`load_kpac`             TensorFlow arrays in an npz, which is a pickle and can run code: by opt-in alone
+======================  ================================================================================
+
+`basicsr convert` makes a checkpoint of ours of any of them.
+"""
+
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ggkm_plugin.archs.dpdnets_arch import DPDNetS
+from ggkm_plugin.archs.ifan_arch import IFAN
+from ggkm_plugin.archs.kpac_arch import KPAC
+from ggkm_plugin.archs.mdp_arch import MDP
 from ggkm_plugin.errors import CheckpointError, listed
 
 _WRAPPERS = ('params', 'state_dict', 'model')
 _PREFIX = 'module.'  # of torch's data-parallel wrappers
 
 
-def load_released(net: nn.Module, source: str | Path | Mapping[str, Any]) -> None:
+def load_released(net: nn.Module, source: str | Path | Mapping[str, Any], name: str = 'the checkpoint') -> None:
     """Load a checkpoint with the keys of `net`, every one of them and no other.
 
     `source` is a file, read with `weights_only`, or its content: the state dict, perhaps under `params`, `state_dict`
-    or `model`, its keys perhaps with `module.` before them.
+    or `model`, its keys perhaps with `module.` before them; `name` is what a content's errors call it.
 
     Raises:
         CheckpointError: the file cannot be read, or keys are missing, unexpected, or no tensors of the right shape;
             five of each are named, and the network is as it was.
     """
-    where, content = ('the checkpoint', source) if isinstance(source, Mapping) else (str(source), _read(source))
+    _load(net, *_state_dict(source, name))
+
+
+def load_ifan(net: IFAN, source: str | Path | Mapping[str, Any]) -> None:
+    """Load IFAN's weights as its trainer saved them, and make the network filter as they were trained to.
+
+    As `load_released`, but the network's keys have `Network.` before them (after `module.`, if that is there). Those of
+    the reblurring network, `reblurNet.`, are left out unless `net` has one. `net.second_pass` becomes K1.
+    """
+    where, state = _state_dict(source)
+    keys = {key: str(key).removeprefix('Network.') for key in state}
+    bare = [str(key) for key in state if keys[key] == key and not str(key).startswith('reblurNet.')]
+    if bare:
+        raise CheckpointError(
+            f"{where}: not as IFAN's trainer saves it (without `Network.` before them: {listed(bare)})"
+        )
+    if len(set(keys.values())) < len(keys):
+        raise CheckpointError(f'{where}: some keys are there twice, with `Network.` before them and without')
+    unused = () if net.reblurNet is not None else ('reblurNet.',)
+    _load(net, where, {keys[key]: value for key, value in state.items() if not keys[key].startswith(unused)})
+    net.second_pass = 'K1'
+
+
+def load_keras(net: DPDNetS | MDP, path: str | Path) -> None:
+    """Load the HDF5 file in which Keras saved the model or its weights; MDP with `views`.
+
+    Layers are called conv2d, conv2d_1 and so on, and go by this number, not by their order in the file; kernels are
+    HWIO. MDP's branches have the same shapes, so that no reader can see whether they are in place: the mean of the
+    left and right view, `net.images`, must look like the input.
+
+    Raises:
+        CheckpointError: as `load_released`; other layers, or another number of them; h5py is missing.
+    """
+    layers = _keras_layers(path)
+    modules = _convolutions(net)
+    if len(layers) != len(modules):
+        raise CheckpointError(
+            f'{path}: holds {len(layers)} convolutions, {type(net).__name__} with these options has {len(modules)}'
+        )
+    state = {}
+    for (name, _), (kernel, bias) in zip(modules, layers, strict=True):
+        state.update({f'{name}.weight': _from_tensorflow(kernel), f'{name}.bias': _from_tensorflow(bias)})
+    _load(net, str(path), state)
+
+
+def load_kpac(net: KPAC, path: str | Path, allow_pickle: bool = False) -> None:
+    """Load KPAC's npz: the object array `params`, each layer's weights (HWIO) and then its biases, in graph order.
+
+    Object arrays are pickles: reading one can run any code that whoever made the file put into it. With `allow_pickle`
+    you say that you trust the file.
+
+    Raises:
+        CheckpointError: as `load_released`; the pickle is not allowed; the number of arrays is another.
+    """
+    if not allow_pickle:
+        raise CheckpointError(
+            f'{path}: the arrays of this format are a Python pickle, which can run code when it is read; if you trust '
+            'whoever made the file, allow it: --allow-pickle, or allow_pickle=True'
+        )
+    arrays = _pickled_arrays(path)
+    keys = [key for name, module in _convolutions(net) for key in _keys(name, module)]
+    if len(arrays) != len(keys):
+        raise CheckpointError(
+            f'{path}: holds {len(arrays)} arrays, KPAC with these options has {len(keys)}; is `levels` right?'
+        )
+    _load(net, str(path), {key: _from_tensorflow(array) for key, array in zip(keys, arrays, strict=True)})
+
+
+def _state_dict(source: str | Path | Mapping[str, Any], name: str = 'the checkpoint') -> tuple[str, dict[Any, Any]]:
+    """What to call the source, and its state dict without wrappers."""
+    where, content = (name, source) if isinstance(source, Mapping) else (str(source), _read(source))
     state = _unwrapped(content)
     if state is None:
         raise CheckpointError(f'{where}: holds no state dict but {type(content).__name__}')
+    return where, state
+
+
+def _load(net: nn.Module, where: str, state: Mapping[Any, Any]) -> None:
+    """All keys or none. Raises CheckpointError."""
     own = net.state_dict()
     wrong = [f'{key} ({fault})' for key in own if key in state and (fault := _fault(state[key], own[key]))]
     faults = {
@@ -78,3 +169,73 @@ def _fault(value: Any, tensor: Tensor) -> str:
     if value.layout != torch.strided or value.is_meta or value.is_quantized:
         return 'not a plain tensor with data'
     return ''
+
+
+def _convolutions(net: nn.Module) -> list[tuple[str, nn.Module]]:
+    """In the order of their registration, which in the archs of TensorFlow's networks is their graph's."""
+    return [
+        (name, module) for name, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
+    ]
+
+
+def _keys(name: str, module: nn.Module) -> list[str]:
+    return [f'{name}.{key}' for key, _ in module.named_parameters()]
+
+
+def _from_tensorflow(array: np.ndarray) -> Tensor:
+    """Biases, and kernels of convolutions (H,W,I,O) and transposed ones (H,W,O,I), in PyTorch's order."""
+    array = np.asarray(array, dtype=np.float32)
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array))
+
+
+def _check_numbers(where: str, array: object) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype.kind != 'f':
+        raise CheckpointError(f'{where} is no array of floating-point numbers')
+
+
+def _keras_layers(path: str | Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Kernel and bias of each convolution, by number. Raises CheckpointError."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise CheckpointError(
+            f"{path}: Keras' files need the package h5py, which is not installed: pip install 'ggkm_plugin[keras]'"
+        ) from error
+    found: dict[str, dict[str, np.ndarray]] = {}
+
+    def visit(name: str, node: Any) -> None:  # links out of the file are not followed
+        if isinstance(node, h5py.Dataset):
+            layer, *_, last = name.split('/')
+            found.setdefault(layer, {})[last.partition(':')[0]] = node[()]
+
+    try:
+        with h5py.File(path, 'r') as file:
+            file.get('model_weights', file).visititems(visit)
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as Keras' HDF5 ({' '.join(str(error).split())[:300]})"
+        ) from error
+    numbered = {}
+    for layer, arrays in found.items():
+        match = re.fullmatch(r'conv2d(?:_(\d+))?', layer)
+        if match is None or set(arrays) != {'kernel', 'bias'}:
+            raise CheckpointError(
+                f'{path}: {layer} holds {listed(sorted(arrays))}; wanted conv2d_N with kernel and bias'
+            )
+        for kind, array in arrays.items():
+            _check_numbers(f'{path}: {layer}/{kind}', array)
+        numbered[int(match[1] or 0)] = arrays['kernel'], arrays['bias']
+    return [numbered[number] for number in sorted(numbered)]
+
+
+def _pickled_arrays(path: str | Path) -> list[np.ndarray]:
+    """The arrays of the object array `params`, whose pickle is run. Raises CheckpointError."""
+    try:
+        with np.load(path, allow_pickle=True, encoding='latin1') as file:
+            arrays = list(file['params'])
+    except Exception as error:  # a damaged or hostile file can make the reader raise anything
+        reason = ' '.join(str(error).split())
+        raise CheckpointError(f'{path}: cannot be read as an npz with params ({reason[:300]})') from error
+    for i, array in enumerate(arrays):
+        _check_numbers(f'{path}: number {i} of params', array)
+    return arrays

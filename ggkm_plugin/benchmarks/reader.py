@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from ggkm_plugin.benchmarks.measuring import (
     Failed,
+    Observed,
     anonymous_bytes,
     bytes_from_disk,
     check_proc,
@@ -89,7 +90,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Reader:
-    """A way to read: `folder` has all of its files, `options` are those of the data set."""
+    """A way to read: `folder` has all of its files, `options` are those of the data set, its type if it is another."""
 
     name: str
     folder: Path
@@ -266,9 +267,7 @@ def _rows(readers: Sequence[Reader], settings: Settings, progress: bool) -> list
 def _measured(reader: Reader, workers: int, settings: Settings) -> Row:
     """A row without ratios. Raises DataError if it is ours and fails."""
     try:
-        read_into_cache(reader.folder)
-        enough = round(_FASTEST * (settings.seconds + 1))
-        watched = observed(read, reader, workers, settings.pairs, enough, _WARM_UP, settings.seconds)
+        watched = watch(reader, workers, settings.pairs, settings.seconds)
         drop_from_cache(reader.folder)
         cold: Reading = observed(read, reader, workers, settings.pairs, settings.pairs).result
     except Failed as failure:
@@ -289,6 +288,12 @@ def _measured(reader: Reader, workers: int, settings: Settings) -> Row:
         disk_bytes=reading.disk_bytes,
         cold_disk_bytes=cold.disk_bytes,
     )
+
+
+def watch(reader: Reader, workers: int, pairs: int, seconds: float) -> Observed:
+    """A `Reading` of at least so many seconds, files in the page cache. Raises Failed."""
+    read_into_cache(reader.folder)
+    return observed(read, reader, workers, pairs, round(_FASTEST * (seconds + 1)), _WARM_UP, seconds)
 
 
 def _with_ratios(row: Row, base: Row) -> Row:
@@ -344,7 +349,6 @@ def _loader(reader: Reader, workers: int, ratio: float) -> Iterable[Any]:
         'num_worker_per_gpu': workers,
         'batch_size_per_gpu': BATCH,
         'dataset_enlarge_ratio': ratio,
-        **reader.options,
     }
     from ggkm_plugin import registrations  # noqa: F401
 
@@ -352,13 +356,14 @@ def _loader(reader: Reader, workers: int, ratio: float) -> Iterable[Any]:
         from basicsr.data import build_dataloader, build_dataset
         from basicsr.data.data_sampler import EnlargedSampler
 
+        opt |= reader.options
         dataset = build_dataset({**opt, 'type': 'PairedImageDataset'})
         return build_dataloader(dataset, opt, num_gpu=0, sampler=EnlargedSampler(dataset, 1, 0, ratio), seed=0)
     from ggkm_plugin.host.loading import train_loader
 
     whole = {'manual_seed': 0, 'world_size': 1, 'rank': 0, 'num_gpu': 0, 'dist': False}
     # The host's `use_rot` means vertical flips too.
-    return train_loader(whole, {**opt, 'type': 'PairedDefocusDataset', 'use_vflip': True})
+    return train_loader(whole, {**opt, 'type': 'PairedDefocusDataset', 'use_vflip': True, **reader.options})
 
 
 # --- reporting --------------------------------------------------------------------------------------------------------

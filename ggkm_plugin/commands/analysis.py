@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ggkm_plugin.analysis.studies import STUDIES
 from ggkm_plugin.commands.shared import add_plugin_argument, load_plugins
 from ggkm_plugin.errors import OptionError
+from ggkm_plugin.weights import NAME, packaged_weights
 
 if TYPE_CHECKING:
     from ggkm_plugin.analysis.networks import Subject
@@ -37,9 +38,9 @@ def add_parsers(commands: Any) -> None:
     command = commands.add_parser('inspect', help='what a network sees in photographs', description=text)
     command.add_argument('images', nargs='+', metavar='IN', help='photographs, or folders of them')
     command.add_argument(
-        '--weights', metavar='FILE', help='checkpoint that describes its network (default: an untrained network)'
+        '--weights', metavar='FILE', help='checkpoint that describes its network (default: the packaged one)'
     )
-    command.add_argument('--arch', default='GGKMNet', metavar='NAME', help='of the untrained network')
+    command.add_argument('--arch', metavar='NAME', help='instead: an untrained network of this arch')
     command.add_argument(
         '--points',
         nargs='+',
@@ -131,7 +132,12 @@ def _inspect(arguments: argparse.Namespace) -> None:
     from ggkm_plugin.analysis import inspection_files
     from ggkm_plugin.analysis.networks import load_subject
 
-    subject = load_subject(arguments.weights, arguments.arch)
+    if arguments.weights and arguments.arch:
+        raise OptionError('--arch is of an untrained network: name it, or --weights, not both')
+    weights = arguments.weights or (None if arguments.arch else packaged_weights())
+    if not arguments.weights and weights:
+        print(f'basicsr inspect: with the packaged weights, {NAME}; --weights names others', file=sys.stderr)
+    subject = load_subject(weights, arguments.arch or 'GGKMNet')
     _warn(arguments, subject)
     request = inspection_files.Request(
         arguments.points, not arguments.without_output_layer, arguments.size, Path(arguments.output)

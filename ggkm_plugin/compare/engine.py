@@ -1,6 +1,5 @@
 """Runs every network on every image, shared out over processes, and goes on where an earlier run ended."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -10,20 +9,28 @@ import torch
 from torch import Tensor
 
 from ggkm_plugin import __version__, preflight
-from ggkm_plugin.compare.cache import Cache, file_digest, tensor_digest
-from ggkm_plugin.compare.networks import Contestant, chosen_device
-from ggkm_plugin.compare.options import Comparison, Images, Metric
-from ggkm_plugin.compare.sizing import padded, scored, shown, sized
-from ggkm_plugin.complexity import PAPER_SIZE, device_name, profile
-from ggkm_plugin.data.decoding import write_image
+from ggkm_plugin.compare.cache import (
+    Cache,
+    ResultsError,
+    check_writable,
+    code_digest,
+    file_digest,
+    tensor_digest,
+    write_picture,
+)
+from ggkm_plugin.compare.contestants import Contestant, Tell
+from ggkm_plugin.compare.methods import MethodContestant
+from ggkm_plugin.compare.networks import NetworkContestant, chosen_device
+from ggkm_plugin.compare.options import Comparison, Entry, Images, MethodEntry, Metric
+from ggkm_plugin.compare.sizing import scored, shown, sized
+from ggkm_plugin.complexity import PAPER_SIZE, device_name
 from ggkm_plugin.errors import UserError
 from ggkm_plugin.host.processes import from_first, gathered, rank_and_size
 from ggkm_plugin.host.registries import METRIC_REGISTRY
 from ggkm_plugin.metrics.perceptual import find_trunk
-from ggkm_plugin.models.pictures import coefficient_map, to_uint8
+from ggkm_plugin.models.pictures import to_uint8
 
 Scores = dict[str, float]
-Tell = Callable[[str], None]
 
 # Timed runs of a network at 1280x720, which takes a minute on some processors.
 _REPEATS = {'cuda': 5, 'cpu': 1}
@@ -33,13 +40,14 @@ _REPEATS = {'cuda': 5, 'cpu': 1}
 class Seen:
     """What came of one image. Names are those of the models, and `input` for the blurred image itself.
 
-    files: pictures, below the results' folder; where there is nothing to score, also `NAME blur map`.
-    faults: why a model has no result here.
+    scene: the same for images of one ground truth. files: pictures, below the results' folder; where there is nothing
+    to score, also `NAME blur map`. faults: why a model has no result here.
     """
 
     index: int
     name: str
     size: tuple[int, int]  # (H,W) of the pictures
+    scene: str
     files: dict[str, str] = field(default_factory=dict)
     scores: dict[str, Scores] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
@@ -47,9 +55,13 @@ class Seen:
 
 @dataclass
 class DatasetSeen:
-    """The images of a data set in their order; `faults` are of images that could not be read."""
+    """The images of a data set in their order; `faults` are of images that could not be read or scored.
+
+    benchmark: the name that published numbers go by.
+    """
 
     images: Images
+    benchmark: str
     has_gt: bool
     seen: list[Seen]
     faults: list[str]
@@ -77,22 +89,37 @@ class Outcome:
     cost_faults: dict[str, str]
 
 
+@dataclass(frozen=True)
+class _Pair:
+    """An image at hand: sized as the protocol wants it, and what its results depend on besides the model."""
+
+    lq: Tensor
+    gt: Tensor | None
+    benchmark: str
+    depends: dict[str, Any]
+
+
 class Engine:
     """A comparison in the folder of its results."""
 
     def __init__(self, plan: Comparison, folder: Path, tell: Tell) -> None:
-        """Raises OptionError if the device is not there. `tell` is given lines about the progress."""
+        """Raises OptionError if the device is not there, ResultsError if the folder cannot be written.
+
+        `tell` is given lines about the progress.
+        """
         self.plan, self.folder, self.tell = plan, folder, tell
-        self.cache = Cache(folder / 'cache')
         self.device = chosen_device(plan.num_gpu)
+        self.cache = Cache(folder / 'cache')
+        check_writable(folder, self.cache.folder, *([folder / 'images'] if plan.save_images else []))
+        self.code = code_digest(scored, *(METRIC_REGISTRY.get(metric.type) for metric in plan.metrics))
         self.contestants: dict[str, Contestant] = {}
         self.model_faults: dict[str, str] = {}
 
     def run(self) -> Outcome:
-        """The same on every process. What fails is recorded, and the rest goes on."""
+        """The same on every process. What fails is recorded, and the rest goes on. Raises ResultsError."""
         for entry in self.plan.models:
             try:
-                self.contestants[entry.name] = Contestant(entry, self.device)
+                self.contestants[entry.name] = _ready(entry, self.device)
             except Exception as error:  # an arch of someone else's may raise anything
                 self.model_faults[entry.name] = worded(error)
         datasets, dataset_faults = [], {}
@@ -110,15 +137,17 @@ class Engine:
         rank, processes = rank_and_size()
         mine: list[Seen] = []
         faults: list[tuple[int, str]] = []
-        has_gt = False
+        has_gt, benchmark = False, _benchmark(images, dataset)
         for index in range(rank, len(dataset), processes):
             try:
                 data = dataset[index]
-            except UserError as error:
-                faults.append((index, str(error)))
+                has_gt = has_gt or 'gt' in data
+                mine.append(self._see(images, benchmark, index, data))
+            except ResultsError:
+                raise
+            except Exception as error:  # a data set of someone else's may raise anything too
+                faults.append((index, worded(error) if isinstance(error, UserError) else f'{index}: {worded(error)}'))
                 continue
-            has_gt = has_gt or 'gt' in data
-            mine.append(self._see(images, index, data))
             self.tell(f'{images.name}: {index + 1} of {len(dataset)}, {mine[-1].name}')
         parts = gathered((mine, faults, has_gt))
         seen = sorted((item for part, _, _ in parts for item in part), key=lambda item: item.index)
@@ -126,75 +155,75 @@ class Engine:
         names = [item.name for item in seen]
         twice = sorted({name for name in names if names.count(name) > 1})
         bad += [f'several images are called {name}, and their pictures are one' for name in twice]
-        return DatasetSeen(images, any(part for _, _, part in parts), seen, bad)
+        return DatasetSeen(images, benchmark, any(part for _, _, part in parts), seen, bad)
 
-    def _see(self, images: Images, index: int, data: dict[str, Any]) -> Seen:
+    def _see(self, images: Images, benchmark: str, index: int, data: dict[str, Any]) -> Seen:
+        """Raises what the input's own scores raise; a model's failure is in `faults`."""
         protocol = self.plan.protocol
         photograph = data['lq'].shape[-2:]
         lq = sized(data['lq'], protocol).to(self.device)
         gt = sized(data['gt'], protocol).to(self.device) if 'gt' in data else None
-        name = Path(data['lq_path']).stem
         size = shown(lq, photograph).shape[-2:]
-        seen = Seen(index, name, (size[0], size[1]))
+        scene = '' if gt is None else tensor_digest(gt)
+        seen = Seen(index, Path(data['lq_path']).stem, (size[0], size[1]), scene)
         depends = {
-            'images': tensor_digest(lq, *([] if gt is None else [gt])),
-            'scored_as': images.benchmark,
+            'images': [tensor_digest(lq), scene],
+            'scored_as': benchmark,
             'photograph': list(photograph),
             'protocol': protocol,
             'metrics': [[metric.type, metric.options, _trunk_digest(metric)] for metric in self.plan.metrics],
+            'code': self.code,
             'versions': [__version__, version('basicsr'), str(torch.__version__)],
             'device': torch.cuda.get_device_name(self.device) if self.device.type == 'cuda' else 'cpu',
         }
-        for who, contestant in {'input': None, **self.contestants}.items():
+        pair = _Pair(lq, gt, benchmark, depends)
+        self._see_one(seen, images, pair, None)
+        for name, contestant in self.contestants.items():
             try:
-                self._see_one(seen, images, contestant, lq, gt, depends)
+                self._see_one(seen, images, pair, contestant)
+            except ResultsError:
+                raise
             except Exception as error:  # one network's failure, whatever it is, must not end the others
-                seen.faults[who] = worded(error)
+                seen.faults[name] = worded(error)
                 if self.device.type == 'cuda':
                     torch.cuda.empty_cache()
         return seen
 
-    def _see_one(
-        self,
-        seen: Seen,
-        images: Images,
-        contestant: Contestant | None,
-        lq: Tensor,
-        gt: Tensor | None,
-        depends: dict[str, Any],
-    ) -> None:
+    def _see_one(self, seen: Seen, images: Images, pair: _Pair, contestant: Contestant | None) -> None:
         """Score and draw one model's result, or the input for None, unless that was done before."""
-        who = contestant.name if contestant else 'input'
+        who, lq, gt = contestant.name if contestant else 'input', pair.lq, pair.gt
         place = ('scores', images.name, seen.name, who)
-        depends = {**depends, 'model': contestant.depends if contestant else None}
+        depends = {**pair.depends, 'model': contestant.depends if contestant else None}
         pictures = {who: f'images/{images.name}/{seen.name}/{who}.png'}
         if not contestant and gt is not None:
             pictures['gt'] = f'images/{images.name}/{seen.name}/gt.png'
         blur_map = f'{who} blur map'
-        if gt is None and hasattr(getattr(contestant, 'net', None), 'coefficients'):
+        if gt is None and contestant and contestant.sees_blur:
             pictures[blur_map] = f'maps/{images.name}/{seen.name}/{who}.png'
         if not self.plan.save_images:
             pictures = {}
         kept = self.cache.read(place, depends)
         if kept is None or not all((self.folder / file).is_file() for file in pictures.values()):
             self.cache.forget(place)
-            result = contestant.restore(lq) if contestant else lq
-            kept = self._scores(images, result, gt, seen) if gt is not None else {}
+            result = contestant.restore(lq, self.tell) if contestant else lq
+            kept = self._scores(pair, result, seen.size)
             for kind, file in pictures.items():
                 if kind == blur_map and contestant:
-                    drawn = coefficient_map(contestant.net, padded(lq, contestant.size_multiple)[None])
+                    drawn = contestant.blur_map(lq)
                 else:
                     drawn = to_uint8(shown(gt if kind == 'gt' and gt is not None else result, seen.size))
-                if drawn is not None:
-                    write_image(str(self.folder / file), drawn)
+                write_picture(self.folder / file, drawn)
             self.cache.write(place, depends, kept)
         seen.files.update(pictures)
         if gt is not None:
             seen.scores[who] = kept
 
-    def _scores(self, images: Images, result: Tensor, gt: Tensor, seen: Seen) -> Scores:
+    def _scores(self, pair: _Pair, result: Tensor, size: tuple[int, int]) -> Scores:
+        """By metric; none where there is no ground truth."""
+        if pair.gt is None:
+            return {}
         protocol = self.plan.protocol
-        one, two = (scored(image, protocol, images.benchmark, seen.size) for image in (result, gt))
+        one, two = (scored(image, protocol, pair.benchmark, size) for image in (result, pair.gt))
         return {
             metric.name: float(METRIC_REGISTRY.get(metric.type)(one, two, protocol=protocol, **metric.options))
             for metric in self.plan.metrics
@@ -203,31 +232,47 @@ class Engine:
     def _costs(self) -> tuple[dict[str, Costs], dict[str, str]]:
         costs: dict[str, Costs] = {}
         faults: dict[str, str] = {}
-        where = device_name(self.device)
         for name, contestant in self.contestants.items() if self.plan.complexity else ():
-            self.tell(f'{name}: costs of an image of {PAPER_SIZE[1]}x{PAPER_SIZE[0]}')
-            depends = [contestant.structure, where, __version__, str(torch.__version__)]
-            kept = self.cache.read(('costs', name), depends)
-            if kept is None:
-                multiple = contestant.size_multiple
-                height, width = (-(-side // multiple) * multiple for side in PAPER_SIZE)
-                try:
-                    found = profile(
-                        contestant.net, (height, width), str(self.device), _REPEATS[self.device.type], name=name
-                    )
-                except Exception as error:  # as for its images
-                    faults[name] = worded(error)
-                    continue
-                kept = [found.macs, found.paper_macs, found.seconds, found.memory]
-                self.cache.write(('costs', name), depends, kept)
-            costs[name] = Costs(*kept)
+            try:
+                found = self._cost(contestant)
+            except ResultsError:
+                raise
+            except Exception as error:  # as for its images
+                faults[name] = worded(error)
+                continue
+            if found is not None:
+                costs[name] = found
         return costs, faults
+
+    def _cost(self, contestant: Contestant) -> Costs | None:
+        place = ('costs', contestant.name)
+        depends = [contestant.structure, device_name(self.device), __version__, str(torch.__version__)]
+        kept = self.cache.read(place, depends)
+        if kept is None:
+            found = contestant.profile(PAPER_SIZE, str(self.device), _REPEATS[self.device.type], self.tell)
+            if found is None:
+                return None
+            kept = [found.macs, found.paper_macs, found.seconds, found.memory]
+            self.cache.write(place, depends, kept)
+        return Costs(*kept)
+
+
+def _ready(entry: Entry | MethodEntry, device: torch.device) -> Contestant:
+    return MethodContestant(entry) if isinstance(entry, MethodEntry) else NetworkContestant(entry, device)
 
 
 def worded(error: Exception) -> str:
     """An error in one line; one that is not meant for users with its class."""
     text = ' '.join(str(error).split())
     return text if isinstance(error, UserError) else f'{type(error).__name__}: {text}'
+
+
+def _benchmark(images: Images, dataset: Any) -> str:
+    """The layout that a data set was recognised as, else its name. Of other splits than test nothing is published."""
+    layout = getattr(getattr(dataset, 'source', None), 'layout', '')
+    if layout:
+        return layout if images.options.get('split') in (None, 'test') else ''
+    return images.clean or images.name
 
 
 def _trunk_digest(metric: Metric) -> str:

@@ -1,29 +1,32 @@
-"""A network of a comparison with its weights: built, loaded and run on one image, each mistake named."""
+"""A network of a comparison with its weights: built, loaded and run on one image, each mistake named.
 
-import inspect
+Weights lie in a checkpoint under the entry's `param_key`; by default under params, params_ema, state_dict or model,
+whichever is there first; else the file itself is the state dict.
+"""
+
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ggkm_plugin import preflight
 from ggkm_plugin.checkpoints import network_options, read_checkpoint
-from ggkm_plugin.compare.cache import file_digest
+from ggkm_plugin.compare.cache import code_digest, file_digest
+from ggkm_plugin.compare.contestants import Contestant, RestorationError, Tell
 from ggkm_plugin.compare.options import Entry
 from ggkm_plugin.compare.sizing import padded, shown
-from ggkm_plugin.complexity import count_parameters
-from ggkm_plugin.errors import CheckpointError, OptionError, UserError
-from ggkm_plugin.models.memory import memory_advice
+from ggkm_plugin.complexity import Profile, Size, count_parameters, profile
+from ggkm_plugin.errors import CheckpointError, OptionError
+from ggkm_plugin.memory import bounded_memory, memory_advice
+from ggkm_plugin.models.pictures import coefficient_map
 
+_PARAM_KEYS = ('params', 'params_ema', 'state_dict', 'model')
 _LONGEST = 300  # of a reason in torch's words
 
 
-class RestorationError(UserError):
-    """A network gives something else than an image of its input's size."""
-
-
-class Contestant:
-    """A network in evaluation mode on its device, and what its results depend on."""
+class NetworkContestant(Contestant):
+    """A network in evaluation mode on its device."""
 
     def __init__(self, entry: Entry, device: torch.device) -> None:
         """Raises CheckpointError for weights that are missing, damaged or of another network, OptionError for a
@@ -41,15 +44,10 @@ class Contestant:
         self.size_multiple = entry.size_multiple or int(getattr(net, 'size_multiple', 1))
         self.structure: dict[str, Any] = {
             'network': network,
-            'source': _source_digest(net),
+            'code': code_digest(*{kind for module in net.modules() for kind in type(module).__mro__}),
             'size_multiple': self.size_multiple,
         }
-
-    @property
-    def depends(self) -> dict[str, Any]:
-        """All that a result depends on besides the image and the protocol."""
-        entry = self.entry
-        return {
+        self.depends = {
             **self.structure,
             'weights': self.sha256,
             'param_key': entry.param_key,
@@ -58,13 +56,13 @@ class Contestant:
         }
 
     @torch.no_grad()
-    def restore(self, image: Tensor) -> Tensor:
-        """(3,H,W) RGB in [0,1] to the same, unclipped. Raises UserError if the result is no such image."""
+    def restore(self, image: Tensor, tell: Tell) -> Tensor:
         height, width = image.shape[-2:]
         low, high = self.entry.range
         x = padded(image, self.size_multiple)[None]
         x = self._turned(x) * (high - low) + low
-        with memory_advice(f'on an image of {height}x{width}', 'crop the images, or run it where there is more memory'):
+        advice = 'crop the images, or run it where there is more memory'
+        with memory_advice(f'on an image of {height}x{width}', advice), bounded_memory(x.device):
             y = self.net(x)
         if not isinstance(y, Tensor) or y.shape != x.shape:
             given = f'of shape {tuple(y.shape)}' if isinstance(y, Tensor) else f'a {type(y).__name__}'
@@ -73,13 +71,29 @@ class Contestant:
             raise RestorationError(f'{self.arch}: its output holds NaN or infinite values')
         return shown(self._turned((y - low) / (high - low))[0], (height, width)).float()
 
+    @property
+    def sees_blur(self) -> bool:
+        return hasattr(self.net, 'coefficients')
+
+    def blur_map(self, image: Tensor) -> np.ndarray:
+        drawn = coefficient_map(self.net, padded(image, self.size_multiple)[None], stretched=True)
+        assert drawn is not None
+        return drawn
+
+    def profile(self, size: Size, device: str, repeats: int, tell: Tell) -> Profile:
+        tell(f'{self.name}: costs of an image of {size[1]}x{size[0]}')
+        height, width = (-(-side // self.size_multiple) * self.size_multiple for side in size)
+        where = torch.device(device)
+        with memory_advice(f'on an image of {height}x{width}', 'leave out complexity'), bounded_memory(where):
+            return profile(self.net, (height, width), device, repeats, name=self.name)
+
     def _turned(self, image: Tensor) -> Tensor:
         return image.flip(1) if self.entry.colour == 'bgr' else image
 
 
 def _load(net: nn.Module, content: dict[str, Any], entry: Entry) -> None:
     """Every key or none. Raises CheckpointError."""
-    keys = [entry.param_key] if entry.param_key else ['params', 'params_ema']
+    keys = [entry.param_key] if entry.param_key else _PARAM_KEYS
     state = next((content[key] for key in keys if key in content), None if entry.param_key else content)
     if not isinstance(state, dict):
         raise CheckpointError(f'{entry.weights}: has no {entry.param_key}; it has {", ".join(map(str, content))}')
@@ -91,14 +105,6 @@ def _load(net: nn.Module, content: dict[str, Any], entry: Entry) -> None:
             f'{entry.weights}: not weights of {type(net).__name__} with these options '
             f'({reason[:_LONGEST]}{"..." if len(reason) > _LONGEST else ""})'
         ) from error
-
-
-def _source_digest(net: nn.Module) -> str:
-    """Of the file that defines the arch: a local module changes without a version."""
-    try:
-        return file_digest(inspect.getfile(type(net)))
-    except (TypeError, OSError):
-        return ''
 
 
 def chosen_device(num_gpu: str | int) -> torch.device:

@@ -8,32 +8,40 @@ _OWN = "the method's own paper or README"
 
 
 class Published(NamedTuple):
-    """Mean scores of one method on one benchmark, as printed; None where nothing is."""
+    """Mean scores of one method on one benchmark, as printed; None where nothing is.
+
+    LPIPS as AlexNet sees it, where it is known at all. parameters, and macs_paper of an image of 1280x720, are those of
+    the method whatever the benchmark.
+    """
 
     method: str
     dataset: str
     psnr: float
     ssim: float
     lpips: float | None
-    note: str
-
-    def record(self) -> dict[str, Any]:
-        return self._asdict()
+    parameters: float | None
+    macs_paper: float | None
+    source: str
+    remark: str = ''
 
 
 class PublishedDrop(NamedTuple):
-    """How much a method loses when Gaussian noise of `std` 8-bit steps is added, retrained with such noise."""
+    """How much a method loses when Gaussian noise of `std` 8-bit steps is added: trained without it on images without,
+    less retrained with such noise on images with it.
+    """
 
     method: str
     dataset: str
     std: int
     psnr: float
     ssim: float
-    lpips: float
-    note: str
+    lpips: float | None
+    source: str
 
-    def record(self) -> dict[str, Any]:
-        return self._asdict()
+
+def record(row: Published | PublishedDrop, lpips: bool) -> dict[str, Any]:
+    """A row as plain values; without its LPIPS where the measured one is of another network."""
+    return row._asdict() if lpips else {**row._asdict(), 'lpips': None}
 
 
 # The columns of a row: benchmark, and what the network was trained on where that is not the benchmark.
@@ -66,16 +74,33 @@ GGKMNet      26.039/.806/.215 29.936/.873/.166 24.942/.763/.356 23.901/.729/.399
 GGKMNet-dagger 26.272/.810/.215 30.552/.886/.154 25.355/.770/.320 24.108/.735/.385 26.012/.846/.210 28.308/.905/.140
 """
 _REMARKS = {'GKMNet*': "with GGKMNet's loss"}
+# Multiply-accumulates of an image of 1280x720, in the paper's convention, and parameters.
+_COSTS = {
+    'DPDNet-S': (484.8e9, 35.25e6),
+    'AIFNet': (984.7e9, 41.56e6),
+    'MDP': (1080.8e9, 46.86e6),
+    'KPAC': (98.5e9, 2.06e6),
+    'IFANet': (362.9e9, 10.48e6),
+    'DRBNet': (346.6e9, 11.7e6),
+    'MPRNet*': (5347.5e9, 20.1e6),
+    'SRN': (763.0e9, 10.25e6),
+    'AttSRN': (763.8e9, 10.28e6),
+    'NRKNet': (552.8e9, 6.09e6),
+    'GKMNet': (147.8e9, 1.47e6),
+    'GKMNet*': (147.8e9, 1.47e6),
+    'GGKMNet': (158.4e9, 1.68e6),
+    'GGKMNet-dagger': (518.9e9, 5.93e6),
+}
 # Single images only: figures of 27 dB and more on DPDD are of dual-pixel input.
 _OTHERS = (
-    Published('Restormer', 'DPDD', 25.98, 0.811, 0.178, _OWN),
-    Published('ConvIR-S', 'DPDD', 26.06, 0.810, None, _OWN),
-    Published('ConvIR-B', 'DPDD', 26.16, 0.814, None, _OWN),
-    Published('ConvIR-L', 'DPDD', 26.36, 0.820, None, _OWN),
-    Published('LaKDNet-S', 'DPDD', 26.15, 0.810, None, _OWN),
-    Published('LaKDNet-S', 'LFDOF', 31.87, 0.912, None, _OWN),
-    Published('LaKDNet-L', 'DPDD', 26.25, 0.813, None, _OWN),
-    Published('SFNet', 'DPDD', 26.23, 0.811, None, _OWN),
+    Published('Restormer', 'DPDD', 25.98, 0.811, 0.178, None, None, _OWN),
+    Published('ConvIR-S', 'DPDD', 26.06, 0.810, None, None, None, _OWN),
+    Published('ConvIR-B', 'DPDD', 26.16, 0.814, None, None, None, _OWN),
+    Published('ConvIR-L', 'DPDD', 26.36, 0.820, None, None, None, _OWN),
+    Published('LaKDNet-S', 'DPDD', 26.15, 0.810, None, None, None, _OWN),
+    Published('LaKDNet-S', 'LFDOF', 31.87, 0.912, None, None, None, _OWN),
+    Published('LaKDNet-L', 'DPDD', 26.25, 0.813, None, None, None, _OWN),
+    Published('SFNet', 'DPDD', 26.23, 0.811, None, None, None, _OWN),
 )
 # At a standard deviation of 3, 5 and 15.
 _DROPS = """
@@ -99,8 +124,9 @@ def _of_the_paper() -> list[Published]:
         method, *cells = line.split()
         for (dataset, training), cell in zip(_COLUMNS, cells, strict=True):
             if cell != '-':
-                note = ', '.join(word for word in (_PAPER, _REMARKS.get(method), training) if word)
-                rows.append(Published(method, dataset, *_scores(cell), note))
+                remark = ', '.join(word for word in (_REMARKS.get(method), training) if word)
+                macs, parameters = _COSTS.get(method, (None, None))
+                rows.append(Published(method, dataset, *_scores(cell), parameters, macs, _PAPER, remark))
     return rows
 
 

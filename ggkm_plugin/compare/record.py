@@ -3,7 +3,9 @@
 results.json: name, protocol and its words, machine, metrics, models, data sets with the scores of each image, means
 and paired differences (model - `difference_to`, the first model that did not fail), published rows, and failures. A
 score of null is infinite: result and ground truth are equal. A model that has no result for some image of a data set
-has no mean there.
+has no mean there. A noisy data set has `drops`: by how much each model's means are worse than on the clean one, or than
+those of the model that its option drop_from names; null where that is no finite number. `settings` are those of a model
+that is no network; all its scores were made with them.
 """
 
 import copy
@@ -17,59 +19,69 @@ from typing import Any
 import torch
 
 from ggkm_plugin.benchmarks.measuring import machine
-from ggkm_plugin.compare import statistics, tables
+from ggkm_plugin.compare import published, statistics, tables
 from ggkm_plugin.compare.cache import write_result
-from ggkm_plugin.compare.engine import DatasetSeen, Engine, Outcome
-from ggkm_plugin.compare.options import Comparison
-from ggkm_plugin.compare.published import PUBLISHED, PUBLISHED_DROPS
+from ggkm_plugin.compare.engine import DatasetSeen, Engine, Outcome, Seen
+from ggkm_plugin.compare.options import Comparison, Entry, MethodEntry
 from ggkm_plugin.compare.sizing import protocol_words
-from ggkm_plugin.complexity import PAPER_SIZE, device_name
+from ggkm_plugin.complexity import MEMORY_SOURCES, PAPER_SIZE, device_name
 
 Results = dict[str, Any]
+
+# Images of a data set whose faults are told one by one.
+_MOST_FAULTS = 5
 
 
 def record(plan: Comparison, engine: Engine, outcome: Outcome) -> Results:
     """The content of results.json, plain values only."""
-    benchmarks = {images.benchmark for images in plan.datasets if plan.published}
-    models = [_model(entry.name, entry.weights, outcome) for entry in plan.models]
+    models = [_model(entry, outcome) for entry in plan.models]
     reference = next((model['name'] for model in models if not model['error']), plan.models[0].name)
+    datasets = [_dataset(plan, reference, data) for data in outcome.datasets]
+    _add_drops(plan, datasets)
+    net = next((metric.options.get('net', 'alex') for metric in plan.metrics if metric.name == 'lpips'), None)
+    seen = {(data.benchmark, data.images.noise_std) for data in outcome.datasets if plan.published}
     results: Results = {
         'name': plan.name,
         'protocol': plan.protocol,
-        'protocol_words': protocol_words(plan.protocol),
+        'protocol_words': protocol_words(plan.protocol, lpips=net is not None),
         'machine': {
             **machine(),
             'device': device_name(engine.device),
             **({'cuda': torch.version.cuda} if engine.device.type == 'cuda' else {}),
         },
-        'metrics': [{'name': metric.name, 'better': metric.better, 'digits': metric.digits} for metric in plan.metrics],
+        'metrics': [
+            {'name': metric.name, 'label': metric.label, 'better': metric.better, 'digits': metric.digits}
+            for metric in plan.metrics
+        ],
         'difference_to': reference,
+        'drop_from': {
+            entry.name: entry.drop_from for entry in plan.models if isinstance(entry, Entry) and entry.drop_from
+        },
         'bootstrap': {'samples': plan.bootstrap_samples, 'seed': plan.bootstrap_seed},
         'measured_at': f'{PAPER_SIZE[1]}x{PAPER_SIZE[0]}',
+        'memory_source': MEMORY_SOURCES[engine.device.type],
         'models': models,
-        'datasets': [_dataset(plan, reference, data) for data in outcome.datasets],
-        'published': [row.record() for row in PUBLISHED if row.dataset in benchmarks],
+        'datasets': datasets,
+        'published': [
+            published.record(row, net == 'alex') for row in published.PUBLISHED if (row.dataset, None) in seen
+        ],
         'published_drops': [
-            row.record()
-            for row in PUBLISHED_DROPS
-            if any(images.benchmark == row.dataset and images.noise_std == row.std for images in plan.datasets)
-            and plan.published
+            published.record(row, net == 'alex') for row in published.PUBLISHED_DROPS if (row.dataset, row.std) in seen
         ],
     }
     failures = [f'model {model["name"]}: {model["error"]}' for model in models if model['error']]
     failures += [f'model {name}, costs: {fault}' for name, fault in outcome.cost_faults.items()]
     failures += [f'data set {name}: {fault}' for name, fault in outcome.dataset_faults.items()]
     for data in outcome.datasets:
-        failures += [f'data set {data.images.name}: {fault}' for fault in data.faults]
-        failures += [
-            f'data set {data.images.name}, {seen.name}: {seen.faults["input"]}'
-            for seen in data.seen
-            if 'input' in seen.faults
-        ]
+        shown = data.faults[:_MOST_FAULTS]
+        failures += [f'data set {data.images.name}: {fault}' for fault in shown]
+        if len(data.faults) > len(shown):
+            failures.append(f'data set {data.images.name}: and {len(data.faults) - len(shown)} more images')
     return {**results, 'failures': failures}
 
 
-def _model(name: str, weights: str, outcome: Outcome) -> Results:
+def _model(entry: Entry | MethodEntry, outcome: Outcome) -> Results:
+    name = entry.name
     contestant, costs = outcome.contestants.get(name), outcome.costs.get(name)
     error = outcome.model_faults.get(name)
     faults = [
@@ -88,8 +100,9 @@ def _model(name: str, weights: str, outcome: Outcome) -> Results:
         'macs_paper': costs.macs_paper if costs else None,
         'seconds': costs.seconds if costs else None,
         'memory_bytes': costs.memory_bytes if costs else None,
-        'weights': weights,
+        'weights': entry.weights if isinstance(entry, Entry) else None,
         'sha256': contestant.sha256 if contestant else None,
+        'settings': contestant.settings if contestant else None,
         'status': 'failed' if error else 'ok',
         'error': error,
     }
@@ -102,6 +115,7 @@ def _dataset(plan: Comparison, reference: str, data: DatasetSeen) -> Results:
         name: {metric.name: [seen.scores[name][metric.name] for seen in data.seen] for metric in plan.metrics}
         for name in scored
     }
+    scenes = [seen.scene for seen in data.seen]
     differences: dict[str, dict[str, Any]] = {}
     for name in columns if reference in columns else ():
         for metric in plan.metrics if name not in ('input', reference) else ():
@@ -110,6 +124,7 @@ def _dataset(plan: Comparison, reference: str, data: DatasetSeen) -> Results:
                 columns[reference][metric.name],
                 plan.bootstrap_samples,
                 plan.bootstrap_seed,
+                scenes,
             )
             interval = dict(zip(('mean', 'low', 'high'), found, strict=True)) if found else None
             differences.setdefault(name, {})[metric.name] = interval
@@ -117,22 +132,48 @@ def _dataset(plan: Comparison, reference: str, data: DatasetSeen) -> Results:
         'name': data.images.name,
         'has_gt': data.has_gt,
         **({'clean': data.images.clean, 'noise_std': data.images.noise_std} if data.images.clean else {}),
-        'benchmark': data.images.benchmark,
-        'images': [
-            {
-                'name': seen.name,
-                'size': list(seen.size),
-                'files': seen.files,
-                'scores': {name: _plain(scores) for name, scores in seen.scores.items()},
-            }
-            for seen in data.seen
-        ],
+        'benchmark': data.benchmark,
+        'scenes': len(set(scenes)),
+        'images': [_image(seen) for seen in data.seen],
         'means': {
             name: _plain({metric: statistics.mean(scores) for metric, scores in by_metric.items()})
             for name, by_metric in columns.items()
         },
         'differences': differences,
     }
+
+
+def _image(seen: Seen) -> Results:
+    return {
+        'name': seen.name,
+        'size': list(seen.size),
+        'files': seen.files,
+        'scores': {name: _plain(scores) for name, scores in seen.scores.items()},
+    }
+
+
+def _add_drops(plan: Comparison, datasets: list[Results]) -> None:
+    """What noise costs, positive for a loss in every metric."""
+    drop_from = {entry.name: entry.drop_from for entry in plan.models if isinstance(entry, Entry) and entry.drop_from}
+    clean = {dataset['name']: dataset['means'] for dataset in datasets}
+    for dataset in datasets:
+        if 'clean' not in dataset:
+            continue
+        drops = dataset['drops'] = {}
+        for name, after in dataset['means'].items():
+            before = clean.get(dataset['clean'], {}).get(drop_from.get(name, name))
+            if before is not None:
+                drops[name] = {
+                    metric.name: _loss(before[metric.name], after[metric.name], metric.better)
+                    for metric in plan.metrics
+                }
+
+
+def _loss(before: float | None, after: float | None, better: str) -> float | None:
+    """None: one of them is infinite, or both."""
+    if before is None or after is None:
+        return None
+    return before - after if better == 'higher' else after - before
 
 
 def _plain(scores: dict[str, float]) -> dict[str, float | None]:
@@ -151,7 +192,7 @@ def with_infinities(results: Results) -> Results:
 
 
 def write(folder: Path, results: Results) -> None:
-    """results.json, scores.csv, table.md and table.tex, each whole or not at all. Raises DataError."""
+    """results.json, scores.csv, table.md and table.tex, each whole or not at all. Raises ResultsError."""
     write_result(folder / 'results.json', json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + '\n')
     write_result(folder / 'scores.csv', scores_csv(results))
     write_result(folder / 'table.md', tables.render(results, 'markdown'))
@@ -163,10 +204,12 @@ def scores_csv(results: Results) -> str:
     metrics = [metric['name'] for metric in results['metrics']]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(['dataset', 'image', 'model', 'protocol', *metrics])
+    settings = tables.settings_words(results)
+    writer.writerow(['dataset', 'image', 'model', 'protocol', *metrics, 'settings'])
     for dataset in results['datasets']:
         for image in dataset['images']:
             for model, scores in image['scores'].items():
                 cells = ['inf' if scores[metric] is None else repr(scores[metric]) for metric in metrics]
-                writer.writerow([dataset['name'], image['name'], model, results['protocol'], *cells])
+                row = [dataset['name'], image['name'], model, results['protocol'], *cells, settings.get(model, '')]
+                writer.writerow(row)
     return text.getvalue()

@@ -34,6 +34,7 @@ _WORDS = {
     'zero': 'images zero-padded to multiples of {} and scored with the padding{}',
 }
 _WINDOWS = {'uniform': 'uniform 7x7', 'gaussian': 'Gaussian 11x11'}
+_LPIPS = {'rgb': 'RGB in [-1,1]', 'bgr': 'BGR in [-1,1]', 'unscaled': 'RGB left in [0,1]'}
 
 
 def sized(image: Tensor, protocol: str) -> Tensor:
@@ -77,12 +78,20 @@ def _reflected(length: int, more: int) -> Tensor:
     return torch.where(index < length, index, period - index)
 
 
-def protocol_words(name: str) -> str:
-    """A line that says what a protocol does, to stand under its numbers."""
+def protocol_words(name: str, lpips: bool = False) -> str:
+    """A line that says what a protocol does, to stand under its numbers; with `lpips` also what LPIPS is given."""
     protocol, sizing = find_protocol(name), SIZINGS.get(name)
     size = 'whole images'
     if sizing:
         but = f' ({", ".join(sizing.kept_whole)}: without)' if sizing.kept_whole else ''
         size = _WORDS[sizing.how].format(sizing.multiple, but)
     values = 'rounded to 8 bits' if protocol.quantise else 'clipped, not rounded' if protocol.clip else 'not clipped'
-    return f'protocol {name}: RGB, {size}, results {values}, SSIM {_WINDOWS[protocol.ssim_window]}, mean over images'
+    words = [
+        f'protocol {name}: RGB, files as they are (its authors read {protocol.bits} bits)',
+        size,
+        f'results {values}',
+        f'SSIM {_WINDOWS[protocol.ssim_window]}',
+        *([f'LPIPS of {_LPIPS[protocol.lpips_input]}'] if lpips and protocol.lpips_input else []),
+        'mean over images',
+    ]
+    return ', '.join(words)

@@ -3,17 +3,17 @@
 import csv
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ggkm_plugin.compare.statistics import ranked
 
 FORMATS = ('table', 'markdown', 'csv', 'latex')
-_LABELS = {'psnr': 'PSNR', 'ssim': 'SSIM', 'mae': 'MAE', 'lpips': 'LPIPS'}
 _ARROWS = {'higher': '↑', 'lower': '↓'}
 _PUBLISHED = 'published, protocol unknown'
-_PUBLISHED_DIGITS = {'psnr': 3, 'ssim': 3, 'lpips': 3}
+_PUBLISHED_DIGITS = 3
+_LOSS = 'loss: against the images without added noise, positive for worse'
 _NOTHING = '-'
 
 Results = dict[str, Any]
@@ -50,15 +50,27 @@ def means_csv(results: Results) -> str:
     metrics = [metric['name'] for metric in results['metrics']]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(['dataset', 'method', 'source', 'protocol', *metrics])
+    settings = settings_words(results)
+    writer.writerow(['dataset', 'method', 'source', 'protocol', *metrics, 'settings'])
     for dataset in results['datasets']:
         for method, means in dataset['means'].items():
             cells = ['inf' if means[metric] is None else repr(means[metric]) for metric in metrics]
-            writer.writerow([dataset['name'], method, 'measured', results['protocol'], *cells])
+            row = [dataset['name'], method, 'measured', results['protocol'], *cells, settings.get(method, '')]
+            writer.writerow(row)
     for row in results['published']:
         cells = ['' if row.get(metric) is None else row[metric] for metric in metrics]
-        writer.writerow([row['dataset'], row['method'], row['note'], '', *cells])
+        row_words = f'published: {row["source"]}'
+        writer.writerow([row['dataset'], _published_name(row), row_words, '', *cells, ''])
     return text.getvalue()
+
+
+def settings_words(results: Mapping[str, Any]) -> dict[str, str]:
+    """Of each model that has settings: those, in words."""
+    return {
+        model['name']: ', '.join(f'{key} {value}' for key, value in model['settings'].items())
+        for model in results.get('models') or ()
+        if model.get('settings')
+    }
 
 
 # --- what they say ----------------------------------------------------------------------------------------------------
@@ -67,18 +79,19 @@ def means_csv(results: Results) -> str:
 def _tables(results: Results) -> list[Table]:
     tables = []
     for dataset in results['datasets']:
-        if dataset['means']:
+        if dataset['means'] and results['metrics']:
             tables.append(_means(results, dataset))
         if dataset['differences']:
             tables.append(_differences(results, dataset))
     for dataset in results['datasets']:
-        if any(other.get('clean') == dataset['name'] for other in results['datasets']):
+        if any(other.get('clean') == dataset['name'] and other['drops'] for other in results['datasets']):
             tables.append(_drops(results, dataset))
     tables.append(_models(results))
     return tables
 
 
 def _means(results: Results, dataset: Results) -> Table:
+    """Of a noisy data set with what the noise costs beside each score."""
     metrics, means = results['metrics'], dataset['means']
     ranks = {
         metric['name']: ranked(
@@ -88,32 +101,45 @@ def _means(results: Results, dataset: Results) -> Table:
         )
         for metric in metrics
     }
-    measured = [
-        [
-            Cell('Input' if name == 'input' else name),
-            *(
-                Cell(_score(scores[metric['name']], metric['digits']), ranks[metric['name']].get(name, 0))
-                for metric in metrics
-            ),
-        ]
-        for name, scores in means.items()
-    ]
+
+    def cells(name: str, metric: Results) -> list[Cell]:
+        key, digits = metric['name'], metric['digits']
+        score = Cell(_score(means[name][key], digits), ranks[key].get(name, 0))
+        return [score, _loss(dataset, name, metric)] if 'clean' in dataset else [score]
+
+    measured = [[Cell(_shown(name)), *(cell for metric in metrics for cell in cells(name, metric))] for name in means]
+    headings = _headings(metrics)
+    if 'clean' in dataset:
+        headings = [word for heading in headings for word in (heading, 'loss')]
     absent = [model['name'] for model in results['models'] if model['name'] not in means]
-    measured += [[Cell(name), *(Cell('failed') for _ in metrics)] for name in absent]
+    measured += [[Cell(name), *(Cell('failed') for _ in headings)] for name in absent]
     groups = [('', measured)]
+    notes = [f'{results["protocol_words"]}; {_count(dataset)}']
     published = [row for row in results['published'] if row['dataset'] == dataset['benchmark']]
-    notes = [f'{results["protocol_words"]}; {len(dataset["images"])} images']
+    notes += [f'{name}: {words}' for name, words in settings_words(results).items()]
     if published and 'clean' not in dataset:
-        groups.append((_PUBLISHED, [_published(row, metrics, _PUBLISHED_DIGITS) for row in published]))
-        notes.append(f'{_PUBLISHED}: printed in {"; ".join(dict.fromkeys(row["note"] for row in published))}')
-    return Table(_title(results, dataset), ['method', *_headings(metrics)], groups, notes)
+        groups.append((_PUBLISHED, [_published(row, metrics) for row in published]))
+        notes.append(f'{_PUBLISHED}: printed in {"; ".join(dict.fromkeys(row["source"] for row in published))}')
+    if 'clean' in dataset:
+        notes.append(_LOSS)
+    return Table(_title(results, dataset), ['method', *headings], groups, notes)
 
 
-def _published(row: Results, metrics: list[Results], digits: dict[str, int]) -> list[Cell]:
-    given = [(metric['name'], row.get(metric['name'])) for metric in metrics]
-    training = row['note'].partition('trained on ')[2]
-    label = f'{row["method"]} (trained on {training})' if training else row['method']
-    return [Cell(label), *(Cell(_NOTHING if value is None else f'{value:.{digits[name]}f}') for name, value in given)]
+def _published(row: Results, metrics: list[Results]) -> list[Cell]:
+    scores = (row.get(metric['name']) for metric in metrics)
+    return [
+        Cell(_published_name(row)),
+        *(Cell(_NOTHING if score is None else f'{score:.{_PUBLISHED_DIGITS}f}') for score in scores),
+    ]
+
+
+def _published_name(row: Results) -> str:
+    return f'{row["method"]} ({row["remark"]})' if row.get('remark') else row['method']
+
+
+def _loss(noisy: Results, name: str, metric: Results) -> Cell:
+    loss = noisy['drops'].get(name, {}).get(metric['name'])
+    return Cell(_NOTHING if loss is None else f'{loss:.{metric["digits"]}f}')
 
 
 def _differences(results: Results, dataset: Results) -> Table:
@@ -129,34 +155,35 @@ def _differences(results: Results, dataset: Results) -> Table:
             )
         rows.append(cells)
     samples = results['bootstrap']['samples']
-    note = f'paired over {len(dataset["images"])} images; 95 % percentile bootstrap intervals of {samples} resamples'
+    note = f'paired over {_count(dataset)}; 95 % percentile bootstrap intervals of {samples} resamples'
+    if dataset['scenes'] < len(dataset['images']):
+        note += ', which draw scenes, each with all of its images'
     title = f'{_title(results, dataset)}: difference from {results["difference_to"]}'
     return Table(title, ['method', *_headings(results['metrics'])], [('', rows)], [note])
 
 
 def _drops(results: Results, clean: Results) -> Table:
-    """What noise costs: the clean score less the noisy one, so that a positive number is a loss for every metric."""
+    """What noise costs at each level, as in the paper's Tables 6 and 7."""
     metrics = results['metrics']
     rows, published = [], []
     for noisy in (other for other in results['datasets'] if other.get('clean') == clean['name']):
         std = noisy['noise_std']
-        for name in (name for name in noisy['means'] if name in clean['means']):
-            cells = [Cell('Input' if name == 'input' else name), Cell(f'{std:g}')]
-            for metric in metrics:
-                before, after = clean['means'][name][metric['name']], noisy['means'][name][metric['name']]
-                loss = _number(before) - _number(after)
-                cells.append(Cell(_score(loss if metric['better'] == 'higher' else -loss, metric['digits'])))
-            rows.append(cells)
+        for name in noisy['drops']:
+            rows.append([Cell(_shown(name)), Cell(f'{std:g}'), *(_loss(noisy, name, metric) for metric in metrics)])
         for row in results['published_drops']:
             if row['dataset'] == clean['benchmark'] and row['std'] == std:
-                method, *cells = _published(row, metrics, _PUBLISHED_DIGITS)
+                method, *cells = _published(row, metrics)
                 published.append([method, Cell(f'{std:g}'), *cells])
     groups = [('', rows)]
-    notes = ['loss against the images without added noise; noise: standard deviation in 8-bit steps, unclipped']
+    notes = [f'{_LOSS}; noise: standard deviation in 8-bit steps, unclipped']
+    notes += [f'{name}: from {other}' for name, other in results['drop_from'].items()]
     if published:
         groups.append((_PUBLISHED, published))
-        notes.append(f'{_PUBLISHED}: GGKMNet paper, Tables 6-7, networks retrained with noise')
-    headings = [_LABELS[metric['name']] for metric in metrics]
+        notes.append(
+            f'{_PUBLISHED}: {results["published_drops"][0]["source"]}, from a network trained without noise to one '
+            'trained with it'
+        )
+    headings = [metric['label'] for metric in metrics]
     return Table(f'{_title(results, clean)}: loss by noise', ['method', 'noise', *headings], groups, notes)
 
 
@@ -178,11 +205,25 @@ def _models(results: Results) -> Table:
     header = [
         'method', 'arch', 'params M', 'true GMAC', 'paper GMAC', 'time s', 'memory MiB', 'weights', 'status',
     ]  # fmt: skip
-    notes = [
-        'MACs, time and peak memory: one image of 1280x720. paper GMAC: the convention of the GGKMNet paper, thop / 2. '
-        f'time: median, float32, {results["machine"]["device"]}. weights: sha256'
+    known = {row['method']: row for row in results['published'] if row['parameters'] is not None}
+    published = [
+        [
+            Cell(method),
+            Cell(_NOTHING),
+            _scaled(row['parameters'], 1e6, 2),
+            Cell(_NOTHING),
+            _scaled(row['macs_paper'], 1e9, 1),
+            *(Cell(_NOTHING) for _ in header[5:]),
+        ]
+        for method, row in known.items()
     ]
-    return Table('Models', header, [('', rows)], notes)
+    notes = [
+        f'MACs, time and peak memory: one image of {results["measured_at"]}. paper GMAC: the convention of the GGKMNet '
+        f'paper, thop / 2. time: median, float32, {results["machine"]["device"]}. memory: {results["memory_source"]}. '
+        'weights: sha256'
+    ]
+    groups = [('', rows), *([('published', published)] if published else [])]
+    return Table('Models', header, groups, notes)
 
 
 def _title(results: Results, dataset: Results) -> str:
@@ -191,7 +232,17 @@ def _title(results: Results, dataset: Results) -> str:
 
 
 def _headings(metrics: list[Results]) -> list[str]:
-    return [f'{_LABELS[metric["name"]]} {_ARROWS[metric["better"]]}' for metric in metrics]
+    return [f'{metric["label"]} {_ARROWS[metric["better"]]}' for metric in metrics]
+
+
+def _shown(name: str) -> str:
+    return 'Input' if name == 'input' else name
+
+
+def _count(dataset: Results) -> str:
+    """How many images, and of how many scenes where several share one."""
+    images, scenes = len(dataset['images']), dataset['scenes']
+    return f'{images} images' if scenes in (0, images) else f'{images} images of {scenes} scenes'
 
 
 def _number(value: float | None) -> float:

@@ -23,20 +23,25 @@ def image_files(folder: str, recursive: bool = False) -> list[str]:
     root = Path(folder)
     if not root.is_dir():
         raise DataError(f'{folder}: {"not a folder" if root.exists() else "no such folder"}')
-    found = root.rglob('*') if recursive else root.iterdir()
-    paths = [
-        str(path)
-        for path in found
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not _is_hidden(path.relative_to(root))
-        and (path.is_file() or not path.exists())  # a link to nothing
-    ]
+    paths = [str(path) for path in find_images(root, recursive)]
     gone = [path for path in paths if not Path(path).exists()]
     if gone:
         raise DataError(f'{folder}: links to images that are not there: {listed(gone)}; mend or remove them')
     if not paths:
         raise DataError(f'{folder}: no image in this folder (looked for {", ".join(IMAGE_SUFFIXES)})')
-    return sorted(paths)
+    return paths
+
+
+def find_images(root: Path, recursive: bool = False) -> list[Path]:
+    """What is an image by its name, sorted; with links to nothing, without what is hidden."""
+    images = (
+        path
+        for path in (root.rglob('*') if recursive else root.iterdir())
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not _is_hidden(path.relative_to(root))
+        and (path.is_file() or not path.exists())
+    )
+    return sorted(images, key=str)
 
 
 def decode_image(content: bytes, name: str) -> np.ndarray:

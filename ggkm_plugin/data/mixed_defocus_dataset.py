@@ -15,7 +15,10 @@ from ggkm_plugin.host.sampler import SampleIndex
 from ggkm_plugin.options import nearest
 
 # What all sources share, so that one training has one kind of crop.
-_SHARED = frozenset(('gt_size', 'use_hflip', 'use_vflip', 'use_rot', 'noise_std', 'noise_clip'))
+_SHARED = frozenset((
+    'gt_size', 'use_hflip', 'use_vflip', 'use_rot', 'noise_std', 'noise_clip', 'noise_prob', 'grey_prob',
+    'rescale_prob', 'rescale_range',
+))  # fmt: skip
 _OF_A_SOURCE = (PairedDefocusDataset.option_keys - _SHARED) | {'ratio'}
 _WHERE = 'datasets.train.sources'
 
@@ -32,7 +35,8 @@ class MixedDefocusDataset(Dataset):
     Options (`opt`):
         sources: a list of mappings, each with a ratio (a number above 0; only their proportion matters) and what says
             where its pairs are: dataroot, layout, split ... as in PairedDefocusDataset.
-        phase: train. gt_size, use_hflip, use_vflip, use_rot, noise_std, noise_clip, seed: as there, for all sources.
+        phase: train. gt_size, use_hflip, use_vflip, use_rot, noise_std, noise_clip, noise_prob, grey_prob,
+            rescale_prob, rescale_range, seed: as there, for all sources.
         dataset_enlarge_ratio: the sampler's, so that the next epoch goes on where this one ends (default 1).
 
     Raises OptionError or DataError naming the source and its key, folder or file.

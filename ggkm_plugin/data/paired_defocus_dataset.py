@@ -7,7 +7,17 @@ import torch
 from torch.utils.data import Dataset
 
 from ggkm_plugin.data.decoding import to_float
-from ggkm_plugin.data.sampling import check_sampling_options, crop_window, flipped, sample_rng, to_tensor, with_noise
+from ggkm_plugin.data.sampling import (
+    check_sampling_options,
+    crop_window,
+    flipped,
+    grey,
+    rescaled,
+    sample_rng,
+    side_before_rescaling,
+    to_tensor,
+    with_noise,
+)
 from ggkm_plugin.data.sources import SOURCE_KEYS, check_bit_depth, open_source
 from ggkm_plugin.errors import DataError
 from ggkm_plugin.host.registries import DATASET_REGISTRY
@@ -26,6 +36,10 @@ class PairedDefocusDataset(Dataset):
         use_hflip, use_vflip, use_rot: random flips and transposition in training (default: no).
         noise_std: Gaussian noise on the input, in 8-bit steps; a number, or [low, high] drawn per image (default 0).
         noise_clip: clip the noisy input to [0,1] (default: no).
+        noise_prob: share of the images that get noise (default 1).
+        grey_prob: share of the training pairs that become grey (default 0).
+        rescale_prob, rescale_range: share of the training pairs that are reduced, by a factor of [low, high] drawn for
+            each (default 0, [0.7, 1]), to a crop of gt_size all the same.
         seed: of crops, flips and noise (default 0; `basicsr train` sets it to manual_seed).
 
     Raises OptionError or DataError naming the key, folder, database or file.
@@ -40,6 +54,10 @@ class PairedDefocusDataset(Dataset):
         'use_rot',
         'noise_std',
         'noise_clip',
+        'noise_prob',
+        'grey_prob',
+        'rescale_prob',
+        'rescale_range',
     }
 
     def __init__(self, opt: dict[str, Any]) -> None:
@@ -60,14 +78,18 @@ class PairedDefocusDataset(Dataset):
             self._check(lq, gt, lq_path, gt_path)
             if self.training:
                 height, width, _ = gt.shape
-                rows, columns = crop_window(rng, height, width, self.opt['gt_size'], lq_path)
+                side = side_before_rescaling(rng, self.opt, min(height, width))
+                rows, columns = crop_window(rng, height, width, side, lq_path)
                 for path in (lq_path, gt_path):
                     self.source.read_ahead(path, rows)
                 lq, gt = lq[rows, columns], gt[rows, columns]
             lq, gt = to_float(lq), to_float(gt)  # copies, of the crop only: the images end with the context
         if self.training:
+            lq, gt = (rescaled(image, self.opt['gt_size']) for image in (lq, gt))
             lq, gt = flipped(rng, [lq, gt], *(self.opt.get(f'use_{name}', False) for name in ('hflip', 'vflip', 'rot')))
-        if self.opt.get('noise_std'):
+            if self.opt.get('grey_prob') and rng.random() < self.opt['grey_prob']:
+                lq, gt = grey(lq), grey(gt)
+        if self.opt.get('noise_std') and (self.opt.get('noise_prob', 1) == 1 or rng.random() < self.opt['noise_prob']):
             lq = with_noise(rng, lq, self.opt['noise_std'], self.opt.get('noise_clip', False))
         return {'lq': to_tensor(lq), 'gt': to_tensor(gt), 'lq_path': lq_path, 'gt_path': gt_path}
 

@@ -20,9 +20,10 @@ _AUTO = 'auto'
 
 
 class Source(Protocol):
-    """The pairs of a data set, by names, and the image of each name."""
+    """The pairs of a data set, by names, and the image of each name; `layout` is '' for what is no benchmark's."""
 
     pairs: list[Pair]
+    layout: str
 
     def image(self, name: str) -> AbstractContextManager[np.ndarray]:
         """(H,W,3) RGB uint8 or uint16, to be read within the context only. Raises DataError naming the image."""
@@ -36,8 +37,8 @@ class Source(Protocol):
 class FolderSource:
     """Image files; a name is the path of a file."""
 
-    def __init__(self, pairs: list[Pair]) -> None:
-        self.pairs = pairs
+    def __init__(self, pairs: list[Pair], layout: str = '') -> None:
+        self.pairs, self.layout = pairs, layout
 
     @contextmanager
     def image(self, name: str) -> Iterator[np.ndarray]:
@@ -53,6 +54,7 @@ class LmdbSource:
     def __init__(self, lq: LmdbStore, gt: LmdbStore, pairs: list[Pair]) -> None:
         """`pairs` are of keys."""
         self.stores = (lq, gt)
+        self.layout = str(lq.about.get('layout') or '')
         self.pairs = [Pair(_name(lq, key), None if sharp is None else _name(gt, sharp)) for key, sharp in pairs]
 
     def image(self, name: str) -> AbstractContextManager[np.ndarray]:
@@ -129,7 +131,7 @@ def _benchmark(opt: dict[str, Any], kind: str | None, needs_gt: bool) -> Source:
             )
             raise OptionError(f'{root} holds databases only, of {", ".join(splits)}: {helps}')
         layout = detect_layout(root) if layout == _AUTO else layout
-        source = FolderSource(pairs_of_layout(root, layout, split))
+        source = FolderSource(pairs_of_layout(root, layout, split), layout)
     if needs_gt and source.pairs[0].gt is None:
         name = root if layout == _AUTO else layout
         raise OptionError(f'{name} has no sharp images; use type: SingleDefocusDataset')

@@ -1,6 +1,7 @@
 """Pairs made from sharp photographs: depth, a thin lens, and the blur it gives. Needs no download."""
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ggkm_plugin.data import varied_scenes
+from ggkm_plugin.data.decoding import to_float
 from ggkm_plugin.data.optics import procedural_disparity, render_defocus
 from ggkm_plugin.data.photographs import Photograph, builtin_photographs, load_photograph, photographs_from_folder
 from ggkm_plugin.data.sampling import (
@@ -18,11 +21,13 @@ from ggkm_plugin.data.sampling import (
     to_tensor,
     with_noise,
 )
-from ggkm_plugin.errors import DataError, OptionError
+from ggkm_plugin.errors import DataError, OptionError, listed
 from ggkm_plugin.host.registries import DATASET_REGISTRY
 
+SCENES = ('plain', 'varied')
+
 # Decoded photographs a process keeps; a worker draws from few, again and again.
-_load = lru_cache(maxsize=16)(load_photograph)
+_load = lru_cache(maxsize=32)(load_photograph)
 
 # How far in front of or behind the scene the focus may lie, as a share of the scene's depth: photographs are out of
 # focus as a whole as often as in parts.
@@ -34,22 +39,34 @@ class SyntheticDefocusDataset(Dataset):
     """Sample: `lq`, `gt` (3,H,W) float32 RGB in [0,1], `lq_path`, `gt_path` (the sharp photograph's name and path).
 
     In training each sample is a new scene: crop, depth, focus and aperture are drawn from (seed, epoch, draw). Else
-    the whole photograph, its scene drawn from (seed, index), the same in every validation. Depth is the photograph's
-    own where it has one (of the built-in ones the motorcycle, which is held out), else procedural.
+    the whole photograph, its scene drawn from (seed, index), the same in every validation.
+
+    `scenes: plain` blurs a photograph by its depth, which is its own where it has one (of the built-in ones the
+    motorcycle, which is held out), else procedural, through a disk; nothing else is changed. `scenes: varied` takes
+    photographs apart and puts them together anew, by other lenses and cameras (`varied_scenes`): both images are as a
+    file of 8 bits gives them, the sharp one of the whole scene, in another light than the photograph's.
 
     Options (`opt`):
         dataroot_gt: folder of sharp photographs (default: those inside scikit-image, some of them held out for
             phases other than train).
+        builtin: with dataroot_gt, also the training photographs of scikit-image (default: no).
+        photographs: names, without endings, of the only ones to take; leave_out: of those not to take.
+        scenes: plain (default) or varied.
         phase: train, val or test. gt_size: side of the training crop.
-        max_blur_radius: pixels, the largest blur in a picture (default 4); in training, drawn from half of it up.
-        use_hflip, use_vflip, use_rot, noise_std, noise_clip, seed: as in PairedDefocusDataset.
+        max_blur_radius: pixels, the largest blur in a picture (default 4); in training of plain scenes drawn from half
+            of it up, in varied ones from 0.
+        use_hflip, use_vflip, use_rot, noise_std, noise_clip, seed: as in PairedDefocusDataset. Varied scenes are
+            mirrored and have noise of their own besides.
 
     Raises OptionError or DataError naming the key, folder or file.
     """
 
     option_keys = frozenset(
-        ('dataroot_gt', 'max_blur_radius', 'gt_size', 'use_hflip', 'use_vflip', 'use_rot', 'noise_std', 'noise_clip')
-    )
+        (
+            'dataroot_gt', 'builtin', 'photographs', 'leave_out', 'scenes', 'max_blur_radius', 'gt_size',
+            'use_hflip', 'use_vflip', 'use_rot', 'noise_std', 'noise_clip',
+        )
+    )  # fmt: skip
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.opt = opt
@@ -58,12 +75,17 @@ class SyntheticDefocusDataset(Dataset):
         self.max_radius = opt.get('max_blur_radius', 4)
         if not isinstance(self.max_radius, int | float) or not 0.5 <= self.max_radius < math.inf:
             raise OptionError(f'max_blur_radius is a number of pixels of at least 0.5, not {self.max_radius!r}')
+        self.scenes = opt.get('scenes', 'plain')
+        if self.scenes not in SCENES:
+            raise OptionError(f'scenes is one of {", ".join(SCENES)}, not {self.scenes!r}')
         check_sampling_options(opt, self.training)
-        self.photographs: list[Photograph] = (
-            photographs_from_folder(opt['dataroot_gt'])
-            if opt.get('dataroot_gt')
-            else builtin_photographs('train' if self.training else 'val')
-        )
+        self.photographs = _chosen(self._all_photographs(), opt.get('photographs'), opt.get('leave_out') or [])
+
+    def _all_photographs(self) -> list[Photograph]:
+        if not self.opt.get('dataroot_gt'):
+            return builtin_photographs('train' if self.training else 'val')
+        more = builtin_photographs('train') if self.opt.get('builtin') else []
+        return photographs_from_folder(self.opt['dataroot_gt']) + more
 
     def __len__(self) -> int:
         return len(self.photographs)
@@ -76,19 +98,32 @@ class SyntheticDefocusDataset(Dataset):
                 f'{photo.path}: {gt.shape[0]}x{gt.shape[1]} is too small for a blur of radius {self.max_radius} px: '
                 'lower max_blur_radius, or leave the photograph out'
             )
-        if self.training:
-            rng = sample_rng(self.seed, index)
+        rng = sample_rng(self.seed, index) if self.training else np.random.default_rng([self.seed, int(index)])
+        if self.scenes == 'varied':
+            lq, gt = self._varied_pair(rng, gt)
+        elif self.training:
             lq, gt = self._training_crop(rng, photo, gt, disparity)
         else:
-            rng = np.random.default_rng([self.seed, int(index)])
             lq = self._defocused(rng, gt, disparity, self.max_radius)
+        if self.training:
+            lq, gt = flipped(rng, [lq, gt], *(self.opt.get(f'use_{name}', False) for name in ('hflip', 'vflip', 'rot')))
         if self.opt.get('noise_std'):
             lq = with_noise(rng, lq, self.opt['noise_std'], self.opt.get('noise_clip', False))
         return {'lq': to_tensor(lq), 'gt': to_tensor(gt), 'lq_path': photo.name, 'gt_path': photo.path}
 
+    def _varied_pair(self, rng: np.random.Generator, sharp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def another() -> np.ndarray:
+            return _load(self.photographs[rng.integers(len(self.photographs))])[0]
+
+        if self.training:
+            pair = varied_scenes.training_pair(rng, another, sharp, self.opt['gt_size'], self.max_radius)
+        else:
+            pair = varied_scenes.whole_pair(rng, another, sharp, self.max_radius)
+        return to_float(pair.lq), to_float(pair.gt)
+
     def _training_crop(
         self, rng: np.random.Generator, photo: Photograph, gt: np.ndarray, disparity: np.ndarray | None
-    ) -> list[np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray]:
         size, margin = self.opt['gt_size'], math.ceil(self.max_radius)
         height, width, _ = gt.shape
         rows, columns = crop_window(rng, height, width, size, photo.path)
@@ -101,9 +136,7 @@ class SyntheticDefocusDataset(Dataset):
             None if disparity is None else disparity[seen],
             rng.uniform(0.5 * self.max_radius, self.max_radius),
         )
-        lq = lq[rows.start - top :, columns.start - left :][:size, :size]
-        flips = (self.opt.get(f'use_{name}', False) for name in ('hflip', 'vflip', 'rot'))
-        return flipped(rng, [lq, gt[rows, columns]], *flips)
+        return lq[rows.start - top :, columns.start - left :][:size, :size], gt[rows, columns]
 
     def _defocused(
         self, rng: np.random.Generator, sharp: np.ndarray, disparity: np.ndarray | None, radius: float
@@ -115,3 +148,18 @@ class SyntheticDefocusDataset(Dataset):
         focus = far + (near - far) * rng.uniform(-_MISSED_FOCUS, 1 + _MISSED_FOCUS)
         strength = radius / max(float(np.abs(disparity - focus).max()), 1e-3)
         return render_defocus(sharp, disparity, focus, strength)
+
+
+def _chosen(photographs: list[Photograph], only: Sequence[str] | None, but: Sequence[str]) -> list[Photograph]:
+    """Those of the names `only` (None: all) but for the names `but`. Raises OptionError for an unknown name."""
+    names = {photo.name for photo in photographs}
+    for key, wanted in (('photographs', only), ('leave_out', but)):
+        if wanted is not None and not (isinstance(wanted, list | tuple) and all(isinstance(n, str) for n in wanted)):
+            raise OptionError(f'{key} is a list of names of photographs, in quotes where they are numbers: {wanted!r}')
+        unknown = sorted(set(wanted or ()) - names)
+        if unknown:
+            raise OptionError(f'{key}: no photograph named {listed(unknown)}; there are {listed(sorted(names))}')
+    chosen = [photo for photo in photographs if (only is None or photo.name in only) and photo.name not in but]
+    if not chosen:
+        raise OptionError('photographs and leave_out together leave no photograph')
+    return chosen

@@ -21,7 +21,7 @@ class Protocol:
     """How a pair of images in [0, 1] is prepared and scored; PSNR and MAE are over all pixels and channels (RGB).
 
     clip: both images are clipped to [0, 1]. quantise: then rounded to multiples of 1/255. ssim_window: see `ops.ssim`.
-    lpips_input: what LPIPS is given; None where the script has no LPIPS.
+    lpips_input: what LPIPS is given; None where the script has no LPIPS. bits: of the image files that it reads.
     """
 
     name: str
@@ -29,13 +29,14 @@ class Protocol:
     quantise: bool
     ssim_window: Window
     lpips_input: LpipsInput | None = 'rgb'
+    bits: Literal[8, 16] = 8
 
 
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
         # Input: 16-bit, 1680x1120. Its script clips nothing: the network ends in a sigmoid, so its output is in [0, 1].
-        Protocol('dpdnet', clip=True, quantise=False, ssim_window='uniform'),
+        Protocol('dpdnet', clip=True, quantise=False, ssim_window='uniform', bits=16),
         # Input: 8-bit, input and ground truth cropped to multiples of 8. The raw output is scored.
         Protocol('ifan', clip=False, quantise=False, ssim_window='uniform'),
         # Input: 8-bit, input and ground truth cropped to multiples of 16. The network clips its own output. No MAE.

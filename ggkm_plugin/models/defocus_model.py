@@ -20,8 +20,8 @@ from ggkm_plugin.host.loading import Position
 from ggkm_plugin.host.processes import any_of, barrier, from_first, gathered, rank_and_size
 from ggkm_plugin.host.registries import METRIC_REGISTRY, MODEL_REGISTRY
 from ggkm_plugin.host.resuming import numbered_states
+from ggkm_plugin.memory import memory_advice
 from ggkm_plugin.models.history import ValidationHistory
-from ggkm_plugin.models.memory import memory_advice
 from ggkm_plugin.models.optimizing import build_optimizer, build_schedule
 from ggkm_plugin.models.progress import Throughput, TrainingProgress
 from ggkm_plugin.models.step_options import StepOptions

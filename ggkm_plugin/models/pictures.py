@@ -9,6 +9,8 @@ from torch import Tensor
 
 # Pixels: of a column of the strip.
 _WIDEST = 480
+# Percentiles of a map that take its darkest and its brightest colour.
+_STRETCH = (1, 99)
 
 
 def strip(*images: Tensor) -> np.ndarray:
@@ -17,17 +19,28 @@ def strip(*images: Tensor) -> np.ndarray:
 
 
 @torch.no_grad()
-def coefficient_map(net: Any, lq: Tensor) -> np.ndarray | None:
+def coefficient_map(net: Any, lq: Tensor, stretched: bool = False) -> np.ndarray | None:
     """Which Gaussians a network mixes at each pixel of lq (1,3,H,W), dark for narrow, bright for wide: (H',W',3) uint8.
 
-    The mean of the group's number, weighted by |beta|, at the finest scale. None for a network without coefficients.
+    The mean of the group's number, weighted by |beta|, at the finest scale. Colours stand for the same values in all
+    pictures, or `stretched` for what there is in this one, since a network may use a narrow range. None for a network
+    without coefficients.
     """
     if not hasattr(net, 'coefficients'):
         return None
     beta = net.coefficients(lq)[-1].beta[0].float().abs()
     numbers = torch.arange(len(beta), device=beta.device).view(-1, 1, 1)
     mean = (beta * numbers).sum(0) / beta.sum(0).clamp(min=1e-12) / max(1, len(beta) - 1)
-    grey = (mean.cpu().numpy() * 255).round().astype(np.uint8)
+    values = mean.cpu().numpy()
+    if stretched:
+        low, high = np.percentile(values, _STRETCH)
+        values = ((values - low) / max(high - low, 1e-12)).clip(0, 1)
+    return coloured(values)
+
+
+def coloured(values: np.ndarray) -> np.ndarray:
+    """(H,W) in [0,1] as a picture, dark for 0, bright for 1, reduced to a readable size: (H',W',3) uint8."""
+    grey = (values * 255).round().astype(np.uint8)
     return _reduced(cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB))
 
 

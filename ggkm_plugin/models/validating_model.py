@@ -17,7 +17,7 @@ from ggkm_plugin.errors import CheckpointError
 from ggkm_plugin.figures import SheetRow, comparison_sheet
 from ggkm_plugin.host.processes import gathered, rank_and_size, spread_buffers
 from ggkm_plugin.host.registries import METRIC_REGISTRY
-from ggkm_plugin.models.memory import memory_advice
+from ggkm_plugin.memory import memory_advice
 from ggkm_plugin.models.pictures import coefficient_map, strip, to_uint8
 from ggkm_plugin.models.score_files import ImageScores, means, write_scores
 

@@ -114,7 +114,7 @@ def test_large_photographs_are_reduced():
 
 
 def test_untrained_is_said_everywhere(command, workplace):
-    code, out, err = command('inspect', 'pairs/input/00.png', '-o', 'out')
+    code, out, err = command('inspect', 'pairs/input/00.png', '--arch', 'GGKMNet', '-o', 'out')
     assert code == 0
     assert 'GGKMNet is untrained' in err
     assert [line.split('.')[-1] for line in out.split()] == ['png', 'html', 'json']

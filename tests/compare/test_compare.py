@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,8 +14,13 @@ from conftest import write_pairs
 from forking import Server
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from ggkm_plugin import memory
+from ggkm_plugin.compare import cache
+from ggkm_plugin.data import decoding
 from ggkm_plugin.data.decoding import read_image, write_image
 from ggkm_plugin.metrics.protocols import PROTOCOLS
+
+ON_LINUX = pytest.mark.skipif(sys.platform != 'linux', reason='only Linux tells what memory is free')
 
 
 def by_hand(folder, gain):
@@ -128,7 +135,9 @@ def test_lpips_by_its_options(bench, shared_data):
     results, out, _ = bench.run()
     means = results['datasets'][0]['means']
     assert 0 < means['input']['lpips'] < 1
-    assert results['metrics'] == [{'name': 'lpips', 'better': 'lower', 'digits': 4}]
+    assert results['metrics'] == [{'name': 'lpips', 'label': 'LPIPS-squeeze', 'better': 'lower', 'digits': 4}]
+    assert 'LPIPS-squeeze ↓' in out
+    assert 'LPIPS of RGB in [-1,1]' in out
     best = min(('bright', 'dark'), key=lambda name: means[name]['lpips'])
     assert next(line for line in out.splitlines() if line.startswith(best)).split()[2] == '**'
 
@@ -187,6 +196,11 @@ def damage_entry(bench):
     (bench.folder / 'results/three/cache/scores/pairs/01/dark.json').write_text('{"digest": ')
 
 
+def change_code(bench):
+    path = Path(sys.modules['compare_test_archs'].__file__)  # of the first test of this process
+    path.write_text(path.read_text() + '# changed\n')
+
+
 def rename(bench):
     bench.opt['bootstrap'] = {'samples': 100, 'seed': 1}
 
@@ -195,8 +209,8 @@ def rename(bench):
     ('change', 'again'),
     [
         (change_weights, 4), (change_image, 2), (change_truth, 2), (change_protocol, 8), (change_metrics, 8),
-        (change_range, 4), (change_multiple, 4), (change_options, 4), (remove_picture, 1), (damage_entry, 1),
-        (rename, 0),
+        (change_range, 4), (change_multiple, 4), (change_options, 4), (change_code, 8), (remove_picture, 1),
+        (damage_entry, 1), (rename, 0),
     ],
 )  # fmt: skip
 def test_what_a_result_depends_on_is_noticed(bench, change, again):
@@ -252,12 +266,14 @@ def test_a_picture_without_its_entry_is_made_again(bench, monkeypatch):
         ('nan', 'NaN'),
         ('exception', 'ZeroDivisionError: a bug'),
         ('memory', 'out of memory on an image of 48x64'),
+        pytest.param('hungry', 'out of memory on an image of 48x64', marks=ON_LINUX),
         ('size', 'shape (1, 3, 48, 63)'),
         ('list', 'a list'),
     ],
 )
-def test_one_failing_model_of_three(bench, failing, words):
+def test_one_failing_model_of_three(bench, monkeypatch, failing, words):
     healthy, _, _ = bench.run()
+    monkeypatch.setattr(memory, 'free_bytes', lambda device: 2**33)  # of which the one wants twice as much
     bench.add('bad', 1.0)['network_g'].update(failing=failing)
     results, out, err = bench.run(code=1)
     bad = results['models'][2]
@@ -347,6 +363,18 @@ def test_averaged_weights_by_name(bench):
     assert means['bright'] == means['dark']  # params, unless asked otherwise
 
 
+@pytest.mark.parametrize('wrapper', ['params_ema', 'state_dict', 'model'])
+def test_weights_as_other_programs_wrap_them(bench, wrapper):
+    content = {wrapper: {'module.gain': torch.tensor([0.9])}, 'epoch': 3}
+    torch.save(content, bench.folder / 'bright.pth')
+    means = bench.run()[0]['datasets'][0]['means']
+    assert means['bright'] == means['dark']
+    torch.save({'mine': content[wrapper], 'params': {'gain': torch.tensor([1.5])}}, bench.folder / 'bright.pth')
+    bench.opt['models'][0]['param_key'] = 'mine'
+    means = bench.run()[0]['datasets'][0]['means']
+    assert means['bright'] == means['dark']
+
+
 def test_missing_truth_and_a_damaged_image(bench):
     """One data set without a partner, one with a damaged image: the rest is compared."""
     write_pairs(bench.folder / 'others', 3)
@@ -361,6 +389,60 @@ def test_missing_truth_and_a_damaged_image(bench):
     assert set(results['datasets'][0]['means']) == {'input', 'bright', 'dark'}
     for words in (['data set pairs', '01.png', 'no partner'], ['data set others', '02.png', 'truncated']):
         assert any(all(word in line for word in words) for line in err.splitlines()), err
+
+
+DATASET = """
+import torch
+from basicsr.utils.registry import DATASET_REGISTRY
+
+
+@DATASET_REGISTRY.register()
+class Odd(torch.utils.data.Dataset):
+    def __init__(self, opt):
+        self.names = opt['names']
+
+    def __len__(self):
+        return len(self.names)
+
+    def __getitem__(self, index):
+        name = self.names[index]
+        if name == 'bug':
+            raise ZeroDivisionError('a bug')
+        image = torch.full((3, 5 if name == 'small' else 32, 32), index / 10)
+        return {'lq': image, 'gt': image / 2, **({} if name == 'nameless' else {'lq_path': name})}
+"""
+
+
+def test_a_data_set_of_someone_else_s_that_fails(bench):
+    (bench.folder / 'odd_data.py').write_text(DATASET)
+    bench.opt['plugins'].append('odd_data')
+    bench.opt['datasets']['odd'] = {'type': 'Odd', 'names': ['a', 'bug', 'c', 'nameless']}
+    results, _, err = bench.run(code=1)
+    images = {dataset['name']: [image['name'] for image in dataset['images']] for dataset in results['datasets']}
+    assert images == {'odd': ['a', 'c'], 'pairs': ['00', '01', '02', '03']}
+    assert 'data set odd: 1: ZeroDivisionError: a bug' in err
+    assert "data set odd: 3: KeyError: 'lq_path'" in err
+    assert len(results['failures']) == 2
+
+
+def test_an_image_that_cannot_be_scored_is_no_model_s_fault(bench):
+    (bench.folder / 'odd_data.py').write_text(DATASET)
+    bench.opt['plugins'].append('odd_data')
+    bench.opt['datasets'] = {'odd': {'type': 'Odd', 'names': ['a', 'small']}}
+    results, _, err = bench.run(code=1)
+    assert [model['status'] for model in results['models']] == ['ok', 'ok']
+    assert len(results['failures']) == 1
+    assert 'data set odd: 1: ValueError: SSIM with the uniform window needs images of at least 7x7 pixels' in err
+    assert set(results['datasets'][0]['means']) == {'input', 'bright', 'dark'}
+
+
+def test_the_first_of_many_faults_are_told(bench):
+    write_pairs(bench.folder / 'pairs', 9)
+    bench.opt['datasets']['pairs']['bit_depth'] = 16
+    results, _, err = bench.run(code=1)
+    assert err.count('has 8 bits, not 16') == 5
+    assert 'data set pairs: and 4 more images' in err
+    assert results['datasets'][0]['images'] == []
 
 
 def test_no_truth_no_scores(bench):
@@ -444,6 +526,24 @@ def test_noise_on_demand(bench):
     assert bench.numbers() == first
 
 
+def test_losses_by_noise(bench):
+    bench.opt['noise'] = [15, 15.0]  # one level
+    bench.add('trained_with_noise', 0.95, drop_from='dark')
+    results, out, _ = bench.run('--noise')
+    clean, noisy = results['datasets']
+    assert 'drops' not in clean
+    assert set(noisy['drops']) == {'input', 'bright', 'dark', 'trained_with_noise'}
+    for name, before in (('input', 'input'), ('dark', 'dark'), ('trained_with_noise', 'dark')):
+        for metric, sign in (('psnr', 1), ('ssim', 1), ('mae', -1)):
+            loss = sign * (clean['means'][before][metric] - noisy['means'][name][metric])
+            assert noisy['drops'][name][metric] == pytest.approx(loss, abs=1e-12)
+    assert noisy['drops']['input']['psnr'] > 0 < noisy['drops']['input']['mae']
+    assert 'trained_with_noise: from dark' in out
+    line = next(line for line in out[out.index('noise 15') :].splitlines() if line.startswith('Input')).split()
+    psnr = noisy['means']['input']['psnr'], noisy['drops']['input']['psnr']
+    assert line[1:3] == [f'{psnr[0]:.3f}', f'{psnr[1]:.3f}']
+
+
 def test_photographs_without_truth_are_not_made_noisy(bench):
     bench.opt['noise'] = [3]
     bench.opt['datasets'] = {'photographs': {'type': 'SingleDefocusDataset', 'dataroot_lq': 'pairs/input'}}
@@ -472,6 +572,43 @@ def test_published_rows(bench):
     assert 'NRKNet (trained on DPDD)' in out
     after = out[out.index('(published, protocol unknown)') : out.index('** best')]
     assert '*' not in after.replace('Net*', '')
+
+
+def test_a_benchmark_is_recognised_by_its_folders(bench):
+    """Published scores are of test splits, whatever a data set is called here."""
+    for split in ('train', 'test'):
+        write_pairs(bench.folder / 'pairs', 4)
+        (bench.folder / f'set/{split}_c').mkdir(parents=True)
+        (bench.folder / 'pairs/input').rename(bench.folder / f'set/{split}_c/source')
+        (bench.folder / 'pairs/ground_truth').rename(bench.folder / f'set/{split}_c/target')
+    bench.opt.update(published=True, noise=[3])
+    views = {'type': 'PairedDefocusDataset', 'dataroot': 'set', 'layout': 'auto'}
+    bench.opt['datasets'] = {'views': views}
+    results, _, _ = bench.run('--noise')
+    assert [dataset['benchmark'] for dataset in results['datasets']] == ['DPDD', 'DPDD']
+    assert {row['dataset'] for row in results['published'] + results['published_drops']} == {'DPDD'}
+    assert {row['std'] for row in results['published_drops']} == {3}
+    assert {row['lpips'] for row in results['published']} == {None}  # nothing to compare it with is measured
+    views['split'] = 'train'
+    results, _, _ = bench.run()
+    assert results['published'] == []
+
+
+def test_images_of_one_scene_are_drawn_together(bench):
+    """Four photographs of each of two scenes: the interval is that of the scenes."""
+    write_pairs(bench.folder / 'pairs', 8)
+    for index in range(8):
+        truth = bench.folder / f'pairs/ground_truth/{index % 2:02d}.png'
+        (bench.folder / f'pairs/ground_truth/{index:02d}.png').write_bytes(truth.read_bytes())
+    results, out, _ = bench.run()
+    dataset = results['datasets'][0]
+    assert dataset['scenes'] == 2
+    assert '8 images of 2 scenes' in out
+    scores = [image['scores'] for image in dataset['images']]
+    paired = [each['dark']['psnr'] - each['bright']['psnr'] for each in scores]
+    found = dataset['differences']['dark']['psnr']
+    ends = sorted((np.mean(paired[::2]), np.mean(paired[1::2])))
+    assert (found['low'], found['high']) == pytest.approx(ends)
 
 
 # --- wrong option files -----------------------------------------------------------------------------------------------
@@ -526,6 +663,70 @@ def test_two_models_of_one_name(bench):
     bench.add('dark', 0.9)
     _, _, err = bench.run(code=2)
     assert 'models[2].name: dark is the name of another model' in err
+
+
+def test_names_that_a_file_system_may_not_tell_apart(bench):
+    bench.opt['models'][0]['name'] = 'Dark'
+    bench.opt['datasets']['PAIRS'] = bench.opt['datasets']['pairs']
+    _, _, err = bench.run(code=2)
+    assert 'dark is the name of another model' in err
+    assert 'datasets: PAIRS is the name of another data set' in err
+
+
+def test_a_data_set_called_like_a_noisy_one(bench):
+    bench.opt.update(noise=[3])
+    bench.opt['datasets']['pairs_noise3'] = bench.opt['datasets']['pairs']
+    _, _, err = bench.run('--noise', code=2)
+    assert 'pairs_noise3 is the name of another data set too' in err
+
+
+@pytest.mark.parametrize(('key', 'value'), [('drop_from', 'nobody'), ('param_key', 3)])
+def test_options_of_a_model(bench, key, value):
+    bench.opt['models'][1][key] = value
+    _, _, err = bench.run(code=2)
+    assert f'models[1].{key}' in err
+    assert repr(value) in err
+
+
+# --- the folder of the results ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('place', ['results', 'results/three', 'results/three/cache', 'results/three/images'])
+def test_a_folder_that_cannot_be_made_is_told_before_anything_runs(bench, place):
+    path = bench.folder / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    code, _, err = bench.command('compare', '-opt', bench.write())
+    assert code == 1
+    assert 'results/three' in err
+    assert '--root' in err
+    assert bench.forwards() == []
+
+
+@pytest.mark.parametrize('module', [cache, decoding], ids=['scores', 'pictures'])
+def test_a_full_disk_ends_the_run_and_blames_no_model(bench, monkeypatch, module):
+    """The next run goes on."""
+    left = [9]
+    write = module.write_whole
+
+    def full(path, content):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, 'No space left on device')
+        write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, 'write_whole', full)
+        code, _, err = bench.command('compare', '-opt', bench.write())
+    assert code == 1
+    last = err.splitlines()[-1]
+    assert 'No space left on device' in last
+    assert 'the same command goes on' in last
+    assert 'of what was to be compared failed' not in err
+    done = len(bench.forwards())
+    assert 0 < done < 8
+    bench.run()
+    assert len(bench.forwards()) in (8 - done, 9 - done)
 
 
 # --- processes --------------------------------------------------------------------------------------------------------

@@ -1,10 +1,11 @@
 """The table of published scores against figures copied by hand from the paper."""
 
-from ggkm_plugin.compare.published import PUBLISHED, PUBLISHED_DROPS
+from ggkm_plugin.compare.published import PUBLISHED, PUBLISHED_DROPS, record
 
 
-def found(method, dataset, note=''):
-    return [row[2:5] for row in PUBLISHED if row.method == method and row.dataset == dataset and note in row.note]
+def found(method, dataset, remark=''):
+    rows = (row for row in PUBLISHED if row.method == method and row.dataset == dataset and remark in row.remark)
+    return [row[2:5] for row in rows]
 
 
 def test_rows():
@@ -20,7 +21,20 @@ def test_no_dual_pixel_results():
 
 
 def test_each_says_where_it_is_from():
-    assert all('paper' in row.note for row in (*PUBLISHED, *PUBLISHED_DROPS))
+    assert all('paper' in row.source for row in (*PUBLISHED, *PUBLISHED_DROPS))
+
+
+def test_costs():
+    costs = {row.method: (row.parameters, row.macs_paper) for row in PUBLISHED}
+    assert costs['GGKMNet'] == (1.68e6, 158.4e9)
+    assert costs['MPRNet*'] == (20.1e6, 5347.5e9)
+    assert costs['Input'] == costs['Restormer'] == (None, None)
+
+
+def test_lpips_of_another_network_is_left_out():
+    for row in (PUBLISHED[0], PUBLISHED_DROPS[0]):
+        assert record(row, lpips=True)['lpips'] == row.lpips is not None
+        assert record(row, lpips=False) == {**record(row, lpips=True), 'lpips': None}
 
 
 def test_drops():

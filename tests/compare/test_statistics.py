@@ -74,3 +74,37 @@ def test_coverage():
 def test_infinite_scores_have_no_difference():
     assert difference([math.inf, 1.0], [1.0, 1.0], 10, 0) is None
     assert difference([math.inf, 1.0], [math.inf, 1.0], 10, 0) is None
+
+
+def test_images_of_one_scene_are_drawn_together():
+    """Two scenes of differences 0 and 1: as two images in closed form, however often each was photographed alike."""
+    scores, scenes = [0.0, 0.0, 0.0, 1.0, 1.0, 1.0], ['a', 'a', 'a', 'b', 'b', 'b']
+    assert difference(scores, [0.0] * 6, 2000, 0, scenes) == (0.5, 0, 1)
+    _, low, high = difference(scores, [0.0] * 6, 2000, 0)
+    assert 0 < low < high < 1  # six images that knew nothing of one another
+
+
+def test_the_mean_is_over_images_whatever_the_size_of_the_scenes():
+    """Of one image with 4 and three with 0, the resamples' means are 0, 4/4 and 4: two scenes drawn twice."""
+    centre, low, high = difference([4.0, 0.0, 0.0, 0.0], [0.0] * 4, 2000, 0, ['a', 'b', 'b', 'b'])
+    assert (centre, low, high) == (1, 0, 4)
+
+
+def test_scenes_of_one_image_each_change_nothing():
+    scores = np.random.default_rng(0).normal(size=30).tolist()
+    plain = difference(scores, [0.0] * 30, 1500, 0)
+    assert difference(scores, [0.0] * 30, 1500, 0, range(100, 130)) == plain
+
+
+def test_coverage_of_photographs_that_share_scenes():
+    """Ten images of each of 30 scenes, equal but for little: single images would promise far too much."""
+    rng = np.random.default_rng(3)
+    scenes = np.repeat(np.arange(30), 10).tolist()
+    held = {'scenes': 0, 'images': 0}
+    for experiment in range(400):
+        scores = (np.repeat(rng.normal(size=30), 10) + rng.normal(0, 0.1, 300) + 0.3).tolist()
+        for kind, clusters in (('scenes', scenes), ('images', None)):
+            _, low, high = difference(scores, [0.0] * 300, 300, experiment, clusters)
+            held[kind] += low <= 0.3 <= high
+    assert 0.89 <= held['scenes'] / 400 <= 0.97
+    assert held['images'] / 400 < 0.6

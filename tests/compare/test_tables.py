@@ -19,6 +19,7 @@ def results():
         'third|pipe': {'psnr': 24.0, 'lpips': 0.10},
     }
     noisy = {name: {'psnr': scores['psnr'] - 1, 'lpips': scores['lpips'] + 0.05} for name, scores in means.items()}
+    drops = {name: {'psnr': 1.0, 'lpips': 0.05} for name in means}
     interval = {'mean': 1.0, 'low': 0.5, 'high': 1.5}
     image = {'name': 'x', 'size': [1, 1], 'files': {}, 'scores': {}}
     return {
@@ -27,10 +28,13 @@ def results():
         'protocol_words': 'protocol nrknet: words',
         'machine': {'device': 'a_processor'},
         'metrics': [
-            {'name': 'psnr', 'better': 'higher', 'digits': 3},
-            {'name': 'lpips', 'better': 'lower', 'digits': 4},
+            {'name': 'psnr', 'label': 'PSNR', 'better': 'higher', 'digits': 3},
+            {'name': 'lpips', 'label': 'LPIPS-alex', 'better': 'lower', 'digits': 4},
         ],
         'difference_to': 'first_net',
+        'drop_from': {},
+        'measured_at': '1280x720',
+        'memory_source': 'live tensors',
         'bootstrap': {'samples': 2000, 'seed': 0},
         'models': [
             {
@@ -42,20 +46,29 @@ def results():
         ],
         'datasets': [
             {
-                'name': 'DPDD', 'benchmark': 'DPDD', 'images': [image] * 76, 'means': means,
+                'name': 'DPDD', 'benchmark': 'DPDD', 'images': [image] * 76, 'scenes': 76, 'means': means,
                 'differences': {'second': {'psnr': interval, 'lpips': None}},
             },
             {
                 'name': 'DPDD_noise3', 'benchmark': 'DPDD', 'clean': 'DPDD', 'noise_std': 3.0, 'images': [image] * 76,
-                'means': noisy, 'differences': {},
+                'scenes': 76, 'means': noisy, 'differences': {}, 'drops': drops,
             },
         ],
         'published': [
-            {'method': 'GKMNet*', 'dataset': 'DPDD', 'psnr': 99.0, 'ssim': 0.9, 'lpips': None, 'note': 'a paper'},
-            {'method': 'NRKNet', 'dataset': 'RTF', 'psnr': 98.0, 'ssim': 0.9, 'lpips': 0.1, 'note': 'a paper'},
+            {
+                'method': 'GKMNet*', 'dataset': 'DPDD', 'psnr': 99.0, 'ssim': 0.9, 'lpips': None, 'source': 'a paper',
+                'parameters': 1.47e6, 'macs_paper': 147.8e9, 'remark': '',
+            },
+            {
+                'method': 'NRKNet', 'dataset': 'RTF', 'psnr': 98.0, 'ssim': 0.9, 'lpips': 0.1, 'source': 'a paper',
+                'parameters': None, 'macs_paper': None, 'remark': 'trained on LFDOF',
+            },
         ],
         'published_drops': [
-            {'method': 'NRKNet', 'dataset': 'DPDD', 'std': 3, 'psnr': 0.962, 'ssim': 0.03, 'lpips': 0.086, 'note': ''}
+            {
+                'method': 'NRKNet', 'dataset': 'DPDD', 'std': 3, 'psnr': 0.962, 'ssim': 0.03, 'lpips': 0.086,
+                'source': 'another paper',
+            }
         ],
     }  # fmt: skip
 
@@ -71,7 +84,7 @@ def test_markdown(results):
     assert line_of(text, '| third') == '| third\\|pipe | 24.000 | **0.1000** |'
     assert line_of(text, '| Input') == '| Input | 40.000 | 0.0100 |'
     assert line_of(text, '| GKMNet') == '| GKMNet\\* | 99.000 | - |'
-    assert text.count('GKMNet\\*') == 1  # not under the noisy images
+    assert text.count('GKMNet\\*') == 2  # among the scores and the models, not under the noisy images
     assert text.index('third') < text.index('*published, protocol unknown*') < text.index('GKMNet')
     assert line_of(text, '| second', 'difference from').startswith('| second | +1.000 [+0.500, +1.500] | - |')
 
@@ -88,7 +101,7 @@ def test_latex(results):
     text = tables.render(results, 'latex')
     assert line_of(text, 'second') == r'second & \textbf{26.000} & \underline{0.2000} \\'
     assert line_of(text, 'first') == r'first\_net & \underline{25.000} & 0.3000 \\'
-    assert line_of(text, 'method') == r'method & PSNR $\uparrow$ & LPIPS $\downarrow$ \\'
+    assert line_of(text, 'method') == r'method & PSNR $\uparrow$ & LPIPS-alex $\downarrow$ \\'
     assert r'\multicolumn{3}{l}{\emph{published, protocol unknown}} \\' in text
     assert text.count(r'\begin{table}') == text.count(r'\end{table}') == 5
     assert r'\caption{DPDD, protocol nrknet}' in text
@@ -110,19 +123,59 @@ def test_losses_by_noise_are_positive_for_both_directions(results):
     text = tables.render(results, 'table')
     assert line_of(text, 'second', 'loss by noise').split() == ['second', '3', '1.000', '0.0500']
     assert line_of(text, 'NRKNet', 'loss by noise').split() == ['NRKNet', '3', '0.962', '0.086']
+    assert 'another paper, from a network trained without noise' in text
+
+
+def test_losses_stand_beside_the_scores_of_noisy_images(results):
+    results['datasets'][1]['drops']['second']['psnr'] = None
+    text = tables.render(results, 'markdown')
+    assert line_of(text, '| method', 'noise 3') == '| method | PSNR ↑ | loss | LPIPS-alex ↓ | loss |'
+    assert line_of(text, '| first', 'noise 3') == '| first\\_net | <u>24.000</u> | 1.000 | 0.3500 | 0.0500 |'
+    assert line_of(text, '| second', 'noise 3').startswith('| second | **25.000** | - |')
+
+
+def test_whose_clean_scores_a_loss_counts_from(results):
+    results['drop_from'] = {'second': 'first_net'}
+    assert 'second: from first_net' in tables.render(results, 'table')
+
+
+def test_scenes_are_counted_where_images_share_one(results):
+    text = tables.render(results, 'table')
+    assert '76 images' in text
+    assert 'scenes' not in text
+    results['datasets'][0]['scenes'] = 20
+    text = tables.render(results, 'table')
+    assert text.count('76 images of 20 scenes') == 2
+    assert '2000 resamples, which draw scenes, each with all of its images' in text
+
+
+def test_published_costs_stand_below_the_models(results):
+    text = tables.render(results, 'markdown')
+    assert line_of(text, '| GKMNet', '### Models').split(' | ')[:5] == ['| GKMNet\\*', '-', '1.47', '-', '147.8']
 
 
 def test_csv(results):
     rows = list(csv.DictReader(io.StringIO(tables.render(results, 'csv'))))
     assert rows[2] == {
         'dataset': 'DPDD', 'method': 'second', 'source': 'measured', 'protocol': 'nrknet', 'psnr': '26.0',
-        'lpips': '0.2',
+        'lpips': '0.2', 'settings': '',
     }  # fmt: skip
-    published = [row for row in rows if row['source'] != 'measured']
+    published = [row for row in rows if row['source'] == 'published: a paper']
     assert [(row['method'], row['protocol'], row['lpips']) for row in published] == [
         ('GKMNet*', '', ''),
-        ('NRKNet', '', '0.1'),
+        ('NRKNet (trained on LFDOF)', '', '0.1'),
     ]
+
+
+@pytest.mark.parametrize('form', tables.FORMATS)
+def test_settings_stand_beside_every_score(results, form):
+    results['models'][1]['settings'] = {'lens': 'a', 'fidelity': 16.8}
+    text = tables.render(results, form)
+    assert text.count('lens a, fidelity 16.8') == 2  # on the clean and on the noisy images
+    if form == 'csv':
+        settings = {row['method']: row['settings'] for row in csv.DictReader(io.StringIO(text))}
+        assert settings['second'] == 'lens a, fidelity 16.8'
+        assert not any(words for method, words in settings.items() if method != 'second')
 
 
 @pytest.mark.parametrize('form', tables.FORMATS)

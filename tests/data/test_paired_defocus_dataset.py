@@ -115,6 +115,58 @@ def test_each_option_flips_as_it_says_half_of_the_time(folders, option, flip):
     assert 30 < happened < 70  # four standard deviations of 5
 
 
+def test_grey_pairs_are_the_luma_of_the_coloured(folders):
+    plain = {**folders, 'phase': 'train', 'gt_size': 8}
+    coloured, grey = PairedDefocusDataset(plain), PairedDefocusDataset({**plain, 'grey_prob': 0.3})
+    happened = 0
+    for draw in range(200):
+        index = SampleIndex(draw % COUNT, 1, draw)
+        before, after = coloured[index], grey[index]
+        yes = torch.equal(after['gt'][0], after['gt'][1])
+        happened += yes
+        for key in ('lq', 'gt'):
+            r, g, b = before[key]
+            luma = (0.299 * r + 0.587 * g + 0.114 * b).expand(3, 8, 8)
+            torch.testing.assert_close(after[key], luma if yes else before[key], rtol=0, atol=1e-6)
+    assert 34 < happened < 86  # 60, four standard deviations of 6.5
+
+
+def test_rescaled_pairs_are_means_over_the_area(folders):
+    """Of an image of coordinates the reduced one is again, its steps as large as the factor; both in one place."""
+    dataset = PairedDefocusDataset(
+        {**folders, 'phase': 'train', 'gt_size': 8, 'rescale_prob': 0.5, 'rescale_range': [0.5, 0.9]}
+    )
+    seen = []
+    for draw in range(200):
+        sample = dataset[SampleIndex(draw % COUNT, 1, draw)]
+        assert sample['lq'].shape == sample['gt'].shape == (3, 8, 8)
+        lq, gt = (255 * sample[key].double() for key in ('lq', 'gt'))
+        torch.testing.assert_close(gt, 255 - lq, rtol=0, atol=1e-4)
+        step = (lq[0, -1] - lq[0, 0]).mean() / 7
+        torch.testing.assert_close(lq[0].diff(dim=0), step.expand(7, 8), rtol=0, atol=0.2)  # parts of pixels
+        seen.append(round(8 * step.item(), 3))
+    assert 72 < seen.count(8) < 128  # 100, four standard deviations of 7
+    assert {round(side) for side in seen} == set(range(8, 17))  # of 8 / 0.9 to 8 / 0.5 pixels, or as it is
+
+
+def test_a_crop_before_rescaling_stays_inside_the_image(folders):
+    dataset = PairedDefocusDataset(
+        {**folders, 'phase': 'train', 'gt_size': HEIGHT - 2, 'rescale_prob': 1, 'rescale_range': [0.1, 0.1]}
+    )
+    rows = 255 * dataset[SampleIndex(0, 0, 0)]['lq'][0]
+    assert rows.shape == (HEIGHT - 2, HEIGHT - 2)
+    torch.testing.assert_close(rows[:, 0].mean(), torch.tensor((HEIGHT - 1) / 2), rtol=0, atol=1e-3)  # all of them
+
+
+def test_noise_is_on_its_share_of_the_images(folders):
+    plain = {**folders, 'phase': 'train', 'gt_size': 8}
+    clean, noisy = PairedDefocusDataset(plain), PairedDefocusDataset({**plain, 'noise_std': 5, 'noise_prob': 0.1})
+    indices = [SampleIndex(draw % COUNT, 1, draw) for draw in range(300)]
+    happened = sum(not torch.equal(clean[index]['lq'], noisy[index]['lq']) for index in indices)
+    assert 9 < happened < 51  # 30, four standard deviations of 5.2
+    assert all(torch.equal(clean[index]['gt'], noisy[index]['gt']) for index in indices[:50])
+
+
 def test_a_crop_as_large_as_the_image_is_the_image(folders):
     square = {**folders, 'phase': 'train', 'gt_size': HEIGHT}
     rows = steps(PairedDefocusDataset(square)[0]['lq'])[0]
@@ -397,6 +449,11 @@ def test_half_of_the_folders_is_told(training, left_out):
         ({'noise_std': -1}, OptionError, 'noise_std.*-1'),
         ({'noise_std': [5, 1]}, OptionError, r'noise_std.*\[5, 1\]'),
         ({'noise_std': 'much'}, OptionError, 'noise_std.*much'),
+        ({'noise_prob': 1.5}, OptionError, r'noise_prob.*1\.5'),
+        ({'grey_prob': True}, OptionError, 'grey_prob.*True'),
+        ({'rescale_prob': 'half'}, OptionError, 'rescale_prob.*half'),
+        ({'rescale_range': [0, 1]}, OptionError, r'rescale_range.*\[0, 1\]'),
+        ({'rescale_range': 0.7}, OptionError, r'rescale_range.*0\.7'),
         ({'seed': -1}, OptionError, 'seed.*-1'),
         ({'pairing': 'order'}, OptionError, 'pairing.*order'),
         ({'io_backend': {'type': 'petrel'}}, OptionError, 'io_backend.*petrel'),

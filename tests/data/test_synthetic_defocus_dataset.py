@@ -246,6 +246,75 @@ def test_noise_is_on_the_input_only_and_clipped_by_option(opt):
         assert torch.equal(kinds['clipped']['lq'], kinds['noisy']['lq'].clamp(0, 1))
 
 
+# varied scenes, and which photographs
+
+
+VARIED = {'scenes': 'varied', 'max_blur_radius': 5}
+
+
+def test_varied_samples_are_pairs_of_8_bits(opt):
+    dataset = SyntheticDefocusDataset({**opt, **VARIED})
+    for draw, sample in enumerate(draws(dataset, 9)):
+        assert sample['lq_path'] == str(draw % 3)
+        for key in ('lq', 'gt'):
+            assert sample[key].shape == (3, 24, 24)
+            assert sample[key].dtype == torch.float32
+            torch.testing.assert_close(sample[key] * 255, (sample[key] * 255).round(), rtol=0, atol=1e-4)
+    whole = SyntheticDefocusDataset({**opt, **VARIED, 'phase': 'val'})[0]
+    assert whole['gt'].shape == whole['lq'].shape == (3, *SHAPES[0])
+
+
+@pytest.mark.parametrize('phase', ['train', 'val'])
+def test_varied_samples_belong_to_seed_epoch_and_draw(opt, phase):
+    def sample(seed, epoch, draw):
+        opt_ = {**opt, **VARIED, 'phase': phase, 'seed': seed}
+        return SyntheticDefocusDataset(opt_)[SampleIndex(1, epoch, draw)]['gt'].numpy().tobytes()
+
+    assert sample(1, 0, 4) == sample(1, 0, 4)
+    assert sample(1, 0, 4) != sample(2, 0, 4)
+    assert (sample(1, 0, 4) != sample(1, 1, 4)) == (sample(1, 0, 4) != sample(1, 0, 7)) == (phase == 'train')
+
+
+def test_varied_samples_do_not_depend_on_the_workers(opt):
+    dataset = SyntheticDefocusDataset({**opt, **VARIED})
+    epochs = [
+        torch.cat(
+            [b['lq'] for b in DataLoader(dataset, 2, sampler=EpochSampler(dataset, 1, 0, ratio=4), num_workers=n)]
+        )
+        for n in (0, 2)
+    ]
+    assert torch.equal(*epochs)
+
+
+def test_photographs_are_chosen_by_name(opt):
+    def names(**more):
+        return [photo.name for photo in SyntheticDefocusDataset({**opt, **more}).photographs]
+
+    assert names() == ['0', '1', '2']
+    assert names(photographs=['2', '0']) == ['0', '2']
+    assert names(leave_out=['1']) == ['0', '2']
+    assert names(photographs=['0', '1'], leave_out=['1']) == ['0']
+    builtin = [photo.name for photo in SyntheticDefocusDataset({'phase': 'train', 'gt_size': 24}).photographs]
+    assert names(builtin=True) == ['0', '1', '2', *builtin]
+    assert names(builtin=True, phase='val', leave_out=['2']) == ['0', '1', *builtin]  # never what is held out
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'says'),
+    [
+        ({'photographs': ['nobody']}, 'photographs: no photograph named nobody; there are 0, 1, 2'),
+        ({'leave_out': ['nobody']}, 'leave_out: no photograph named nobody'),
+        ({'leave_out': ['0', '1', '2']}, 'no photograph'),
+        ({'photographs': [0]}, 'quotes'),
+        ({'leave_out': '0'}, 'leave_out is a list'),
+        ({'scenes': 'wild'}, 'scenes is one of plain, varied'),
+    ],
+)
+def test_photographs_and_scenes_that_there_are_not(opt, wrong, says):
+    with pytest.raises(OptionError, match=says):
+        SyntheticDefocusDataset({**opt, **wrong})
+
+
 # what is wrong is named
 
 

@@ -10,8 +10,11 @@ import pytest
 import torch
 from ggkm_plugin.datasets_prep.make_synthetic import main
 
+from ggkm_plugin.data import synthesis, varied_scenes
 from ggkm_plugin.data.decoding import write_image
+from ggkm_plugin.data.lmdb_store import LmdbStore
 from ggkm_plugin.data.paired_defocus_dataset import PairedDefocusDataset
+from ggkm_plugin.data.sensor import Sensor
 
 
 @pytest.fixture
@@ -172,6 +175,12 @@ def test_two_photographs_of_one_name_are_told_before_one_overwrites_the_other(tm
         (['--count', '0'], '--count is at least 1, not 0'),
         (['--count', '-3'], '--count is at least 1, not -3'),
         (['--seed', '-1'], '--seed is at least 0, not -1'),
+        (['--crop', '8'], '--crop is at least 16, not 8'),
+        (['--val-count', '0'], '--val-count is at least 1, not 0'),
+        (['--workers', '0'], '--workers is at least 1, not 0'),
+        (['--leave-out', 'nobody'], 'leave_out: no photograph named nobody; there are IMG.1 ü, a'),
+        (['--hold-out', 'nobody'], 'no photograph named nobody'),
+        (['--leave-out', 'a', 'IMG.1 ü'], 'leave no photograph'),
         (['--max-blur-radius', '0.2'], r'max_blur_radius is .* not 0.2'),
         (['--max-blur-radius', 'nan'], 'max_blur_radius'),
         (['--noise-std', '-5'], 'noise_std'),
@@ -199,3 +208,118 @@ def test_it_runs_as_a_module(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, '')
     assert done.stderr.strip().endswith('make_synthetic: nowhere: no such folder')
+
+
+# --- varied scenes, databases, going on
+
+
+VARIED = ['--scenes', 'varied', '--crop', '24', '--max-blur-radius', '3', '--format', 'raw', '--hold-out', 'a']
+
+
+def samples(folder, split):
+    dataset = PairedDefocusDataset({'phase': 'val', 'dataroot': str(folder), 'split': split})
+    return {sample['lq_path'].rpartition('/')[2]: sample for sample in map(dataset.__getitem__, range(len(dataset)))}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(
+        torch.equal(one[name][key], other[name][key]) for name in one for key in ('lq', 'gt')
+    )
+
+
+def test_databases_of_what_is_trained_on_and_of_what_is_held_out(tmp_path, photos, capsys):
+    out = tmp_path / 'out'
+    assert main([str(out), '--photos', photos, *VARIED, '--count', '3', '--val-count', '2']) == 0
+    assert f'5 pairs in {out}: train on them with dataroot: {out}, split: train' in capsys.readouterr().out
+    assert sorted(path.name for path in out.iterdir()) == ['train.lmdb', 'val.lmdb']
+    assert LmdbStore(str(out / 'train.lmdb')).codec == 'raw'
+    train, val = samples(out, 'train'), samples(out, 'val')
+    assert list(train) == [f'IMG.1 ü_{scene:03d}.png' for scene in range(3)]
+    assert list(val) == ['a_000.png', 'a_001.png']
+    assert all(sample['gt'].shape == (3, 24, 24) for sample in train.values())
+    assert all(sample['gt'].shape == (3, 40, 52) for sample in val.values())  # whole
+    assert len({sample['gt'].numpy().tobytes() for sample in train.values()}) == 3
+
+
+def test_what_is_held_out_is_in_no_training_scene(tmp_path):
+    """Not in the background, not before it: the held-out photograph is the only one with red in it."""
+    for name, colour in (('held', (255, 0, 0)), ('one', (0, 200, 0)), ('two', (0, 0, 200))):
+        write_image(str(tmp_path / 'photos' / f'{name}.png'), np.full((60, 60, 3), colour, np.uint8))
+    arguments = ['--photos', str(tmp_path / 'photos'), *VARIED[:-1], 'held', '--count', '20']
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(varied_scenes, 'recoloured', lambda _, picture: picture)
+        patch.setattr(varied_scenes, 'random_sensor', lambda _: Sensor())
+        assert main([str(tmp_path / 'out'), *arguments]) == 0
+    greens = [sample['gt'][1].max() for sample in samples(tmp_path / 'out', 'train').values()]
+    assert all(sample['gt'][0].max() == 0 for sample in samples(tmp_path / 'out', 'train').values())
+    assert sum(green > 0 for green in greens) > 20  # in the backgrounds of 20 scenes, and before others
+    (held_out,) = samples(tmp_path / 'out', 'val').values()
+    assert held_out['gt'][0].max() > 0
+    assert held_out['gt'][1:].max() == 0
+
+
+def test_held_out_photographs_in_folders(tmp_path, photos, capsys):
+    assert main([str(tmp_path / 'out'), '--photos', photos, '--hold-out', 'a']) == 0
+    assert set(contents(tmp_path / 'out')) == {
+        f'{split}/{side}/{name}_000.png'
+        for split, name in (('train', 'IMG.1 ü'), ('val', 'a'))
+        for side in ('input', 'ground_truth')
+    }
+    assert f'dataroot_lq: {tmp_path / "out"}/train/input' in capsys.readouterr().out
+
+
+def test_photographs_of_scikit_image_beside_mine(tmp_path, photos, capsys):
+    assert main([str(tmp_path / 'out'), '--photos', photos, '--builtin', '--dry-run']) == 0
+    assert '8 pairs of 8 photographs' in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_number_of_processes_makes_no_difference(tmp_path, photos, monkeypatch):
+    monkeypatch.setattr(synthesis, '_PAIRS_PER_PROCESS', 2)
+    for workers in (1, 2):
+        arguments = ['--photos', photos, *VARIED, '--count', '6', '--workers', str(workers)]
+        assert main([str(tmp_path / f'{workers}'), *arguments]) == 0
+    for split in ('train', 'val'):
+        assert same(samples(tmp_path / '1', split), samples(tmp_path / '2', split))
+
+
+@pytest.mark.parametrize('after', ['three pairs', 'a database'])
+def test_an_interrupted_run_goes_on(tmp_path, photos, monkeypatch, capsys, after):
+    arguments = ['--photos', photos, *VARIED, '--count', '5']
+    assert main([str(tmp_path / 'whole'), *arguments]) == 0
+    make, convert, made = synthesis._make, synthesis._convert, []
+
+    def interrupted(job, part, place, **_):
+        if after == 'three pairs' and len(made) == 3:
+            raise KeyboardInterrupt
+        made.append(place.name)
+        make(job, part, place)
+
+    def interrupted_conversion(job, part, split, *more):
+        if split == 'val':
+            raise KeyboardInterrupt
+        convert(job, part, split, *more)
+
+    out = str(tmp_path / 'out')
+    with monkeypatch.context() as patch:
+        patch.setattr(synthesis, '_make', interrupted)
+        patch.setattr(synthesis, '_convert', interrupted_conversion)
+        assert main([out, *arguments]) == 1
+    assert f'the same command goes on where it stopped: {out} --photos' in capsys.readouterr().err
+    assert not Path(out).exists()
+
+    assert main([out, *arguments[:-1], '4']) == 1  # another set
+    assert 'begun with other options' in capsys.readouterr().err
+    seen = []
+    monkeypatch.setattr(synthesis, '_make', lambda job, part, place: seen.append(place.name) or make(job, part, place))
+    assert main([out, *arguments]) == 0
+    assert not set(seen) & set(made)
+    for split in ('train', 'val'):
+        assert same(samples(out, split), samples(tmp_path / 'whole', split))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['out', 'photos', 'whole']
+
+
+def test_names_without_a_folder_of_photographs(tmp_path, capsys):
+    code, said = refused(capsys, [tmp_path / 'out', '--hold-out', 'coffee'])
+    assert code == 2
+    assert '--photos' in said

@@ -95,3 +95,20 @@ def test_our_network_stays_as_it_was():
     assert picture.shape == (17, 23, 3)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_a_narrow_range_is_stretched():
+    """Values between 0.5 and 0.52 take all colours, the outermost hundredths the last ones."""
+    share = torch.linspace(0.5, 0.52, 400).view(1, 400)
+    net = Mixing(torch.stack([1 - share, share])[None])
+    plain, wide = (coefficient_map(net, torch.rand(1, 3, 1, 400), stretched) for stretched in (False, True))
+    assert np.ptp(lightness(plain)) < 10
+    for place, end in ((0, [1.0, 0.0]), (-1, [0.0, 1.0])):
+        full = coefficient_map(Mixing(torch.tensor(end).view(1, 2, 1, 1)), torch.rand(1, 3, 1, 1))
+        assert wide[0, place].tolist() == full[0, 0].tolist()
+    assert (np.diff(lightness(wide)[0]) >= -2).all()  # of viridis' own rounding
+
+
+def test_a_constant_map_has_no_range_to_stretch():
+    picture = coefficient_map(Mixing(torch.ones(1, 2, 3, 3)), torch.rand(1, 3, 3, 3), stretched=True)
+    assert (picture == picture[0, 0]).all()

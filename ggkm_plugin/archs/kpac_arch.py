@@ -1,0 +1,116 @@
+"""KPAC: one kernel at five dilations, mixed per pixel, in place of inverse filters of many sizes.
+
+H. Son, J. Lee, S. Cho, S. Lee, "Single Image Defocus Deblurring Using Kernel-Sharing Parallel Atrous Convolutions",
+ICCV 2021. Written from recorded facts about the authors' TensorFlow network (AGPL; its code was not used);
+`released.load_kpac` reads its weights. Modules have its layers' names and are registered in its graph's order.
+"""
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ggkm_plugin.archs.blocks import AnySizeNet, check_choice, check_width
+from ggkm_plugin.archs.tensorflow_layers import SameConv2d
+from ggkm_plugin.host.registries import ARCH_REGISTRY
+
+SLOPE = 0.2
+DILATIONS = (1, 2, 3, 4, 5)
+
+
+def leaky(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, SLOPE)
+
+
+class KPACBlock(nn.Module):
+    """x (B,C,H,W) -> the same shape, without a residual.
+
+    Each branch is the shared kernel at its dilation, weighted by a map of its own (scale attention) and by a number
+    for each channel, the same in all branches (shape attention).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        half = channels // 2
+        self.shared = SameConv2d(channels, half, 5, bias=False)
+        self.sca_dc1 = SameConv2d(channels, 32, 5, dilation=2)
+        self.sca_dc2 = SameConv2d(32, 32, 5, dilation=2)
+        self.sca_dc3 = SameConv2d(32, 16, 5, dilation=2)
+        self.sca_dc4 = SameConv2d(16, 16, 5, dilation=2)
+        self.sca_c2 = SameConv2d(16, len(DILATIONS), 5)
+        self.sha_c1 = SameConv2d(channels, max(1, channels // 8), 1)
+        self.sha_c2 = SameConv2d(max(1, channels // 8), half, 1)
+        self.cf = SameConv2d(len(DILATIONS) * half, channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = x
+        for conv in (self.sca_dc1, self.sca_dc2, self.sca_dc3, self.sca_dc4):
+            maps = leaky(conv(maps))
+        maps = self.sca_c2(maps).sigmoid()
+        shape = self.sha_c2(leaky(self.sha_c1(x.mean(dim=(-2, -1), keepdim=True)))).sigmoid()
+        weight = self.shared.weight
+        branches = [
+            leaky(F.conv2d(x, weight, padding=2 * dilation, dilation=dilation)) * maps[:, i : i + 1] * shape
+            for i, dilation in enumerate(DILATIONS)
+        ]
+        return leaky(self.cf(torch.cat(branches, dim=1)))
+
+
+@ARCH_REGISTRY.register()
+class KPAC(AnySizeNet):
+    """y (B,3,H,W) of any size -> the deblurred image, same shape, not clamped. In [-1,1] inside.
+
+    Three levels: 2,057,893 parameters; two: 1,578,277. The shape attention sees the mean of the whole image.
+
+    Args:
+        levels: 3 halves the image three times, 2 twice.
+        width: channels at full resolution; not in the paper: for small trials.
+
+    Raises:
+        ValueError: an argument that cannot be.
+    """
+
+    def __init__(self, levels: int = 3, width: int = 48) -> None:
+        super().__init__()
+        check_choice('levels', levels, (2, 3))
+        check_width(width)
+        self.size_multiple = 2**levels
+        ch, deep = width, 2 * width
+
+        def up(in_ch: int, out_ch: int) -> nn.ConvTranspose2d:
+            return nn.ConvTranspose2d(in_ch, out_ch, 4, stride=2, padding=1)
+
+        self.c0, self.c0_2 = SameConv2d(3, ch, 5), SameConv2d(ch, ch, 3)
+        self.c2, self.c2_2 = SameConv2d(ch, ch, 3, stride=2), SameConv2d(ch, ch, 3)
+        self.c3, self.c3_2 = SameConv2d(ch, deep, 3, stride=2), SameConv2d(deep, deep, 3)
+        self.c4 = SameConv2d(deep, deep, 3, stride=2) if levels == 3 else None
+        self.c4_2 = SameConv2d(deep, deep, 3) if levels == 3 else None
+        self.blocks = nn.ModuleList(KPACBlock(deep) for _ in range(2))
+        self.cm_1, self.cm_2 = SameConv2d(3 * deep, deep, 3), SameConv2d(deep, deep, 3)
+        self.d0 = up(deep, deep) if levels == 3 else None
+        self.d0_2 = SameConv2d(2 * deep, deep, 3) if levels == 3 else None
+        self.d1, self.d1_2 = up(deep, ch), SameConv2d(2 * ch, ch, 3)
+        self.d2, self.d2_2 = up(ch, ch), SameConv2d(2 * ch, 3, 5)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.normal_(module.weight, std=0.04)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def restore(self, y: Tensor) -> Tensor:
+        y = 2 * y - 1
+        f1 = leaky(self.c0_2(leaky(self.c0(y))))
+        f2 = leaky(self.c2_2(leaky(self.c2(f1))))
+        x = f3 = leaky(self.c3_2(leaky(self.c3(f2))))
+        if self.c4 is not None:
+            x = leaky(cast(nn.Module, self.c4_2)(leaky(self.c4(f3))))
+        stack = [x]
+        for block in self.blocks:
+            stack.append(block(stack[-1]))
+        x = leaky(self.cm_2(leaky(self.cm_1(torch.cat(stack, dim=1)))))
+        if self.d0 is not None:
+            x = leaky(cast(nn.Module, self.d0_2)(torch.cat([leaky(self.d0(x)), f3], dim=1)))
+        x = leaky(self.d1_2(torch.cat([leaky(self.d1(x)), f2], dim=1)))
+        x = self.d2_2(torch.cat([leaky(self.d2(x)), f1], dim=1))
+        return (y + x + 1) / 2

@@ -1,0 +1,167 @@
+"""What the benchmarks of computation share: the plain form, times taken in turns, and a table of ratios.
+
+Plain means the operations one would write down first: channels in torch's default layout, every Gaussian of the chain
+as two one-dimensional convolutions, all blurred images kept, then the weighted sum as a 1x1 convolution.
+"""
+
+import copy
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ggkm_plugin.archs.ggkmnet_arch import FixedPointStep, GGKMNet, GroupGaussianBlur
+from ggkm_plugin.complexity import aligned
+from ggkm_plugin.errors import OptionError
+from ggkm_plugin.ops import iterative_group_conv
+
+_LEAST, _MOST = 3, 200  # times each form is run
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`seconds` for each comparison; `megapixels` of the images in the network's scaling."""
+
+    device: str
+    seconds: float
+    megapixels: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0:
+            raise OptionError(f'--seconds {self.seconds:g}: above 0')
+        if not all(0 < each <= 200 for each in self.megapixels):
+            raise OptionError(f'--megapixels: numbers in (0, 200], not {" ".join(map(str, self.megapixels))}')
+
+    @property
+    def where(self) -> torch.device:
+        """Raises OptionError for a device that is not there."""
+        try:
+            device = torch.device(self.device)
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise OptionError(f'--device {self.device}: {" ".join(str(error).split())[:200]}') from None
+        return device
+
+
+@dataclass(frozen=True)
+class Row:
+    """A form of a task: the median of its times, how many times faster than the first form of the task it is, the
+    largest difference from it relative to its largest value, and the peak of memory (bytes); None where not measured.
+    """
+
+    task: str
+    form: str
+    seconds: float
+    ratio: float | None = None
+    difference: float | None = None
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    device: str
+    rows: list[Row]
+
+    def record(self) -> dict[str, Any]:
+        """For JSON."""
+        return dataclasses.asdict(self)
+
+
+def table(report: Report) -> str:
+    header = ('', 'ms', 'times faster', 'difference', 'peak, MiB')
+    lines: list[tuple[str, ...]] = []
+    for i, row in enumerate(report.rows):
+        if i == 0 or row.task != report.rows[i - 1].task:
+            lines.append((row.task, '', '', '', ''))
+        lines.append(
+            (
+                f'  {row.form}',
+                f'{1e3 * row.seconds:.1f}',
+                '' if row.ratio is None else f'{row.ratio:.2f}',
+                '' if row.difference is None else f'{row.difference:.1e}',
+                '' if row.memory is None else f'{row.memory / 2**20:.0f}',
+            )
+        )
+    return aligned(header, lines)
+
+
+def in_turns(forms: Mapping[str, Callable[[], object]], seconds: float, device: torch.device) -> dict[str, float]:
+    """Median seconds of each form; they take turns, so that what else the machine does meets all of them."""
+
+    def timed(form: Callable[[], object]) -> float:
+        synchronise(device)
+        start = time.perf_counter()
+        form()
+        synchronise(device)
+        return time.perf_counter() - start
+
+    for form in forms.values():
+        timed(form)
+    times: dict[str, list[float]] = {name: [] for name in forms}
+    begin = time.perf_counter()
+    for count in range(_MOST):
+        if count >= _LEAST and time.perf_counter() - begin > seconds:
+            break
+        for name, form in forms.items():
+            times[name].append(timed(form))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+
+
+def compared(
+    task: str,
+    forms: Mapping[str, Callable[[], Any]],
+    settings: Settings,
+    same: Sequence[str] = (),
+    memory: Mapping[str, int | None] | None = None,
+) -> list[Row]:
+    """Rows of a task; `same` names the forms whose results (tensors) are the first one's."""
+    base, *_ = forms
+    reference = forms[base]() if same else None
+    differences = {name: difference(forms[name](), cast(Tensor, reference)) for name in same}
+    seconds = in_turns(forms, settings.seconds, settings.where)
+    return [
+        Row(task, name, taken, seconds[base] / taken, differences.get(name), (memory or {}).get(name))
+        for name, taken in seconds.items()
+    ]
+
+
+def difference(got: Tensor, want: Tensor) -> float:
+    """The largest, relative to the largest value."""
+    return ((got.double() - want.double()).abs().max() / want.double().abs().max()).item()
+
+
+def plain_blur(u: Tensor, alpha: Tensor, beta: Tensor, bank: Tensor, mix: Tensor, boundary: str = 'reflect') -> Tensor:
+    """`ops.ggkm_blur` in its plain form."""
+    z = iterative_group_conv(u, alpha, bank, boundary, form='separable')
+    return F.conv2d((beta.unsqueeze(2) * z).flatten(1, 2), mix)
+
+
+class PlainBlur(nn.Module):
+    """A network's blur in its plain form."""
+
+    def __init__(self, blur: GroupGaussianBlur) -> None:
+        super().__init__()
+        self.bank, self.mix, self.boundary = blur.bank, blur.mix, blur.boundary
+
+    def forward(self, u: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+        blurred = plain_blur(u, alpha, beta, self.bank, self.mix.weight, self.boundary)
+        return blurred + cast(Tensor, self.mix.bias).view(1, -1, 1, 1)
+
+
+def plain(net: GGKMNet) -> GGKMNet:
+    """A copy of a network in its plain form."""
+    net = copy.deepcopy(net)
+    for step in net.steps:
+        step.register_module('blur', PlainBlur(cast(GroupGaussianBlur, cast(FixedPointStep, step).blur)))
+    return net

@@ -1,0 +1,128 @@
+"""GGKMNet on whole images: its plain form, ours, its convolutions alone and its predecessor; then larger and larger.
+
+The peaks of memory are those of the anonymous memory of a process that does nothing else (of the CUDA allocator on a
+GPU), torch itself included.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ggkm_plugin.archs.ggkmnet_arch import FixedPointStep, GGKMNet, Memory
+from ggkm_plugin.archs.gkmnet_arch import GKMNet
+from ggkm_plugin.benchmarks.forms import Report, Row, Settings, compared, in_turns, plain, table
+from ggkm_plugin.benchmarks.measuring import Failed, check_proc, observed
+from ggkm_plugin.complexity import device_name
+from ggkm_plugin.errors import OptionError
+from ggkm_plugin.inference.tiling import restored
+from ggkm_plugin.ops.pyramid import pyramid
+
+__all__ = ['run', 'table']
+
+IMAGES = ((360, 640), (720, 1280), (1120, 1680))
+
+
+class _Convolutions(nn.Module):
+    """The feature extractor and the predictors of alpha and beta on all scales, without the blur."""
+
+    def __init__(self, net: GGKMNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, y: Tensor) -> Tensor:
+        memory = Memory([None, None], None)
+        step = cast(FixedPointStep, self.net.steps[0])
+        for y_t in pyramid(self.net.padded(y), self.net.num_scales):
+            memory = memory.doubled()
+            f1, f2 = step.bfe(y_t)
+            _, alpha_states = step.alpha_apu(f1, memory.alpha)
+            beta, beta_state = step.beta_apu(f2, memory.beta)
+            memory = Memory(alpha_states, beta_state)
+        return beta
+
+
+def _network() -> GGKMNet:
+    torch.manual_seed(0)
+    return GGKMNet(init='identity').eval()
+
+
+BUILDERS: dict[str, Callable[[], nn.Module]] = {
+    'plain': lambda: plain(_network()),
+    'ours': lambda: _network().prepare_inference(),
+    'ours, convolutions alone': lambda: _Convolutions(_network().prepare_inference()),
+    'GKMNet as released': lambda: GKMNet(kernel_order='released', bn_mode='batch').eval(),
+}
+
+
+def run(settings: Settings, progress: bool = False) -> Report:
+    device = settings.where
+    if device.type == 'cpu':
+        check_proc()
+    nets = {name: build().to(device) for name, build in BUILDERS.items()}
+    rows = []
+    for height, width in IMAGES:
+        y = _image(height, width).to(device)
+        memory = {name: _peak(name, height, width, None, settings) for name in nets}
+        forms = {name: partial(_evaluated, net, y) for name, net in nets.items()}
+        rows += compared(f'{width}x{height}', forms, settings, ['ours'], memory)
+    if device.type == 'cuda':
+        y, net = _image(*IMAGES[1]).to(device), nets['ours']
+        forms = {'ours, float32': partial(_evaluated, net, y), 'ours, bfloat16': partial(_evaluated, net, y, True)}
+        rows += compared(f'{IMAGES[1][1]}x{IMAGES[1][0]}, precision', forms, settings, ['ours, bfloat16'])
+    return Report(device_name(device), rows + _scaling(settings, nets['ours']))
+
+
+def _scaling(settings: Settings, net: nn.Module) -> list[Row]:
+    """Milliseconds a megapixel of the CLI's own way, as tiles are chosen by themselves, at 3:2."""
+    rows: list[Row] = []
+    for megapixels in settings.megapixels:
+        height = round(math.sqrt(megapixels * 2 / 3) * 1000)
+        width = round(megapixels * 1e6 / height)
+        y = _image(height, width).to(settings.where)
+        forms = {'ours': partial(_restored, net, y)}
+        seconds = in_turns(forms, settings.seconds, settings.where)['ours'] * 1e6 / (height * width)
+        ratio = rows[0].seconds / seconds if rows else None
+        memory = _peak('ours', height, width, 'auto', settings)
+        rows.append(Row(f'a megapixel of {width}x{height}', 'ours, tile: auto', seconds, ratio, memory=memory))
+    return rows
+
+
+def _image(height: int, width: int) -> Tensor:
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+
+def _evaluated(net: nn.Module, y: Tensor, half: bool = False) -> Tensor:
+    with torch.inference_mode(), torch.autocast(y.device.type, torch.bfloat16, enabled=half):
+        return net(y)
+
+
+def _restored(net: nn.Module, y: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return restored(net, y)
+
+
+def _peak(name: str, height: int, width: int, tile: str | None, settings: Settings) -> int | None:
+    """None on a failure for want of memory."""
+    try:
+        seen = observed(_once, name, height, width, tile, settings.device, torch.get_num_threads())
+    except Failed as error:
+        if 'memory' in str(error).lower():
+            return None
+        raise OptionError(f'{name} on {width}x{height}: {error}') from error
+    return seen.result or seen.peak
+
+
+def _once(name: str, height: int, width: int, tile: str | None, device: str, threads: int) -> int:
+    """The CUDA allocator's peak; 0 on a CPU, whose process is looked at from outside."""
+    torch.set_num_threads(threads)
+    net, y = BUILDERS[name]().to(device), _image(height, width).to(device)
+    with torch.inference_mode():
+        if tile is None:
+            net(y)
+        else:
+            restored(net, y, tile)
+    return torch.cuda.max_memory_allocated(device) if torch.device(device).type == 'cuda' else 0

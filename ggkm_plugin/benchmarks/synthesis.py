@@ -1,0 +1,113 @@
+"""Training samples of synthetic defocus per second: made as they are asked for, or made once and read.
+
+What they are held against is a training step of `STEP` seconds, which a GPU takes for a batch of `reader.BATCH`.
+"""
+
+import dataclasses
+import math
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ggkm_plugin.benchmarks.measuring import Failed
+from ggkm_plugin.benchmarks.reader import BATCH, WORKERS, Reader, Reading, Settings, watch
+from ggkm_plugin.complexity import aligned
+from ggkm_plugin.data.photographs import builtin_photographs
+from ggkm_plugin.data.synthesis import Job, synthesise
+from ggkm_plugin.errors import DataError
+
+STEP = 0.010
+CROP = 160  # of options/train_GGKMNet_synthetic.yml, as the next two
+STORED = 192
+MAX_BLUR_RADIUS = 12
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way to have samples, with so many workers; `steps` is how many of them at once it would keep busy."""
+
+    reader: str
+    workers: int
+    samples_per_second: float
+
+    @property
+    def steps(self) -> float:
+        return self.samples_per_second * STEP / BATCH
+
+
+@dataclass(frozen=True)
+class Report:
+    """`made` pairs of STORED x STORED in `making_seconds` by `processes`, written as a database."""
+
+    made: int
+    making_seconds: float
+    processes: int
+    seconds: float
+    rows: list[Row]
+
+    def record(self) -> dict[str, Any]:
+        """For JSON."""
+        constants = {'crop': CROP, 'batch': BATCH, 'stored': STORED, 'max_blur_radius': MAX_BLUR_RADIUS, 'step': STEP}
+        rows = [{**dataclasses.asdict(row), 'steps': row.steps} for row in self.rows]
+        return {**dataclasses.asdict(self), **constants, 'rows': rows}
+
+
+def run(settings: Settings, progress: bool = False) -> Report:
+    """Make pairs of the photographs inside scikit-image, measure, and remove them. Raises DataError."""
+    photographs = len(builtin_photographs('train'))
+    processes = len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory(prefix='basicsr-bench-', dir=settings.work) as folder:
+        job = Job(
+            f'{folder}/pairs',
+            scenes='varied',
+            count=math.ceil(settings.pairs / photographs),
+            crop=STORED,
+            max_blur_radius=MAX_BLUR_RADIUS,
+            format='raw',
+        )
+        began = time.monotonic()
+        made = synthesise(job, processes, progress)
+        making = time.monotonic() - began
+        return Report(made, making, processes, settings.seconds, _rows(Path(folder), job.out, made, settings, progress))
+
+
+def _rows(folder: Path, pairs: str, made: int, settings: Settings, progress: bool) -> list[Row]:
+    nothing = folder / 'nothing'  # is read from the disk
+    nothing.mkdir()
+    anew = {'type': 'SyntheticDefocusDataset', 'max_blur_radius': MAX_BLUR_RADIUS, 'gt_size': CROP}
+    photographs = len(builtin_photographs('train'))
+    readers = [
+        (Reader('plain scenes, made anew', nothing, False, {**anew, 'scenes': 'plain'}), photographs),
+        (Reader('varied scenes, made anew', nothing, False, {**anew, 'scenes': 'varied'}), photographs),
+        (Reader('varied scenes, LMDB raw', Path(pairs), False, {'dataroot': pairs, 'gt_size': CROP}), made),
+    ]
+    rows = []
+    with tqdm(total=len(WORKERS) * len(readers), unit='row', disable=not progress) as bar:
+        for workers in WORKERS:
+            for reader, length in readers:
+                bar.set_description(f'{reader.name}, {workers} workers')
+                try:
+                    reading: Reading = watch(reader, workers, length, settings.seconds).result
+                except Failed as failure:
+                    raise DataError(f'{reader.name}, {workers} workers: {failure}') from failure
+                rows.append(Row(reader.name, workers, reading.rate))
+                bar.update()
+    return rows
+
+
+def table(report: Report) -> str:
+    """A table for people, with what its numbers mean below it."""
+    lines = [(row.reader, str(row.workers), f'{row.samples_per_second:.1f}', f'{row.steps:.2f}') for row in report.rows]
+    notes = [
+        f'sample: a pair of {CROP}x{CROP} in a batch of {BATCH}, as `basicsr train` loads it; blur of at most '
+        f'{MAX_BLUR_RADIUS} px. At least {report.seconds:g} s after a warm-up, files in the page cache.',
+        f'steps: trainings that this feeds if a step takes {1000 * STEP:.0f} ms; below 1 a GPU of that speed waits.',
+        f'made once: {report.made} pairs of {STORED}x{STORED} in {report.making_seconds:.1f} s by at most '
+        f'{report.processes} processes, their start and the writing of the database among it.',
+    ]
+    return '\n'.join([aligned(('samples', 'workers', 'samples/s', 'steps'), lines), '', *notes])

@@ -1,0 +1,45 @@
+"""Deblurred photographs under a slider beside what they were: the report of a comparison without scores."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ggkm_plugin.compare.html_report import write_report
+
+_RESULT = 'Deblurred'
+
+
+def write_page(
+    folder: Path, pairs: Sequence[tuple[str, str, str]], facts: dict[str, Any], failures: Sequence[str]
+) -> str:
+    """Write `folder`/index.html, which needs nothing but its folder; returns the address that opens at the slider.
+
+    pairs: names, and paths of pictures before and after, of one size, below `folder`. facts: what the page says
+    about the run, name: value. failures: photographs that it does not show, and why.
+    """
+    page = write_report(
+        folder,
+        {
+            'name': 'Before and after deblurring',
+            'machine': facts,
+            'failures': list(failures),
+            'models': [{'name': _RESULT, 'status': 'ok'}],
+            'datasets': [
+                {'name': 'photographs', 'has_gt': False, 'images': [_image(folder, *pair) for pair in pairs]},
+            ],
+        },
+    )
+    return f'{page.absolute().as_uri()}#mode=slider'
+
+
+def _image(folder: Path, name: str, before: str, after: str) -> dict[str, Any]:
+    with Image.open(before) as picture:
+        size = picture.height, picture.width
+    files = {'input': before, _RESULT: after}
+    return {
+        'name': name,
+        'size': size,
+        'files': {key: Path(path).relative_to(folder).as_posix() for key, path in files.items()},
+    }

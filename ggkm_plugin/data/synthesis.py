@@ -1,0 +1,226 @@
+"""Pairs of `SyntheticDefocusDataset` made once and kept, as folders of PNG or as raw LMDB, on all cores.
+
+Every pair depends on (seed, scene, photograph) only: not on the number of processes, nor on how often it was
+interrupted. Until all is there it lies in OUT.part, and the same job goes on with what it finds.
+"""
+
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from ggkm_plugin.data import layouts
+from ggkm_plugin.data.decoding import write_image
+from ggkm_plugin.data.lmdb_store import write_lmdb
+from ggkm_plugin.data.synthetic_defocus_dataset import SyntheticDefocusDataset
+from ggkm_plugin.errors import DataError, OptionError, listed
+from ggkm_plugin.files import write_whole
+from ggkm_plugin.host.sampler import SampleIndex
+
+FORMATS = ('folder', 'raw')
+SIDES = ('input', 'ground_truth')
+
+# Of the job, in OUT.part.
+_RECORD = 'job.json'
+# A process takes seconds to start: fewer pairs than this are not worth one.
+_PAIRS_PER_PROCESS = 64
+_CHUNK = 8
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to make.
+
+    scenes, max_blur_radius, noise_std, photos, builtin, leave_out: see `SyntheticDefocusDataset` (photos: dataroot_gt).
+    count: scenes of each photograph. crop: side of the random part of it that a scene shows; None for all of it.
+    hold_out: names of photographs of which whole ones go, `val_count` scenes each, to a split `val` of their own.
+    format: folder, two folders of PNG in OUT, or in OUT/train and OUT/val where some are held out; or raw, a database
+        a split, OUT/train.lmdb and OUT/val.lmdb.
+
+    Raises OptionError for numbers that make no sense.
+    """
+
+    out: str
+    photos: str | None = None
+    builtin: bool = False
+    leave_out: tuple[str, ...] = ()
+    hold_out: tuple[str, ...] = ()
+    scenes: str = 'plain'
+    count: int = 1
+    val_count: int = 1
+    crop: int | None = None
+    max_blur_radius: float = 4.0
+    noise_std: float = 0.0
+    seed: int = 0
+    format: str = 'folder'
+
+    def __post_init__(self) -> None:
+        for option, value, least in (
+            ('count', self.count, 1),
+            ('val-count', self.val_count, 1),
+            ('seed', self.seed, 0),
+            ('crop', self.crop, 16),
+        ):
+            if value is not None and value < least:
+                raise OptionError(f'--{option} is at least {least}, not {value}')
+        if self.photos is None and (self.hold_out or self.leave_out):
+            raise OptionError('--hold-out and --leave-out are of the photographs of --photos FOLDER: name it too')
+
+    @property
+    def splits(self) -> list[str]:
+        return ['train', 'val'] if self.hold_out else ['train']
+
+    def dataset(self, split: str, scene: int) -> SyntheticDefocusDataset:
+        """The data set whose samples are the pairs of a scene's number. Raises as that does."""
+        held_out = split == 'val'
+        options: dict[str, Any] = {
+            'phase': 'train' if self.crop and not held_out else 'test',
+            'dataroot_gt': self.photos,
+            'builtin': self.builtin,
+            'leave_out': [] if held_out else [*self.leave_out, *self.hold_out],
+            'photographs': list(self.hold_out) if held_out else None,
+            'scenes': self.scenes,
+            'gt_size': self.crop,
+            'max_blur_radius': self.max_blur_radius,
+            'noise_std': self.noise_std,
+            'noise_clip': True,
+            # not seed + scene: two sets of neighbouring seeds would share scenes, and one be no test of the other
+            'seed': int(np.random.default_rng([self.seed, scene]).integers(2**62)),
+        }
+        return SyntheticDefocusDataset(options)
+
+
+class _Place(NamedTuple):
+    """A pair to be made."""
+
+    split: str
+    scene: int
+    photograph: int  # its number in the split
+    name: str
+
+
+def places(job: Job) -> list[_Place]:
+    """All pairs of a job, its options checked. Raises OptionError or DataError."""
+    found = []
+    for split in job.splits:
+        names = [photo.name for photo in job.dataset(split, 0).photographs]
+        twins = sorted({name for name in names if names.count(name) > 1})
+        if twins:
+            raise DataError(f'{job.photos}: several photographs of one name: {listed(twins)}; rename all but one')
+        scenes = job.val_count if split == 'val' else job.count
+        found += [
+            _Place(split, scene, index, f'{name}_{scene:03d}')
+            for index, name in enumerate(names)
+            for scene in range(scenes)
+        ]
+    return found
+
+
+def check_free(out: str) -> None:
+    """Raises DataError if there is something where the pairs shall be."""
+    path = Path(out)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise DataError(f'{out}: already there; name a new folder')
+
+
+def synthesise(job: Job, workers: int = 1, progress: bool = False) -> int:
+    """Make the pairs, and return their number. Raises OptionError or DataError."""
+    check_free(job.out)
+    todo = places(job)
+    part = Path(f'{Path(job.out)}.part')
+    _claim(part, job)
+    waiting = [
+        place
+        for place in todo
+        if not _database(part, place.split).exists()
+        and not all(_file(job, part, place, side).exists() for side in SIDES)
+    ]
+    with tqdm(total=len(todo), initial=len(todo) - len(waiting), unit='pair', disable=not progress) as bar:
+        for _ in _made(job, part, waiting, workers):
+            bar.update()
+    if job.format == 'raw':
+        for split in job.splits:
+            _convert(job, part, split, [place for place in todo if place.split == split], workers, progress)
+    try:
+        os.replace(part, job.out)
+        Path(job.out, _RECORD).unlink()  # last: what is interrupted before it goes on
+    except OSError as error:
+        raise DataError(f'{job.out}: {error.strerror or error}; all pairs are in {part}') from error
+    return len(todo)
+
+
+def _claim(part: Path, job: Job) -> None:
+    """Raises DataError if another job's pairs lie there, or nothing can be written."""
+    record = json.dumps({key: value for key, value in asdict(job).items() if key != 'out'}, indent=1) + '\n'
+    try:
+        part.mkdir(parents=True, exist_ok=True)
+        if not any(part.iterdir()):
+            write_whole(part / _RECORD, record)
+        elif not (part / _RECORD).is_file() or (part / _RECORD).read_text() != record:
+            raise DataError(f'{part}: begun with other options; remove it, or give the same again')
+    except OSError as error:
+        raise DataError(f'{part}: {error.strerror or error}') from error
+
+
+def _folder(job: Job, part: Path, split: str) -> Path:
+    return part / split if job.hold_out or job.format == 'raw' else part
+
+
+def _database(part: Path, split: str) -> Path:
+    return part / f'{split}.lmdb'
+
+
+def _file(job: Job, part: Path, place: _Place, side: str) -> Path:
+    return _folder(job, part, place.split) / side / f'{place.name}.png'
+
+
+def _made(job: Job, part: Path, waiting: list[_Place], workers: int) -> Iterator[None]:
+    """Yields once for each pair that is on the disk."""
+    workers = min(workers, len(waiting) // _PAIRS_PER_PROCESS)
+    if workers < 2:
+        for place in waiting:
+            _make(job, part, place)
+            yield
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), _one_thread) as pool:
+        count = len(waiting)
+        try:
+            yield from pool.map(_make, [job] * count, [part] * count, waiting, chunksize=_CHUNK)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)  # there is a process for each core
+
+
+# Processes go through the places in order of photographs, and each of its scenes has a data set.
+_dataset = lru_cache(maxsize=4096)(Job.dataset)
+
+
+def _make(job: Job, part: Path, place: _Place) -> None:
+    sample: dict[str, Any] = _dataset(job, place.split, place.scene)[SampleIndex(place.photograph, 0, place.photograph)]
+    for side, key in zip(SIDES, ('lq', 'gt'), strict=True):
+        image = (sample[key].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy()
+        write_image(str(_file(job, part, place, side)), image)
+
+
+def _convert(job: Job, part: Path, split: str, todo: list[_Place], workers: int, progress: bool) -> None:
+    """Turn the folders of a split into its database; an interrupted one is gone on with."""
+    database = _database(part, split)
+    if not database.exists():
+        files = {f'{side}/{place.name}': str(_file(job, part, place, side)) for place in todo for side in SIDES}
+        pairs = [layouts.Pair(*(f'{side}/{place.name}' for side in SIDES)) for place in todo]
+        about = {'synthetic': {key: value for key, value in asdict(job).items() if key not in ('out', 'photos')}}
+        write_lmdb(str(database), files, pairs, 'raw', workers=workers, progress=progress, about=about)
+    shutil.rmtree(_folder(job, part, split), ignore_errors=True)

@@ -1,0 +1,232 @@
+"""GGKMNet on images of any size in bounded memory, with the result of the untiled network.
+
+alpha depends on the image through one mean of F1, beta on neither alpha nor x. So each iteration runs in two passes.
+Pass A goes through tiles that overlap by what their edges spoil: the features once, the sum of F1, and beta, which is
+kept with the recurrent maps that finer scales ask for. Pass B has alpha, and makes x in strips of rows that overlap by
+the reach of the blur. Beside beta, 4 M bytes a pixel, only a few images of the whole size are kept.
+"""
+
+import gc
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedGroupBlur
+from ggkm_plugin.archs.ggkmnet_arch import FixedPointStep, GGKMNet, GroupGaussianBlur, Memory, State
+from ggkm_plugin.errors import OptionError, TrainingError
+from ggkm_plugin.memory import free_bytes, is_out_of_memory
+from ggkm_plugin.ops.pyramid import double, pyramid
+from ggkm_plugin.ops.spectral import margin_of
+
+Tile = int | str | None
+
+SMALLEST = 64
+# A tile of this many halos a side has a quarter more pixels than its share; larger ones gain little.
+_HALOS = 18
+# Bytes a pixel in float32, measured at their peak (two cores, width 32): of a tile in pass A with its halo, and of the
+# whole image beside its M maps.
+_TILE_BYTES = 1200
+_IMAGE_BYTES = 100
+# Rows of a strip in pass B, which takes far less memory than a tile: as many pixels as this many tiles.
+_TILES_A_STRIP = 4
+
+
+def restored(net: nn.Module, y: Tensor, tile: Tile = 'auto', tell: Callable[[str], None] = lambda line: None) -> Tensor:
+    """`net(y)` for y (B,3,H,W), in tiles of `tile` pixels a side: `auto`, as large as the free memory allows; None, at
+    once.
+
+    Networks other than GGKMNet's family cannot be tiled exactly and run at once. Where the memory does not suffice,
+    tiles are halved, and `tell` is told. Raises OptionError for a tile that cannot be, TrainingError if no tile is
+    small enough.
+    """
+    check_tile(tile)
+    if not isinstance(net, GGKMNet):
+        if isinstance(tile, int):
+            raise OptionError(
+                f'tile: only GGKMNet can be tiled exactly, {type(net).__name__} runs at once; leave it out'
+            )
+        side = None
+    else:
+        side = _side_for(net, y) if tile == 'auto' else cast('int | None', tile)
+    while True:
+        try:
+            return net(y) if side is None else _tiled(cast(GGKMNet, net), y, side)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = ' '.join(str(error).split())[:200]
+        smaller = _smaller(net, y, side)
+        size = f'{y.shape[-2]}x{y.shape[-1]}'
+        if smaller is None:
+            raise TrainingError(
+                f'out of memory on an image of {size}{f" in tiles of {side}" if side else ""}: make it smaller, or '
+                f'run it where there is more memory ({reason})'
+            )
+        tell(f'out of memory on {size} {f"in tiles of {side}" if side else "at once"}: trying tiles of {smaller}')
+        side = smaller
+        gc.collect()
+        if y.is_cuda:
+            torch.cuda.empty_cache()
+
+
+def check_tile(tile: Tile) -> None:
+    """Raises OptionError unless it is auto, None, or a whole number that is not too small."""
+    if tile in ('auto', None) or (type(tile) is int and tile >= SMALLEST):
+        return
+    raise OptionError(f'tile: auto, none, or a whole number of pixels from {SMALLEST} on, not {tile!r}')
+
+
+def _smaller(net: nn.Module, y: Tensor, side: int | None) -> int | None:
+    """The next side to try, None if there is none."""
+    if not isinstance(net, GGKMNet):
+        return None
+    largest = max(y.shape[-2:]) if side is None else side
+    side = max(largest // 2 // 16 * 16, SMALLEST)
+    return side if side < largest else None
+
+
+def _side_for(net: GGKMNet, y: Tensor) -> int | None:
+    """The side of tiles for which the memory should suffice; None if the image is no larger than one."""
+    halo = _steps(net)[0].reach()
+    side = -(-_HALOS * halo // 128) * 128
+    free = free_bytes(y.device)
+    if free is not None:
+        step = _steps(net)[0]
+        maps = next(layer.out_channels for layer in step.beta_apu.path2 if isinstance(layer, nn.Conv2d))
+        width = cast(nn.Conv2d, step.bfe.enc1[0]).out_channels
+        kept = y.shape[0] * y.shape[-2] * y.shape[-1] * (4 * maps + _IMAGE_BYTES)
+        budget = (free - kept) // 2
+        while side > 128 and y.shape[0] * (side + 2 * halo) ** 2 * _TILE_BYTES * width / 32 > budget:
+            side -= 64
+    return side if max(y.shape[-2:]) > side + 2 * halo else None
+
+
+def _steps(net: GGKMNet) -> list[FixedPointStep]:
+    return [cast(FixedPointStep, step) for step in net.steps]
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """Where a tile lies, (top, bottom, left, right) in pixels: its `core`, and what is read for it."""
+
+    core: tuple[int, int, int, int]
+    read: tuple[int, int, int, int]
+
+    def inside(self, image: Tensor, shrink: int = 1) -> Tensor:
+        """The core of what was made from the read part, at 1/shrink of the resolution."""
+        top, bottom, left, right = self.core
+        up, _, before, _ = self.read
+        return image[
+            ..., (top - up) // shrink : (bottom - up) // shrink, (left - before) // shrink : (right - before) // shrink
+        ]
+
+
+def _part(image: Tensor, place: tuple[int, int, int, int], shrink: int = 1) -> Tensor:
+    top, bottom, left, right = (edge // shrink for edge in place)
+    return image[..., top:bottom, left:right]
+
+
+def _tiles(height: int, width: int, side: int, halo: int) -> Iterator[_Tile]:
+    side = max(side // 16 * 16, 16)
+    for top in range(0, height, side):
+        for left in range(0, width, side):
+            core = (top, min(top + side, height), left, min(left + side, width))
+            up, down, before, after = core[0] - halo, core[1] + halo, core[2] - halo, core[3] + halo
+            yield _Tile(core, (max(up, 0), min(down, height), max(before, 0), min(after, width)))
+
+
+def _doubled(image: Tensor, place: tuple[int, int, int, int]) -> Tensor:
+    """A part, in pixels of the result, of the image enlarged twofold; the part begins and ends at even pixels."""
+    height, width = image.shape[-2:]
+    top, bottom, left, right = (edge // 2 for edge in place)
+    up, down, before, after = max(top - 1, 0), min(bottom + 1, height), max(left - 1, 0), min(right + 1, width)
+    large = double(image[..., up:down, before:after])
+    rows, columns = 2 * (top - up), 2 * (left - before)
+    return large[..., rows : rows + 2 * (bottom - top), columns : columns + 2 * (right - left)]
+
+
+def _tiled(net: GGKMNet, y: Tensor, side: int) -> Tensor:
+    """`net.unroll` in tiles."""
+    height, width = y.shape[-2:]
+    levels = pyramid(net.padded(y), net.num_scales)
+    memories = [Memory([None, None], None)] * net.num_iters
+    x: Tensor | None = None
+    for t in range(1, net.num_scales + 1):
+        y_t = levels.pop(0)
+        x = y_t if x is None else double(x)
+        for r, module in enumerate(net.steps_of_scale(t)):
+            step = cast(FixedPointStep, module)
+            alpha, beta, memories[r] = _coefficients(step, y_t, memories[r], side, keep=t < net.num_scales)
+            x = _updated(step, y_t, x, alpha, beta, side)
+            del beta
+    assert x is not None
+    return x[..., :height, :width].to(y.dtype)
+
+
+def _coefficients(
+    step: FixedPointStep, y: Tensor, memory: Memory, side: int, keep: bool
+) -> tuple[Tensor, Tensor, Memory]:
+    """Pass A: alpha and beta of one iteration, and what it remembers (the maps only if they are to be kept)."""
+    height, width = y.shape[-2:]
+    beta: Tensor | None = None
+    kept: State | None = None
+    total: Tensor | float = 0.0
+    dtype = y.dtype
+    for tile in _tiles(height, width, side, step.reach()):
+        f1, f2 = step.bfe(_part(y, tile.read))
+        dtype = f1.dtype
+        total = total + tile.inside(f1, 4).sum((-2, -1), dtype=torch.float64)
+        del f1
+        state: State | None = None
+        if memory.beta is not None:
+            place = cast(tuple[int, int, int, int], tuple(edge // 2 for edge in tile.read))
+            state = cast(State, tuple(_doubled(maps, place) for maps in memory.beta))
+        part, state = step.beta_apu(f2, state)
+        del f2
+        if beta is None:
+            beta = part.new_empty(*part.shape[:2], height, width)
+        _part(beta, tile.core).copy_(tile.inside(part))
+        if keep and state is not None:
+            if kept is None:
+                h, c = (maps.new_empty(*maps.shape[:2], height // 2, width // 2) for maps in state)
+                kept = (h, c)
+            for whole, maps in zip(kept, state, strict=True):
+                _part(whole, tile.core, 2).copy_(tile.inside(maps, 2))
+    assert beta is not None
+    mean = cast(Tensor, total) / (height // 4 * (width // 4))
+    alpha, alpha_states = step.alpha_apu(mean.to(dtype)[..., None, None], memory.alpha)
+    return alpha, beta, Memory(alpha_states, kept)
+
+
+def _blur_reach(blur: nn.Module, alpha: Tensor) -> int:
+    """Rows beyond which the blur of a row is not felt."""
+    if isinstance(blur, GroupGaussianBlur):
+        if blur.boundary == 'reflect':
+            bank = blur.bank
+            return blur.margin if alpha.is_cuda else margin_of(alpha, bank, blur.iterative, torch.float32)
+        groups = blur.bank.shape[0]
+        return groups * (groups + 1) // 2 if blur.iterative else groups
+    if isinstance(blur, LearnedGroupBlur):
+        reaches = [kernels.shape[-1] // 2 for kernels in blur.kernels]
+        return sum(reaches) if blur.iterative else max(reaches)
+    return 0
+
+
+def _updated(step: FixedPointStep, y: Tensor, xu: Tensor, alpha: Tensor, beta: Tensor, side: int) -> Tensor:
+    """Pass B: x of one iteration."""
+    height, width = y.shape[-2:]
+    reach = _blur_reach(step.blur, alpha)
+    rows = max(_TILES_A_STRIP * side * side // width, 32)
+    x: Tensor | None = None
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        up, down = max(top - reach, 0), min(bottom + reach, height)
+        part = step.updated(y[..., up:down, :], xu[..., up:down, :], alpha, beta[..., up:down, :])
+        if x is None:
+            x = part.new_empty(*part.shape[:2], height, width)
+        x[..., top:bottom, :] = part[..., top - up : bottom - up, :]
+    assert x is not None
+    return x

@@ -1,0 +1,41 @@
+"""IFAN's loss on single images: the deblurred image, and the ground truth blurred again by the predicted filters."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ggkm_plugin.host.registries import LOSS_REGISTRY
+from ggkm_plugin.losses.common import checked_weights
+
+
+@LOSS_REGISTRY.register()
+class IFANLoss(nn.Module):
+    """Mean squared error + reblur_weight * that of the reblurred ground truth against the input, both at 1/8.
+
+    forward(output, gt (B,3,H,W)) -> scalar. `output` is IFAN's training dict with `reblur_eighth` (`reblur: true`; see
+    `IFAN`). After it, `terms` holds l_mse and l_reblur before their weights, detached. The authors' third term, the
+    disparity of dual-pixel views, needs such views: it is left out, as the GGKMNet paper does on LFDOF.
+
+    Raises:
+        ValueError: a weight that is no number above 0, or a network without a reblurring one.
+    """
+
+    takes_scales = True
+
+    def __init__(self, reblur_weight: float = 1.0, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.weights = checked_weights('IFANLoss', {'l_mse': 1.0, 'l_reblur': reblur_weight})
+        if not reblur_weight:
+            raise ValueError('reblur_weight is above 0; without reblurring use MSELoss and network_g.reblur: false')
+        self.loss_weight = loss_weight
+        self.terms: dict[str, Tensor] = {}
+
+    def forward(self, output: dict[str, Any] | Tensor, gt: Tensor) -> Tensor:
+        if not isinstance(output, dict) or 'reblur_eighth' not in output:
+            raise ValueError('IFANLoss needs a network that reblurs: network_g: {type: IFAN, reblur: true}')
+        reblurred, small = output['reblur_eighth'](gt)
+        terms = {'l_mse': F.mse_loss(output['scales'][-1], gt), 'l_reblur': F.mse_loss(reblurred, small)}
+        self.terms = {name: term.detach() for name, term in terms.items()}
+        return self.loss_weight * torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()

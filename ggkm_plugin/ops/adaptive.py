@@ -1,0 +1,32 @@
+"""Filtering with a kernel of its own at every pixel.
+
+    out[b,c,i,j] = sum_{u,v} kernels[b,c, columns*u + v, i,j] * x[b,c, i + u - (rows-1)/2, j + v - (columns-1)/2]
+
+x        (B,C,H,W)             continued by its edge pixels
+kernels  (B,C,rows*columns,H,W) or (B,1,rows*columns,H,W), one for all channels
+
+A correlation: the first row of a kernel weighs the pixels above. rows and columns are odd.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def filter_per_pixel(x: Tensor, kernels: Tensor, rows: int, columns: int) -> Tensor:
+    """Tap by tap, so that no copy of x for each tap is held."""
+    height, width = x.shape[-2:]
+    around = F.pad(x, (columns // 2, columns // 2, rows // 2, rows // 2), mode='replicate')
+    total = torch.zeros_like(x)
+    for tap in range(rows * columns):
+        top, left = divmod(tap, columns)
+        total = torch.addcmul(total, kernels[:, :, tap], around[..., top : top + height, left : left + width])
+    return total
+
+
+def filter_per_pixel_ref(x: Tensor, kernels: Tensor, rows: int, columns: int) -> Tensor:
+    """As the equation reads: all neighbours of every pixel, then one sum."""
+    batch, channels, height, width = x.shape
+    around = F.pad(x, (columns // 2, columns // 2, rows // 2, rows // 2), mode='replicate')
+    neighbours = F.unfold(around, (rows, columns)).view(batch, channels, rows * columns, height, width)
+    return (kernels * neighbours).sum(dim=2)

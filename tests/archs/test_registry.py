@@ -1,0 +1,278 @@
+"""What every arch of ours must do, whatever it computes; a new one is tested the day it is registered.
+
+An arch needs an entry in ARCHS. Networks of the libraries are in test_external.py.
+"""
+
+import copy
+import csv
+import inspect
+import io
+import pickle
+
+import pytest
+import torch
+import torch.distributed as dist
+import yaml
+from conftest import write_pairs
+from reference import rand
+from torch.nn.parallel import DistributedDataParallel
+
+from ggkm_plugin import complexity
+from ggkm_plugin.archs.blocks import AnySizeNet
+from ggkm_plugin.checkpoints import network_options, read_checkpoint
+from ggkm_plugin.host.registries import ARCH_REGISTRY
+
+from basicsr.archs import build_network  # isort: skip
+from basicsr.losses import build_loss  # isort: skip
+from basicsr.models import build_model  # isort: skip
+
+NARROW = {'width': 4}
+FAMILY = {'width': 4, 'num_groups': 2, 'kernels_per_group': 2, 'num_scales': 2}
+# name: (options of a small network that trains as a whole, its loss)
+ARCHS = {
+    'AIFNet': ({**NARROW, 'map_heads': False}, {'type': 'GGKMLoss'}),
+    'AttSRN': (NARROW, {'type': 'SRNLoss', 'gradient_weight': 2.5}),
+    'DPDNetS': (NARROW, {'type': 'MSELoss'}),
+    'DRBNet': (NARROW, {'type': 'L1Loss'}),
+    'GGKMNet': (FAMILY, {'type': 'GGKMLoss'}),
+    'GGKMNetFullyLearned': (FAMILY, {'type': 'GGKMLoss'}),
+    'GGKMNetNoGroup': ({'width': 4, 'num_kernels': 21, 'num_scales': 2}, {'type': 'GGKMLoss'}),
+    'GGKMNetNoLSTM': ({**FAMILY, 'shared': True}, {'type': 'GGKMLoss'}),
+    'GKMNet': ({}, {'type': 'GKMLoss'}),
+    'IFAN': ({**NARROW, 'reblur': True}, {'type': 'IFANLoss'}),
+    'KPAC': (NARROW, {'type': 'L1Loss'}),
+    'MCPNet': ({'width': 4, 'num_groups': 2, 'num_scales': 2}, {'type': 'GGKMLoss'}),
+    'MDP': ({**NARROW, 'views': False}, {'type': 'MSELoss'}),
+    'NRKNet': ({}, {'type': 'NRKLoss'}),
+    'SRN': (NARROW, {'type': 'SRNLoss'}),
+}
+SIDE = 48  # of a training crop
+
+
+def ours():
+    """The classes that a module of ours registers."""
+    kinds = ((name, kind) for name, kind in ARCH_REGISTRY if inspect.isclass(kind))
+    return {name: kind for name, kind in kinds if kind.__module__.startswith('ggkm_plugin.archs.')}
+
+
+def test_every_arch_of_ours_is_tested():
+    assert set(ours()) == set(ARCHS)
+
+
+@pytest.fixture(params=list(ARCHS))
+def name(request):
+    return request.param
+
+
+def built(name, seed=0):
+    torch.manual_seed(seed)
+    return build_network({'type': name, **copy.deepcopy(ARCHS[name][0])})
+
+
+def image(*size, batch=1, seed=1):
+    return rand(batch, 3, *size, seed=seed, dtype=torch.float32)
+
+
+def loss_of(name, net, y, gt):
+    loss = build_loss(dict(ARCHS[name][1]))
+    output = net(y)
+    if isinstance(output, dict) and not getattr(loss, 'takes_scales', False):
+        output = output['scales'][-1]
+    return loss(output, gt)
+
+
+def trained(name, seed=0):
+    """A step away from the start, where some layers give nothing."""
+    net = built(name, seed).train()
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+    loss_of(name, net, image(SIDE, SIDE, batch=2), image(SIDE, SIDE, batch=2, seed=2)).backward()
+    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+    optimizer.step()
+    return net.eval()
+
+
+# Sizes
+
+
+@pytest.mark.parametrize('size', [(37, 53), (5, 18), (1, 1)])
+def test_any_size_comes_back_as_it_went_in_and_has_gradients(name, size):
+    net, y = built(name).eval(), image(*size, batch=2).requires_grad_()
+    x = net(y)
+    assert x.shape == y.shape
+    assert x.dtype == y.dtype
+    assert x.isfinite().all()
+    x.square().sum().backward()
+    assert y.grad.isfinite().all()
+    used = complexity.count_parameters(net)[1]
+    reached = sum(parameter.numel() for parameter in net.parameters() if parameter.grad is not None)
+    assert reached == used
+
+
+def test_the_size_it_names_is_taken_as_it_is(name):
+    """A border is continued as one that is there: padding by hand changes nothing."""
+    net, y = built(name).eval(), image(37, 53)
+    right, below = -53 % net.size_multiple, -37 % net.size_multiple
+    padded = torch.nn.functional.pad(y, (0, right, 0, below), mode='reflect')
+    with torch.no_grad():
+        torch.testing.assert_close(net(padded)[..., :37, :53], net(y), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('name', [name for name, kind in ours().items() if issubclass(kind, AnySizeNet)])
+@pytest.mark.parametrize('size', [(37, 53), (48, 32)])
+def test_any_crop_trains_every_parameter(name, size):
+    net = built(name).train()
+    loss = loss_of(name, net, image(*size, batch=2), image(*size, batch=2, seed=2))
+    loss.backward()
+    assert loss.isfinite()
+    assert [key for key, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+
+
+# Copies, files, other precision
+
+
+@pytest.mark.parametrize('copied', [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_a_copy_is_equal_and_independent(name, copied):
+    net, y = trained(name), image(21, 34)
+    other = copied(net)
+    with torch.no_grad():
+        want = net(y)
+        assert torch.equal(other(y), want)
+        for parameter in other.parameters():
+            parameter.zero_()
+        assert torch.equal(net(y), want)
+
+
+def test_weights_of_a_file_make_the_same_network(name):
+    net, other, y = trained(name), built(name, seed=1).eval(), image(21, 34)
+    file = io.BytesIO()
+    torch.save(net.state_dict(), file)
+    file.seek(0)
+    with torch.no_grad():
+        want = net(y)
+        assert not torch.equal(other(y), want)
+        other.load_state_dict(torch.load(file, weights_only=True))
+        assert torch.equal(other(y), want)
+
+
+@pytest.mark.slow
+def test_the_exported_program_is_the_network(name):
+    """On an odd size, padding and cutting included. 1e-5: other orders of summation."""
+    net, y = trained(name), image(37, 53)
+    program = torch.export.export(net, (y,))
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(y), net(y), rtol=0, atol=1e-5)
+
+
+def test_the_form_for_inference_evaluates_to_the_same(name):
+    """1e-4: folded statistics and other kernels round otherwise, in an output that reaches 10."""
+    net, y = trained(name), image(37, 53)
+    fast = net.prepare_inference()
+    with torch.no_grad():
+        torch.testing.assert_close(fast(y), net(y), rtol=0, atol=1e-4)
+    assert not any(parameter.requires_grad for parameter in fast.parameters())
+    assert all(parameter.requires_grad for parameter in net.parameters())
+
+
+def test_autocast_gives_an_image_in_the_input_s_type(name):
+    net, y = built(name).eval(), image(20, 20)
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        x = net(y)
+    assert x.dtype == torch.float32
+    assert x.isfinite().all()
+
+
+# Training
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    dist.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures('one_process')
+def test_two_steps_of_distributed_training(name):
+    """The second fails if the first left a parameter without a gradient."""
+    wrapped = DistributedDataParallel(built(name).train())
+    for seed in (1, 2):
+        loss_of(name, wrapped, image(SIDE, SIDE, batch=2, seed=seed), image(SIDE, SIDE, batch=2, seed=3)).backward()
+
+
+@pytest.fixture
+def training(workplace, tiny, name):
+    """Options of a training of this arch as the host's parser completes them."""
+    folder = workplace / 'experiments/tiny'
+    network, loss = ARCHS[name]
+    tiny.update(dist=False, rank=0, world_size=1, is_train=True, network_g={'type': name, **network}, val=None)
+    tiny['path'].update(experiments_root=str(folder))
+    for kind in ('models', 'training_states', 'visualization'):
+        (folder / kind).mkdir(parents=True)
+        tiny['path'][kind] = str(folder / kind)
+    tiny['train']['pixel_opt'] = loss
+    tiny['train']['optim_g']['lr'] = 1e-4
+    return tiny
+
+
+def stepped(options, steps, resumed=None):
+    """A model of these options, that goes on from a saved state, after these steps."""
+    torch.manual_seed(0)
+    model = build_model(copy.deepcopy(options))
+    if resumed is not None:
+        model.resume_training(resumed)
+    for i in steps:
+        model.update_learning_rate(i)
+        model.feed_data({'lq': image(SIDE, SIDE, batch=2, seed=i), 'gt': image(SIDE, SIDE, batch=2, seed=9)})
+        model.optimize_parameters(i)
+    return model
+
+
+def test_a_resumed_training_is_one_that_was_not_interrupted(training):
+    """Weights, statistics and what dropout draws; and the checkpoint says what network it holds."""
+    whole = stepped(training, (1, 2, 3))
+    first = stepped(training, (1, 2))
+    first.save(0, 2)
+    weights = f'{training["path"]["models"]}/net_g_2.pth'
+    state = torch.load(f'{training["path"]["training_states"]}/2.state', weights_only=True)
+    again = copy.deepcopy(training)
+    again['path']['pretrain_network_g'] = weights
+    second = stepped(again, (3,), state)
+    for key, value in whole.net_g.state_dict().items():
+        assert torch.equal(second.net_g.state_dict()[key], value), key
+    assert network_options(weights) == training['network_g']
+    before = read_checkpoint(weights)['params']
+    assert any(not torch.equal(value, before[key]) for key, value in whole.net_g.state_dict().items())
+
+
+# Comparing
+
+
+def test_all_are_compared(workplace, command):
+    """Weights that describe themselves, or not; all on one set of images of an odd size."""
+    (workplace / 'weights').mkdir()
+    write_pairs(workplace / 'odd', 2, (37, 53))
+    models = []
+    for i, arch in enumerate(ARCHS):
+        net, path = built(arch), f'weights/{arch}.pth'
+        content = {'params': net.state_dict()}
+        network = {'type': arch, **ARCHS[arch][0]}
+        if i % 2:
+            options = {key: value for key, value in network.items() if key != 'type'}
+            content['description'] = {'arch': arch, 'options': options}
+        torch.save(content, path)
+        models.append({'name': arch, 'weights': path, **({} if i % 2 else {'network_g': network})})
+    opt = {
+        'name': 'all', 'protocol': 'dpdnet', 'metrics': ['psnr'], 'num_gpu': 0, 'models': models, 'published': False,
+        'complexity': False, 'save_images': False,
+        'datasets': {
+            'pairs': {
+                'type': 'PairedDefocusDataset', 'dataroot_lq': 'odd/input', 'dataroot_gt': 'odd/ground_truth',
+            },
+        },
+    }  # fmt: skip
+    (workplace / 'compare.yml').write_text(yaml.safe_dump(opt))
+    code, out, err = command('compare', '-opt', 'compare.yml', '--no-report', '--format', 'csv')
+    assert code == 0, err
+    scores = {method: float(psnr) for _, method, *_, psnr in csv.reader(out.splitlines()[1:])}
+    assert list(scores) == ['input', *ARCHS]
+    assert all(0 < score < 100 for score in scores.values())

@@ -1,0 +1,143 @@
+"""Laws of the spots that apertures give."""
+
+import numpy as np
+import pytest
+
+from ggkm_plugin.data.apertures import DISK, Aperture, random_aperture, spread
+from ggkm_plugin.data.optics import disk_kernel
+
+SHAPES = {
+    'disk': DISK,
+    'pentagon': Aperture(blades=5, turn=0.3),
+    'rounded octagon': Aperture(blades=8, turn=0.1, roundness=0.6),
+    "cat's eye": Aperture(cut=(0.4, -0.2)),
+    'soft': Aperture(softness=0.5),
+    'rim': Aperture(rim=0.7),
+    'all': Aperture(6, 0.2, 0.3, (0.3, 0.3), 0.2, -0.4),
+}
+shapes = pytest.mark.parametrize('aperture', SHAPES.values(), ids=SHAPES)
+
+
+def offsets(kernel):
+    """(rows, columns) of the taps from the centre."""
+    reach = len(kernel) // 2
+    return np.mgrid[-reach : reach + 1, -reach : reach + 1]
+
+
+@shapes
+@pytest.mark.parametrize('radius', [0.6, 1.3, 3.0, 7.7, 12.0, -5.0])
+def test_light_is_neither_gained_nor_lost_nor_negative(aperture, radius):
+    kernel = aperture.kernel(radius)
+    assert kernel.dtype == np.float32
+    assert kernel.sum(dtype=np.float64) == pytest.approx(1, abs=1e-6)
+    assert kernel.min() >= 0
+
+
+@shapes
+@pytest.mark.parametrize('radius', [0, 0.3, 0.5, -0.5])
+def test_within_a_pixel_everything_is_in_focus(aperture, radius):
+    np.testing.assert_array_equal(aperture.kernel(radius), np.ones((1, 1), np.float32))
+
+
+@shapes
+@pytest.mark.parametrize('radius', [2.0, 6.4, 12.0])
+def test_the_spot_lies_within_the_circle_of_confusion(aperture, radius):
+    kernel = aperture.kernel(radius)
+    rows, columns = offsets(kernel)
+    nearest = np.hypot(np.maximum(np.abs(rows) - 0.5, 0), np.maximum(np.abs(columns) - 0.5, 0))
+    assert kernel[nearest >= radius].max(initial=0) == 0
+
+
+@pytest.mark.parametrize('radius', [1.0, 2.37, 4.0, 7.9, 12.0])
+def test_an_open_disk_is_the_disk_of_that_radius(radius):
+    exact = disk_kernel(radius)
+    # points know the area of a pixel to about a part in (points a pixel)^(3/2), 4^1.5 at the least
+    np.testing.assert_allclose(DISK.kernel(radius), exact, atol=0.04 * exact.max())
+    rows, _ = offsets(exact)
+    assert (DISK.kernel(radius) * rows**2).sum() == pytest.approx((exact * rows**2).sum(), rel=5e-3)
+
+
+@pytest.mark.parametrize('blades', [5, 6, 7, 8])
+def test_a_polygon_has_the_variance_of_a_polygon(blades):
+    """Of a regular polygon with corners at r, along any axis: r^2 (2 + cos(2 pi / n)) / 12; and 1/12 of a pixel."""
+    kernel = Aperture(blades, 0.4).kernel(11.3)
+    for at in offsets(kernel):
+        expected = 11.3**2 * (2 + np.cos(2 * np.pi / blades)) / 12 + 1 / 12
+        assert (kernel * at**2).sum() == pytest.approx(expected, rel=0.01)
+
+
+def test_a_corner_points_where_it_is_turned_to():
+    """x to the right, y down: with turn 0 a corner of a triangle is at the right, at pi / 2 below."""
+    right, below = (Aperture(3, turn).kernel(9.0) for turn in (0, np.pi / 2))
+    assert right[9, 16] > 0
+    assert right[9, 2] == 0
+    np.testing.assert_allclose(below, right.T, atol=1e-4)
+
+
+def test_full_roundness_is_a_disk():
+    np.testing.assert_allclose(Aperture(6, 0.1, roundness=1).kernel(8.0), DISK.kernel(8.0), atol=1e-4)
+
+
+def test_a_cat_s_eye_is_what_two_disks_share():
+    """The area of the lens shape of two unit disks at a distance d: 2 acos(d/2) - d/2 sqrt(4 - d^2)."""
+    d = 0.5
+    kernel = Aperture(cut=(d, 0)).kernel(12.0)
+    share = (2 * np.arccos(d / 2) - d / 2 * np.sqrt(4 - d**2)) / np.pi
+    # of even light, so its brightest tap is one over the area
+    assert 1 / kernel.max() == pytest.approx(share * np.pi * 12.0**2, rel=0.01)
+    _, columns = offsets(kernel)
+    assert (kernel * columns).sum() == pytest.approx(12 * d / 2, abs=0.05)  # the middle of what is left
+
+
+@shapes
+def test_behind_the_focal_plane_it_is_turned_round(aperture):
+    np.testing.assert_array_equal(aperture.kernel(-6.3), aperture.kernel(6.3)[::-1, ::-1])
+
+
+def test_edges_and_rims():
+    middle, edge = (12, 12), (12, 22)
+    assert Aperture(softness=0.5).kernel(12.0)[edge] < 0.5 * Aperture(softness=0.5).kernel(12.0)[middle]
+    rim = Aperture(rim=0.7).kernel(12.0)
+    assert rim[edge] / rim[middle] == pytest.approx(1 + 0.7 * (10 / 12) ** 2, rel=0.02)
+
+
+@shapes
+def test_a_point_becomes_the_spot(aperture):
+    kernel = aperture.kernel(4.4)
+    point = np.zeros((31, 33, 2), np.float32)
+    point[15, 16, 0] = 1
+    reach = len(kernel) // 2
+    image = spread(point, kernel)
+    np.testing.assert_allclose(image[15 - reach : 16 + reach, 16 - reach : 17 + reach, 0], kernel, atol=1e-6)
+    assert image[..., 0].sum() == pytest.approx(1, abs=1e-5)
+    assert image[..., 1].max() == 0
+
+
+def test_drawn_apertures_are_of_all_kinds_and_belong_to_their_seed():
+    drawn = [random_aperture(np.random.default_rng(seed)) for seed in range(200)]
+    assert drawn == [random_aperture(np.random.default_rng(seed)) for seed in range(200)]
+    assert {aperture.blades for aperture in drawn} == {0, 5, 6, 7, 8}
+    for has in (lambda a: any(a.cut), lambda a: a.softness > 0):
+        assert 40 < sum(map(has, drawn)) < 140
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'says'),
+    [
+        ({'blades': 2}, 'blades'),
+        ({'roundness': 1.2}, 'roundness'),
+        ({'softness': -0.1}, 'softness'),
+        ({'rim': -1}, 'rim'),
+        ({'cut': (0.8, 0.8)}, 'cut'),
+        ({'cut': (float('nan'), 0)}, 'cut'),
+    ],
+)
+def test_a_shape_that_is_none_is_refused(wrong, says):
+    with pytest.raises(ValueError, match=says):
+        Aperture(**wrong)
+
+
+@pytest.mark.parametrize('radius', [float('nan'), float('inf')])
+def test_a_radius_that_is_none_is_refused(radius):
+    with pytest.raises(ValueError, match='radius'):
+        DISK.kernel(radius)

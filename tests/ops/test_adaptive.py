@@ -1,0 +1,52 @@
+"""Filtering with a kernel a pixel: parity with the reference, and laws. float64; 1e-12 is rounding of sums of 49."""
+
+import pytest
+import torch
+
+from ggkm_plugin.ops.adaptive import filter_per_pixel, filter_per_pixel_ref
+
+KERNELS = [(3, 1), (1, 3), (7, 7), (1, 1)]
+
+
+def noise(*shape, seed):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize('channels', [3, 1])
+@pytest.mark.parametrize('kernel', KERNELS)
+@pytest.mark.parametrize('size', [(1, 1), (2, 5), (9, 13)])
+def test_values_and_gradients_are_the_reference_s(size, kernel, channels):
+    values, gradients = [], []
+    for operator in (filter_per_pixel, filter_per_pixel_ref):
+        x = noise(2, 3, *size, seed=1).requires_grad_()
+        kernels = noise(2, channels, kernel[0] * kernel[1], *size, seed=2).requires_grad_()
+        y = operator(x, kernels, *kernel)
+        (y * noise(*y.shape, seed=3)).sum().backward()
+        values.append(y.detach())
+        gradients.append((x.grad, kernels.grad))
+    torch.testing.assert_close(*values, rtol=0, atol=1e-12)
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-12)
+
+
+def test_the_first_row_of_a_kernel_weighs_the_pixel_above_and_the_first_column_the_left():
+    x = noise(1, 2, 6, 7, seed=1)
+    above, left = torch.zeros(1, 1, 3, 6, 7, dtype=torch.float64), torch.zeros(1, 1, 21, 6, 7, dtype=torch.float64)
+    above[:, :, 0] = 1
+    left[:, :, 7] = 1  # row 1 of 3, column 0 of 7
+    assert torch.equal(filter_per_pixel(x, above, 3, 1)[..., 1:, :], x[..., :-1, :])
+    assert torch.equal(filter_per_pixel(x, above, 3, 1)[..., 0, :], x[..., 0, :])  # the edge repeats
+    assert torch.equal(filter_per_pixel(x, left, 3, 7)[..., 3:], x[..., :-3])
+
+
+def test_every_channel_and_pixel_has_its_own_kernel():
+    x, kernels = torch.ones(1, 2, 3, 4, dtype=torch.float64), torch.zeros(1, 2, 9, 3, 4, dtype=torch.float64)
+    kernels[0, 1, 4, 2, 0] = 5
+    want = torch.zeros_like(x)
+    want[0, 1, 2, 0] = 5
+    assert torch.equal(filter_per_pixel(x, kernels, 3, 3), want)
+
+
+def test_kernels_of_unit_sum_keep_a_constant():
+    x = torch.full((2, 3, 5, 8), 0.7, dtype=torch.float64)
+    kernels = noise(2, 3, 49, 5, 8, seed=1).softmax(2)
+    torch.testing.assert_close(filter_per_pixel(x, kernels, 7, 7), x, rtol=0, atol=1e-12)
