@@ -19,6 +19,7 @@ from ggkm_plugin.errors import DataError, OptionError, UserError
 from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.inference import tiling
 from ggkm_plugin.inference.tiling import Tile
+from ggkm_plugin.memory import bounded_memory
 
 Image = TypeVar('Image', np.ndarray, Tensor)
 
@@ -120,7 +121,8 @@ class Restorer:
         if not torch.isfinite(y.sum(dtype=torch.float64)):
             raise DataError('the image holds NaN or infinite values')
         batch = y if y.ndim == 4 else y[None]
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        half = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+        with half, bounded_memory(self.device):  # so that a full memory is an error, after which smaller tiles help
             x = tiling.restored(self.network, batch, self.tile, self.tell)
         x = check_restored(type(self.network).__name__, batch, x).reshape(y.shape).float()
         if grey:

@@ -4,7 +4,6 @@ import io
 
 import numpy as np
 import pytest
-from compare.test_html_report import browser  # noqa: F401
 from PIL import Image
 
 from ggkm_plugin.compare.before_after import write_page
@@ -24,7 +23,7 @@ def address(tmp_path):
 
 
 @pytest.mark.parametrize('width', [1280, 390])
-def test_the_slider_shows_both(address, browser, width):  # noqa: F811
+def test_the_slider_shows_both(address, browser, width):
     page = browser.new_page(viewport={'width': width, 'height': 800})
     faults, asked = [], []
     page.on('console', lambda message: faults.append(message.text) if message.type == 'error' else None)
