@@ -51,7 +51,7 @@ def _failure(device: torch.device) -> str | None:
     except Exception as error:  # no C compiler for its launcher, an old driver, a GPU that it does not know ...
         reason = f'Triton does not run on {device}: {type(error).__name__}: {error}'
         if device.type != 'cpu':
-            warnings.warn(f'{reason}. The blur takes plain torch instead, which is slower.', stacklevel=2)
+            warnings.warn(f'{reason}. The blur takes plain torch instead.', stacklevel=2)
         return reason
     return None
 

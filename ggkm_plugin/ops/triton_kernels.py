@@ -174,7 +174,7 @@ def products(
         twice = inside & (g > 0) & (2 * g < N)  # columns 0 and N/2 hold their own mirror images
     for i in range(pairs):
         j = first + 2 * i
-        k = tl.minimum(j + 1, P - 1)  # `fold` leaves out what has no step
+        k = tl.minimum(j + 1, P - 1)  # past the last step stands the last: `fold` leaves its image out
         even = _factor(alpha, rows, columns, j, f, g, F, G, Q)
         odd = _factor(alpha, rows, columns, k, f, g, F, G, Q)
         if ITERATIVE:
@@ -386,7 +386,7 @@ def spectral_gradients(
         j = first + 2 * i
         k = tl.minimum(j + 1, P - 1)
         t_even = _factor(alpha, rows, columns, j, f, g, F, G, Q)
-        t_odd = tl.where(j + 1 < P, _factor(alpha, rows, columns, k, f, g, F, G, Q), 1.0)
+        t_odd = _factor(alpha, rows, columns, k, f, g, F, G, Q)
         earlier = at_first
         even, odd = t_even, t_odd
         if ITERATIVE:
@@ -394,7 +394,7 @@ def spectral_gradients(
                 earlier *= _factor(alpha, rows, columns, step, f, g, F, G, Q)
             even = earlier * t_even
             odd = even * t_odd
-        half = tl.where(j + 1 < P, 0.5, 0.0)  # nothing of a step that there is not, not even rounding
+        half = tl.where(j + 1 < P, 0.5, 0.0)  # nothing, not even rounding, of a step past the last
         even_re = ()
         even_im = ()
         odd_re = ()

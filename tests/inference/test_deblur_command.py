@@ -122,13 +122,12 @@ def test_what_a_file_cannot_hold_is_said(deblur):
     assert err == 'a.webp: without comments or colours as a JPEG says them\n'
 
 
-def test_without_weights_it_says_how_to_get_them(deblur):
+def test_without_weights_the_packaged_ones_are_used_and_named(deblur):
     photo('a.png')
     code, _, err = deblur('a.png', weights=())
-    assert code == 2
-    for words in ('--weights', 'no weights for photographs', 'basicsr train -opt train_GGKMNet_DPDD', 'net_g_latest'):
-        assert words in err
-    assert files() == ['a.png']
+    assert code == 0
+    assert err == 'basicsr deblur: with the packaged weights, GGKMNet_light; --weights names others\n'
+    assert files() == ['a.png', 'a_deblurred.png']
 
 
 @pytest.mark.parametrize(
