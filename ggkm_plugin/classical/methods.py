@@ -14,7 +14,7 @@ from ggkm_plugin.options import nearest
 
 _DECONVOLUTIONS = ('hyper_laplacian', 'richardson_lucy')
 _MAPS: dict[str, Callable[[np.ndarray, Progress | None], np.ndarray]] = {
-    'EBDB': lambda image, progress: edge_map.blur_map(image),
+    'EBDB': edge_map.blur_map,
     'JNB': jnb_map.blur_map,
 }
 
