@@ -62,7 +62,7 @@ def rehearse(opt: dict[str, Any]) -> Rehearsal:
         waits.append(time.perf_counter() - start)
         model.update_learning_rate(len(steps) + 1, warmup_iter=train.get('warmup_iter') or -1)
         model.feed_data(batch)
-        model.optimize_parameters(len(steps) + 1)
+        model.optimize_parameters(max(1, total - _STEPS + len(steps)))  # a training in phases costs most in its last
         _wait_for(model.device)
         steps.append(time.perf_counter() - start)
     measured = slice(1 if len(steps) > 1 else 0, None)

@@ -10,6 +10,7 @@ from scipy import ndimage, sparse
 from scipy.sparse.linalg import cg
 
 from ggkm_plugin.classical.domain_transform import recursive_filter, spread
+from ggkm_plugin.classical.working import Progress
 
 LARGEST = 5.0  # sigma in pixels; more is not told apart
 _GAMMA = 2.4
@@ -25,13 +26,13 @@ _TIE = 1e-6
 _STRIP = 256  # rows at a time
 
 
-def blur_map(image: np.ndarray) -> np.ndarray:
+def blur_map(image: np.ndarray, progress: Progress | None = None) -> np.ndarray:
     """Sigma (H,W) float64 in pixels, 0 to 5, of the Gaussian blur of `image`, (H,W,3) RGB in [0,1].
 
     All 0 where there is no edge: nothing is known of the blur of an even surface, and nothing is to be restored in it.
     """
     image = np.asarray(image, np.float32)
-    known, counts, sigma = edge_blur(image)
+    known, counts, sigma = edge_blur(image, progress)
     if not known.any():
         return np.zeros(known.shape)
     smooth = smoothed_along_edges(sigma, known, counts)
@@ -39,16 +40,17 @@ def blur_map(image: np.ndarray) -> np.ndarray:
     return spread(smooth, known, guide, min(known.shape) / 8, 3.75, 5)
 
 
-def edge_blur(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def edge_blur(image: np.ndarray, progress: Progress | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Edges (H,W) bool, at how many of the nine scales each pixel is one (H,W), and their sigma (H,W), 0 elsewhere."""
     grey = luma(image) ** np.float32(_GAMMA)
     counts = np.zeros(grey.shape, np.int8)
     last = np.zeros(grey.shape, np.int8)  # number of scales from the first on without a break
-    known = np.zeros(grey.shape, bool)
     for n, scale in enumerate(_SCALES):
         edges = canny(grey, scale)
         counts += edges
         last += edges & (last == n)
+        if progress:
+            progress('blur map', n + 1, len(_SCALES))
     known = last >= _CERTAIN
     at = np.nonzero(known)
     stops = np.minimum(last[at], len(_SCALES) - 1)

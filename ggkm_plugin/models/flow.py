@@ -48,8 +48,8 @@ class RAFT(nn.Module):
         if not Path(weights).expanduser().is_file():
             names = {'large': optical_flow.Raft_Large_Weights, 'small': optical_flow.Raft_Small_Weights}
             raise CheckpointError(
-                f"{weights}: no such file. It is to be torchvision's {names[size].DEFAULT.url}, which is not fetched "
-                'here: put it there'
+                f"{weights}: no such file. Put torchvision's {names[size].DEFAULT.url} there, or one of its like; "
+                'nothing is fetched here'
             )
         self.updates = updates
         self.net = builders[size](weights=None)

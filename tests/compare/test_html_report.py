@@ -60,6 +60,7 @@ def sample(folder, images=4):
                 'name': 'alpha',
                 'arch': 'GGKMNet',
                 'parameters': 1_680_000,
+                'settings': {'lens': 'a'},
                 'seconds': 0.1,
                 'status': 'ok',
                 'error': None,
@@ -192,6 +193,13 @@ def test_numbers_that_are_none_survive(tmp_path):
 @pytest.mark.parametrize('results', [{}, {'name': 'x', 'datasets': [{'name': 'empty'}]}, {'models': [{'name': 'a'}]}])
 def test_little_is_enough(tmp_path, results):
     embedded(write_report(tmp_path / 'new', results))
+
+
+def test_settings_of_a_model_are_words(tmp_path):
+    results = sample(tmp_path)
+    results['models'][1]['settings'] = {'fidelity': 16.8, 'bins': 32}
+    models = embedded(write_report(tmp_path, results))['models']
+    assert [model['settings'] for model in models] == ['lens a', 'fidelity 16.8, bins 32', None]
 
 
 def test_published_scores_stand_under_the_metric_of_their_kind(tmp_path):
@@ -352,6 +360,7 @@ def address(page):
 def test_tables_sort_and_mark(opened):
     page = opened()
     assert rows(page) == ['Input', 'alpha', 'beta', 'gamma']
+    assert 'lens a' in page.locator('[data-model=alpha]').first.inner_text()
     psnr = page.get_by_role('button', name='PSNR').first
     psnr.click()
     assert rows(page) == ['alpha', 'beta', 'Input', 'gamma']  # the best first, the failed last
