@@ -23,6 +23,7 @@ from ggkm_plugin.files import write_whole
 from ggkm_plugin.host.interruption import StopRequest
 
 _LOOK = 0.2  # seconds between two looks at a process
+_STOPPED = 'stopped by {}; the same command goes on from here'
 _LAST_WORDS = 400  # characters of a failed process's last line
 
 Means = dict[str, dict[str, dict[str, float]]]  # {data set: {result or input: {metric: mean}}}
@@ -43,7 +44,6 @@ class Outcome:
 def run(plan: Plan, root: Path, plugins: list[str], tell: Callable[[str], object]) -> Outcome:
     """Every job of the plan below `root`. Raises Interrupted on a signal, DataError where nothing can be written."""
     outcome = Outcome()
-    failed: dict[str, str] = {}  # trainings
     runner = _Runner(root, plugins, tell)
     if plan.builtin_mixture:
         make_mixture(root / 'datasets')
@@ -52,12 +52,9 @@ def run(plan: Plan, root: Path, plugins: list[str], tell: Callable[[str], object
             key = (job.row.name, job.seed)
             tell(f'[{number}/{len(plan.jobs)}] {job.row.label}, seed {job.seed}')
             try:
-                if job.name in failed:
-                    raise RunError(failed[job.name])
                 outcome.means[key] = runner.finish(job, stop)
             except RunError as error:
                 outcome.failures[key] = str(error)
-                failed.setdefault(job.name, str(error))
                 tell(f'  failed: {error}')
     return outcome
 
@@ -71,6 +68,7 @@ def check(outcome: Outcome) -> None:
 class _Runner:
     def __init__(self, root: Path, plugins: list[str], tell: Callable[[str], object]) -> None:
         self.root, self.folder, self.tell = root, root / 'results' / 'study', tell
+        self.failed: dict[str, str] = {}  # trainings, and why
         self.flags = ['--root', str(root), *(word for plugin in plugins for word in ('--plugin', plugin))]
 
     def finish(self, job: Job, stop: StopRequest) -> Means:
@@ -81,7 +79,7 @@ class _Runner:
             return kept
         weights = self.root / job.test['path']['pretrain_network_g']
         if not weights.is_file():
-            self._process('train', job.name, job.train, ['--auto_resume'], stop)
+            self._train(job, stop)
         self._process('test', job.test_name, job.test, [], stop)
         means = {
             dataset['name']: _scores(self.root / 'results' / job.test_name / f'scores_{dataset["name"]}.json')
@@ -89,6 +87,16 @@ class _Runner:
         }
         self._write(self._scores_file(job), json.dumps({'digest': self._depends(job), 'means': means}, indent=1) + '\n')
         return means
+
+    def _train(self, job: Job, stop: StopRequest) -> None:
+        """Once in a study: several rows may be scores of one training."""
+        if job.name in self.failed:
+            raise RunError(self.failed[job.name])
+        try:
+            self._process('train', job.name, job.train, ['--auto_resume'], stop)
+        except RunError as error:
+            self.failed[job.name] = str(error)
+            raise
 
     def _scores_file(self, job: Job) -> Path:
         return self.folder / 'scores' / f'{job.test_name}.json'
@@ -105,6 +113,8 @@ class _Runner:
 
     def _process(self, kind: str, name: str, options: dict[str, Any], flags: list[str], stop: StopRequest) -> None:
         """Raises RunError with the last words of a process that fails; Interrupted once it has saved what it had."""
+        if stop.signal:
+            raise Interrupted(_STOPPED.format(stop.signal))
         file, log = self.folder / 'options' / f'{name}.yml', self.folder / 'logs' / f'{name}_{kind}.log'
         self._write(file, yaml.safe_dump(options, sort_keys=False))
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +133,7 @@ class _Runner:
                     asked = True
                 time.sleep(_LOOK)
         if stop.signal:
-            raise Interrupted(f'stopped by {stop.signal}; the same command goes on from here')
+            raise Interrupted(_STOPPED.format(stop.signal))
         if process.returncode:
             raise RunError(f'{kind}: {_last_words(log) or f"exit code {process.returncode}"} ({log})')
         self.tell(f'  {kind}: done in {time.monotonic() - started:.0f} s')

@@ -1,6 +1,7 @@
 """`basicsr study`: rows as the paper prints them, equal budgets, tables that say what holds, runs that go on."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from ggkm_plugin import options, preflight
 from ggkm_plugin.analysis.studies import STUDIES
 from ggkm_plugin.analysis.study_plan import Settings, make_mixture, plan
 from ggkm_plugin.analysis.study_report import cell, report, table, to_csv
-from ggkm_plugin.analysis.study_runs import Outcome
+from ggkm_plugin.analysis.study_runs import Outcome, RunError, run
 from ggkm_plugin.compare.published import PUBLISHED, PUBLISHED_DROPS
 from ggkm_plugin.errors import OptionError
 
@@ -270,3 +271,28 @@ def test_a_signal_saves_and_the_same_command_goes_on(workplace, tiny, write_opti
     again.send_signal(signal.SIGINT)
     again.communicate(timeout=120)
     assert not (workplace / 'results/study/scores').exists()
+
+
+def test_a_training_that_fails_is_tried_once(tmp_path, monkeypatch):
+    """Three rows of `noise` are tests of one network; the row without noise is another, and comes to its end."""
+    noise, started = plan(Settings('noise', seeds=(0,))), []
+
+    def process(self, kind, name, opt, flags, stop):
+        started.append((kind, name))
+        if kind == 'train' and 'noise' in name:
+            raise RunError('train: no memory')
+        for dataset in opt['datasets'].values() if kind == 'test' else ():
+            scores = {'means': {'all': {'result': {'psnr': 30.0}, 'input': {'psnr': 28.0}}}}
+            path = tmp_path / 'results' / name / f'scores_{dataset["name"]}.json'
+            path.parent.mkdir(parents=True)
+            path.write_text(json.dumps(scores))
+
+    monkeypatch.setattr('ggkm_plugin.analysis.study_runs._Runner._process', process)
+    lines = []
+    found = run(noise, tmp_path, [], lines.append)
+    assert set(found.failures) == {('noise3', 0), ('noise5', 0), ('noise15', 0)}
+    assert set(found.means) == {('full', 0)}
+    assert [kind for kind, _ in started] == ['train', 'train', 'test']
+    again = run(noise, tmp_path, [], lines.append)
+    assert again.means == found.means
+    assert [kind for kind, _ in started[3:]] == ['train']  # another day the failed one is tried again
