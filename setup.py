@@ -27,7 +27,7 @@ setup(
     package_dir={'ggkm_plugin.options': 'options', 'ggkm_plugin.datasets_prep': 'datasets_prep'},
     package_data={
         'ggkm_plugin.options': ['*.yml'],
-        'ggkm_plugin.compare': ['report_template.html'],
+        'ggkm_plugin.compare': ['report/*'],
         'ggkm_plugin.analysis': ['inspection_template.html'],
     },
     install_requires=[

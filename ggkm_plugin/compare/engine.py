@@ -20,9 +20,11 @@ from ggkm_plugin.compare.cache import (
     write_picture,
 )
 from ggkm_plugin.compare.networks import Contestant, chosen_device
-from ggkm_plugin.compare.options import Comparison, Images, Metric
+from ggkm_plugin.compare.options import BLUR_MAP, Comparison, Images, Metric
 from ggkm_plugin.compare.sizing import padded, scored, shown, sized
 from ggkm_plugin.complexity import PAPER_SIZE, device_name, profile
+from ggkm_plugin.data.decoding import read_image
+from ggkm_plugin.data.layouts import mask_of
 from ggkm_plugin.errors import UserError
 from ggkm_plugin.host.processes import from_first, gathered, rank_and_size
 from ggkm_plugin.host.registries import METRIC_REGISTRY
@@ -42,7 +44,7 @@ class Seen:
     """What came of one image. Names are those of the models, and `input` for the blurred image itself.
 
     scene: the same for images of one ground truth. files: pictures, below the results' folder; where there is nothing
-    to score, also `NAME blur map`. faults: why a model has no result here.
+    to score, also `NAME blur map` and, if the data set has one, `blur mask`. faults: why a model has no result here.
     """
 
     index: int
@@ -188,6 +190,10 @@ class Engine:
                 seen.faults[name] = worded(error)
                 if self.device.type == 'cuda':
                     torch.cuda.empty_cache()
+        mask = mask_of(data['lq_path'], benchmark) if gt is None and self.plan.save_images else None
+        if mask:
+            seen.files['blur mask'] = f'maps/{images.name}/{seen.name}/blur mask.png'
+            write_picture(self.folder / seen.files['blur mask'], read_image(str(mask)))
         return seen
 
     def _see_one(self, seen: Seen, images: Images, pair: _Pair, contestant: Contestant | None) -> None:
@@ -198,7 +204,7 @@ class Engine:
         pictures = {who: f'images/{images.name}/{seen.name}/{who}.png'}
         if not contestant and gt is not None:
             pictures['gt'] = f'images/{images.name}/{seen.name}/gt.png'
-        blur_map = f'{who} blur map'
+        blur_map = f'{who}{BLUR_MAP}'
         if gt is None and hasattr(getattr(contestant, 'net', None), 'coefficients'):
             pictures[blur_map] = f'maps/{images.name}/{seen.name}/{who}.png'
         if not self.plan.save_images:

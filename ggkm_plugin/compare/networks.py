@@ -10,20 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from ggkm_plugin import preflight
-from ggkm_plugin.checkpoints import network_options, read_checkpoint
+from ggkm_plugin.checkpoints import described_network, read_checkpoint
 from ggkm_plugin.compare.cache import code_digest, file_digest
 from ggkm_plugin.compare.options import Entry
 from ggkm_plugin.compare.sizing import padded, shown
 from ggkm_plugin.complexity import count_parameters
-from ggkm_plugin.errors import CheckpointError, OptionError, UserError
-from ggkm_plugin.memory import bounded_memory, memory_advice
+from ggkm_plugin.errors import CheckpointError, OptionError
+from ggkm_plugin.inference.restorer import check_restored
+from ggkm_plugin.inference.tiling import restored
+from ggkm_plugin.memory import bounded_memory
 
 _PARAM_KEYS = ('params', 'params_ema', 'state_dict', 'model')
 _LONGEST = 300  # of a reason in torch's words
-
-
-class RestorationError(UserError):
-    """A network gives something else than an image of its input's size."""
 
 
 class Contestant:
@@ -35,7 +33,7 @@ class Contestant:
         """
         self.entry, self.name = entry, entry.name
         content = read_checkpoint(entry.weights)
-        network = entry.network or network_options(entry.weights)
+        network = entry.network or described_network(content, entry.weights, 'set network_g in the option file')
         net = preflight.build(f'{entry.name}: network_g', 'archs', network)
         _load(net, content, entry)
         self.net: nn.Module = net.to(device).eval().requires_grad_(False)
@@ -63,19 +61,16 @@ class Contestant:
 
     @torch.no_grad()
     def restore(self, image: Tensor) -> Tensor:
-        """(3,H,W) RGB in [0,1] to the same, unclipped. Raises UserError if the result is no such image."""
+        """(3,H,W) RGB in [0,1] to the same, unclipped; at once, or in exact tiles where the memory does not suffice.
+
+        Raises UserError if the result is no such image.
+        """
         height, width = image.shape[-2:]
         low, high = self.entry.range
         x = padded(image, self.size_multiple)[None]
         x = self._turned(x) * (high - low) + low
-        advice = 'crop the images, or run it where there is more memory'
-        with memory_advice(f'on an image of {height}x{width}', advice), bounded_memory(x.device):
-            y = self.net(x)
-        if not isinstance(y, Tensor) or y.shape != x.shape:
-            given = f'of shape {tuple(y.shape)}' if isinstance(y, Tensor) else f'a {type(y).__name__}'
-            raise RestorationError(f'{self.arch} gives {given} for an input of shape {tuple(x.shape)}, not an image')
-        if not torch.isfinite(y).all():
-            raise RestorationError(f'{self.arch}: its output holds NaN or infinite values')
+        with bounded_memory(x.device):
+            y = check_restored(self.arch, x, restored(self.net, x, tile=None))
         return shown(self._turned((y - low) / (high - low))[0], (height, width)).float()
 
     def _turned(self, image: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from ggkm_plugin.host.registries import DATASET_REGISTRY, METRIC_REGISTRY
 from ggkm_plugin.metrics.protocols import find_protocol
 from ggkm_plugin.options import Options, nearest
 
-# Names that results use beside the models'.
-RESERVED = ('input', 'gt')
+# Names that results use beside the models'; a network's blur map is called `NAME blur map`.
+RESERVED = ('input', 'gt', 'blur mask')
+BLUR_MAP = ' blur map'
 _SHOWN_DIGITS = {'psnr': 3, 'ssim': 4, 'mae': 4, 'lpips': 4}
 _COLOURS = ('rgb', 'bgr')
 _KEYS = (
@@ -175,7 +176,7 @@ def _models(given: Any, faults: list[str]) -> list[Entry]:
                 faults.append(
                     f'{where}: {key} is no option of a model.{nearest(str(key), list(_MODEL_KEYS), "It has")}'
                 )
-        if not _names_a_file(name) or name in RESERVED:
+        if not _names_a_file(name) or name in RESERVED or name.endswith(BLUR_MAP):
             faults.append(f'{where}.name: {name!r} cannot name a picture; use letters, digits, - and _')
         elif name.casefold() in [entry.name.casefold() for entry in entries]:  # some file systems know no case
             faults.append(f'{where}.name: {name} is the name of another model too')
