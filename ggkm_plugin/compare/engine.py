@@ -20,12 +20,12 @@ from ggkm_plugin.compare.cache import (
     write_picture,
 )
 from ggkm_plugin.compare.networks import Contestant, chosen_device
-from ggkm_plugin.compare.options import BLUR_MAP, Comparison, Images, Metric
+from ggkm_plugin.compare.options import BLUR_MAP, BLUR_MASK, Comparison, Images, Metric
 from ggkm_plugin.compare.sizing import padded, scored, shown, sized
 from ggkm_plugin.complexity import PAPER_SIZE, device_name, profile
-from ggkm_plugin.data.decoding import read_image
+from ggkm_plugin.data.decoding import decode_image, read_bytes
 from ggkm_plugin.data.layouts import mask_of
-from ggkm_plugin.errors import UserError
+from ggkm_plugin.errors import DataError, UserError
 from ggkm_plugin.host.processes import from_first, gathered, rank_and_size
 from ggkm_plugin.host.registries import METRIC_REGISTRY
 from ggkm_plugin.memory import bounded_memory, memory_advice
@@ -155,6 +155,7 @@ class Engine:
         parts = gathered((mine, faults, has_gt))
         seen = sorted((item for part, _, _ in parts for item in part), key=lambda item: item.index)
         bad = [text for _, text in sorted(fault for _, part, _ in parts for fault in part)]
+        bad += [item.faults[BLUR_MASK] for item in seen if BLUR_MASK in item.faults]
         names = [item.name for item in seen]
         twice = sorted({name for name in names if names.count(name) > 1})
         bad += [f'several images are called {name}, and their pictures are one' for name in twice]
@@ -192,9 +193,17 @@ class Engine:
                     torch.cuda.empty_cache()
         mask = mask_of(data['lq_path'], benchmark) if gt is None and self.plan.save_images else None
         if mask:
-            seen.files['blur mask'] = f'maps/{images.name}/{seen.name}/blur mask.png'
-            write_picture(self.folder / seen.files['blur mask'], read_image(str(mask)))
+            self._copy_mask(seen, images, str(mask))
         return seen
+
+    def _copy_mask(self, seen: Seen, images: Images, mask: str) -> None:
+        try:
+            drawn = decode_image(read_bytes(mask), mask)[: seen.size[0], : seen.size[1]]
+        except DataError as error:
+            seen.faults[BLUR_MASK] = str(error)
+            return
+        seen.files[BLUR_MASK] = f'maps/{images.name}/{seen.name}/{BLUR_MASK}.png'
+        write_picture(self.folder / seen.files[BLUR_MASK], drawn)
 
     def _see_one(self, seen: Seen, images: Images, pair: _Pair, contestant: Contestant | None) -> None:
         """Score and draw one model's result, or the input for None, unless that was done before."""

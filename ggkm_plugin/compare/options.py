@@ -12,8 +12,8 @@ from ggkm_plugin.metrics.protocols import find_protocol
 from ggkm_plugin.options import Options, nearest
 
 # Names that results use beside the models'; a network's blur map is called `NAME blur map`.
-RESERVED = ('input', 'gt', 'blur mask')
-BLUR_MAP = ' blur map'
+BLUR_MAP, BLUR_MASK = ' blur map', 'blur mask'
+RESERVED = ('input', 'gt', BLUR_MASK)
 _SHOWN_DIGITS = {'psnr': 3, 'ssim': 4, 'mae': 4, 'lpips': 4}
 _COLOURS = ('rgb', 'bgr')
 _KEYS = (

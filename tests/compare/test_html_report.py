@@ -438,7 +438,7 @@ def test_noisy_data_sets_show_losses_beside_the_scores(opened, tmp_path):
     assert header.count('protocol') == 1
     assert 'memory: 1.5 GiB, threads: 2' in header
     assert 'model gamma: no weights there' in page.locator('#failures').inner_text()
-    assert 'beta loses by noise from alpha on clean images' in page.locator('#legend').inner_text()
+    assert 'positive for worse. That of beta counts from alpha.' in page.locator('#legend').inner_text()
 
 
 def test_costs_without_scores(opened, tmp_path):
@@ -704,3 +704,37 @@ def test_it_fits_the_screen_in_both_themes(opened, size, scheme, tmp_path):
         dark, light = sorted((luminance(paper), luminance(text)))
         assert (light + 0.05) / (dark + 0.05) > 4.5
     assert (luminance(paper) > 0.5) == (scheme == 'light')
+
+
+def test_the_report_of_a_comparison(opened, bench):
+    """What `basicsr compare` measured is what the page shows, for each data set and each way to look at it."""
+    bench.opt.update(noise=[5], name='of a comparison')
+    bench.opt['datasets']['photographs'] = {'type': 'SingleDefocusDataset', 'dataroot_lq': 'pairs/input'}
+    bench.add('lost', 1.0, drop_from='bright')
+    (bench.folder / 'lost.pth').unlink()
+    code, _, err = bench.command('compare', '-opt', bench.write(), '--noise')
+    assert code == 1
+    results = bench.results()
+    folder = bench.folder / 'results/of a comparison'
+    assert f'Report: {folder / "index.html"}' in err
+    page = loaded(opened(path=folder / 'index.html'))
+    sets = {dataset['name']: dataset for dataset in results['datasets']}
+    assert rows(page) == ['Input', 'bright', 'dark', 'lost']
+    for place, name in enumerate(('pairs', 'pairs_noise5')):
+        table = page.locator('.means').nth(place)
+        for model in ('input', 'bright', 'dark'):
+            row = table.locator(f'[data-model={"Input" if model == "input" else model}]')
+            cells = [cell.replace('−', '-') for cell in row.locator('td').all_text_contents()]
+            for metric, digits in (('psnr', 3), ('ssim', 4), ('mae', 4)):
+                assert cells.pop(0).startswith(f'{sets[name]["means"][model][metric]:.{digits}f}')
+                if name == 'pairs_noise5':
+                    assert cells.pop(0) == f'{sets[name]["drops"][model][metric]:.{digits}f}'
+    difference = sets['pairs']['differences']['dark']['psnr']
+    shown = page.locator('.means').first.locator('[data-model=dark] td .detail').first.inner_text().replace('−', '-')
+    assert shown == f'{difference["mean"]:.3f} [{difference["low"]:.3f}, {difference["high"]:.3f}]'
+    assert 'lost.pth: no such checkpoint' in page.locator('#failures').inner_text()
+    for name in sets:
+        for mode in ('pictures', 'errors', 'slider'):
+            loaded(opened(f'#data={name}&mode={mode}', path=folder / 'index.html'))
+    page.get_by_role('link', name='scores.csv').click()
+    assert (folder / 'scores.csv').read_text()[:30] in page.content()

@@ -38,7 +38,7 @@ function renderPlot() {
 }
 
 function frame(width, vertical, title) {
-  const {found, digits} = ticks(vertical.low, vertical.high, 4);
+  const {found, digits} = ticks(vertical.low, vertical.high, 6);
   return [
     ...found.map(tick => svg('g', null,
       svg('line', {class: 'grid', x1: PLOT.left, x2: width - PLOT.right, y1: vertical.at(tick), y2: vertical.at(tick)}),

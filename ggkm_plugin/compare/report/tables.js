@@ -85,8 +85,9 @@ function legend(sets) {
   return [
     compared ? 'Of the models compared here, the best is bold and the second underlined.' : '',
     sets.some(({differences}) => differences.flat().some(Boolean))
-      ? `Small below: mean paired difference${data.difference_to ? ` from ${plainText(data.difference_to)}` : ''} with its 95\u2009% bootstrap interval${scenes ? ', by scene' : ''}; green where that is better than nothing, red where it is worse.` : '',
-    ...Object.entries(data.drop_from).map(([name, other]) => `${name} loses by noise from ${other} on clean images.`),
+      ? `Small below: mean paired difference${data.difference_to ? ` from ${plainText(data.difference_to)}` : ''} with its 95\u2009% bootstrap interval${scenes ? ', by scene' : ''}; where that excludes zero, better is green and worse red.` : '',
+    sets.some(set => set.noise_std) ? 'Loss: against the images without added noise, positive for worse.' : '',
+    ...Object.entries(data.drop_from).map(([name, other]) => `That of ${name} counts from ${other}.`),
     'Click on a heading to sort.',
   ].join(' ');
 }
