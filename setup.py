@@ -9,6 +9,8 @@ version = re.search(r"__version__ = '(.+)'", (here / 'ggkm_plugin' / '__init__.p
 SPANDREL = 'spandrel>=0.4'
 SPANDREL_EXTRA = 'spandrel_extra_arches>=0.2'
 SKLEARN = 'scikit-learn>=1.5'
+# Comes with torch for CUDA, which also says which one; a torch without CUDA can have it for its interpreter.
+TRITON = "triton; sys_platform == 'linux' and platform_machine == 'x86_64'"
 
 setup(
     name='ggkm_plugin',
@@ -29,6 +31,8 @@ setup(
         'ggkm_plugin.options': ['*.yml'],
         'ggkm_plugin.compare': ['report/*'],
         'ggkm_plugin.analysis': ['inspection_template.html'],
+        'ggkm_plugin.classical': ['jnb_dictionary.npz'],
+        'ggkm_plugin.weights': ['*.pth', 'README.md'],
     },
     install_requires=[
         'basicsr==1.4.2',  # brings tb-nightly; a second TensorBoard beside it would break the `tensorboard` command
@@ -39,6 +43,7 @@ setup(
         'Pillow>=11',  # writes XMP into JPEG, and TIFF strips
         'pyyaml',
         'scikit-image',
+        'scipy',
         'setuptools<81',  # TensorBoard needs pkg_resources, basicsr on Python 3.12 distutils
         'thop',
         'torch>=2.7',  # loads checkpoints safely by default, and says when it is exporting
@@ -50,7 +55,7 @@ setup(
         'academic-models': [SPANDREL, SPANDREL_EXTRA],  # and Restormer, MPRNet: for non-commercial use
         'keras': ['h5py'],  # to read the released weights of DPDNet-S and MDP
         'figures': [SKLEARN],  # t-SNE
-        'test': ['pytest>=7', 'ruff', 'h5py', SPANDREL, SPANDREL_EXTRA, SKLEARN],
+        'test': ['pytest>=7', 'ruff', 'h5py', SPANDREL, SPANDREL_EXTRA, SKLEARN, TRITON],
     },
     entry_points={
         'console_scripts': ['basicsr = ggkm_plugin.cli:main'],

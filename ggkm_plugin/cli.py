@@ -304,8 +304,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _tell(f'basicsr {arguments.command}: {_message(error)}', error)
         if isinstance(error, Interrupted) and first_process():
             words = list(sys.argv[1:] if argv is None else argv)
-            words += [] if '--auto_resume' in words else ['--auto_resume']
-            launched = '' if arguments.launcher == 'none' else f', launched ({arguments.launcher}) as before'
+            words += ['--auto_resume'] if getattr(arguments, 'auto_resume', True) is False else []
+            launcher = getattr(arguments, 'launcher', 'none')
+            launched = '' if launcher == 'none' else f', launched ({launcher}) as before'
             print(f'Go on with: {shlex.join(["basicsr", *words])}{launched}', file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

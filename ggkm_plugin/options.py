@@ -62,6 +62,25 @@ def load_options(path: Path, variant: str | None = None, overrides: list[str] | 
 
     A variant's run is named after it, `NAME_VARIANT`, so that variants of one file do not meet in one folder.
     """
+    opt, variants = read_options(path)
+    if variant is not None:
+        if variant not in variants:
+            known = nearest(variant, list(variants), 'Variants') or ' The file has no `variants:`'
+            raise OptionError(f'{path}: no variant {variant!r}.{known}')
+        change(opt, variants[variant])
+        opt['name'] = f'{opt.get("name")}_{variant}'
+    for key, value in parse_assignments('--force_yml', overrides or [], 'key:subkey=value').items():
+        _set(opt, key.split(':'), value, new_keys=False)
+    _expand_home(opt.get('path'), ('pretrain_network', 'resume_state'))
+    for dataset in opt['datasets'].values() if isinstance(opt.get('datasets'), dict) else ():
+        sources = dataset.get('sources') if isinstance(dataset, dict) else None
+        for section in (dataset, *(sources if isinstance(sources, list) else ())):
+            _expand_home(section, ('dataroot',))
+    return opt
+
+
+def read_options(path: Path) -> tuple[Options, dict[str, Options]]:
+    """What the file says, and its variants: {name: {dotted.key: value}}. Raises OptionError."""
     try:
         opt = yaml.load(path.read_text(encoding='utf-8'), Loader=_Loader)
     except (OSError, UnicodeDecodeError) as error:
@@ -73,21 +92,13 @@ def load_options(path: Path, variant: str | None = None, overrides: list[str] | 
     variants = opt.pop('variants', None) or {}
     if not isinstance(variants, dict) or not all(isinstance(changes, dict) for changes in variants.values()):
         raise OptionError(f'{path}: variants: a mapping of names to mappings of dotted.keys to values')
-    if variant is not None:
-        if variant not in variants:
-            known = nearest(variant, list(variants), 'Variants') or ' The file has no `variants:`'
-            raise OptionError(f'{path}: no variant {variant!r}.{known}')
-        for key, value in variants[variant].items():
-            _set(opt, str(key).split('.'), value, new_keys=True)
-        opt['name'] = f'{opt.get("name")}_{variant}'
-    for key, value in parse_assignments('--force_yml', overrides or [], 'key:subkey=value').items():
-        _set(opt, key.split(':'), value, new_keys=False)
-    _expand_home(opt.get('path'), ('pretrain_network', 'resume_state'))
-    for dataset in opt['datasets'].values() if isinstance(opt.get('datasets'), dict) else ():
-        sources = dataset.get('sources') if isinstance(dataset, dict) else None
-        for section in (dataset, *(sources if isinstance(sources, list) else ())):
-            _expand_home(section, ('dataroot',))
-    return opt
+    return opt, variants
+
+
+def change(opt: Options, changes: Options) -> None:
+    """Set dotted keys in place, as a variant does: the last may be new. Raises OptionError."""
+    for key, value in changes.items():
+        _set(opt, str(key).split('.'), value, new_keys=True)
 
 
 def parse_assignments(flag: str, entries: list[str], form: str = 'key=value') -> dict[str, Any]:

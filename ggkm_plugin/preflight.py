@@ -30,8 +30,9 @@ _LOADER_KEYS = frozenset((
     'name', 'type', 'phase', 'scale', 'seed', 'io_backend', 'dataset_enlarge_ratio', 'batch_size_per_gpu',
     'num_worker_per_gpu', 'pin_memory', 'persistent_workers', 'prefetch_mode', 'num_prefetch_queue',
 ))  # fmt: skip
-# Models that give one image to the network and its output to `pixel_opt`.
-_IMAGE_MODELS = ('SRModel', 'DefocusModel')
+# Models of ours; and all that give one image to the network and its output to `pixel_opt`.
+_OURS = ('DefocusModel', 'JDRLModel')
+_IMAGE_MODELS = ('SRModel', *_OURS)
 # What such a model, or the loop around it, reads; other models may read more.
 _KNOWN = {
     '': (
@@ -144,10 +145,12 @@ def _training_checks(opt: Options) -> Iterator[Callable[[], object]]:
             yield partial(_fail, f'train.ema_decay: a number of at least 0 and below 1, not {decay!r}')
     if 'warmup_iter' in train:
         yield partial(_check_number, 'train.warmup_iter', train['warmup_iter'], -1)
-    if opt['model_type'] == 'DefocusModel':
+    if opt['model_type'] in _OURS:
         yield partial(StepOptions.of, train)
         if opt['logger'].get('keep_checkpoints') is not None:
             yield partial(_check_number, 'logger.keep_checkpoints', opt['logger']['keep_checkpoints'], 1)
+    if opt['model_type'] == 'JDRLModel':
+        yield partial(_check_jdrl, train)
     yield partial(_check_wandb, opt['logger'])
     yield partial(_check_optimizer, opt['model_type'], train)
     if train.get('perceptual_opt'):  # not built: that may fetch its trunk
@@ -207,7 +210,8 @@ def _check_number(where: str, value: object, least: int, most: float = float('in
 def _check_section(section: str, opt: Options) -> None:
     """Keys that nothing reads: a slip of the pen, which would be passed over in silence."""
     given = (opt.get(section) or {}) if section else opt
-    known = [*_KNOWN[section], *(_KNOWN_TO_OURS.get(section, ()) if opt['model_type'] == 'DefocusModel' else ())]
+    known = [*_KNOWN[section], *(_KNOWN_TO_OURS.get(section, ()) if opt['model_type'] in _OURS else ())]
+    known += ['jdrl'] * (section == 'train' and opt['model_type'] == 'JDRLModel')
     wrong = [key for key in given if key not in known]
     if wrong:
         where = f'{section}.' if section else ''
@@ -215,6 +219,13 @@ def _check_section(section: str, opt: Options) -> None:
             f'{where}{key} is no option of {opt["model_type"]}.{nearest(str(key), known, "There are")}' for key in wrong
         )
         raise OptionError('\n  '.join(hints))
+
+
+def _check_jdrl(train: Options) -> None:
+    from ggkm_plugin.models.flow import build_flow
+    from ggkm_plugin.models.jdrl_model import JDRLOptions
+
+    build_flow(JDRLOptions.of(train).flow)
 
 
 def _check_wandb(logger: Options) -> None:
@@ -267,6 +278,9 @@ def doubts(opt: Options) -> Iterator[str]:
         yield f'train.scheduler.milestones: {late} are never reached, since train.total_iter is {total}'
     if (train.get('warmup_iter') or 0) >= total:
         yield f'train.warmup_iter: {train["warmup_iter"]} is not below train.total_iter, {total}'
+    alone = sum(train['jdrl'][key] for key in ('warp_iter', 'reblur_iter')) if opt['model_type'] == 'JDRLModel' else 0
+    if alone >= total:
+        yield f'train.jdrl: warp_iter and reblur_iter, {alone} together, leave none of {total} iterations to train both'
     for phase, dataset in opt['datasets'].items():
         if phase != 'train' and dataset.get('split') == 'test':
             yield f'datasets.{phase}: the test split is scored in training; no best weights are chosen on it'

@@ -27,4 +27,4 @@ from ggkm_plugin.data import (  # noqa: E402
 )
 from ggkm_plugin.losses import ggkm_loss, gkm_loss, ifan_loss, nrk_loss, srn_loss  # noqa: E402, F401
 from ggkm_plugin.metrics import defocus_metrics, perceptual  # noqa: E402, F401
-from ggkm_plugin.models import defocus_model  # noqa: E402, F401
+from ggkm_plugin.models import defocus_model, jdrl_model  # noqa: E402, F401

@@ -19,6 +19,7 @@ from ggkm_plugin.data.lmdb_store import write_lmdb
 from basicsr.archs import build_network  # isort: skip
 from basicsr.data import build_dataset  # isort: skip
 from basicsr.losses import build_loss  # isort: skip
+from torchvision.models.optical_flow import raft_large  # isort: skip
 
 FILES = sorted(options.packaged_folder().glob('*.yml'))
 METHODS = ('AIFNet', 'AttSRN', 'DPDNetS', 'DRBNet', 'IFAN', 'KPAC', 'MDP', 'SRN')  # that GGKMNet is compared with
@@ -62,7 +63,9 @@ def test_the_files_that_are_promised_are_there():
     names = {file.stem for file in FILES}
     assert {f'train_GGKMNet_{name}' for name in ('demo', 'DPDD', 'LFDOF', 'synthetic')} <= names
     assert {f'test_GGKMNet_{name}' for name in ('demo', 'DPDD', 'LFDOF', 'RealDOF', 'RTF', 'CUHK')} <= names
-    assert {f'compare_{name}' for name in ('demo', 'pairs', 'DPDD', 'LFDOF', 'RealDOF', 'RTF', 'CUHK')} <= names
+    assert {
+        f'compare_{name}' for name in ('demo', 'pairs', 'classical', 'DPDD', 'LFDOF', 'RealDOF', 'RTF', 'CUHK')
+    } <= names
     assert {f'train_{method}_{name}' for method in METHODS for name in SETS} <= names
 
 
@@ -76,7 +79,7 @@ def test_first_lines_say_source_command_and_result(file):
 
 def is_large(file):
     """Whether a step of its network takes seconds."""
-    return file.stem.split('_')[1] in METHODS
+    return file.stem.split('_')[1] in (*METHODS, 'MPRNet')
 
 
 @pytest.mark.parametrize(
@@ -89,6 +92,9 @@ def is_large(file):
 )
 def test_everything_in_it_can_be_built(benchmarks, file):
     opt = options.load_options(file)
+    flow = opt.get('train', {}).get('jdrl', {}).get('flow')
+    if flow:  # its weights are another's
+        torch.save(raft_large(weights=None).state_dict(), flow['weights'])
     is_train = file.stem.startswith('train')
     if not is_train:  # the weights come from a training
         weights = Path(opt['path']['pretrain_network_g'])
@@ -102,9 +108,11 @@ def test_everything_in_it_can_be_built(benchmarks, file):
         assert dataset[0]['lq'].shape[0] == 3
     if is_train:
         size = 64 if is_large(file) else opt['datasets']['train']['gt_size']  # the check has made one of full size
-        crop = torch.rand(1, 3, size, size)
-        loss = build_loss(opt['train']['pixel_opt'])(net.train()(crop), crop)
-        assert torch.isfinite(loss)
+        crop, loss = torch.rand(1, 3, size, size), build_loss(opt['train']['pixel_opt'])
+        output = net.train()(crop)
+        if isinstance(output, dict) and not getattr(loss, 'takes_scales', False):
+            output = output['scales'][-1]
+        assert torch.isfinite(loss(output, crop))
 
 
 @pytest.mark.parametrize('file', COMPARISONS, ids=lambda file: file.stem)
@@ -117,7 +125,8 @@ def test_a_comparison_has_no_fault(benchmarks, monkeypatch, file, noise):
             continue
         plan = comparison.parse(opt, noise)
         assert plan.name.startswith(file.stem)
-        assert all(Path(entry.weights).parts[0] == 'experiments' for entry in plan.models)
+        networks = [entry for entry in plan.models if isinstance(entry, comparison.Entry)]
+        assert all(Path(entry.weights).parts[0] == 'experiments' for entry in networks)
         for images in plan.datasets:
             if 'layout' in images.options:
                 assert build_dataset(images.options)[0]['lq'].shape[0] == 3

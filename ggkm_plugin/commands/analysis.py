@@ -1,4 +1,4 @@
-"""`basicsr psf-study`, `inspect`, `figure`: what the blur model can say, and what a network says with it."""
+"""`basicsr psf-study`, `inspect`, `figure`, `study`: what the model can say, and what its parts are worth."""
 
 import argparse
 import sys
@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ggkm_plugin.analysis.studies import STUDIES
 from ggkm_plugin.commands.shared import add_plugin_argument, load_plugins
 from ggkm_plugin.errors import OptionError
+from ggkm_plugin.weights import NAME, packaged_weights
 
 if TYPE_CHECKING:
     from ggkm_plugin.analysis.networks import Subject
@@ -36,9 +38,9 @@ def add_parsers(commands: Any) -> None:
     command = commands.add_parser('inspect', help='what a network sees in photographs', description=text)
     command.add_argument('images', nargs='+', metavar='IN', help='photographs, or folders of them')
     command.add_argument(
-        '--weights', metavar='FILE', help='checkpoint that describes its network (default: an untrained network)'
+        '--weights', metavar='FILE', help='checkpoint that describes its network (default: the packaged one)'
     )
-    command.add_argument('--arch', default='GGKMNet', metavar='NAME', help='of the untrained network')
+    command.add_argument('--arch', metavar='NAME', help='instead: an untrained network of this arch')
     command.add_argument(
         '--points',
         nargs='+',
@@ -76,6 +78,27 @@ def add_parsers(commands: Any) -> None:
     command.add_argument('-o', '--output', default='results/figures', metavar='DIR', help='where the results go')
     add_plugin_argument(command)
 
+    text = "the paper's comparisons of networks: trained under one budget and several seeds, a table with theirs beside"
+    command = commands.add_parser(
+        'study', help="the paper's ablations and studies, trained and scored", description=text
+    )
+    command.add_argument('name', choices=tuple(STUDIES), metavar='NAME', help=f'one of {", ".join(STUDIES)}')
+    command.add_argument(
+        '-opt', metavar='FILE', help='option file of the training (default: a small one, built-in data)'
+    )
+    command.add_argument('--test', metavar='FILE', help="option file whose data sets are scored (default: -opt's val)")
+    command.add_argument('--iterations', type=int, metavar='N', help="of each training (default: the option file's)")
+    command.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], metavar='N', help='(default: 0 1 2)')
+    command.add_argument('--rows', nargs='+', metavar='ROW', help='only these, and the row they are measured against')
+    command.add_argument(
+        '--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help='override keys of the option file'
+    )
+    command.add_argument(
+        '--root', default='.', metavar='DIR', help='where experiments/ and results/ go (default: here)'
+    )
+    command.add_argument('--dry-run', action='store_true', help='only list the trainings')
+    add_plugin_argument(command)
+
 
 def _psf_study(arguments: argparse.Namespace) -> None:
     if (arguments.lq is None) != (arguments.gt is None) or (arguments.lq and arguments.dataroot):
@@ -109,7 +132,12 @@ def _inspect(arguments: argparse.Namespace) -> None:
     from ggkm_plugin.analysis import inspection_files
     from ggkm_plugin.analysis.networks import load_subject
 
-    subject = load_subject(arguments.weights, arguments.arch)
+    if arguments.weights and arguments.arch:
+        raise OptionError('--arch is of an untrained network: name it, or --weights, not both')
+    weights = arguments.weights or (None if arguments.arch else packaged_weights())
+    if not arguments.weights and weights:
+        print(f'basicsr inspect: with the packaged weights, {NAME}; --weights names others', file=sys.stderr)
+    subject = load_subject(weights, arguments.arch or 'GGKMNet')
     _warn(arguments, subject)
     request = inspection_files.Request(
         arguments.points, not arguments.without_output_layer, arguments.size, Path(arguments.output)
@@ -154,8 +182,34 @@ def _figure(arguments: argparse.Namespace) -> None:
     print(said, '', 'Written:', *written, sep='\n')
 
 
+def _study(arguments: argparse.Namespace) -> None:
+    if arguments.iterations is not None and arguments.iterations < 1:
+        raise OptionError(f'--iterations is at least 1, not {arguments.iterations}')
+    if min(arguments.seeds) < 0 or len(set(arguments.seeds)) < len(arguments.seeds):
+        raise OptionError(f'--seeds are different whole numbers from 0, not {arguments.seeds}')
+    load_plugins(arguments)
+    from ggkm_plugin.analysis import study_plan, study_report, study_runs
+
+    settings = study_plan.Settings(
+        arguments.name, arguments.opt, arguments.test, arguments.iterations, tuple(arguments.seeds),
+        None if arguments.rows is None else tuple(arguments.rows), arguments.force_yml,
+    )  # fmt: skip
+    plan = study_plan.plan(settings)
+    if arguments.dry_run:
+        for job in plan.jobs:
+            print(f'{job.row.label}, seed {job.seed}: {job.name}, scored as {job.test_name}')
+        return
+    root = Path(arguments.root).expanduser().absolute()
+    outcome = study_runs.run(plan, root, arguments.plugin, lambda line: print(line, file=sys.stderr, flush=True))
+    written = study_report.write_files(plan, outcome, settings, root / 'results' / 'study')
+    print(study_report.report(plan, outcome, settings, markdown=False))
+    print('Written:', *written, sep='\n  ')
+    study_runs.check(outcome)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     'psf-study': _psf_study,
     'inspect': _inspect,
     'figure': _figure,
+    'study': _study,
 }

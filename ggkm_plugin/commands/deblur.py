@@ -5,6 +5,7 @@ from typing import Any
 
 from ggkm_plugin import __version__
 from ggkm_plugin.commands.shared import add_plugin_argument, load_plugins
+from ggkm_plugin.weights import NAME
 
 
 def add_parsers(commands: Any) -> None:
@@ -13,7 +14,9 @@ def add_parsers(commands: Any) -> None:
     command = commands.add_parser('deblur', help='deblur photographs', description=text)
     command.add_argument('inputs', nargs='+', metavar='IN', help='photographs, folders, or quoted patterns')
     command.add_argument('-o', '--out', metavar='OUT', help='a folder, or a file for a single photograph')
-    command.add_argument('--weights', metavar='FILE', help='checkpoint of a trained network')
+    command.add_argument(
+        '--weights', metavar='FILE', help='checkpoint of a trained network (default: the packaged one)'
+    )
     command.add_argument(
         '--tile',
         default='auto',
@@ -61,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
     if deblurred.folder and deblurred.pairs:
         from ggkm_plugin.compare import before_after
 
-        facts = {'weights': arguments.weights, 'ggkm_plugin': __version__}
+        facts = {'weights': arguments.weights or NAME, 'ggkm_plugin': __version__}
         print(f'Slider: {before_after.write_page(deblurred.folder, deblurred.pairs, facts, deblurred.faults)}')
     command.check(deblurred)
 

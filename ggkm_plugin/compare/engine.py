@@ -1,6 +1,5 @@
 """Runs every network on every image, shared out over processes, and goes on where an earlier run ended."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -19,21 +18,21 @@ from ggkm_plugin.compare.cache import (
     tensor_digest,
     write_picture,
 )
-from ggkm_plugin.compare.networks import Contestant, chosen_device
-from ggkm_plugin.compare.options import BLUR_MAP, BLUR_MASK, Comparison, Images, Metric
-from ggkm_plugin.compare.sizing import padded, scored, shown, sized
-from ggkm_plugin.complexity import PAPER_SIZE, device_name, profile
+from ggkm_plugin.compare.contestants import Contestant, Tell
+from ggkm_plugin.compare.methods import MethodContestant
+from ggkm_plugin.compare.networks import NetworkContestant, chosen_device
+from ggkm_plugin.compare.options import BLUR_MAP, BLUR_MASK, Comparison, Entry, Images, MethodEntry, Metric
+from ggkm_plugin.compare.sizing import scored, shown, sized
+from ggkm_plugin.complexity import PAPER_SIZE, device_name
 from ggkm_plugin.data.decoding import decode_image, read_bytes
 from ggkm_plugin.data.layouts import mask_of
 from ggkm_plugin.errors import DataError, UserError
 from ggkm_plugin.host.processes import from_first, gathered, rank_and_size
 from ggkm_plugin.host.registries import METRIC_REGISTRY
-from ggkm_plugin.memory import bounded_memory, memory_advice
 from ggkm_plugin.metrics.perceptual import find_trunk
-from ggkm_plugin.models.pictures import coefficient_map, to_uint8
+from ggkm_plugin.models.pictures import to_uint8
 
 Scores = dict[str, float]
-Tell = Callable[[str], None]
 
 # Timed runs of a network at 1280x720, which takes a minute on some processors.
 _REPEATS = {'cuda': 5, 'cpu': 1}
@@ -122,7 +121,7 @@ class Engine:
         """The same on every process. What fails is recorded, and the rest goes on. Raises ResultsError."""
         for entry in self.plan.models:
             try:
-                self.contestants[entry.name] = Contestant(entry, self.device)
+                self.contestants[entry.name] = _ready(entry, self.device)
             except Exception as error:  # an arch of someone else's may raise anything
                 self.model_faults[entry.name] = worded(error)
         datasets, dataset_faults = [], {}
@@ -214,22 +213,21 @@ class Engine:
         if not contestant and gt is not None:
             pictures['gt'] = f'images/{images.name}/{seen.name}/gt.png'
         blur_map = f'{who}{BLUR_MAP}'
-        if gt is None and hasattr(getattr(contestant, 'net', None), 'coefficients'):
+        if gt is None and contestant and contestant.sees_blur:
             pictures[blur_map] = f'maps/{images.name}/{seen.name}/{who}.png'
         if not self.plan.save_images:
             pictures = {}
         kept = self.cache.read(place, depends)
         if kept is None or not all((self.folder / file).is_file() for file in pictures.values()):
             self.cache.forget(place)
-            result = contestant.restore(lq) if contestant else lq
+            result = contestant.restore(lq, self.tell) if contestant else lq
             kept = self._scores(pair, result, seen.size)
             for kind, file in pictures.items():
                 if kind == blur_map and contestant:
-                    drawn = coefficient_map(contestant.net, padded(lq, contestant.size_multiple)[None], stretched=True)
+                    drawn = contestant.blur_map(lq)
                 else:
                     drawn = to_uint8(shown(gt if kind == 'gt' and gt is not None else result, seen.size))
-                if drawn is not None:
-                    write_picture(self.folder / file, drawn)
+                write_picture(self.folder / file, drawn)
             self.cache.write(place, depends, kept)
         seen.files.update(pictures)
         if gt is not None:
@@ -250,29 +248,32 @@ class Engine:
         costs: dict[str, Costs] = {}
         faults: dict[str, str] = {}
         for name, contestant in self.contestants.items() if self.plan.complexity else ():
-            self.tell(f'{name}: costs of an image of {PAPER_SIZE[1]}x{PAPER_SIZE[0]}')
             try:
-                costs[name] = self._cost(contestant)
+                found = self._cost(contestant)
             except ResultsError:
                 raise
             except Exception as error:  # as for its images
                 faults[name] = worded(error)
+                continue
+            if found is not None:
+                costs[name] = found
         return costs, faults
 
-    def _cost(self, contestant: Contestant) -> Costs:
+    def _cost(self, contestant: Contestant) -> Costs | None:
         place = ('costs', contestant.name)
         depends = [contestant.structure, device_name(self.device), __version__, str(torch.__version__)]
         kept = self.cache.read(place, depends)
         if kept is None:
-            multiple = contestant.size_multiple
-            height, width = (-(-side // multiple) * multiple for side in PAPER_SIZE)
-            with memory_advice(f'on an image of {height}x{width}', 'leave out complexity'), bounded_memory(self.device):
-                found = profile(
-                    contestant.net, (height, width), str(self.device), _REPEATS[self.device.type], name=contestant.name
-                )
+            found = contestant.profile(PAPER_SIZE, str(self.device), _REPEATS[self.device.type], self.tell)
+            if found is None:
+                return None
             kept = [found.macs, found.paper_macs, found.seconds, found.memory]
             self.cache.write(place, depends, kept)
         return Costs(*kept)
+
+
+def _ready(entry: Entry | MethodEntry, device: torch.device) -> Contestant:
+    return MethodContestant(entry) if isinstance(entry, MethodEntry) else NetworkContestant(entry, device)
 
 
 def worded(error: Exception) -> str:

@@ -24,6 +24,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from ggkm_plugin.compare.tables import settings_words
+
 _PARTS = Path(__file__).with_name('report')
 # In the order in which they run; they share one scope.
 _SCRIPTS = ('data', 'tables', 'controls', 'list', 'plot', 'panes', 'zoom', 'address', 'start')
@@ -74,7 +76,8 @@ def _part(name: str) -> str:
 def page_data(folder: Path, results: Mapping[str, Any]) -> dict[str, Any]:
     """What the page shows, as plain JSON; makes the previews that are missing."""
     metrics = [_metric(metric) for metric in results.get('metrics') or ()]
-    models = [_plain(model) for model in results.get('models') or ()]
+    words = settings_words(results)
+    models = [{**_plain(model), 'settings': words.get(model['name'])} for model in results.get('models') or ()]
     datasets = list(results.get('datasets') or ())
     sources = _sources([str(model['name']) for model in models], datasets)
     columns, names = [source['key'] for source in sources], [metric['name'] for metric in metrics]

@@ -6,26 +6,29 @@ whichever is there first; else the file itself is the state dict.
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ggkm_plugin import preflight
 from ggkm_plugin.checkpoints import described_network, read_checkpoint
 from ggkm_plugin.compare.cache import code_digest, file_digest
+from ggkm_plugin.compare.contestants import Contestant, Tell
 from ggkm_plugin.compare.options import Entry
 from ggkm_plugin.compare.sizing import padded, shown
-from ggkm_plugin.complexity import count_parameters
+from ggkm_plugin.complexity import Profile, Size, count_parameters, profile
 from ggkm_plugin.errors import CheckpointError, OptionError
 from ggkm_plugin.inference.restorer import check_restored
 from ggkm_plugin.inference.tiling import restored
-from ggkm_plugin.memory import bounded_memory
+from ggkm_plugin.memory import bounded_memory, memory_advice
+from ggkm_plugin.models.pictures import coefficient_map
 
 _PARAM_KEYS = ('params', 'params_ema', 'state_dict', 'model')
 _LONGEST = 300  # of a reason in torch's words
 
 
-class Contestant:
-    """A network in evaluation mode on its device, and what its results depend on."""
+class NetworkContestant(Contestant):
+    """A network in evaluation mode on its device."""
 
     def __init__(self, entry: Entry, device: torch.device) -> None:
         """Raises CheckpointError for weights that are missing, damaged or of another network, OptionError for a
@@ -46,12 +49,7 @@ class Contestant:
             'code': code_digest(*{kind for module in net.modules() for kind in type(module).__mro__}),
             'size_multiple': self.size_multiple,
         }
-
-    @property
-    def depends(self) -> dict[str, Any]:
-        """All that a result depends on besides the image and the protocol."""
-        entry = self.entry
-        return {
+        self.depends = {
             **self.structure,
             'weights': self.sha256,
             'param_key': entry.param_key,
@@ -60,18 +58,31 @@ class Contestant:
         }
 
     @torch.no_grad()
-    def restore(self, image: Tensor) -> Tensor:
-        """(3,H,W) RGB in [0,1] to the same, unclipped; at once, or in exact tiles where the memory does not suffice.
-
-        Raises UserError if the result is no such image.
-        """
+    def restore(self, image: Tensor, tell: Tell) -> Tensor:
+        """At once, or in exact tiles where the memory does not suffice."""
         height, width = image.shape[-2:]
         low, high = self.entry.range
         x = padded(image, self.size_multiple)[None]
         x = self._turned(x) * (high - low) + low
         with bounded_memory(x.device):
-            y = check_restored(self.arch, x, restored(self.net, x, tile=None))
+            y = check_restored(self.arch, x, restored(self.net, x, None, tell))
         return shown(self._turned((y - low) / (high - low))[0], (height, width)).float()
+
+    @property
+    def sees_blur(self) -> bool:
+        return hasattr(self.net, 'coefficients')
+
+    def blur_map(self, image: Tensor) -> np.ndarray:
+        drawn = coefficient_map(self.net, padded(image, self.size_multiple)[None], stretched=True)
+        assert drawn is not None
+        return drawn
+
+    def profile(self, size: Size, device: str, repeats: int, tell: Tell) -> Profile:
+        tell(f'{self.name}: costs of an image of {size[1]}x{size[0]}')
+        height, width = (-(-side // self.size_multiple) * self.size_multiple for side in size)
+        where = torch.device(device)
+        with memory_advice(f'on an image of {height}x{width}', 'leave out complexity'), bounded_memory(where):
+            return profile(self.net, (height, width), device, repeats, name=self.name)
 
     def _turned(self, image: Tensor) -> Tensor:
         return image.flip(1) if self.entry.colour == 'bgr' else image

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ggkm_plugin import preflight
+from ggkm_plugin.classical.methods import Method, method
 from ggkm_plugin.errors import DataError, OptionError, UserError
 from ggkm_plugin.host.registries import DATASET_REGISTRY, METRIC_REGISTRY
 from ggkm_plugin.metrics.protocols import find_protocol
@@ -21,6 +22,7 @@ _KEYS = (
     'complexity', 'num_gpu', 'plugins',
 )  # fmt: skip
 _MODEL_KEYS = ('name', 'network_g', 'weights', 'param_key', 'size_multiple', 'colour', 'range', 'drop_from')
+_METHOD_KEYS = ('name', 'method', 'settings')
 # What the host's loader reads; a data set need not know them.
 _LOADER_KEYS = ('name', 'type', 'phase', 'seed', 'io_backend')
 
@@ -52,6 +54,14 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class MethodEntry:
+    """A classical method to compare, with its settings; it has neither network nor weights."""
+
+    name: str
+    method: Method
+
+
+@dataclass(frozen=True)
 class Images:
     """A data set: the options it is built with. A noisy one also says of which clean one, and how noisy."""
 
@@ -68,7 +78,7 @@ class Comparison:
     name: str
     protocol: str
     metrics: tuple[Metric, ...]
-    models: tuple[Entry, ...]
+    models: tuple[Entry | MethodEntry, ...]
     datasets: tuple[Images, ...]
     published: bool
     bootstrap_samples: int
@@ -163,54 +173,67 @@ def _metrics(opt: Options, protocol: str, faults: list[str]) -> list[Metric]:
     return metrics
 
 
-def _models(given: Any, faults: list[str]) -> list[Entry]:
+def _models(given: Any, faults: list[str]) -> list[Entry | MethodEntry]:
     if not isinstance(given, list) or not all(isinstance(spec, dict) for spec in given):
-        faults.append('models: a list of {name, network_g, weights ...}')
+        faults.append('models: a list of {name, network_g, weights ...} or {name, method, settings}')
         return []
-    entries: list[Entry] = []
+    entries: list[Entry | MethodEntry] = []
     for index, spec in enumerate(given):
         where, before = f'models[{index}]', len(faults)
-        name, network, weights = spec.get('name'), spec.get('network_g'), spec.get('weights')
+        name, known = spec.get('name'), _METHOD_KEYS if 'method' in spec else _MODEL_KEYS
         for key in spec:
-            if key not in _MODEL_KEYS:
-                faults.append(
-                    f'{where}: {key} is no option of a model.{nearest(str(key), list(_MODEL_KEYS), "It has")}'
-                )
+            if key not in known:
+                kind = 'a classical method' if 'method' in spec else 'a model'
+                faults.append(f'{where}: {key} is no option of {kind}.{nearest(str(key), list(known), "It has")}')
         if not _names_a_file(name) or name in RESERVED or name.endswith(BLUR_MAP):
             faults.append(f'{where}.name: {name!r} cannot name a picture; use letters, digits, - and _')
         elif name.casefold() in [entry.name.casefold() for entry in entries]:  # some file systems know no case
             faults.append(f'{where}.name: {name} is the name of another model too')
-        if not isinstance(weights, str):
-            faults.append(f'{where}.weights is missing: the path of a checkpoint')
-        if network is not None:  # its arguments are tried out now, not in the third hour
-            _tried(faults, preflight.build, f'{where}.network_g', 'archs', network)
-        if not isinstance(spec.get('param_key'), str | None):
-            faults.append(f'{where}.param_key: a key of the checkpoint such as params_ema, not {spec["param_key"]!r}')
-        if spec.get('size_multiple') is not None and not _is_whole(spec['size_multiple'], 1):
-            faults.append(f'{where}.size_multiple: a whole number of at least 1, not {spec["size_multiple"]!r}')
-        if spec.get('colour', 'rgb') not in _COLOURS:
-            faults.append(f'{where}.colour: {" or ".join(_COLOURS)}, not {spec["colour"]!r}')
-        limits = spec.get('range', [0, 1])
-        if not isinstance(limits, list) or len(limits) != 2 or not _are_rising(limits):
-            faults.append(f'{where}.range: [value of black, value of white], not {limits!r}')
-        if len(faults) == before:
-            entries.append(
-                Entry(
-                    name,
-                    network,
-                    str(Path(weights).expanduser()),
-                    spec.get('param_key'),
-                    spec.get('size_multiple'),
-                    spec.get('colour', 'rgb'),
-                    (float(limits[0]), float(limits[1])),
-                    spec.get('drop_from'),
-                )
-            )
+        entry = _method(where, spec, faults) if 'method' in spec else _network(where, spec, faults)
+        if entry and len(faults) == before:
+            entries.append(entry)
     names = [spec.get('name') for spec in given]
     for index, spec in enumerate(given):
         if spec.get('drop_from') is not None and spec['drop_from'] not in names:
             faults.append(f'models[{index}].drop_from: the name of a model, not {spec["drop_from"]!r}')
     return entries
+
+
+def _method(where: str, spec: Options, faults: list[str]) -> MethodEntry | None:
+    settings = spec.get('settings')
+    if settings is not None and not isinstance(settings, dict):
+        faults.append(f'{where}.settings: a mapping of keys to values, not {settings!r}')
+        return None
+    found = _tried(faults, method, spec['method'], settings, where=f'{where}: ')
+    return found and MethodEntry(str(spec.get('name')), found)
+
+
+def _network(where: str, spec: Options, faults: list[str]) -> Entry:
+    network, weights = spec.get('network_g'), spec.get('weights')
+    if not isinstance(weights, str):
+        faults.append(f'{where}.weights is missing: the path of a checkpoint')
+    if network is not None:  # its arguments are tried out now, not in the third hour
+        _tried(faults, preflight.build, f'{where}.network_g', 'archs', network)
+    if not isinstance(spec.get('param_key'), str | None):
+        faults.append(f'{where}.param_key: a key of the checkpoint such as params_ema, not {spec["param_key"]!r}')
+    if spec.get('size_multiple') is not None and not _is_whole(spec['size_multiple'], 1):
+        faults.append(f'{where}.size_multiple: a whole number of at least 1, not {spec["size_multiple"]!r}')
+    if spec.get('colour', 'rgb') not in _COLOURS:
+        faults.append(f'{where}.colour: {" or ".join(_COLOURS)}, not {spec["colour"]!r}')
+    limits = spec.get('range', [0, 1])
+    if not isinstance(limits, list) or len(limits) != 2 or not _are_rising(limits):
+        faults.append(f'{where}.range: [value of black, value of white], not {limits!r}')
+        limits = [0, 1]
+    return Entry(
+        str(spec.get('name')),
+        network,
+        str(Path(str(weights)).expanduser()),
+        spec.get('param_key'),
+        spec.get('size_multiple'),
+        spec.get('colour', 'rgb'),
+        (float(limits[0]), float(limits[1])),
+        spec.get('drop_from'),
+    )
 
 
 def _noise(levels: Any, wanted: bool, faults: list[str]) -> list[float]:

@@ -4,7 +4,8 @@ results.json: name, protocol and its words, machine, metrics, models, data sets 
 and paired differences (model - `difference_to`, the first model that did not fail), published rows, and failures. A
 score of null is infinite: result and ground truth are equal. A model that has no result for some image of a data set
 has no mean there. A noisy data set has `drops`: by how much each model's means are worse than on the clean one, or than
-those of the model that its option drop_from names; null where that is no finite number.
+those of the model that its option drop_from names; null where that is no finite number. `settings` are those of a model
+that is no network; all its scores were made with them.
 """
 
 import copy
@@ -21,15 +22,15 @@ from ggkm_plugin.benchmarks.measuring import machine
 from ggkm_plugin.compare import published, statistics, tables
 from ggkm_plugin.compare.cache import write_result
 from ggkm_plugin.compare.engine import DatasetSeen, Engine, Outcome, Seen
-from ggkm_plugin.compare.options import BLUR_MAP, BLUR_MASK, Comparison
+from ggkm_plugin.compare.options import BLUR_MAP, BLUR_MASK, Comparison, Entry, MethodEntry
 from ggkm_plugin.compare.sizing import protocol_words
 from ggkm_plugin.complexity import MEMORY_SOURCES, PAPER_SIZE, device_name
 
 Results = dict[str, Any]
 
 _NOTES = {
-    BLUR_MAP: 'A blur map shows which Gaussians a network mixes at each pixel: dark for narrow, bright for wide, '
-    'stretched over what there is in one photograph.',
+    BLUR_MAP: 'A blur map is dark where its model sees little blur and bright where it sees much; that of a network '
+    'shows which Gaussians it mixes, narrow or wide, stretched over what there is in one photograph.',
     BLUR_MASK: "The blur mask is the data set's own, white where it is blurred.",
 }
 # Images of a data set whose faults are told one by one.
@@ -38,7 +39,7 @@ _MOST_FAULTS = 5
 
 def record(plan: Comparison, engine: Engine, outcome: Outcome) -> Results:
     """The content of results.json, plain values only."""
-    models = [_model(entry.name, entry.weights, outcome) for entry in plan.models]
+    models = [_model(entry, outcome) for entry in plan.models]
     reference = next((model['name'] for model in models if not model['error']), plan.models[0].name)
     datasets = [_dataset(plan, reference, data) for data in outcome.datasets]
     _add_drops(plan, datasets)
@@ -58,7 +59,9 @@ def record(plan: Comparison, engine: Engine, outcome: Outcome) -> Results:
             for metric in plan.metrics
         ],
         'difference_to': reference,
-        'drop_from': {entry.name: entry.drop_from for entry in plan.models if entry.drop_from},
+        'drop_from': {
+            entry.name: entry.drop_from for entry in plan.models if isinstance(entry, Entry) and entry.drop_from
+        },
         'bootstrap': {'samples': plan.bootstrap_samples, 'seed': plan.bootstrap_seed},
         'measured_at': f'{PAPER_SIZE[1]}x{PAPER_SIZE[0]}',
         'memory_source': MEMORY_SOURCES[engine.device.type],
@@ -82,7 +85,8 @@ def record(plan: Comparison, engine: Engine, outcome: Outcome) -> Results:
     return {**results, 'failures': failures}
 
 
-def _model(name: str, weights: str, outcome: Outcome) -> Results:
+def _model(entry: Entry | MethodEntry, outcome: Outcome) -> Results:
+    name = entry.name
     contestant, costs = outcome.contestants.get(name), outcome.costs.get(name)
     error = outcome.model_faults.get(name)
     faults = [
@@ -101,8 +105,9 @@ def _model(name: str, weights: str, outcome: Outcome) -> Results:
         'macs_paper': costs.macs_paper if costs else None,
         'seconds': costs.seconds if costs else None,
         'memory_bytes': costs.memory_bytes if costs else None,
-        'weights': weights,
+        'weights': entry.weights if isinstance(entry, Entry) else None,
         'sha256': contestant.sha256 if contestant else None,
+        'settings': contestant.settings if contestant else None,
         'status': 'failed' if error else 'ok',
         'error': error,
     }
@@ -156,7 +161,7 @@ def _image(seen: Seen) -> Results:
 
 def _add_drops(plan: Comparison, datasets: list[Results]) -> None:
     """What noise costs, positive for a loss in every metric."""
-    drop_from = {entry.name: entry.drop_from for entry in plan.models if entry.drop_from}
+    drop_from = {entry.name: entry.drop_from for entry in plan.models if isinstance(entry, Entry) and entry.drop_from}
     clean = {dataset['name']: dataset['means'] for dataset in datasets}
     for dataset in datasets:
         if 'clean' not in dataset:
@@ -206,10 +211,12 @@ def scores_csv(results: Results) -> str:
     metrics = [metric['name'] for metric in results['metrics']]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(['dataset', 'image', 'model', 'protocol', *metrics])
+    settings = tables.settings_words(results)
+    writer.writerow(['dataset', 'image', 'model', 'protocol', *metrics, 'settings'])
     for dataset in results['datasets']:
         for image in dataset['images']:
             for model, scores in image['scores'].items():
                 cells = ['inf' if scores[metric] is None else repr(scores[metric]) for metric in metrics]
-                writer.writerow([dataset['name'], image['name'], model, results['protocol'], *cells])
+                row = [dataset['name'], image['name'], model, results['protocol'], *cells, settings.get(model, '')]
+                writer.writerow(row)
     return text.getvalue()

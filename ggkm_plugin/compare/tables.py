@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -49,15 +49,27 @@ def means_csv(results: Results) -> str:
     metrics = [metric['name'] for metric in results['metrics']]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(['dataset', 'method', 'source', 'protocol', *metrics])
+    settings = settings_words(results)
+    writer.writerow(['dataset', 'method', 'source', 'protocol', *metrics, 'settings'])
     for dataset in results['datasets']:
         for method, means in dataset['means'].items():
             cells = ['inf' if means[metric] is None else repr(means[metric]) for metric in metrics]
-            writer.writerow([dataset['name'], method, 'measured', results['protocol'], *cells])
+            row = [dataset['name'], method, 'measured', results['protocol'], *cells, settings.get(method, '')]
+            writer.writerow(row)
     for row in results['published']:
         cells = ['' if row.get(metric) is None else row[metric] for metric in metrics]
-        writer.writerow([row['dataset'], _published_name(row), f'published: {row["source"]}', '', *cells])
+        row_words = f'published: {row["source"]}'
+        writer.writerow([row['dataset'], _published_name(row), row_words, '', *cells, ''])
     return text.getvalue()
+
+
+def settings_words(results: Mapping[str, Any]) -> dict[str, str]:
+    """Of each model that has settings: those, in words."""
+    return {
+        model['name']: ', '.join(f'{key} {value}' for key, value in model['settings'].items())
+        for model in results.get('models') or ()
+        if model.get('settings')
+    }
 
 
 # --- what they say ----------------------------------------------------------------------------------------------------
@@ -103,6 +115,7 @@ def _means(results: Results, dataset: Results) -> Table:
     groups = [('', measured)]
     notes = [f'{results["protocol_words"]}; {_count(dataset)}']
     published = [row for row in results['published'] if row['dataset'] == dataset['benchmark']]
+    notes += [f'{name}: {words}' for name, words in settings_words(results).items()]
     if published and 'clean' not in dataset:
         groups.append((_PUBLISHED, [_published(row, published, metrics) for row in published]))
         notes.append(f'{_PUBLISHED}: printed in {"; ".join(dict.fromkeys(row["source"] for row in published))}')

@@ -46,27 +46,42 @@ def training_pair(
     pictures = [recoloured(rng, part(rng, first, side))]
     pictures += [recoloured(rng, part(rng, draw(), side)) for _ in range(rng.integers(_MOST_OBJECTS + 1))]
     middle = slice(margin, margin + size)
-    return _taken(rng, pictures, max_radius, (middle, middle))
+    return _taken(rng, pictures, _Blur(max_radius, 0.03, _SHARP_SHARE), (middle, middle))
 
 
 def whole_pair(rng: np.random.Generator, draw: Callable[[], np.ndarray], first: np.ndarray, max_radius: float) -> Pair:
-    """The same of a whole photograph as it is; what is cut out of others is scaled to its size."""
+    """The same of a whole photograph as it is; what is cut out of others is scaled to its size.
+
+    For validation, so never in focus as a whole: the PSNR of such an input has no upper bound.
+    """
     height, width, _ = first.shape
     pictures = [first]
     for _ in range(rng.integers(_MOST_OBJECTS + 1)):
         pictures.append(cv2.resize(draw(), (width, height), interpolation=cv2.INTER_AREA))
-    return _taken(rng, pictures, max_radius, (slice(None), slice(None)))
+    return _taken(rng, pictures, _Blur(max_radius, 0.35, 0), (slice(None), slice(None)))
 
 
-def _taken(
-    rng: np.random.Generator, pictures: list[np.ndarray], max_radius: float, window: tuple[slice, slice]
-) -> Pair:
+class _Blur(NamedTuple):
+    """Which largest radii scenes have: none in `sharp_share` of them, else `most` times `least` .. 1 to the 1.5.
+
+    That gives more of the small ones than an even draw: they are what most of a photograph is under.
+    """
+
+    most: float
+    least: float
+    sharp_share: float
+
+    def draw(self, rng: np.random.Generator) -> float:
+        return 0.0 if rng.random() < self.sharp_share else self.most * rng.uniform(self.least, 1) ** 1.5
+
+
+def _taken(rng: np.random.Generator, pictures: list[np.ndarray], blur: _Blur, window: tuple[slice, slice]) -> Pair:
     """The pictures, back to front, photographed by a camera drawn at random."""
     sensor, aperture = random_sensor(rng), random_aperture(rng)
     exposure, gain = 2 ** rng.uniform(-1.5, 0.7), rng.uniform(0, 6) if rng.random() < 0.4 else 0.0
     light = [with_highlights(sensor.light(picture), gain) * np.float32(exposure) for picture in pictures]
     alphas = [np.ones(light[0].shape[:2], np.float32), *(mask(rng, light[0].shape[:2]) for _ in light[1:])]
-    radii = _radii(rng, [alpha.shape for alpha in alphas], max_radius)
+    radii = _radii(rng, [alpha.shape for alpha in alphas], blur)
     layers = [Layer(*layer) for layer in zip(light, alphas, radii, strict=True)]
     sharp = in_focus(layers)[window]
     blurred = photograph(layers, aperture)[window]
@@ -76,8 +91,8 @@ def _taken(
     )
 
 
-def _radii(rng: np.random.Generator, shapes: list[tuple[int, ...]], max_radius: float) -> list[np.ndarray]:
-    """Signed circles of confusion of surfaces one before the other, the largest of them at most `max_radius`."""
+def _radii(rng: np.random.Generator, shapes: list[tuple[int, ...]], blur: _Blur) -> list[np.ndarray]:
+    """Signed circles of confusion of surfaces one before the other, back to front."""
     count = len(shapes)
     nearness = np.sort(rng.uniform(0, 1, count))
     disparities = [
@@ -92,9 +107,8 @@ def _radii(rng: np.random.Generator, shapes: list[tuple[int, ...]], max_radius: 
         else far + (near - far) * rng.uniform(-0.5, 1.5)
     )
     widest = max(near - focus, focus - far, 1e-3)
-    # More of the small radii than an even draw has: they are what most of a photograph is under.
-    radius = 0.0 if rng.random() < _SHARP_SHARE else max_radius * rng.uniform(0.03, 1) ** 1.5
-    return [signed_circle_of_confusion(disparity, focus, radius / widest) for disparity in disparities]
+    strength = blur.draw(rng) / widest
+    return [signed_circle_of_confusion(disparity, focus, strength) for disparity in disparities]
 
 
 def random_sensor(rng: np.random.Generator) -> Sensor:

@@ -19,12 +19,10 @@ from ggkm_plugin.inference.deblurring import Make, Outcome, Restore, Tell
 from ggkm_plugin.inference.jobs import BEFORE_AFTER, Job, plan
 from ggkm_plugin.inference.restorer import Restorer, load_network
 from ggkm_plugin.memory import free_bytes
+from ggkm_plugin.weights import NAME, packaged_weights
 
 SUFFIX = '_deblurred'
 
-_NO_WEIGHTS = """--weights is missing: no weights for photographs are published yet. Train some, then name them:
-  basicsr train -opt train_GGKMNet_DPDD    as in the paper; train_GGKMNet_demo needs minutes and no data, and only shows
-  basicsr deblur PHOTO --weights experiments/GGKMNet_DPDD/models/net_g_latest.pth"""
 # Of a CPU: more threads than this gain little on one photograph, which takes up to this many bytes.
 _THREADS, _BYTES = 4, 6 << 30
 
@@ -81,10 +79,12 @@ def deblur(request: Request) -> Deblurred:
     make = _maker(request)
     devices = _devices(request, len(jobs))
     folder = _folder_of_pictures(request, jobs) if request.compare else None
+    if request.weights is None:
+        print(f'basicsr deblur: with the packaged weights, {NAME}; --weights names others', file=sys.stderr)
     if folder:
         jobs = [replace(job, pictures=_pictures(folder, index)) for index, job in enumerate(jobs, start=1)]
     if len(devices) > 1:  # else each process would find it out for itself
-        load_network(request.weights or '')
+        load_network(_weights(request))
     threads = max(1, torch.get_num_threads() // len(devices))
     outcomes = []
     with _Progress(len(jobs)) as progress:
@@ -107,10 +107,12 @@ def check(deblurred: Deblurred) -> None:
 def _maker(request: Request) -> Make:
     """How each process makes what restores its photographs. Raises OptionError for what no process could use."""
     tile = _tile(request.tile)
-    if request.weights is None:
-        raise OptionError(_NO_WEIGHTS)
     find_device(request.device)
-    return partial(_restorer, request.weights, tile, request.half, list(request.plugins))
+    return partial(_restorer, _weights(request), tile, request.half, list(request.plugins))
+
+
+def _weights(request: Request) -> str:
+    return packaged_weights() if request.weights is None else request.weights
 
 
 def _restorer(weights: str, tile: tiling.Tile, half: bool, modules: list[str], device: str, tell: Tell) -> Restore:

@@ -71,7 +71,8 @@ def _worded(job: Job, error: Exception) -> str:
 def run(
     jobs: Sequence[Job], make: Make, devices: Sequence[str], threads: int, overwrite: bool, tell: Tell
 ) -> Iterator[Outcome]:
-    """The outcomes as they come; a process for each of `devices`, with `threads` threads. One works in this process.
+    """The outcomes as they come; a process for each of `devices`, with `threads` threads. One works in this process,
+    and raises what `make` does.
 
     A process that is killed, for lack of memory as a rule, costs its photograph only. When the iterator is closed or
     an interruption comes, the processes end and what they had begun to write is removed.
@@ -79,9 +80,9 @@ def run(
     if len(devices) > 1:
         yield from _Team(make, devices, threads, overwrite, tell).run(jobs)
         return
-    restore = _Once(partial(make, devices[0], tell))
+    restore = make(devices[0], tell)
     for job in jobs:
-        yield deblur(job, restore, overwrite)
+        yield deblur(job, lambda: restore, overwrite)
 
 
 class _Once:

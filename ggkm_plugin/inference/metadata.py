@@ -7,6 +7,7 @@ preview in EXIF shows the blurred photograph, so the link to it is cut.
 
 import re
 import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -161,7 +162,8 @@ def tiff_tags(metadata: Metadata) -> Image.Exif:
     """Tags for a TIFF: the EXIF, with profile, XMP and resolution; as many of them as can be read."""
     tags = Image.Exif()
     if metadata.exif:
-        with suppress(*_ANYTHING_DAMAGED_TAGS_RAISE):
+        with suppress(*_ANYTHING_DAMAGED_TAGS_RAISE), warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # Pillow's remarks on damage
             tags.load(EXIF_PREFIX + metadata.exif)
             for tag in list(tags):
                 if tag not in _TIFF_KEPT:

@@ -19,6 +19,7 @@ from ggkm_plugin.errors import DataError, OptionError, UserError
 from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.inference import tiling
 from ggkm_plugin.inference.tiling import Tile
+from ggkm_plugin.memory import bounded_memory
 
 Image = TypeVar('Image', np.ndarray, Tensor)
 
@@ -43,8 +44,14 @@ def load_network(weights: str | Path) -> nn.Module:
     content = read_checkpoint(path)
     network = described_network(content, path, 'save it with `basicsr train`, or give the network itself to Restorer')
     ggkm_plugin.register()
-    if network['type'] not in ARCH_REGISTRY:
+    name = network['type']
+    if name not in ARCH_REGISTRY:
         plugins.load_installed()
+    if name not in ARCH_REGISTRY and f'{name}_basicsr' not in ARCH_REGISTRY:  # the host's own fallback
+        raise OptionError(
+            f"{path}: its network {name!r} is not registered; import the module that registers it first (the command's "
+            '--plugin MODULE does)'
+        )
     net = preflight.build(f'{path}: its network', 'archs', network)
     load_released(net, content.get('params_ema', content.get('params', content)), path)
     return net
@@ -109,17 +116,19 @@ class Restorer:
         if white is None and not image.is_floating_point():
             raise DataError(f'an image is of uint8, uint16 or floats, not {image.dtype}')
         y = image.to(self.device).to(torch.float32)
-        y = y / white if white else y
+        if white:  # y is our own then; an image of 100 megapixels is 1.2 GB
+            y.div_(white)
         if not torch.isfinite(y.sum(dtype=torch.float64)):
             raise DataError('the image holds NaN or infinite values')
         batch = y if y.ndim == 4 else y[None]
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        half = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+        with half, bounded_memory(self.device):  # so that a full memory is an error, after which smaller tiles help
             x = tiling.restored(self.network, batch, self.tile, self.tell)
         x = check_restored(type(self.network).__name__, batch, x).reshape(y.shape).float()
         if grey:
             x = x.mean(-3, keepdim=True)
         if white:
-            x = x.clamp(0, 1).mul(white).round()
+            x.clamp_(0, 1).mul_(white).round_()
         return x.to(image.dtype).to(image.device)
 
 

@@ -137,7 +137,8 @@ class DefocusModel(ValidatingModel):
         else:
             self.skipped = 0
             scale = self.scaler.get_scale()
-            self.scaler.step(self.optimizer_g)
+            for optimizer in self.stepping:
+                self.scaler.step(optimizer)
             self.scaler.update()
             if self.scaler.is_enabled() and self.scaler.get_scale() < 1:  # it is not for the scale that they overflow
                 raise NotFiniteError(
@@ -157,7 +158,8 @@ class DefocusModel(ValidatingModel):
 
     def _gradients(self) -> tuple[Tensor, OrderedDict[str, Tensor], Tensor]:
         """(loss, terms to log, norm of all gradients before clipping) of the batch; gradients are in the parameters."""
-        self.optimizer_g.zero_grad()
+        for optimizer in self.stepping:
+            optimizer.zero_grad()
         parts = self.step_options.accumulate
         total, terms = torch.zeros((), device=self.device), OrderedDict[str, Tensor]()
         advice = 'lower datasets.train.batch_size_per_gpu or gt_size, raise train.accumulate, or set train.amp: bf16'
@@ -168,28 +170,40 @@ class DefocusModel(ValidatingModel):
                 for buffer, value in zip(self.cri_pix.buffers() if counted else (), counted, strict=True):
                     buffer.copy_(value)  # to a loss that counts its calls the parts are one
                 with self._unsynchronised() if i < len(lqs) - 1 else nullcontext():
-                    with torch.autocast(self.device.type, self.step_options.amp_type, bool(self.step_options.amp_type)):
-                        output = self.net_g(lq)
-                    output = _as_float32(output)
+                    output = self._forward(lq)
                     self.output = output['scales'][-1] if isinstance(output, dict) else output
                     share = len(lq) / len(self.lq)
-                    loss, terms_of_part = self._losses(output, gt)
+                    loss, terms_of_part = self._losses(output, lq, gt)
                     self.scaler.scale(loss * share).backward()
                 total = total + loss.detach() * share
                 for name, value in terms_of_part.items():
                     terms[name] = terms.get(name, 0) + value.detach() * share
-            self.scaler.unscale_(self.optimizer_g)
-            parameters = [p for group in self.optimizer_g.param_groups for p in group['params'] if p.grad is not None]
+            for optimizer in self.stepping:
+                self.scaler.unscale_(optimizer)
+            groups = [group for optimizer in self.stepping for group in optimizer.param_groups]
+            parameters = [p for group in groups for p in group['params'] if p.grad is not None]
             norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
             if self.step_options.grad_clip is not None:
                 torch.nn.utils.clip_grads_with_norm_(parameters, self.step_options.grad_clip, norm)
         return total, terms, norm
 
-    def _unsynchronised(self) -> AbstractContextManager[None]:
+    @property
+    def stepping(self) -> list[torch.optim.Optimizer]:
+        """Whose parameters this step changes."""
+        return [self.optimizer_g]
+
+    def _forward(self, lq: Tensor) -> Any:
+        """What the network gives, in float32."""
+        with torch.autocast(self.device.type, self.step_options.amp_type, bool(self.step_options.amp_type)):
+            return _as_float32(self.net_g(lq))
+
+    def _unsynchronised(self) -> AbstractContextManager[Any]:
         """Gradients of all but the last part stay with their process."""
         return self.net_g.no_sync() if isinstance(self.net_g, DistributedDataParallel) else nullcontext()
 
-    def _losses(self, output: dict[str, list[Tensor]] | Tensor, gt: Tensor) -> tuple[Tensor, OrderedDict[str, Tensor]]:
+    def _losses(
+        self, output: dict[str, list[Tensor]] | Tensor, lq: Tensor, gt: Tensor
+    ) -> tuple[Tensor, OrderedDict[str, Tensor]]:
         """The loss to minimise and every term to log, named l_*."""
         total = torch.zeros((), device=self.device)
         terms: OrderedDict[str, Tensor] = OrderedDict()
@@ -220,7 +234,8 @@ class DefocusModel(ValidatingModel):
                 'the weights of train.pixel_opt, then go on from the newest checkpoint with --auto_resume'
             )
         get_root_logger().warning(f'{what}: step skipped ({self.skipped} in a row)')
-        self.optimizer_g.zero_grad()
+        for optimizer in self.stepping:
+            optimizer.zero_grad()
         self.scaler.update()
 
     def model_ema(self, decay: float = 0.999) -> None:
@@ -358,6 +373,11 @@ class DefocusModel(ValidatingModel):
 
     @master_only
     def save_training_state(self, epoch: int, current_iter: int) -> None:
+        state = self._training_state(epoch, current_iter)
+        save_atomically(state, osp.join(self.opt['path']['training_states'], f'{current_iter}.state'))
+
+    def _training_state(self, epoch: int, current_iter: int) -> dict[str, Any]:
+        """All that the next step depends on, besides the network's weights."""
         state = {
             'epoch': self.position.epoch if self.position else epoch,
             'iter': current_iter,
@@ -372,7 +392,7 @@ class DefocusModel(ValidatingModel):
         }
         if self.position:
             state['position'] = {'samples': self.position.samples, 'epoch_samples': self.position.epoch_samples}
-        save_atomically(state, osp.join(self.opt['path']['training_states'], f'{current_iter}.state'))
+        return state
 
     @master_only
     def _forget_old_checkpoints(self) -> None:

@@ -35,6 +35,11 @@ def coefficient_map(net: Any, lq: Tensor, stretched: bool = False) -> np.ndarray
     if stretched:
         low, high = np.percentile(values, _STRETCH)
         values = ((values - low) / max(high - low, 1e-12)).clip(0, 1)
+    return coloured(values)
+
+
+def coloured(values: np.ndarray) -> np.ndarray:
+    """(H,W) in [0,1] as a picture, dark for 0, bright for 1, reduced to a readable size: (H',W',3) uint8."""
     grey = (values * 255).round().astype(np.uint8)
     return _reduced(cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB))
 

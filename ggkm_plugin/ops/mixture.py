@@ -15,6 +15,7 @@ All of it runs in float32 at least, also under autocast: a bfloat16 chain of 21 
 `ggkm_blur` has several forms that agree to rounding, of which `auto` takes the fastest:
 
 dct, fft    products of spectra, z never made (`spectral`); under `reflect` only
+fused       fft in Triton kernels, in float32; on a GPU, or in Triton's interpreter
 separable   every g_{p,q} as two one-dimensional passes, weighed and added step by step
 reference   dense composite kernels, as the equations read
 """
@@ -32,7 +33,7 @@ from ggkm_plugin.ops.boundary import BOUNDARIES, pad
 from ggkm_plugin.ops.dct import dct1, idct1, transfer_function
 from ggkm_plugin.ops.precision import colour_mix, full_precision
 
-FORMS = ('auto', 'dct', 'fft', 'separable', 'reference')
+FORMS = ('auto', 'dct', 'fft', 'fused', 'separable', 'reference')
 
 
 def _chain_reflect(x: Tensor, alpha: Tensor, bank: Tensor, iterative: bool) -> Tensor:
@@ -175,7 +176,7 @@ def _check_sum(x: Tensor, beta: Tensor, bank: Tensor, include_identity: bool, bo
         raise ValueError(f'beta has shape {tuple(beta.shape)}, not (B, M, H, W) = {wanted}')
     if form not in FORMS:
         raise ValueError(f'form is one of {", ".join(FORMS)}, not {form!r}')
-    if form in ('dct', 'fft') and boundary != 'reflect':
+    if form in ('dct', 'fft', 'fused') and boundary != 'reflect':
         raise ValueError(f'form: {form} needs boundary: reflect, not {boundary}')
 
 
@@ -196,7 +197,8 @@ def ggkm_blur(
     `mix` (C', M*C, 1, 1), channel m*C+c for colour c of z_m, replaces the plain sum over m by a learned 1x1
     convolution (Sec. 4.1). `form` is one of FORMS. `margin` in pixels is that of the FFT (`spectral.widest_margin`);
     None finds the one that alpha allows, for which a GPU has to be waited. The images alive at once do not depend on
-    P, but for sqrt(P) of them in training. Raises ValueError on shapes, a form or a boundary that do not fit.
+    P, but for sqrt(P) of them in training. Raises ValueError on shapes, a form or a boundary that do not fit, and where
+    `fused` is asked for without Triton.
     """
     if form == 'reference':
         return ggkm_blur_ref(x, alpha, beta, bank, mix, boundary, include_identity, iterative)

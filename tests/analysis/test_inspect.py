@@ -1,7 +1,6 @@
 """`basicsr inspect`: the network's own numbers, said to be untrained where they are; the page in a browser."""
 
 import json
-import os
 
 import cv2
 import numpy as np
@@ -22,6 +21,7 @@ from ggkm_plugin.data.optics import circle_of_confusion, render_defocus
 from ggkm_plugin.data.photographs import builtin_photographs, load_photograph
 from ggkm_plugin.data.sampling import to_tensor
 from ggkm_plugin.errors import CheckpointError, OptionError
+from ggkm_plugin.weights import packaged_weights
 
 SMALL = {'width': 4, 'num_groups': 4, 'kernels_per_group': 2, 'num_scales': 2}
 
@@ -114,7 +114,7 @@ def test_large_photographs_are_reduced():
 
 
 def test_untrained_is_said_everywhere(command, workplace):
-    code, out, err = command('inspect', 'pairs/input/00.png', '-o', 'out')
+    code, out, err = command('inspect', 'pairs/input/00.png', '--arch', 'GGKMNet', '-o', 'out')
     assert code == 0
     assert 'GGKMNet is untrained' in err
     assert [line.split('.')[-1] for line in out.split()] == ['png', 'html', 'json']
@@ -258,16 +258,13 @@ def test_a_photograph_of_1000x700_and_the_paper_s_network(opened):
 
 @pytest.mark.slow
 def test_blur_is_ordered_as_depth_is():
-    """Of the trained network named by GGKM_WEIGHTS: the more a scene is out of focus, the more its last step does.
+    """With the packaged weights: the more a scene is out of focus, the more the last step does.
 
-    Photographs without texture say nothing about their blur, so that means over 31x31 pixels are compared.
+    Where there is no texture nothing tells the blur, so that means over 31x31 pixels are compared.
     """
-    weights = os.environ.get('GGKM_WEIGHTS')
-    if not weights:
-        pytest.skip('needs a trained checkpoint: set GGKM_WEIGHTS to its path')
     from scipy.stats import spearmanr
 
-    network = load_subject(weights)
+    network = load_subject(packaged_weights())
     sharp, disparity = load_photograph(next(p for p in builtin_photographs('val') if p.disparity_path))
     for focus in (0.1, 0.9):  # on the far wall, and on the motorcycle
         seen = inspect(network, to_tensor(render_defocus(sharp, disparity, focus, 4)))

@@ -457,7 +457,7 @@ def test_no_truth_no_scores(bench):
     dataset = results['datasets'][0]
     assert dataset['has_gt'] is False
     assert dataset['means'] == dataset['differences'] == {}
-    assert dataset['note'].startswith('A blur map shows which Gaussians')
+    assert dataset['note'].startswith('A blur map is dark where')
     for image in dataset['images']:
         assert image['scores'] == {}
         assert set(image['files']) == {'input', 'bright', 'dark', 'ours', 'ours blur map'}

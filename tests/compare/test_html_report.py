@@ -6,12 +6,12 @@ import json
 import math
 import os
 import re
-import time
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from conftest import until
 from PIL import Image
 
 from ggkm_plugin.compare import html_report
@@ -320,14 +320,6 @@ def opened(browser, report):
         context.close()
     assert faults == []
     assert [url for url in asked if not url.startswith(('file:', 'data:'))] == []
-
-
-def until(page, condition):
-    """Wait for a JavaScript expression; wait_for_function would evaluate it in the page, whose policy forbids that."""
-    end = time.monotonic() + 30
-    while not page.evaluate(condition):
-        assert time.monotonic() < end, f'not within 30 seconds: {condition}'
-        page.wait_for_timeout(30)
 
 
 def loaded(page):

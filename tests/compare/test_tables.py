@@ -158,13 +158,24 @@ def test_csv(results):
     rows = list(csv.DictReader(io.StringIO(tables.render(results, 'csv'))))
     assert rows[2] == {
         'dataset': 'DPDD', 'method': 'second', 'source': 'measured', 'protocol': 'nrknet', 'psnr': '26.0',
-        'lpips': '0.2',
+        'lpips': '0.2', 'settings': '',
     }  # fmt: skip
     published = [row for row in rows if row['source'] == 'published: a paper']
     assert [(row['method'], row['protocol'], row['lpips']) for row in published] == [
         ('GKMNet*', '', ''),
         ('NRKNet (trained on LFDOF)', '', '0.1'),
     ]
+
+
+@pytest.mark.parametrize('form', tables.FORMATS)
+def test_settings_stand_beside_every_score(results, form):
+    results['models'][1]['settings'] = {'lens': 'a', 'fidelity': 16.8}
+    text = tables.render(results, form)
+    assert text.count('lens a, fidelity 16.8') == 2  # on the clean and on the noisy images
+    if form == 'csv':
+        settings = {row['method']: row['settings'] for row in csv.DictReader(io.StringIO(text))}
+        assert settings['second'] == 'lens a, fidelity 16.8'
+        assert not any(words for method, words in settings.items() if method != 'second')
 
 
 @pytest.mark.parametrize('form', tables.FORMATS)

@@ -8,6 +8,8 @@ from ggkm_plugin.data import varied_scenes
 from ggkm_plugin.data.apertures import DISK
 from ggkm_plugin.data.sensor import Sensor
 
+BLUR = varied_scenes._Blur(12.0, 0.03, 0.12)
+
 
 def picture(seed=0, shape=(90, 120)):
     """Smooth colours with edges, as a photograph has."""
@@ -70,6 +72,14 @@ def test_noise_and_jpeg_are_of_the_input_only(monkeypatch):
         assert error(other) == 0
 
 
+def test_whole_scenes_are_never_in_focus_as_a_whole(monkeypatch):
+    """Even where nothing but the lens differs; the radius is then that of a sixth of the largest or more."""
+    monkeypatch.setattr(varied_scenes, 'random_sensor', lambda _: Sensor())
+    assert all(
+        error(varied_scenes.whole_pair(np.random.default_rng(seed), picture, picture(), 12)) > 0 for seed in range(40)
+    )
+
+
 def test_a_whole_photograph_keeps_its_size_and_scale():
     """Nothing before it and no change of light: then the sharp image is the photograph."""
     rng = np.random.default_rng(2)
@@ -81,7 +91,7 @@ def test_the_circles_of_confusion_reach_the_largest_and_zero():
     """Over many scenes: the largest radius, none beyond it, focus on a surface of most scenes."""
     widest, in_focus = [], 0
     for seed in range(300):
-        radii = varied_scenes._radii(np.random.default_rng(seed), [(32, 40)] * 3, 12.0)
+        radii = varied_scenes._radii(np.random.default_rng(seed), [(32, 40)] * 3, BLUR)
         assert all(radius.shape == (32, 40) for radius in radii)
         widest.append(max(float(np.abs(radius).max()) for radius in radii))
         in_focus += min(float(np.abs(radius).min()) for radius in radii) < 0.5
@@ -94,7 +104,7 @@ def test_the_circles_of_confusion_reach_the_largest_and_zero():
 def test_layers_are_one_before_the_other_and_on_both_sides_of_the_focus():
     signs = []
     for seed in range(100):
-        radii = varied_scenes._radii(np.random.default_rng(seed), [(32, 40)] * 4, 12.0)
+        radii = varied_scenes._radii(np.random.default_rng(seed), [(32, 40)] * 4, BLUR)
         means = [float(radius.mean()) for radius in radii]
         signs += np.sign(means).tolist()
         assert sum(np.diff(means) < -1) == 0  # back to front; waves may make it a little less
@@ -159,7 +169,7 @@ def test_the_blur_is_of_light(monkeypatch):
     monkeypatch.setattr(varied_scenes, 'random_aperture', lambda _: DISK)
     monkeypatch.setattr(varied_scenes, '_MOST_OBJECTS', 0)
     monkeypatch.setattr(
-        varied_scenes, '_radii', lambda _, shapes, most: [np.full(shape, most, np.float32) for shape in shapes]
+        varied_scenes, '_radii', lambda _, shapes, blur: [np.full(shape, blur.most, np.float32) for shape in shapes]
     )
     checked = 0
     for seed in range(12):

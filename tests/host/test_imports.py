@@ -94,7 +94,7 @@ assert grown == {
         'GGKMNet', 'GGKMNetNoLSTM', 'MCPNet', 'GGKMNetNoGroup', 'GGKMNetFullyLearned', 'GKMNet', 'NRKNet',
         'NAFNet', 'Uformer', 'FFTformer', 'GRL', 'KBNet', 'Restormer', 'MPRNet',
     },
-    'losses': {'GGKMLoss', 'GKMLoss', 'NRKLoss'}, 'models': {'DefocusModel'},
+    'losses': {'GGKMLoss', 'GKMLoss', 'NRKLoss'}, 'models': {'DefocusModel', 'JDRLModel'},
     'datasets': {
         'MixedDefocusDataset', 'PairedDefocusDataset', 'SingleDefocusDataset', 'SyntheticDefocusDataset',
     },

@@ -10,7 +10,7 @@ import torch
 from problems import close, noise, problem, with_gradients
 
 from ggkm_plugin.complexity import LiveTensors
-from ggkm_plugin.ops import gaussian_bank, ggkm_blur
+from ggkm_plugin.ops import gaussian_bank, ggkm_blur, spectral
 from ggkm_plugin.ops.spectral import (
     ADAPTIVE,
     NEGLIGIBLE,
@@ -19,6 +19,7 @@ from ggkm_plugin.ops.spectral import (
     spectral_blur_backward,
     widest_margin,
 )
+from ggkm_plugin.ops.steps import chunks_of
 
 NARROW, WIDE = [1.0, 0, 0, 0], [0, 0, 0, 1.0]
 
@@ -99,9 +100,37 @@ def images_alive(function, *arguments, size):
     return (live.peak - before) / (3 * 4 * math.prod(size))
 
 
+@pytest.fixture
+def in_chunks(monkeypatch):
+    """Four steps at once, as on a GPU."""
+    monkeypatch.setattr(spectral, 'chunks_of', lambda steps, size: chunks_of(steps, 4))
+
+
+@pytest.mark.parametrize('iterative', [True, False])
+@pytest.mark.parametrize('mixed', [True, False])
 @pytest.mark.parametrize('form', ['dct', 'fft'])
-def test_images_alive_do_not_grow_with_the_steps(form):
+def test_steps_in_chunks_are_steps_one_by_one(in_chunks, form, mixed, iterative):
+    *inputs, bank = problem((33, 20), 21, 4)
+    inputs = inputs if mixed else inputs[:3]
+
+    def run(form, margin):
+        def blur(x, alpha, beta, mix=None):
+            return ggkm_blur(x, alpha, beta, bank, mix, iterative=iterative, form=form, margin=margin)
+
+        return with_gradients(blur, inputs)
+
+    got, want = run(form, widest_margin(bank, iterative, torch.float64)), run('separable', None)
+    close(got[0], want[0])
+    for one, other in zip(got[1], want[1], strict=True):
+        close(one, other, atol=1e-10)
+
+
+@pytest.mark.parametrize(('form', 'most'), [('dct', 20), ('fft', 20), ('chunks', 40)])
+def test_images_alive_do_not_grow_with_the_steps(request, form, most):
     """Forward: as many for 84 steps as for 21. Backward: beside the gradient of beta itself, by sqrt(P) at most."""
+    if form == 'chunks':
+        request.getfixturevalue('in_chunks')
+        form = 'fft'
     size, forward, backward = (160, 170), [], []
     for groups in (21, 84):
         bank = gaussian_bank(groups, 1).float()
@@ -112,7 +141,7 @@ def test_images_alive_do_not_grow_with_the_steps(form):
         alive = images_alive(spectral_blur_backward._init_fn, x, *arguments, size=size)
         backward.append(alive - gradient_maps)
     assert forward[1] < forward[0] + 1
-    assert forward[0] < 20
+    assert forward[0] < most
     # a transfer function is half a spectrum, or a third of an image
     assert backward[1] - backward[0] < math.sqrt(84) - math.sqrt(21) + 2
 

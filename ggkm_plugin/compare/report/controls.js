@@ -29,7 +29,7 @@ function renderControls() {
   for (const element of document.querySelectorAll('.scored')) element.hidden = !numbers.length;
   $('unscored').hidden = Boolean(numbers.length) || dataset().has_gt;
   $('unscored').textContent = `No ground truth: pictures only, without scores and error maps. ${dataset().note ?? ''}`;
-  for (const button of document.querySelectorAll('[data-jump]')) button.title = `of the images by ${valueName()}`;
+  if (numbers.length) for (const button of document.querySelectorAll('[data-jump]')) button.title = `of the images by ${valueName()}`;
   for (const button of document.querySelectorAll('[data-plot]')) button.setAttribute('aria-pressed', button.dataset.plot === view.plot);
   for (const button of document.querySelectorAll('[data-mode]')) button.setAttribute('aria-pressed', button.dataset.mode === view.mode);
   const errors = document.querySelector('[data-mode=errors]');

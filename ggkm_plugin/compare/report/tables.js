@@ -162,7 +162,8 @@ function ranking(rows, metric) {
 
 function modelRow(row, columns) {
   const arch = row.model?.arch && row.model.arch !== row.label ? el('span', {class: 'detail'}, row.model.arch) : null;
-  return el('tr', {'data-model': row.label}, el('th', {scope: 'row'}, row.label, arch), columns.slice(1).map(column => el('td', null, column.cell(row))));
+  const settings = row.model?.settings ? el('span', {class: 'detail'}, row.model.settings) : null;
+  return el('tr', {'data-model': row.label}, el('th', {scope: 'row'}, row.label, arch, settings), columns.slice(1).map(column => el('td', null, column.cell(row))));
 }
 
 function scoreCell(row, metric) {

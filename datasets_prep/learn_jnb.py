@@ -1,0 +1,64 @@
+"""Learn JNB's dictionary and curve anew, as they come with the package.
+
+python -m ggkm_plugin.datasets_prep.learn_jnb FILE
+"""
+
+import argparse
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ggkm_plugin.classical.jnb_learning import learned
+from ggkm_plugin.errors import DataError, UserError
+from ggkm_plugin.files import write_whole
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog='learn_jnb', description=__doc__.split('\n')[0])
+    parser.add_argument('out', metavar='FILE', help='new .npz file')
+    parser.add_argument('--dry-run', action='store_true', help='say what would be done')
+    return parser
+
+
+def learn(arguments: argparse.Namespace) -> None:
+    """Raises DataError if FILE is there already or cannot be written."""
+    out = Path(arguments.out)
+    if out.exists() or not out.parent.is_dir():
+        raise DataError(f'{out}: name a new file in a folder that is there')
+    if arguments.dry_run:
+        print(f'a dictionary would be learned from the photographs of scikit-image and written to {out}')
+        return
+    with tqdm(leave=False) as bar:
+
+        def progress(what: str, done: int, total: int) -> None:
+            bar.set_description(what)
+            bar.n, bar.total = done, total
+            bar.refresh()
+
+        found = learned(progress)
+    content = io.BytesIO()
+    np.savez(content, atoms=found.atoms, counts=found.counts, sigmas=found.sigmas)
+    try:
+        write_whole(out, content.getvalue())
+    except OSError as error:
+        raise DataError(f'{out}: {error.strerror or error}') from error
+    curve = ', '.join(f'{sigma:g}: {count:.1f}' for sigma, count in zip(found.sigmas, found.counts, strict=True))
+    print(f'{out}: {len(found.atoms)} atoms; sigma in pixels: atoms needed {curve}')
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = build_parser().parse_args(argv)
+    try:
+        learn(arguments)
+    except UserError as error:
+        print(f'learn_jnb: {error}', file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""JDRL's reblurring module: what blurs a network's image to the photograph again, with isotropic kernels.
+
+Y. Li et al., "Learning Single Image Defocus Deblurring with Misaligned Training Pairs" (AAAI 2023): a pixel has kernels
+of radius 1 to 7, each given by its values along the radius, and a share of each and of the sharp image. It only
+trains, beside the network (see `JDRLModel`), so it is no arch of the registry. Written from published facts.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ggkm_plugin.ops.boundary import pad
+
+RADII = 7
+_PROFILES = [r + 1 for r in range(1, RADII + 1)]  # values of each radius: at the distances 0 ... r
+
+
+class ReblurNet(nn.Module):
+    """(sharp, blurred), both (B,3,H,W) RGB in [0,1] -> sharp blurred as the other is, same shape; 474,987 parameters.
+
+        y = w_0 x + sum_r w_r k_r x,   r = 1 ... 7
+
+    with the kernels k_r of `radial_blurs` and the shares w, which sum to 1, predicted for each pixel.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.profiles = _trunk(sum(_PROFILES))
+        self.shares = _trunk(RADII + 1)
+
+    def forward(self, sharp: Tensor, blurred: Tensor) -> Tensor:
+        both = torch.cat([sharp, blurred], dim=1)
+        shares = self.shares(both).softmax(dim=1)[:, :, None]
+        images = torch.cat([sharp[:, None], radial_blurs(sharp, self.profiles(both).abs())], dim=1)
+        return (shares * images).sum(dim=1)
+
+
+def _trunk(channels: int, width: int = 64, blocks: int = 3) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(6, width, 3, padding=1),
+        *(_Residual(width) for _ in range(blocks)),
+        nn.Conv2d(width, channels, 3, padding=1),
+    )
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+def radial_blurs(image: Tensor, profiles: Tensor) -> Tensor:
+    """image (B,C,H,W) under seven kernels of each pixel: (B,7,C,H,W).
+
+    profiles: (B,35,H,W), for the radii r = 1 ... 7 in turn the r+1 values at the distances 0 ... r. The kernel of
+    radius r has (2r+1)^2 taps, the softmax of
+
+        v(d) = profile, linear in between, up to the distance d = r;   0 beyond
+
+    Not in the facts: the image is continued by reflection, since zeros would darken its border.
+
+    All taps of one distance share their value, so that the image is first summed over each ring, for all radii at once:
+    31 sums in place of 679 taps. `radial_blurs_ref` is the definition.
+    """
+    rings, distances, boxes = _rings(image)
+    batch, channels, height, width = image.shape
+    kernels = torch.cat([rings, boxes])[:, None]
+    padded = pad(image, *(RADII,) * 4).reshape(-1, 1, height + 2 * RADII, width + 2 * RADII)
+    sums = F.conv2d(padded, kernels).reshape(batch, channels, -1, height, width)
+    counts = rings.sum(dim=(1, 2))
+    blurs, first = [], 0
+    for radius, length in enumerate(_PROFILES, 1):
+        inside = int((distances <= radius).sum())
+        rows = _interpolation(distances[:inside], length)
+        values = torch.einsum('dp,bphw->bdhw', rows, profiles[:, first : first + length])
+        first += length
+        largest = values.detach().amax(dim=1, keepdim=True).clamp(min=0)  # softmax is the same less any number
+        powers, rest = (values - largest).exp(), (-largest).exp()
+        within = sums[:, :, :inside]
+        beyond = sums[:, :, len(rings) + radius - 1] - within.sum(dim=2)
+        total = torch.einsum('bdhw,bcdhw->bchw', powers, within) + rest * beyond
+        weight = torch.einsum('bdhw,d->bhw', powers, counts[:inside])[:, None]
+        weight = weight + rest * ((2 * radius + 1) ** 2 - counts[:inside].sum())
+        blurs.append(total / weight)
+    return torch.stack(blurs, dim=1)
+
+
+def radial_blurs_ref(image: Tensor, profiles: Tensor) -> Tensor:
+    """`radial_blurs`, tap by tap: every kernel written out, and applied to the pixels around."""
+    batch, channels, height, width = image.shape
+    blurs, first = [], 0
+    for radius, length in enumerate(_PROFILES, 1):
+        profile = profiles[:, first : first + length]
+        first += length
+        taps = []
+        for y in range(-radius, radius + 1):
+            for x in range(-radius, radius + 1):
+                distance = math.hypot(y, x)
+                low = min(int(distance), radius - 1)
+                share = distance - low
+                value = (1 - share) * profile[:, low] + share * profile[:, low + 1]
+                taps.append(value if distance <= radius else torch.zeros_like(value))
+        kernel = torch.stack(taps, dim=1).softmax(dim=1)
+        around = F.unfold(pad(image, *(radius,) * 4), 2 * radius + 1)
+        around = around.reshape(batch, channels, -1, height, width)
+        blurs.append((kernel[:, None] * around).sum(dim=2))
+    return torch.stack(blurs, dim=1)
+
+
+def _rings(like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Masks (D,15,15) of the taps at each distance up to 7, the distances (D,), rising, and the boxes (7,15,15)."""
+    at = torch.arange(-RADII, RADII + 1, device=like.device)
+    squares = at[:, None] ** 2 + at**2
+    there = squares[squares <= RADII**2].unique()
+    reach = torch.maximum(at[:, None].abs(), at.abs())
+    radii = torch.arange(1, RADII + 1, device=like.device)[:, None, None]
+    return (squares == there[:, None, None]).to(like), there.to(like).sqrt(), (reach <= radii).to(like)
+
+
+def _interpolation(distances: Tensor, length: int) -> Tensor:
+    """Matrix (D, length) from values at 0, 1 ... to those at the distances, linear in between."""
+    return (1 - (distances[:, None] - torch.arange(length, device=distances.device)).abs()).clamp(min=0)

@@ -1,0 +1,172 @@
+"""Undoing a Gaussian blur whose width varies over the image: quantised, then deconvolved bin by bin.
+
+For each width a plane is deconvolved as if it were blurred evenly, and of the result the pixels of that width are
+kept. Memory does not grow with the number of bins, and with the image's size only by the result: the work is cut into
+blocks, which see as much of their surroundings as reaches into them.
+"""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+from scipy import fft
+from skimage import restoration
+
+from ggkm_plugin.classical.working import Progress, done_by_threads
+
+# (plane (H,W) float32, sigma in pixels) -> the sharp plane
+Deconvolution = Callable[[np.ndarray, float], np.ndarray]
+Window = tuple[slice, slice]
+
+# Not in the papers: a narrower blur changes no 8-bit image (its tap beside the centre is below half a step), so that
+# there is nothing to undo.
+SHARP = 0.28
+_BLOCK = 768  # pixels a side
+_TRUNCATE = 4.0  # sigmas to which a kernel reaches
+_TAPERINGS = 4
+# Pixels, beside those that the kernel reaches over, beyond which a border or a block's edge is not felt: by less than
+# a tenth of an 8-bit step.
+_REACH = 16
+_ALPHA = 1.5
+_BETAS = (1.0, 2 * math.sqrt(2), 256.0)  # first, factor, end
+
+
+def gaussian_taps(sigma: float) -> np.ndarray:
+    """Odd number of float64 taps, sum 1, as far as 4 sigma."""
+    reach = max(1, math.ceil(_TRUNCATE * sigma))
+    taps = np.exp(-np.square(np.arange(-reach, reach + 1)) / (2 * sigma**2))
+    return taps / taps.sum()
+
+
+def hyper_laplacian(plane: np.ndarray, sigma: float, fidelity: float) -> np.ndarray:
+    """The sharp `plane` (H,W) float32 in [0,1], of one blurred by a Gaussian of `sigma` pixels, with little noise.
+
+    Krishnan and Fergus, "Fast Image Deconvolution using Hyper-Laplacian Priors" (NIPS 2009): least over x of
+
+        fidelity / 2 ||k * x - y||^2 + sum |D x|^1.5
+
+    by half-quadratic splitting: with beta rising from 1 by 2 sqrt(2) to 256, w = argmin |w|^1.5 + beta/2 (w - D x)^2 in
+    closed form, then x = argmin fidelity/2 ||k * x - y||^2 + beta/2 ||D x - w||^2 by FFT. The plane is continued by its
+    border and tapered, since the FFT takes it for periodic.
+    """
+    height, width = plane.shape
+    pad = len(gaussian_taps(sigma)) // 2 + _REACH
+    size = fft.next_fast_len(height + 2 * pad, real=True), fft.next_fast_len(width + 2 * pad, real=True)
+    y = np.pad(plane, [(pad, to - here - pad) for to, here in zip(size, plane.shape, strict=True)], mode='edge')
+    y = y.astype(np.float32)
+    kernel = _transfer(sigma, size)
+    y = _tapered(y, sigma, kernel)
+    frequencies = fft.fftfreq(size[0])[:, None], fft.rfftfreq(size[1])[None]
+    laplacian = sum(2 - 2 * np.cos(2 * np.pi * frequency) for frequency in frequencies)
+    laplacian = np.asarray(laplacian, np.float32)
+    from_image = np.float32(fidelity) * kernel * fft.rfft2(y)
+    weight = np.float32(fidelity) * kernel**2
+    x, beta = y, np.float32(_BETAS[0])
+    while beta < _BETAS[2]:
+        divergence = np.zeros_like(x)
+        for axis in (0, 1):
+            w = _shrunk(np.roll(x, -1, axis) - x, beta)
+            divergence += np.roll(w, 1, axis) - w
+        x = fft.irfft2((from_image + beta * fft.rfft2(divergence)) / (weight + beta * laplacian), size)
+        beta *= np.float32(_BETAS[1])
+    return x[pad : pad + height, pad : pad + width]
+
+
+def _shrunk(slope: np.ndarray, beta: np.float32) -> np.ndarray:
+    """argmin_w |w|^1.5 + beta/2 (w - slope)^2: with s = sqrt(|w|), beta s^2 + 1.5 s - beta |slope| = 0."""
+    root = (np.sqrt(_ALPHA**2 + 4 * beta**2 * np.abs(slope)) - np.float32(_ALPHA)) / (2 * beta)
+    return np.copysign(root**2, slope)
+
+
+def _transfer(sigma: float, size: tuple[int, int]) -> np.ndarray:
+    """Of the Gaussian, on the half plane of a real FFT; real, since the kernel is symmetric."""
+    taps = gaussian_taps(sigma)
+    lines = []
+    for length, transform in zip(size, (fft.fft, fft.rfft), strict=True):
+        line = np.zeros(length)
+        np.add.at(line, (np.arange(len(taps)) - len(taps) // 2) % length, taps)
+        lines.append(transform(line).real)
+    return np.outer(*lines).astype(np.float32)
+
+
+def _tapered(plane: np.ndarray, sigma: float, kernel: np.ndarray) -> np.ndarray:
+    """The plane, towards its borders more and more its own periodic blur, so that opposite borders meet.
+
+    The share of the blur is the kernel's autocorrelation at the distance from the border, here exp(-d^2 / 4 sigma^2).
+    """
+    inner = []
+    for length in plane.shape:
+        distance = np.minimum(np.arange(length), np.arange(length)[::-1])
+        inner.append(1 - np.exp(-np.square(distance) / (4 * sigma**2)))
+    share = np.outer(*inner).astype(np.float32)
+    for _ in range(_TAPERINGS):
+        plane = share * plane + (1 - share) * fft.irfft2(fft.rfft2(plane) * kernel, plane.shape)
+    return plane
+
+
+def richardson_lucy(plane: np.ndarray, sigma: float, iterations: int) -> np.ndarray:
+    """The sharp `plane` (H,W) float32 by scikit-image's Richardson-Lucy, continued by its border."""
+    pad = math.ceil(6 * sigma) + _REACH  # the library takes what is beyond for black
+    taps = gaussian_taps(sigma)
+    y = np.pad(np.maximum(plane, 0), pad, mode='edge')
+    x = restoration.richardson_lucy(y, np.outer(taps, taps), num_iter=iterations)
+    return x[pad : pad + plane.shape[0], pad : pad + plane.shape[1]]
+
+
+def deconvolved(
+    image: np.ndarray,
+    sigma: np.ndarray,
+    deconvolution: Deconvolution,
+    bins: int = 32,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> np.ndarray:
+    """`image` (H,W,C) float32 in [0,1], sharp where `sigma` (H,W) in pixels says how blurred it is; clipped to [0,1].
+
+    Sigma is quantised into `bins` of equally many pixels, of each its lower edge; what is sharp is left as it is. The
+    result does not depend on the number of `workers`, threads, by default one for each processor that may be used.
+    """
+    planes = np.ascontiguousarray(np.moveaxis(image, 2, 0), np.float32)
+    result = planes.copy()
+    widths, which = quantised(sigma, bins)
+
+    def do(block: Window, n: int) -> None:
+        place = _around(which[block] == n, block)
+        here = which[place] == n
+        seen, inner = _with_margin(place, _REACH + math.ceil(10 * widths[n]), sigma.shape)
+        for plane, sharp in zip(planes, result, strict=True):
+            sharp[place][here] = deconvolution(plane[seen], widths[n])[inner][here]
+
+    blocks = _blocks(sigma.shape)
+    jobs = [(block, n) for block in blocks for n in np.unique(which[block]).tolist() if widths[n] >= SHARP]
+    done_by_threads('deconvolution', do, jobs, progress, workers)
+    return np.ascontiguousarray(np.moveaxis(result, 0, 2).clip(0, 1))
+
+
+def quantised(sigma: np.ndarray, bins: int) -> tuple[list[float], np.ndarray]:
+    """The lower edges of at most `bins` quantile bins, rising, and for each pixel the number of its bin."""
+    edges = np.unique(np.quantile(sigma, np.linspace(0, 1, bins + 1)[:-1]))
+    return edges.tolist(), np.searchsorted(edges, sigma, side='right') - 1
+
+
+def _blocks(size: tuple[int, ...]) -> list[Window]:
+    """Cuts (H,W) into blocks of about equal sizes, at most `_BLOCK` a side."""
+    cuts = [range(-(-side // _BLOCK) + 1) for side in size]
+    rows, columns = ([side * n // (len(cut) - 1) for n in cut] for side, cut in zip(size, cuts, strict=True))
+    return [(slice(*r), slice(*c)) for r in pairwise(rows) for c in pairwise(columns)]
+
+
+def _around(mask: np.ndarray, block: Window) -> Window:
+    """The smallest window that has all pixels of a block's mask."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    top, left = block[0].start, block[1].start
+    return slice(top + rows[0], top + rows[-1] + 1), slice(left + columns[0], left + columns[-1] + 1)
+
+
+def _with_margin(place: Window, margin: int, size: tuple[int, ...]) -> tuple[Window, Window]:
+    """The window with its surroundings, cut by the image's border, and where it is in there."""
+    rows, columns = (slice(max(0, p.start - margin), min(n, p.stop + margin)) for p, n in zip(place, size, strict=True))
+    top, left = place[0].start - rows.start, place[1].start - columns.start
+    height, width = (p.stop - p.start for p in place)
+    return (rows, columns), (slice(top, top + height), slice(left, left + width))

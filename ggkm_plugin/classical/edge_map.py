@@ -1,0 +1,142 @@
+"""EBDB's map of defocus: the blur of edges, measured over scales and spread from them.
+
+Karaali and Jung, "Edge-Based Defocus Blur Estimation with Adaptive Scale Selection" (TIP 2018). An edge of blur sigma
+has a Gaussian derivative of scale s whose magnitude goes as 1 / sqrt(sigma^2 + s^2); from the ratio at two scales sigma
+follows. The second scale is as large as the edge stays apart from others.
+"""
+
+import numpy as np
+from scipy import ndimage, sparse
+from scipy.sparse.linalg import cg
+
+from ggkm_plugin.classical.domain_transform import recursive_filter, spread
+
+LARGEST = 5.0  # sigma in pixels; more is not told apart
+_GAMMA = 2.4
+_SCALES = tuple(1 + 0.5 * n for n in range(9))
+_CERTAIN = 4  # an edge is one at this many of the first scales
+_FIRST_SCALE = 1.0  # s1; s2 is half of the scale at which the edge stops being one
+_HIGH_PERCENTILE, _LOW_RATIO = 70, 0.4
+_STIFFNESS = 20.0
+# A gradient below it is rounding: an image of one colour has no edges.
+_LEAST_GRADIENT = 1e-7
+# Gradients that differ by less are equal: of an edge half-way between two pixels both are it.
+_TIE = 1e-6
+_STRIP = 256  # rows at a time
+
+
+def blur_map(image: np.ndarray) -> np.ndarray:
+    """Sigma (H,W) float64 in pixels, 0 to 5, of the Gaussian blur of `image`, (H,W,3) RGB in [0,1].
+
+    All 0 where there is no edge: nothing is known of the blur of an even surface, and nothing is to be restored in it.
+    """
+    image = np.asarray(image, np.float32)
+    known, counts, sigma = edge_blur(image)
+    if not known.any():
+        return np.zeros(known.shape)
+    smooth = smoothed_along_edges(sigma, known, counts)
+    guide = recursive_filter(image, image, 7, 0.5, 5)
+    return spread(smooth, known, guide, min(known.shape) / 8, 3.75, 5)
+
+
+def edge_blur(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Edges (H,W) bool, at how many of the nine scales each pixel is one (H,W), and their sigma (H,W), 0 elsewhere."""
+    grey = luma(image) ** np.float32(_GAMMA)
+    counts = np.zeros(grey.shape, np.int8)
+    last = np.zeros(grey.shape, np.int8)  # number of scales from the first on without a break
+    known = np.zeros(grey.shape, bool)
+    for n, scale in enumerate(_SCALES):
+        edges = canny(grey, scale)
+        counts += edges
+        last += edges & (last == n)
+    known = last >= _CERTAIN
+    at = np.nonzero(known)
+    stops = np.minimum(last[at], len(_SCALES) - 1)
+    first = _derivative(grey, _FIRST_SCALE)[at]
+    second_scale = 0.5 * np.asarray(_SCALES)[stops]
+    second = np.empty_like(first)
+    for scale in np.unique(second_scale):
+        here = second_scale == scale
+        second[here] = _derivative(grey, scale)[at][here]
+    sigma = np.zeros(grey.shape)
+    sigma[at] = _sigma_of_ratio((first / second) ** 2, _FIRST_SCALE, second_scale)
+    return known, counts, sigma
+
+
+def luma(image: np.ndarray) -> np.ndarray:
+    """BT.601's Y (H,W) in [0,1] of (H,W,3) RGB."""
+    return image @ np.asarray([0.299, 0.587, 0.114], image.dtype)
+
+
+def _sigma_of_ratio(squared: np.ndarray, s1: float, s2: np.ndarray) -> np.ndarray:
+    """sqrt((R^2 s1^2 - s2^2) / (1 - R^2)), at most `LARGEST`; 0 where that is not real."""
+    with np.errstate(divide='ignore', invalid='ignore'):
+        variance = (squared * s1**2 - s2**2) / (1 - squared)
+    return np.minimum(np.sqrt(np.where(variance > 0, variance, 0)), LARGEST)
+
+
+def _derivative(grey: np.ndarray, scale: float) -> np.ndarray:
+    """Magnitude of the Gaussian derivative."""
+    return np.hypot(*(ndimage.gaussian_filter(grey, scale, order, mode='nearest') for order in ((1, 0), (0, 1))))
+
+
+def canny(grey: np.ndarray, scale: float) -> np.ndarray:
+    """Edges (H,W) bool by Canny's detector at one scale.
+
+    The upper threshold is the 70th percentile of the gradient's magnitude, the lower 0.4 of it. Not scikit-image's:
+    that takes no threshold relative to the other, and drops an edge half-way between two pixels at random.
+    """
+    smooth = ndimage.gaussian_filter(grey, scale, mode='nearest')
+    down, right = (ndimage.sobel(smooth, axis) for axis in (0, 1))
+    magnitude = np.hypot(down, right)
+    high = max(float(np.percentile(magnitude, _HIGH_PERCENTILE)), _LEAST_GRADIENT)
+    ridge = np.zeros(grey.shape, bool)
+    for top in range(1, len(grey) - 1, _STRIP):
+        rows = slice(top - 1, min(top + _STRIP, len(grey) - 1) + 1)
+        ridge[rows][1:-1] |= _ridge(down[rows], right[rows], magnitude[rows], _LOW_RATIO * high)[1:-1]
+    labels, count = ndimage.label(ridge, np.ones((3, 3)))
+    strong = np.zeros(count + 1, bool)
+    strong[labels[ridge & (magnitude >= high)]] = True
+    return strong[labels]
+
+
+def _ridge(down: np.ndarray, right: np.ndarray, magnitude: np.ndarray, low: float) -> np.ndarray:
+    """Where the magnitude is above `low` and no smaller than a step up and down the gradient; never on the border."""
+    ridge = np.zeros(magnitude.shape, bool)
+    row, column = (index + 1 for index in np.nonzero(magnitude[1:-1, 1:-1] > low))
+    dy, dx, here = down[row, column], right[row, column], magnitude[row, column]
+    steep = np.abs(dy) > np.abs(dx)
+    diagonal = np.minimum(np.abs(dy), np.abs(dx)) / np.maximum(np.abs(dy), np.abs(dx))
+    step_y, step_x = np.sign(dy).astype(int), np.sign(dx).astype(int)
+    top = np.ones(len(here), bool)
+    for side in (1, -1):
+        straight = magnitude[row + side * step_y * steep, column + side * step_x * ~steep]
+        cornered = magnitude[row + side * step_y, column + side * step_x]
+        top &= (1 - _TIE) * ((1 - diagonal) * straight + diagonal * cornered) <= here
+    ridge[row[top], column[top]] = True
+    return ridge
+
+
+def smoothed_along_edges(sigma: np.ndarray, known: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """`sigma` at the edges, made even along 8-connected neighbours; an edge of many scales is believed more.
+
+    Solves (20 n_i + 1 + e_i) x_i - 20 sum_j x_j = (1 + e_i) sigma_i, j over the n_i neighbours of i, e = `counts`.
+    """
+    number = np.full(np.add(known.shape, 2), -1)
+    inside = number[1:-1, 1:-1]
+    inside[known] = np.arange(np.count_nonzero(known))
+    row, column = np.nonzero(known)
+    pairs = []
+    for down, right in ((0, 1), (1, -1), (1, 0), (1, 1)):
+        other = number[row + 1 + down, column + 1 + right]
+        pairs.append(np.stack([np.flatnonzero(other >= 0), other[other >= 0]]))
+    one, two = np.concatenate(pairs, axis=1)
+    weight = 1.0 + counts[known]
+    neighbours = np.bincount(np.concatenate([one, two]), minlength=len(weight))
+    links = sparse.coo_array((np.full(len(one), -_STIFFNESS), (one, two)), (len(weight), len(weight)))
+    matrix = (links + links.T + sparse.diags_array(_STIFFNESS * neighbours + weight)).tocsr()
+    # positive definite with a condition number below 70: conjugate gradients need no preconditioner
+    solution, _ = cg(matrix, weight * sigma[known], x0=sigma[known], rtol=1e-8)
+    result = np.zeros(known.shape)
+    result[known] = solution
+    return result

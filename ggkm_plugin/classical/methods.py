@@ -1,0 +1,93 @@
+"""The classical methods by name: a photograph in, a photograph out, with the settings that its scores depend on."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ggkm_plugin.classical import deconvolution, edge_map, jnb_map
+from ggkm_plugin.classical.working import Progress
+from ggkm_plugin.errors import OptionError
+from ggkm_plugin.options import nearest
+
+_DECONVOLUTIONS = ('hyper_laplacian', 'richardson_lucy')
+_MAPS: dict[str, Callable[[np.ndarray, Progress | None], np.ndarray]] = {
+    'EBDB': lambda image, progress: edge_map.blur_map(image),
+    'JNB': jnb_map.blur_map,
+}
+
+
+def _is_number(value: object, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a blur map becomes a photograph. Raises OptionError for a value of another kind.
+
+    `fidelity` is lambda of Krishnan and Fergus: the less noise, the larger. Published figures were made with 16.8 on
+    DPDD, 4.2 on RealDOF and 420 on CUHK; the default is DPDD's. `iterations` are Richardson and Lucy's, whose number
+    is not in the papers.
+    """
+
+    deconvolution: str = 'hyper_laplacian'  # or richardson_lucy
+    fidelity: float = 16.8  # of hyper_laplacian
+    iterations: int = 30  # of richardson_lucy
+    bins: int = 32  # of blur, each of equally many pixels
+
+    def __post_init__(self) -> None:
+        rules = {
+            'deconvolution': (self.deconvolution in _DECONVOLUTIONS, ' or '.join(_DECONVOLUTIONS)),
+            'fidelity': (_is_number(self.fidelity, int | float) and 0 < self.fidelity <= 1e6, 'a number above 0'),
+            'iterations': (_is_number(self.iterations, int) and self.iterations >= 1, 'a whole number of at least 1'),
+            'bins': (_is_number(self.bins, int) and self.bins >= 1, 'a whole number of at least 1'),
+        }
+        for key, (holds, wanted) in rules.items():
+            if not holds:
+                raise OptionError(f'{key} is {wanted}, not {getattr(self, key)!r}')
+
+
+@dataclass(frozen=True)
+class Method:
+    """A map of the blur, then deconvolution by it. Results are the same on every machine, but for rounding."""
+
+    name: str
+    settings: Settings = Settings()
+
+    def __call__(self, image: np.ndarray, progress: Progress | None = None) -> np.ndarray:
+        """(H,W,3) float32 RGB in [0,1] to the same. `progress` is called with what is done, how much of how much."""
+        sigma = self.blur_map(image, progress)
+        settings = self.settings
+        undo = (
+            partial(deconvolution.hyper_laplacian, fidelity=settings.fidelity)
+            if settings.deconvolution == 'hyper_laplacian'
+            else partial(deconvolution.richardson_lucy, iterations=settings.iterations)
+        )
+        return deconvolution.deconvolved(image, sigma, undo, settings.bins, progress)
+
+    def blur_map(self, image: np.ndarray, progress: Progress | None = None) -> np.ndarray:
+        """Sigma (H,W) float64 in pixels of the Gaussian blur that the method sees in (H,W,3) RGB in [0,1]."""
+        return _MAPS[self.name](image, progress)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The settings that this method's results depend on."""
+        unused = 'iterations' if self.settings.deconvolution == 'hyper_laplacian' else 'fidelity'
+        return {key: value for key, value in asdict(self.settings).items() if key != unused}
+
+
+METHODS = {name: Method(name) for name in _MAPS}
+
+
+def method(name: object, settings: dict[str, Any] | None = None) -> Method:
+    """A method with other settings than its own. Raises OptionError for an unknown name or setting."""
+    if name not in METHODS:
+        raise OptionError(f'{name!r} is no classical method.{nearest(str(name), list(METHODS), "There are")}')
+    settings = settings or {}
+    known = [field.name for field in fields(Settings)]
+    for key in settings:
+        if key not in known:
+            raise OptionError(f'{key} is no setting of {name}.{nearest(str(key), known, "There are")}')
+    return Method(str(name), Settings(**settings))

@@ -1,0 +1,302 @@
+"""`basicsr deblur`: from words to files, exit codes, and one clear line for each mistake."""
+
+import errno
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from inference.conftest import OPTIONS, make_network, pixels, save
+from PIL import Image
+
+from ggkm_plugin.inference import Restorer, command, tiling
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty current folder with weights in it."""
+    monkeypatch.chdir(tmp_path)
+    save('w.pth')
+    return tmp_path
+
+
+@pytest.fixture
+def deblur(place, capsys):
+    """The command with weights, in this process: exit code, stdout, stderr."""
+    from ggkm_plugin import cli
+
+    def run(*words, weights=('--weights', 'w.pth')):
+        try:
+            code = cli.main(['deblur', *words, *weights])
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        assert 'Traceback' not in err
+        return code, out, err
+
+    return run
+
+
+def photo(name, size=(21, 30), **options):
+    os.makedirs(os.path.dirname(name) or '.', exist_ok=True)
+    Image.fromarray(pixels(*size)).save(name, **options)
+    return name
+
+
+def files(folder='.'):
+    return sorted(name for name in os.listdir(folder) if name != 'w.pth')
+
+
+def test_a_photograph_beside_itself(deblur):
+    photo('sea.png')
+    before = hashlib.sha256(Path('sea.png').read_bytes()).digest()
+    code, out, err = deblur('sea.png')
+    assert (code, err) == (0, '')
+    assert out.startswith('sea_deblurred.png (30x21, ')
+    assert files() == ['sea.png', 'sea_deblurred.png']
+    assert np.array_equal(np.asarray(Image.open('sea_deblurred.png')), Restorer('w.pth')(pixels(21, 30)))
+    assert hashlib.sha256(Path('sea.png').read_bytes()).digest() == before
+
+
+def test_a_folder_and_one_bad_file_in_it(deblur):
+    photo('photos/a.jpg')
+    photo('photos/b/c.tif')
+    with open('photos/bad.png', 'w') as file:
+        file.write('text')
+    os.symlink('nowhere', 'photos/gone.png')
+    code, out, err = deblur('photos', '-r', '-o', 'new')
+    assert code == 1
+    assert err.splitlines()[-3:] == [
+        'basicsr deblur: 2 of 4 photographs were not deblurred:',
+        '  photos/bad.png: not an image that is read; BMP, JPEG, PNG, TIFF, WebP are read, or it is damaged',
+        '  photos/gone.png: No such file or directory',
+    ]
+    assert [line.partition(' (')[0] for line in out.splitlines()] == [
+        '1 of 4: new/a_deblurred.jpg',
+        '2 of 4: new/b/c_deblurred.tif',
+    ]
+    assert files('new') == ['a_deblurred.jpg', 'b']
+
+
+def test_the_same_command_again_does_the_rest(deblur):
+    photo('photos/a.png')
+    assert deblur('photos')[0] == 0
+    first = os.stat('photos/a_deblurred.png').st_mtime_ns
+    photo('photos/b.png')
+    code, out, err = deblur('photos')
+    assert code == 1
+    assert 'a_deblurred.png: is there already; --overwrite replaces it' in err
+    assert 'b_deblurred.png' in out
+    assert os.stat('photos/a_deblurred.png').st_mtime_ns == first
+    assert deblur('photos', '--overwrite')[0] == 0
+    assert os.stat('photos/a_deblurred.png').st_mtime_ns != first
+    assert files('photos') == ['a.png', 'a_deblurred.png', 'b.png', 'b_deblurred.png']
+
+
+@pytest.mark.parametrize('size', [(1, 1), (3, 10_000), (2, 3)])
+def test_sizes_at_the_edge(deblur, size):
+    photo('a.png', size)
+    assert deblur('a.png')[0] == 0
+    assert Image.open('a_deblurred.png').size == size[::-1]
+
+
+@pytest.mark.parametrize('options', [['--tile', '64'], ['--tile', 'none'], ['--device', 'cpu'], ['--half']])
+def test_options_that_change_nothing_much(deblur, options):
+    photo('a.png', (150, 170))
+    assert deblur('a.png')[0] == 0
+    assert deblur('a.png', '-o', 'b.png', *options)[0] == 0
+    one, two = (np.asarray(Image.open(name)).astype(int) for name in ('a_deblurred.png', 'b.png'))
+    assert np.abs(one - two).max() <= (8 if options == ['--half'] else 1)
+
+
+def test_what_a_file_cannot_hold_is_said(deblur):
+    photo('a.jpg', comment=b'Sea')
+    code, _, err = deblur('a.jpg', '-o', 'a.webp')
+    assert code == 0
+    assert err == 'a.webp: without comments or colours as a JPEG says them\n'
+
+
+def test_without_weights_the_packaged_ones_are_used_and_named(deblur):
+    photo('a.png')
+    code, _, err = deblur('a.png', weights=())
+    assert code == 0
+    assert err == 'basicsr deblur: with the packaged weights, GGKMNet_light; --weights names others\n'
+    assert files() == ['a.png', 'a_deblurred.png']
+
+
+@pytest.mark.parametrize(
+    ('words', 'said'),
+    [
+        (['gone.png'], 'gone.png: no such file'),
+        (['a.png', '-o', 'a.png'], 'would replace the photograph a.png'),
+        (['a.png', '-o', 'w.pth/'], 'is a file, not a folder'),
+        (['a.png', '--suffix', ''], 'would replace the photograph'),
+        (['a.png', '--tile', '7'], '--tile 7'),
+        (['a.png', '--tile', 'all'], '--tile all'),
+        (['a.png', '--jobs', '0'], '--jobs 0'),
+        (['a.png', '--device', 'gpu'], 'device gpu'),
+        (['a.png', '--device', 'cuda:77'], 'device cuda:77'),
+        (['a.png', '--plugin', 'no_such_module'], 'no_such_module'),
+        ([], 'IN'),
+    ],
+)
+def test_wrong_usage_is_2_and_writes_nothing(deblur, words, said):
+    photo('a.png')
+    code, _, err = deblur(*words)
+    assert code == 2
+    assert said in err
+    assert files() == ['a.png']
+
+
+@pytest.mark.parametrize(
+    ('description', 'said'),
+    [
+        (None, 'does not say what network it holds'),
+        ({'arch': 'NoSuchNet', 'options': {}}, "'NoSuchNet' is not registered"),
+        ({'arch': 'GGKMNet', 'options': OPTIONS | {'width': 8}}, 'not a checkpoint of GGKMNet'),
+    ],
+)
+@pytest.mark.parametrize('jobs', [1, 2])
+def test_weights_that_do_not_fit(deblur, description, said, jobs):
+    photo('a.png')
+    photo('b.png')
+    torch.save({'params': make_network().state_dict(), 'description': description}, 'w.pth')
+    code, _, err = deblur('a.png', 'b.png', '--jobs', str(jobs))
+    assert code == (2 if 'registered' in said else 1)
+    assert err.count(said) == 1
+    assert err.startswith('basicsr deblur: w.pth: ')
+    assert files() == ['a.png', 'b.png']
+
+
+def test_weights_that_are_not_there(deblur):
+    photo('a.png')
+    code, _, err = deblur('a.png', weights=('--weights', 'v.pth'))
+    assert code == 1
+    assert 'v.pth: no such checkpoint' in err
+
+
+def test_a_network_of_a_local_plugin(deblur, place):
+    (place / 'deblur_archs.py').write_text(
+        'from torch import nn\nfrom basicsr.utils.registry import ARCH_REGISTRY\n'
+        '@ARCH_REGISTRY.register()\nclass DeblurTestNegative(nn.Module):\n'
+        '    def forward(self, y):\n        return 1 - y\n'
+    )
+    torch.save({'params': {}, 'description': {'arch': 'DeblurTestNegative', 'options': {}}}, 'w.pth')
+    photo('a.png')
+    assert deblur('a.png', '--plugin', 'deblur_archs')[0] == 0
+    assert np.array_equal(np.asarray(Image.open('a_deblurred.png')), 255 - pixels(21, 30))
+
+
+def test_a_full_disk(deblur, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    photo('a.png')
+    monkeypatch.setattr(os, 'fsync', full)
+    code, _, err = deblur('a.png')
+    assert (code, err) == (1, 'basicsr deblur: a_deblurred.png: No space left on device\n')
+    assert files() == ['a.png']
+
+
+def test_a_full_memory(deblur, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError('no room')
+
+    photo('a.png', (200, 200))
+    monkeypatch.setattr(tiling, '_tiled', full)
+    code, _, err = deblur('a.png', '--tile', '128')
+    assert code == 1
+    assert 'basicsr deblur: out of memory on 200x200 in tiles of 128: trying tiles of 64' in err
+    assert 'a.png: out of memory on an image of 200x200' in err.splitlines()[-1]
+    assert files() == ['a.png']
+
+
+def test_compare_makes_a_page(deblur):
+    photo('photos/a.png')
+    photo('photos/sea/a.png')
+    photo('photos/z.png')
+    with open('photos/bad.png', 'w') as file:
+        file.write('text')
+    code, out, _ = deblur('photos', '-r', '--compare')
+    assert code == 1
+    assert out.splitlines()[-1].startswith('Slider: file:///')
+    assert out.splitlines()[-1].endswith('photos/before_after/index.html#mode=slider')
+    assert files('photos/before_after') == ['images', 'index.html', 'thumbs']
+    page = Path('photos/before_after/index.html').read_text(encoding='utf-8')
+    assert all(f'"name":"{name}"' in page for name in ('a.png', 'sea/a.png', 'z.png'))
+    assert 'photos/bad.png: not an image' in page
+    code, _, err = deblur('photos', '-r', '--compare')
+    assert code == 2
+    assert 'before_after: is there already; --overwrite replaces it' in err
+    assert deblur('photos/a.png', 'photos/z.png', '-o', 'new', '--compare')[0] == 0
+    assert files('new') == ['a_deblurred.png', 'before_after', 'z_deblurred.png']
+    assert deblur('photos/z.png', '-o', 'z2.png', '--compare')[0] == 0
+    assert files('z2_before_after') == ['images', 'index.html', 'thumbs']
+
+
+def test_nothing_to_compare_makes_no_page(deblur):
+    with open('bad.png', 'w') as file:
+        file.write('text')
+    code, out, _ = deblur('bad.png', '--compare')
+    assert (code, out) == (1, '')
+    assert files() == ['bad.png']
+
+
+def devices(monkeypatch, jobs=None, device='auto', photographs=10, threads=8, gpus=0, free=64 << 30):
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: threads)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: gpus)
+    monkeypatch.setattr(command, 'free_bytes', lambda device: free)
+    return command._devices(command.Request([], device=device, jobs=jobs), photographs)
+
+
+def test_how_many_processes(monkeypatch):
+    assert devices(monkeypatch) == ['cpu'] * 2
+    assert devices(monkeypatch, threads=2) == ['cpu']
+    assert devices(monkeypatch, threads=64) == ['cpu'] * 10  # photographs
+    assert devices(monkeypatch, threads=64, free=20 << 30) == ['cpu'] * 3
+    assert devices(monkeypatch, free=1 << 30) == ['cpu']
+    assert devices(monkeypatch, jobs=5) == ['cpu'] * 5
+    assert devices(monkeypatch, gpus=3) == ['cuda:0', 'cuda:1', 'cuda:2']
+    assert devices(monkeypatch, gpus=3, photographs=1) == ['cuda:0']
+    assert devices(monkeypatch, gpus=3, device='cuda:1') == ['cuda:1']
+    assert devices(monkeypatch, gpus=2, jobs=3) == ['cuda:0', 'cuda:1', 'cuda:0']
+    assert devices(monkeypatch, gpus=3, device='cpu') == ['cpu'] * 2
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_what_is_finished(place):
+    """Two processes, one in the middle of a photograph that takes long."""
+    (place / 'slow_archs.py').write_text(
+        'import time\nfrom torch import nn\nfrom basicsr.utils.registry import ARCH_REGISTRY\n'
+        '@ARCH_REGISTRY.register()\nclass Sleeping(nn.Module):\n'
+        '    def forward(self, y):\n        time.sleep(0 if y.shape[-1] < 99 else 60)\n        return y\n'
+    )
+    torch.save({'params': {}, 'description': {'arch': 'Sleeping', 'options': {}}}, 'w.pth')
+    photo('photos/a.png')
+    photo('photos/b.png', (30, 120))
+    words = ['deblur', 'photos', '--weights', 'w.pth', '--plugin', 'slow_archs', '--jobs', '2']
+    with subprocess.Popen(
+        [sys.executable, '-m', 'ggkm_plugin.cli', *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not os.path.exists('photos/a_deblurred.png') and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err.splitlines()[-1] == (
+        'basicsr deblur: interrupted; what is finished is whole, and the same command does the rest'
+    )
+    assert 'Traceback' not in err
+    assert files('photos') == ['a.png', 'a_deblurred.png', 'b.png']

@@ -1,0 +1,173 @@
+"""Flow: the warp's and the mask's laws, and torchvision's RAFT from a file."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models.optical_flow import raft_small
+
+from ggkm_plugin.errors import OptionError
+from ggkm_plugin.models.flow import FLOW_REGISTRY, RAFT, build_flow, calibration_mask, warp
+
+
+def even_flow(x, y, size=(20, 30), batch=1):
+    return torch.tensor([x, y], dtype=torch.float32).view(1, 2, 1, 1).expand(batch, 2, *size).clone()
+
+
+# ---- warp
+
+
+def test_no_flow_changes_nothing():
+    image = torch.rand(2, 3, 20, 30)
+    torch.testing.assert_close(warp(image, torch.zeros(2, 2, 20, 30)), image, atol=1e-5, rtol=0)
+
+
+def test_a_flow_of_whole_pixels_moves_them():
+    """x to the right and y down: the result at p is the image at p + flow; beyond, its border."""
+    image = torch.rand(1, 3, 20, 30)
+    found = warp(image, even_flow(3, -2))
+    torch.testing.assert_close(found[..., 2:, :-3], image[..., :-2, 3:], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[..., 2:, -3:], image[..., :-2, -1:].expand(1, 3, 18, 3), atol=1e-5, rtol=0)
+
+
+def test_half_a_pixel_is_the_mean_of_two():
+    image = torch.rand(1, 1, 5, 8)
+    found = warp(image, even_flow(0.5, 0, (5, 8)))
+    torch.testing.assert_close(found[..., :-1], (image[..., :-1] + image[..., 1:]) / 2)
+
+
+def test_gradients_of_image_and_flow():
+    image = torch.rand(1, 2, 4, 5, dtype=torch.float64, requires_grad=True)
+    flow = (0.3 * torch.rand(1, 2, 4, 5, dtype=torch.float64) + 0.1).requires_grad_()
+    assert torch.autograd.gradcheck(warp, (image, flow))
+
+
+def test_one_pixel():
+    image = torch.rand(1, 3, 1, 1)
+    torch.testing.assert_close(warp(image, torch.ones(1, 2, 1, 1)), image)
+
+
+# ---- mask
+
+
+@pytest.mark.parametrize('shift', [(0, 0), (3, 0), (-2, 5), (0.01, -0.01)])
+def test_a_shift_of_the_whole_image_is_believed(shift):
+    assert (calibration_mask(even_flow(*shift)) == 1).all()
+
+
+def test_what_moves_unlike_the_rest_is_not_believed():
+    flow = even_flow(0.2, 0)
+    flow[..., 5:10, 5:12] = torch.tensor([8.0, -3.0]).view(1, 2, 1, 1)
+    mask = calibration_mask(flow)
+    assert mask.shape == (1, 1, 20, 30)
+    assert (mask[..., 5:10, 5:12] == 0).all()
+    assert mask.sum() == 20 * 30 - 5 * 7
+
+
+def any_direction(batch=1):
+    """Flow of length 1: every colour of the wheel."""
+    angle = 2 * torch.pi * torch.rand(batch, 20, 30)
+    return torch.stack([angle.cos(), angle.sin()], dim=1)
+
+
+def test_the_mask_knows_no_unit_of_length():
+    flow = any_direction(2)
+    mask = calibration_mask(flow)
+    assert 0.05 < mask.mean() < 0.95
+    assert (calibration_mask(64 * flow) != mask).float().mean() < 0.01  # colours are of 8 bits
+
+
+def test_images_of_a_batch_do_not_mix():
+    one, two = any_direction(), 50 * any_direction()
+    together = calibration_mask(torch.cat([one, two]))
+    assert torch.equal(together, torch.cat([calibration_mask(one), calibration_mask(two)]))
+
+
+def test_more_tolerance_believes_more():
+    flow = any_direction()
+    masks = [calibration_mask(flow, tolerance) for tolerance in (0.05, 0.2, 0.35, 5)]
+    for narrow, wide in pairwise(masks):
+        assert (narrow <= wide).all()
+        assert narrow.sum() < wide.sum()
+    assert (masks[-1] == 1).all()
+
+
+@pytest.mark.parametrize(('direction', 'believed'), [((1, 0), 0), ((0, -1), 0), ((-0.17, 0.98), 1)])
+def test_grey_is_of_the_drawn_flow(direction, believed):
+    """Rest is white. To the right is red and up is blue on Middlebury's wheel, both dark; down is yellow, bright."""
+    flow = torch.zeros(1, 2, 1, 10)
+    flow[0, :, 0, 0] = torch.tensor(direction)
+    assert calibration_mask(flow)[0, 0, 0].tolist() == [believed] + 9 * [1]
+
+
+# ---- networks
+
+
+@pytest.fixture
+def weights(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / 'raft.pth'
+    torch.save(raft_small(weights=None).state_dict(), path)
+    return str(path)
+
+
+def test_raft_is_torchvision_s(weights):
+    net = build_flow({'type': 'RAFT', 'weights': weights, 'size': 'small', 'updates': 3})
+    theirs = raft_small(weights=None).eval()
+    theirs.load_state_dict(torch.load(weights))
+    one, two = torch.rand(2, 1, 3, 128, 136)
+    with torch.no_grad():
+        found, expected = net(one, two), theirs(2 * one - 1, 2 * two - 1, num_flow_updates=3)[-1]
+    torch.testing.assert_close(found, expected)
+    assert not net.training
+    assert not any(parameter.requires_grad for parameter in net.parameters())
+
+
+@pytest.mark.parametrize('size', [(32, 32), (37, 150), (129, 131)])
+def test_raft_on_any_size(weights, size):
+    net = RAFT(weights, 'small', 2).eval()
+    with torch.no_grad():
+        flow = net(*torch.rand(2, 2, 3, *size))
+    assert flow.shape == (2, 2, *size)
+    assert torch.isfinite(flow).all()
+
+
+def test_one_s_own_flow_network(monkeypatch):
+    class Still(nn.Module):
+        def forward(self, one, two):
+            return torch.zeros_like(one[:, :2])
+
+    monkeypatch.setitem(FLOW_REGISTRY._obj_map, 'Still', Still)
+    assert isinstance(build_flow({'type': 'Still'}), Still)
+
+
+@pytest.mark.parametrize(
+    ('spec', 'words'),
+    [
+        (None, ['RAFT', 'None']),
+        ({'weights': 'x'}, ['type']),
+        ({'type': 'RAFFT', 'weights': 'x'}, ['RAFFT', 'Did you mean RAFT']),
+        ({'type': 'RAFT'}, ['RAFT', 'weights']),
+        (
+            {'type': 'RAFT', 'weights': 'gone.pth'},
+            ['gone.pth', 'no such file', 'raft_large', 'https:'],
+        ),
+        ({'type': 'RAFT', 'weights': 'gone.pth', 'size': 'small'}, ['gone.pth', 'raft_small']),
+        ({'type': 'RAFT', 'weights': 'gone.pth', 'size': 'huge'}, ['size', 'huge']),
+        ({'type': 'RAFT', 'weights': 'gone.pth', 'updates': 0}, ['updates', '0']),
+        ({'type': 'RAFT', 'weights': 'gone.pth', 'step': 3}, ['step']),
+    ],
+)
+def test_wrong_options(spec, words):
+    with pytest.raises(OptionError) as raised:
+        build_flow(spec)
+    assert all(word in str(raised.value) for word in ['train.jdrl.flow', *words]), raised.value
+
+
+def test_weights_of_another_network(weights, tmp_path):
+    with pytest.raises(OptionError, match='raft_large; check `size`'):
+        build_flow({'type': 'RAFT', 'weights': weights})
+    (tmp_path / 'damaged.pth').write_bytes(b'no weights')
+    with pytest.raises(OptionError, match=r'damaged\.pth'):
+        build_flow({'type': 'RAFT', 'weights': str(tmp_path / 'damaged.pth')})

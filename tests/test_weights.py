@@ -1,0 +1,65 @@
+"""The packaged weights: what they say of themselves, and that they help where the model card says so."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from ggkm_plugin.checkpoints import network_options, read_checkpoint
+from ggkm_plugin.data.decoding import decode_image
+from ggkm_plugin.inference import Restorer
+from ggkm_plugin.metrics.defocus_metrics import defocus_psnr
+from ggkm_plugin.weights import NAME, packaged_weights
+
+DATA = ROOT.parent / 'shared/data'
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason='real photographs are not there (../shared/data)')
+
+
+@pytest.fixture(scope='module')
+def restorer():
+    return Restorer(packaged_weights(), 'cpu')
+
+
+def photograph(path):
+    return decode_image(path.read_bytes(), path.name)
+
+
+def test_they_are_small_and_describe_themselves():
+    assert Path(packaged_weights()).stem == NAME
+    assert os.path.getsize(packaged_weights()) < 4 << 20
+    assert network_options(packaged_weights())['type'] == 'GGKMNet'
+    description = read_checkpoint(packaged_weights())['description']
+    assert description['iteration'] == 12000
+    card = Path(packaged_weights()).with_name('README.md').read_text()
+    assert NAME in card
+
+
+def test_an_image_that_is_sharp_or_empty_stays(restorer):
+    """A flat sky and an edge: nothing out of focus, nothing to change."""
+    flat = np.full((64, 80, 3), 180, np.uint8)
+    assert np.abs(restorer(flat).astype(int) - flat).max() <= 2
+    step = np.full((64, 80, 3), 50, np.uint8)
+    step[:, 40:] = 200
+    assert defocus_psnr(restorer(step), step) > 38
+
+
+@needs_data
+@pytest.mark.slow
+def test_real_pairs_become_better(restorer):
+    gains = []
+    for path in sorted((DATA / 'lfdof_pairs/input').iterdir()):
+        given, truth = photograph(path), photograph(DATA / 'lfdof_pairs/ground_truth' / path.name)
+        gains.append(defocus_psnr(restorer(given), truth) - defocus_psnr(given, truth))
+    assert len(gains) == 4
+    assert np.mean(gains) == pytest.approx(1.54, abs=0.02)
+    assert min(gains) > 0.9
+
+
+@needs_data
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [1, 5, 14, 19, 24])
+def test_sharp_photographs_are_left_alone(restorer, number):
+    image = photograph(DATA / f'kodak24/{number:02d}.png')
+    assert defocus_psnr(restorer(image), image) > 38
