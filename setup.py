@@ -29,7 +29,7 @@ setup(
     package_dir={'ggkm_plugin.options': 'options', 'ggkm_plugin.datasets_prep': 'datasets_prep'},
     package_data={
         'ggkm_plugin.options': ['*.yml'],
-        'ggkm_plugin.compare': ['report_template.html'],
+        'ggkm_plugin.compare': ['report/*'],
         'ggkm_plugin.analysis': ['inspection_template.html'],
         'ggkm_plugin.classical': ['jnb_dictionary.npz'],
         'ggkm_plugin.weights': ['*.pth', 'README.md'],

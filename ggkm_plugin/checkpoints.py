@@ -13,6 +13,8 @@ import hashlib
 import json
 import os
 import pickle
+import re
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -72,9 +74,12 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     if not Path(path).is_file():
         raise CheckpointError(f'{path}: no such checkpoint')
     try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
+        with warnings.catch_warnings():  # of foreign pickles, which the error then tells of
+            warnings.simplefilter('ignore')
+            content = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # torch raises many kinds for what is in a foreign file
-        reason = ' '.join(str(error).split())[:200]
+        words = ' '.join(str(error).split())  # which go on to explain how to run what is in the file
+        reason = re.split(' Check the documen| Please use', words.rpartition('WeightsUnpickler error: ')[2])[0][:200]
         raise CheckpointError(f'{path}: truncated, or not a checkpoint of tensors alone ({reason})') from error
     if not isinstance(content, dict):
         raise CheckpointError(f'{path}: not a checkpoint: it holds a {type(content).__name__}, not a dict')

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -178,3 +179,11 @@ def browser():
         found = session.chromium.launch(executable_path=path, args=['--no-sandbox'] if os.geteuid() == 0 else [])
         yield found
         found.close()
+
+
+def until(page, condition):
+    """Wait for a JavaScript expression; wait_for_function would evaluate it in the page, whose policy forbids that."""
+    end = time.monotonic() + 30
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, f'not within 30 seconds: {condition}'
+        page.wait_for_timeout(30)

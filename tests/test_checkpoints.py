@@ -1,6 +1,8 @@
 """Checkpoints that describe themselves: rebuilt from the file alone, refused when damaged or hostile."""
 
 import os
+import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -76,3 +78,19 @@ def test_options_cannot_name_another_arch(tmp_path):
     description = {'arch': 'GGKMNet', 'options': {'type': 'Other', 'width': 4}}
     torch.save({'description': description}, tmp_path / 'x.pth')
     assert checkpoints.network_options(str(tmp_path / 'x.pth')) == {'type': 'GGKMNet', 'width': 4}
+
+
+@pytest.mark.filterwarnings('error')
+def test_no_advice_to_run_what_is_in_a_file(tmp_path):
+    path = str(tmp_path / 'foreign.pth')
+    torch.save({'params': {}, 'where': Path('x')}, path)
+    with pytest.raises(CheckpointError) as caught:
+        checkpoints.read_checkpoint(path)
+    assert 'pathlib' in str(caught.value)
+    Path(path).write_bytes(pickle.dumps({'params': Path('x')}, protocol=4))
+    with pytest.raises(CheckpointError) as other:
+        checkpoints.read_checkpoint(path)
+    for error in (caught, other):
+        assert 'not a checkpoint of tensors alone' in str(error.value)
+        assert 'weights_only' not in str(error.value)
+        assert 'safe_globals' not in str(error.value)

@@ -8,13 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from ggkm_plugin.complexity import Profile, Size
-from ggkm_plugin.errors import UserError
 
 Tell = Callable[[str], None]
-
-
-class RestorationError(UserError):
-    """A model gives something else than an image of its input's size."""
 
 
 class Contestant(ABC):

@@ -21,10 +21,12 @@ from ggkm_plugin.compare.cache import (
 from ggkm_plugin.compare.contestants import Contestant, Tell
 from ggkm_plugin.compare.methods import MethodContestant
 from ggkm_plugin.compare.networks import NetworkContestant, chosen_device
-from ggkm_plugin.compare.options import Comparison, Entry, Images, MethodEntry, Metric
+from ggkm_plugin.compare.options import BLUR_MAP, BLUR_MASK, Comparison, Entry, Images, MethodEntry, Metric
 from ggkm_plugin.compare.sizing import scored, shown, sized
 from ggkm_plugin.complexity import PAPER_SIZE, device_name
-from ggkm_plugin.errors import UserError
+from ggkm_plugin.data.decoding import decode_image, read_bytes
+from ggkm_plugin.data.layouts import mask_of
+from ggkm_plugin.errors import DataError, UserError
 from ggkm_plugin.host.processes import from_first, gathered, rank_and_size
 from ggkm_plugin.host.registries import METRIC_REGISTRY
 from ggkm_plugin.metrics.perceptual import find_trunk
@@ -41,7 +43,7 @@ class Seen:
     """What came of one image. Names are those of the models, and `input` for the blurred image itself.
 
     scene: the same for images of one ground truth. files: pictures, below the results' folder; where there is nothing
-    to score, also `NAME blur map`. faults: why a model has no result here.
+    to score, also `NAME blur map` and, if the data set has one, `blur mask`. faults: why a model has no result here.
     """
 
     index: int
@@ -152,6 +154,7 @@ class Engine:
         parts = gathered((mine, faults, has_gt))
         seen = sorted((item for part, _, _ in parts for item in part), key=lambda item: item.index)
         bad = [text for _, text in sorted(fault for _, part, _ in parts for fault in part)]
+        bad += [item.faults[BLUR_MASK] for item in seen if BLUR_MASK in item.faults]
         names = [item.name for item in seen]
         twice = sorted({name for name in names if names.count(name) > 1})
         bad += [f'several images are called {name}, and their pictures are one' for name in twice]
@@ -187,7 +190,19 @@ class Engine:
                 seen.faults[name] = worded(error)
                 if self.device.type == 'cuda':
                     torch.cuda.empty_cache()
+        mask = mask_of(data['lq_path'], benchmark) if gt is None and self.plan.save_images else None
+        if mask:
+            self._copy_mask(seen, images, str(mask))
         return seen
+
+    def _copy_mask(self, seen: Seen, images: Images, mask: str) -> None:
+        try:
+            drawn = decode_image(read_bytes(mask), mask)[: seen.size[0], : seen.size[1]]
+        except DataError as error:
+            seen.faults[BLUR_MASK] = str(error)
+            return
+        seen.files[BLUR_MASK] = f'maps/{images.name}/{seen.name}/{BLUR_MASK}.png'
+        write_picture(self.folder / seen.files[BLUR_MASK], drawn)
 
     def _see_one(self, seen: Seen, images: Images, pair: _Pair, contestant: Contestant | None) -> None:
         """Score and draw one model's result, or the input for None, unless that was done before."""
@@ -197,7 +212,7 @@ class Engine:
         pictures = {who: f'images/{images.name}/{seen.name}/{who}.png'}
         if not contestant and gt is not None:
             pictures['gt'] = f'images/{images.name}/{seen.name}/gt.png'
-        blur_map = f'{who} blur map'
+        blur_map = f'{who}{BLUR_MAP}'
         if gt is None and contestant and contestant.sees_blur:
             pictures[blur_map] = f'maps/{images.name}/{seen.name}/{who}.png'
         if not self.plan.save_images:

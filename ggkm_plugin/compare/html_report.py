@@ -1,9 +1,10 @@
 """A comparison as one folder that opens from disk: index.html, images/ and thumbs/; no network, no framework.
 
-`report_template.html` holds the whole page. This module checks the results, makes small previews, and puts the data
-into the page as JSON. Sources (input, models, further pictures such as a blur map, ground truth) become columns: the
-page never uses a name as a key. The page makes the error maps itself, |picture - ground truth| by the canvas'
-`difference` mode and an SVG filter, since a page opened from disk may draw pictures but not read their pixels.
+The folder `report` holds the page in parts: markup, style, scripts. This module puts them into one file, checks the
+results, makes small previews, and puts the data into the page as JSON. Sources (input, models, further pictures such as
+a blur map, ground truth) become columns: the page never uses a name as a key. The page makes the error maps itself,
+|picture - ground truth| by the canvas' `difference` mode and an SVG filter, since a page opened from disk may draw
+pictures but not read their pixels.
 """
 
 import contextlib
@@ -25,7 +26,11 @@ from PIL import Image
 
 from ggkm_plugin.compare.tables import settings_words
 
-TEMPLATE = Path(__file__).with_name('report_template.html')
+_PARTS = Path(__file__).with_name('report')
+# In the order in which they run; they share one scope.
+_SCRIPTS = ('data', 'tables', 'controls', 'list', 'plot', 'panes', 'zoom', 'address', 'start')
+# What `record` leaves beside the page, to be linked.
+_FILES = ('results.json', 'scores.csv', 'table.md', 'table.tex')
 THUMB_SIZE = (192, 128)  # pixels: twice the size shown, for dense screens
 
 _COLOUR_STOPS = 33  # of the error maps' colours; linear in between, within 2 levels of the 256
@@ -38,7 +43,8 @@ def write_report(folder: str | Path, results: Mapping[str, Any]) -> Path:
     means and files. `files` are paths relative to `folder`. Optional beside them: `difference_to` (what the paired
     differences are measured against), `measured_at` (the size that MACs, time and memory are for). Numbers may be NaN
     or infinite. A file key which is neither input, gt nor a model is shown as one more picture. A data set's
-    `benchmark` (else its name) and `noise_std` choose its rows of `published` and `published_drops`.
+    `benchmark` (else its name) and `noise_std` choose its rows of `published` and `published_drops`; its `note` says
+    what its further pictures are.
     Raises ValueError where a path leaves the folder, two models share a name, or one is called input or gt.
     """
     folder = Path(folder)
@@ -54,8 +60,17 @@ def report_page(data: Mapping[str, Any]) -> str:
     embedded = json.dumps(data, allow_nan=False, separators=(',', ':'))
     for character in '<>&':
         embedded = embedded.replace(character, f'\\u{ord(character):04x}')
-    parts = {'TITLE': html.escape(str(data['name'])), 'DATA': embedded}
-    return re.sub('@(TITLE|DATA)@', lambda match: parts[match[1]], TEMPLATE.read_text(encoding='utf-8'))
+    parts = {
+        'TITLE': html.escape(str(data['name'])),
+        'DATA': embedded,
+        'STYLE': _part('style.css'),
+        'SCRIPT': '\n'.join(["'use strict';\n", *(_part(f'{name}.js') for name in _SCRIPTS)]),
+    }
+    return re.sub(f'@({"|".join(parts)})@', lambda match: parts[match[1]], _part('page.html'))
+
+
+def _part(name: str) -> str:
+    return (_PARTS / name).read_text(encoding='utf-8')
 
 
 def page_data(folder: Path, results: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,9 +86,12 @@ def page_data(folder: Path, results: Mapping[str, Any]) -> dict[str, Any]:
         'protocol': _plain(results.get('protocol')),
         'protocol_words': _plain(results.get('protocol_words')),
         'failures': [str(failure) for failure in results.get('failures') or ()],
+        'files': [name for name in _FILES if (folder / name).is_file()],
         'machine': [[str(key), _plain(value)] for key, value in (results.get('machine') or {}).items()],
         'difference_to': _plain(results.get('difference_to')),
+        'drop_from': _plain(results.get('drop_from') or {}),
         'measured_at': _plain(results.get('measured_at')),
+        'memory_source': _plain(results.get('memory_source')),
         'colours': _error_colours(),
         'metrics': metrics,
         'sources': sources,
@@ -89,7 +107,13 @@ def _metric(metric: Mapping[str, Any]) -> dict[str, Any]:
     better = str(metric.get('better', 'higher'))
     if better not in ('higher', 'lower'):
         raise ValueError(f"Metric {metric['name']!r}: better must be 'higher' or 'lower', got {better!r}.")
-    return {'name': str(metric['name']), 'better': better, 'digits': int(metric.get('digits', 3))}
+    name = str(metric['name'])
+    return {
+        'name': name,
+        'label': str(metric.get('label') or name),
+        'better': better,
+        'digits': int(metric.get('digits', 3)),
+    }
 
 
 def _sources(models: Sequence[str], datasets: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -105,20 +129,23 @@ def _sources(models: Sequence[str], datasets: Sequence[Mapping[str, Any]]) -> li
     return [
         {'key': 'input', 'label': 'Input', 'kind': 'input'},
         *({'key': name, 'label': name, 'kind': 'model'} for name in models),
-        *({'key': key, 'label': key.replace('_', ' '), 'kind': 'extra'} for key in extras),
+        *({'key': key, 'label': key, 'kind': 'extra'} for key in extras),
         {'key': 'gt', 'label': 'Ground truth', 'kind': 'gt'},
     ]
 
 
 def _dataset(folder: Path, dataset: Mapping[str, Any], columns: list[str], metrics: list[str]) -> dict[str, Any]:
-    means, differences = dataset.get('means') or {}, dataset.get('differences') or {}
+    means, differences, drops = (dataset.get(key) or {} for key in ('means', 'differences', 'drops'))
     return {
         'name': str(dataset['name']),
         'has_gt': bool(dataset.get('has_gt', True)),
         'benchmark': _plain(dataset.get('benchmark')),
         'noise_std': _plain(dataset.get('noise_std') or 0),
+        'scenes': _plain(dataset.get('scenes')),
+        'note': _plain(dataset.get('note')),
         'images': [_image(folder, image, columns, metrics) for image in dataset.get('images') or ()],
         'means': [_scores(means.get(source), metrics) for source in columns],
+        'drops': [_scores(drops.get(source), metrics) for source in columns],
         'differences': [
             [_plain((differences.get(source) or {}).get(metric)) for metric in metrics] for source in columns
         ],
@@ -144,22 +171,12 @@ def _scores(scores: Mapping[str, Any] | None, metrics: list[str]) -> list[Any]:
 
 
 def _published(row: Mapping[str, Any], metrics: list[str]) -> dict[str, Any]:
-    """A row from a paper: its numbers under the metrics of the same kind (lpips under lpips_alex), the rest as text."""
-    rest = {
-        key: value
-        for key, value in row.items()
-        if key not in ('method', 'dataset', 'std', 'note') and value is not None
-    }
-    scores = []
-    for metric in metrics:
-        kind = next((key for key in rest if metric == key or metric.startswith(f'{key}_')), None)
-        scores.append(_plain(rest.pop(kind)) if kind else None)
+    """A row from a paper; what is not measured here, or not published there, is null."""
     return {
-        'method': str(row.get('method', '')),
-        'dataset': str(row.get('dataset', '')),
+        **{key: str(row.get(key) or '') for key in ('method', 'dataset', 'source', 'remark')},
+        **{key: _plain(row.get(key)) for key in ('parameters', 'macs_paper')},
         'std': _plain(row.get('std') or 0),
-        'scores': scores,
-        'note': '; '.join([*([str(row['note'])] if row.get('note') else []), *(f'{k} {v}' for k, v in rest.items())]),
+        'scores': _scores(row, metrics),
     }
 
 

@@ -11,13 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from ggkm_plugin import preflight
-from ggkm_plugin.checkpoints import network_options, read_checkpoint
+from ggkm_plugin.checkpoints import described_network, read_checkpoint
 from ggkm_plugin.compare.cache import code_digest, file_digest
-from ggkm_plugin.compare.contestants import Contestant, RestorationError, Tell
+from ggkm_plugin.compare.contestants import Contestant, Tell
 from ggkm_plugin.compare.options import Entry
 from ggkm_plugin.compare.sizing import padded, shown
 from ggkm_plugin.complexity import Profile, Size, count_parameters, profile
 from ggkm_plugin.errors import CheckpointError, OptionError
+from ggkm_plugin.inference.restorer import check_restored
+from ggkm_plugin.inference.tiling import restored
 from ggkm_plugin.memory import bounded_memory, memory_advice
 from ggkm_plugin.models.pictures import coefficient_map
 
@@ -34,7 +36,7 @@ class NetworkContestant(Contestant):
         """
         self.entry, self.name = entry, entry.name
         content = read_checkpoint(entry.weights)
-        network = entry.network or network_options(entry.weights)
+        network = entry.network or described_network(content, entry.weights, 'set network_g in the option file')
         net = preflight.build(f'{entry.name}: network_g', 'archs', network)
         _load(net, content, entry)
         self.net: nn.Module = net.to(device).eval().requires_grad_(False)
@@ -57,18 +59,13 @@ class NetworkContestant(Contestant):
 
     @torch.no_grad()
     def restore(self, image: Tensor, tell: Tell) -> Tensor:
+        """At once, or in exact tiles where the memory does not suffice."""
         height, width = image.shape[-2:]
         low, high = self.entry.range
         x = padded(image, self.size_multiple)[None]
         x = self._turned(x) * (high - low) + low
-        advice = 'crop the images, or run it where there is more memory'
-        with memory_advice(f'on an image of {height}x{width}', advice), bounded_memory(x.device):
-            y = self.net(x)
-        if not isinstance(y, Tensor) or y.shape != x.shape:
-            given = f'of shape {tuple(y.shape)}' if isinstance(y, Tensor) else f'a {type(y).__name__}'
-            raise RestorationError(f'{self.arch} gives {given} for an input of shape {tuple(x.shape)}, not an image')
-        if not torch.isfinite(y).all():
-            raise RestorationError(f'{self.arch}: its output holds NaN or infinite values')
+        with bounded_memory(x.device):
+            y = check_restored(self.arch, x, restored(self.net, x, None, tell))
         return shown(self._turned((y - low) / (high - low))[0], (height, width)).float()
 
     @property

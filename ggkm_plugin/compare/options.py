@@ -12,8 +12,9 @@ from ggkm_plugin.host.registries import DATASET_REGISTRY, METRIC_REGISTRY
 from ggkm_plugin.metrics.protocols import find_protocol
 from ggkm_plugin.options import Options, nearest
 
-# Names that results use beside the models'.
-RESERVED = ('input', 'gt')
+# Names that results use beside the models'; a network's blur map is called `NAME blur map`.
+BLUR_MAP, BLUR_MASK = ' blur map', 'blur mask'
+RESERVED = ('input', 'gt', BLUR_MASK)
 _SHOWN_DIGITS = {'psnr': 3, 'ssim': 4, 'mae': 4, 'lpips': 4}
 _COLOURS = ('rgb', 'bgr')
 _KEYS = (
@@ -184,7 +185,7 @@ def _models(given: Any, faults: list[str]) -> list[Entry | MethodEntry]:
             if key not in known:
                 kind = 'a classical method' if 'method' in spec else 'a model'
                 faults.append(f'{where}: {key} is no option of {kind}.{nearest(str(key), list(known), "It has")}')
-        if not _names_a_file(name) or name in RESERVED:
+        if not _names_a_file(name) or name in RESERVED or name.endswith(BLUR_MAP):
             faults.append(f'{where}.name: {name!r} cannot name a picture; use letters, digits, - and _')
         elif name.casefold() in [entry.name.casefold() for entry in entries]:  # some file systems know no case
             faults.append(f'{where}.name: {name} is the name of another model too')

@@ -22,12 +22,17 @@ from ggkm_plugin.benchmarks.measuring import machine
 from ggkm_plugin.compare import published, statistics, tables
 from ggkm_plugin.compare.cache import write_result
 from ggkm_plugin.compare.engine import DatasetSeen, Engine, Outcome, Seen
-from ggkm_plugin.compare.options import Comparison, Entry, MethodEntry
+from ggkm_plugin.compare.options import BLUR_MAP, BLUR_MASK, Comparison, Entry, MethodEntry
 from ggkm_plugin.compare.sizing import protocol_words
 from ggkm_plugin.complexity import MEMORY_SOURCES, PAPER_SIZE, device_name
 
 Results = dict[str, Any]
 
+_NOTES = {
+    BLUR_MAP: 'A blur map is dark where its model sees little blur and bright where it sees much; that of a network '
+    'shows which Gaussians it mixes, narrow or wide, stretched over what there is in one photograph.',
+    BLUR_MASK: "The blur mask is the data set's own, white where it is blurred.",
+}
 # Images of a data set whose faults are told one by one.
 _MOST_FAULTS = 5
 
@@ -110,6 +115,7 @@ def _model(entry: Entry | MethodEntry, outcome: Outcome) -> Results:
 
 def _dataset(plan: Comparison, reference: str, data: DatasetSeen) -> Results:
     names = ['input', *(entry.name for entry in plan.models)]
+    files = {name for seen in data.seen for name in seen.files}
     scored = [name for name in names if data.seen and all(name in seen.scores for seen in data.seen)]
     columns = {
         name: {metric.name: [seen.scores[name][metric.name] for seen in data.seen] for metric in plan.metrics}
@@ -133,6 +139,7 @@ def _dataset(plan: Comparison, reference: str, data: DatasetSeen) -> Results:
         'has_gt': data.has_gt,
         **({'clean': data.images.clean, 'noise_std': data.images.noise_std} if data.images.clean else {}),
         'benchmark': data.benchmark,
+        'note': ' '.join(_NOTES[kind] for kind in _NOTES if any(name.endswith(kind) for name in files)),
         'scenes': len(set(scenes)),
         'images': [_image(seen) for seen in data.seen],
         'means': {

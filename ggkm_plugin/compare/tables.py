@@ -12,7 +12,6 @@ from ggkm_plugin.compare.statistics import ranked
 FORMATS = ('table', 'markdown', 'csv', 'latex')
 _ARROWS = {'higher': '↑', 'lower': '↓'}
 _PUBLISHED = 'published, protocol unknown'
-_PUBLISHED_DIGITS = 3
 _LOSS = 'loss: against the images without added noise, positive for worse'
 _NOTHING = '-'
 
@@ -118,19 +117,23 @@ def _means(results: Results, dataset: Results) -> Table:
     published = [row for row in results['published'] if row['dataset'] == dataset['benchmark']]
     notes += [f'{name}: {words}' for name, words in settings_words(results).items()]
     if published and 'clean' not in dataset:
-        groups.append((_PUBLISHED, [_published(row, metrics) for row in published]))
+        groups.append((_PUBLISHED, [_published(row, published, metrics) for row in published]))
         notes.append(f'{_PUBLISHED}: printed in {"; ".join(dict.fromkeys(row["source"] for row in published))}')
     if 'clean' in dataset:
         notes.append(_LOSS)
     return Table(_title(results, dataset), ['method', *headings], groups, notes)
 
 
-def _published(row: Results, metrics: list[Results]) -> list[Cell]:
-    scores = (row.get(metric['name']) for metric in metrics)
-    return [
-        Cell(_published_name(row)),
-        *(Cell(_NOTHING if score is None else f'{score:.{_PUBLISHED_DIGITS}f}') for score in scores),
-    ]
+def _published(row: Results, rows: list[Results], metrics: list[Results]) -> list[Cell]:
+    """With as many digits as its source, one of those of `rows`, prints."""
+    same = [other for other in rows if other['source'] == row['source']]
+    cells = [Cell(_published_name(row))]
+    for metric in metrics:
+        printed = [str(other[metric['name']]) for other in same if other.get(metric['name']) is not None]
+        digits = max((len(text.partition('.')[2]) for text in printed), default=0)
+        score = row.get(metric['name'])
+        cells.append(Cell(_NOTHING if score is None else f'{score:.{digits}f}'))
+    return cells
 
 
 def _published_name(row: Results) -> str:
@@ -172,7 +175,7 @@ def _drops(results: Results, clean: Results) -> Table:
             rows.append([Cell(_shown(name)), Cell(f'{std:g}'), *(_loss(noisy, name, metric) for metric in metrics)])
         for row in results['published_drops']:
             if row['dataset'] == clean['benchmark'] and row['std'] == std:
-                method, *cells = _published(row, metrics)
+                method, *cells = _published(row, results['published_drops'], metrics)
                 published.append([method, Cell(f'{std:g}'), *cells])
     groups = [('', rows)]
     notes = [f'{_LOSS}; noise: standard deviation in 8-bit steps, unclipped']
@@ -261,11 +264,18 @@ def _scaled(value: float | None, unit: float, digits: int) -> Cell:
 
 
 def _text(table: Table) -> str:
-    """Best marked with two stars, second best with one."""
+    """Best marked with two stars, second best with one; decimal points below one another."""
     marked = any(cell.rank for _, rows in table.groups for row in rows for cell in row)
     stars = {1: ' **', 2: ' * ', 0: '   ' if marked else ''}
+    columns = zip(*(row for _, rows in table.groups for row in rows), strict=True)
+    decimals = [max(_decimals(cell.text) for cell in column) for column in columns]
+
+    def shown(cell: Cell, column: int) -> str:
+        own = _decimals(cell.text)
+        return cell.text + ' ' * (decimals[column] - own if own else 0) + stars[cell.rank] * (column > 0)
+
     groups = [
-        (label, [[cell.text + stars[cell.rank] * (i > 0) for i, cell in enumerate(row)] for row in rows])
+        (label, [[shown(cell, column) for column, cell in enumerate(row)] for row in rows])
         for label, rows in table.groups
     ]
     header = [name + stars[0] * (i > 0) for i, name in enumerate(table.header)]
@@ -282,6 +292,12 @@ def _text(table: Table) -> str:
         out += [rule if not label else f'{rule}\n({label})', *map(line, rows)]
     notes = [*table.notes, *(['** best, * second best'] if marked else [])]
     return '\n'.join([*out, rule, *notes])
+
+
+def _decimals(text: str) -> int:
+    """Of a number; 0 for anything else."""
+    whole, _, fraction = text.partition('.')
+    return len(fraction) if fraction.isdecimal() and whole.lstrip('-').isdecimal() else 0
 
 
 def _markdown(table: Table) -> str:

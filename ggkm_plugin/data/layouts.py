@@ -48,6 +48,7 @@ class Layout:
     scenes: dict[str, int] = field(default_factory=dict)  # sharp images, where several inputs share one
     input_rows: dict[str, tuple[InputRow, ...]] = field(default_factory=dict)  # more than one: the paper disagrees
     held_out: str | None = None  # a split made of the last scenes of `train`, where the authors gave none
+    masks: str | None = None  # beside the images' folder, one of blur masks by the images' names
     note: str = ''
 
     @property
@@ -115,6 +116,7 @@ LAYOUTS: dict[str, Layout] = {
     'CUHK': Layout(
         {'test': (Folders('image', None, 'none', starts_with='out_of_focus'),)},
         counts={'test': 704},
+        masks='gt',
         note='blur masks only, no sharp images',
     ),
 }
@@ -249,6 +251,14 @@ def pairs_of_split(pairs: list[Pair], layout: str, split: str) -> list[Pair]:
     scenes = sorted({scene_of(str(pair.gt)) for pair in pairs})
     last = set(scenes[-max(1, round(len(scenes) * _HELD_OUT_SHARE)) :])
     return [pair for pair in pairs if (scene_of(str(pair.gt)) in last) == (split == held_out)]
+
+
+def mask_of(image: str, layout: str) -> Path | None:
+    """The file with the blur mask of a benchmark's image file, None where there is none."""
+    masks = LAYOUTS[layout].masks if layout in LAYOUTS else None
+    path = Path(image)
+    mask = path.parent.parent / str(masks) / f'{path.stem}.png'
+    return mask if masks and mask.is_file() else None
 
 
 def layout_named(layout: str) -> Layout:

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+from conftest import until
 from PIL import Image
 
 from ggkm_plugin.compare.before_after import write_page
@@ -30,7 +31,7 @@ def test_the_slider_shows_both(address, browser, width):
     page.on('pageerror', lambda error: faults.append(str(error)))
     page.on('request', lambda request: asked.append(request.url))
     page.goto(address)
-    page.wait_for_function("document.querySelectorAll('.stage[data-state=ready] img').length === 2")
+    until(page, "document.querySelectorAll('.stage[data-state=ready] img').length === 2")
     sides = page.locator('.stage').bounding_box()
     picture = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert('L')
     middle = round(sides['y'] + sides['height'] / 2)

@@ -457,6 +457,7 @@ def test_no_truth_no_scores(bench):
     dataset = results['datasets'][0]
     assert dataset['has_gt'] is False
     assert dataset['means'] == dataset['differences'] == {}
+    assert dataset['note'].startswith('A blur map is dark where')
     for image in dataset['images']:
         assert image['scores'] == {}
         assert set(image['files']) == {'input', 'bright', 'dark', 'ours', 'ours blur map'}
@@ -465,6 +466,33 @@ def test_no_truth_no_scores(bench):
     bench.forwards()
     bench.run()
     assert bench.forwards() == []
+
+
+def test_blur_masks_of_the_data_set_are_shown(bench):
+    """CUHK's, by the images' names; one is damaged, one is not there."""
+    folder = bench.folder / 'CUHK'
+    write_pairs(folder, 4)
+    (folder / 'input').rename(folder / 'image')
+    (folder / 'ground_truth').rename(folder / 'gt')
+    for path in sorted(folder.glob('*/*')):
+        path.rename(path.with_name(f'out_of_focus{path.name}'))
+    (folder / 'gt/out_of_focus01.png').write_bytes(b'no picture')
+    (folder / 'gt/out_of_focus02.png').unlink()
+    bench.opt['protocol'] = 'drbnet'
+    bench.opt['datasets'] = {'photos': {'type': 'SingleDefocusDataset', 'layout': 'CUHK', 'dataroot': 'CUHK'}}
+    write_image(str(folder / 'image/out_of_focus00.png'), np.zeros((50, 70, 3), np.uint8))
+    write_image(str(folder / 'gt/out_of_focus00.png'), np.full((50, 70), 255, np.uint8)[..., None].repeat(3, axis=2))
+    results, _, err = bench.run(code=1)
+    dataset = results['datasets'][0]
+    files = [image['files'].get('blur mask') for image in dataset['images']]
+    assert [bool(file) for file in files] == [True, False, False, True]
+    white = cv2.imread(str(bench.folder / 'results/three' / files[0]))
+    assert white.shape == (48, 64, 3)  # cropped as the photograph
+    assert (white == 255).all()
+    assert 'white where it is blurred' in dataset['note']
+    assert 'data set photos: CUHK/gt/out_of_focus01.png' in err
+    assert [model['status'] for model in results['models']] == ['ok', 'ok']
+    assert all({'input', 'bright', 'dark'} <= set(image['files']) for image in dataset['images'])
 
 
 def test_identical_images_have_infinite_psnr(bench):

@@ -6,12 +6,12 @@ import json
 import math
 import os
 import re
-import time
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from conftest import until
 from PIL import Image
 
 from ggkm_plugin.compare import html_report
@@ -41,9 +41,9 @@ def sample(folder, images=4):
             name: save(folder, f'images/set/{name} {index}#%.png', shifted(name, index)) for name in (*SHIFTS, 'gt')
         }
         scores = {
-            'input': {'psnr': 20.0 + index, 'lpips_alex': 0.5},
-            'alpha': {'psnr': 30.0 - index, 'lpips_alex': 0.3},
-            'beta': {'psnr': 25.0 + index, 'lpips_alex': 0.2},
+            'input': {'psnr': 20.0 + index, 'lpips': 0.5},
+            'alpha': {'psnr': 30.0 - index, 'lpips': 0.3},
+            'beta': {'psnr': 25.0 + index, 'lpips': 0.2},
         }
         shown.append({'name': f'picture_{index}', 'size': [HEIGHT, WIDTH], 'files': files, 'scores': scores})
     return {
@@ -52,8 +52,8 @@ def sample(folder, images=4):
         'machine': {'cpu': '2 cores', 'torch': '2.9'},
         'difference_to': 'alpha',
         'metrics': [
-            {'name': 'psnr', 'better': 'higher', 'digits': 2},
-            {'name': 'lpips_alex', 'better': 'lower', 'digits': 3},
+            {'name': 'psnr', 'label': 'PSNR', 'better': 'higher', 'digits': 2},
+            {'name': 'lpips', 'label': 'LPIPS-alex', 'better': 'lower', 'digits': 3},
         ],
         'models': [
             {
@@ -74,22 +74,23 @@ def sample(folder, images=4):
                 'has_gt': True,
                 'images': shown,
                 'means': {
-                    'input': {'psnr': 21.5, 'lpips_alex': 0.5},
-                    'alpha': {'psnr': 28.5, 'lpips_alex': 0.3},
-                    'beta': {'psnr': 26.5, 'lpips_alex': 0.2},
+                    'input': {'psnr': 21.5, 'lpips': 0.5},
+                    'alpha': {'psnr': 28.5, 'lpips': 0.3},
+                    'beta': {'psnr': 26.5, 'lpips': 0.2},
                 },
                 'differences': {'beta': {'psnr': {'mean': -2.0, 'low': -2.5, 'high': -1.5}}},
             },
             {
                 'name': 'CUHK',
                 'has_gt': False,
+                'note': 'What a blur map is.',
                 'images': [
                     {
                         'name': 'street',
                         'files': {
                             'input': save(folder, 'images/cuhk/in.png', shifted('input', 0)),
                             'alpha': save(folder, 'images/cuhk/out.png', shifted('alpha', 0)),
-                            'blur_map': save(folder, 'images/cuhk/map.png', shifted('beta', 0)),
+                            'alpha blur map': save(folder, 'images/cuhk/map.png', shifted('beta', 0)),
                         },
                         'scores': None,
                     }
@@ -99,8 +100,18 @@ def sample(folder, images=4):
             },
         ],
         'published': [
-            {'method': 'NRKNet', 'dataset': 'dpdd', 'psnr': 26.109, 'ssim': 0.81, 'lpips': 0.21, 'note': 'Table 2'},
-            {'method': 'NRKNet', 'dataset': 'LFDOF', 'psnr': 30.481, 'ssim': 0.884, 'lpips': 0.147, 'note': ''},
+            {
+                'method': 'NRKNet',
+                'dataset': 'dpdd',
+                'psnr': 26.109,
+                'ssim': 0.81,
+                'lpips': 0.21,
+                'source': 'Table 2',
+                'remark': 'its remark',
+                'parameters': 6.09e6,
+            },
+            {'method': 'Restormer', 'dataset': 'DPDD', 'psnr': 25.98, 'source': 'its own paper'},
+            {'method': 'NRKNet', 'dataset': 'LFDOF', 'psnr': 30.481, 'ssim': 0.884, 'lpips': 0.147, 'source': 'x'},
         ],
     }
 
@@ -180,8 +191,8 @@ def test_hostile_names_stay_text(tmp_path):
 def test_numbers_that_are_none_survive(tmp_path):
     results = sample(tmp_path)
     scores = results['datasets'][0]['images'][0]['scores']
-    scores['alpha'] = {'psnr': math.inf, 'lpips_alex': math.nan}
-    scores['beta'] = {'psnr': np.float32(-math.inf), 'lpips_alex': np.float32(0.5)}
+    scores['alpha'] = {'psnr': math.inf, 'lpips': math.nan}
+    scores['beta'] = {'psnr': np.float32(-math.inf), 'lpips': np.float32(0.5)}
     del scores['input']['psnr']
     data = embedded(write_report(tmp_path, results))
     scores = by_key(data, data['datasets'][0]['images'][0]['scores'])
@@ -202,11 +213,20 @@ def test_settings_of_a_model_are_words(tmp_path):
     assert [model['settings'] for model in models] == ['lens a', 'fidelity 16.8, bins 32', None]
 
 
-def test_published_scores_stand_under_the_metric_of_their_kind(tmp_path):
-    rows = embedded(write_report(tmp_path, sample(tmp_path)))['published']
-    assert rows[0] == {
-        'method': 'NRKNet', 'dataset': 'dpdd', 'std': 0, 'scores': [26.109, 0.21], 'note': 'Table 2; ssim 0.81',
+def test_published_rows_hold_what_is_measured_here(tmp_path):
+    first, second, _ = embedded(write_report(tmp_path, sample(tmp_path)))['published']
+    assert first == {
+        'method': 'NRKNet', 'dataset': 'dpdd', 'std': 0, 'scores': [26.109, 0.21], 'source': 'Table 2',
+        'remark': 'its remark', 'parameters': 6.09e6, 'macs_paper': None,
     }  # fmt: skip
+    assert (second['scores'], second['remark'], second['parameters']) == ([25.98, None], '', None)
+
+
+def test_the_files_of_numbers_are_linked_where_they_are(tmp_path):
+    assert embedded(write_report(tmp_path, sample(tmp_path)))['files'] == []
+    for name in ('table.tex', 'results.json', 'other.json'):
+        (tmp_path / name).touch()
+    assert embedded(write_report(tmp_path, sample(tmp_path)))['files'] == ['results.json', 'table.tex']
 
 
 @pytest.mark.parametrize(
@@ -310,14 +330,6 @@ def opened(browser, report):
     assert [url for url in asked if not url.startswith(('file:', 'data:'))] == []
 
 
-def until(page, condition):
-    """Wait for a JavaScript expression; wait_for_function would evaluate it in the page, whose policy forbids that."""
-    end = time.monotonic() + 30
-    while not page.evaluate(condition):
-        assert time.monotonic() < end, f'not within 30 seconds: {condition}'
-        page.wait_for_timeout(30)
-
-
 def loaded(page):
     """Wait until all panes show their picture."""
     until(
@@ -374,30 +386,72 @@ def test_tables_sort_and_mark(opened):
     assert sorted(found.split()[0] for found in table.locator('.second').all_text_contents()) == ['0.300', '26.50']
     assert '−2.00 [−2.50, −1.50]' in table.inner_text()
     assert 'Failed: no weights there' in table.inner_text()
-    published = table.locator('tbody.published').inner_text()
-    assert 'Published, protocol unknown' in published
-    assert '26.109' in published
-    assert '30.481' not in published  # another data set's
+    assert table.locator('.detail.down').first.inner_text() == '−2.00 [−2.50, −1.50]'  # for sure worse
+    paper, own = table.locator('tbody.published').all_inner_texts()  # a body a source
+    assert 'Published, protocol unknown: not comparable digit by digit – Table 2' in paper
+    assert 'its own paper' in own
+    assert paper.splitlines()[-1].split() == ['NRKNet', 'its', 'remark', '26.109', '0.21', '6.09']
+    assert own.splitlines()[-1].split() == ['Restormer', '25.98']
+    assert '30.481' not in paper + own  # another data set's
 
 
-def test_noisy_data_sets_show_the_published_losses_of_that_noise(opened, tmp_path):
+def test_intervals_that_hold_nothing_are_not_coloured(opened, tmp_path):
+    results = sample(tmp_path)
+    differences = results['datasets'][0]['differences']['beta']
+    differences.update(psnr={'mean': -1, 'low': -2, 'high': 0.5}, lpips={'mean': -0.1, 'low': -0.2, 'high': -0.05})
+    results['datasets'][0]['scenes'] = 2
+    page = opened(path=write_report(tmp_path, results))
+    cells = page.locator('.means').first.locator('[data-model=beta] td .detail')
+    assert cells.evaluate_all('all => all.map(cell => cell.className)') == ['detail', 'detail up']  # lower is better
+    assert '4 images of 2 scenes' in page.locator('.means h3').first.inner_text()
+    assert 'bootstrap interval, by scene' in page.locator('#legend').inner_text()
+
+
+def test_noisy_data_sets_show_losses_beside_the_scores(opened, tmp_path):
     results = sample(tmp_path)
     clean, _ = results['datasets']
     clean.update(name='views', benchmark='DPDD')
-    results['datasets'] = [clean, {**clean, 'name': 'views, noise 5', 'benchmark': 'DPDD', 'noise_std': 5}]
+    drops = {'input': {'psnr': 1.5, 'lpips': -0.01}, 'alpha': {'psnr': None, 'lpips': 0.02}}
+    noisy = {**clean, 'name': 'views_noise5', 'benchmark': 'DPDD', 'noise_std': 5, 'drops': drops}
+    results['datasets'] = [clean, noisy]
     results['published_drops'] = [
-        {'method': f'MDP {std}', 'dataset': 'DPDD', 'std': std, 'psnr': -0.5, 'ssim': -0.01, 'lpips': 0.02, 'note': ''}
+        {'method': f'MDP{std}', 'dataset': 'DPDD', 'std': std, 'psnr': 0.5, 'lpips': 0.02, 'source': 'Table 6'}
         for std in (3, 5)
     ]
-    results.update(failures=['model gamma: no weights there'], protocol_words='8-bit input')
+    results.update(failures=['model gamma: no weights there'], protocol_words='protocol restormer: 8-bit input')
+    results.update(drop_from={'beta': 'alpha'}, machine={'memory_bytes': 3 * 2**29, 'threads': 2})
     page = opened(path=write_report(tmp_path, results))
-    tables = page.locator('.means tbody.published')
-    assert '26.109' in tables.nth(0).inner_text()
+    tables = page.locator('.means')
     assert 'MDP' not in tables.nth(0).inner_text()
-    assert 'noise of standard deviation 5' in tables.nth(1).inner_text()
-    assert tables.nth(1).locator('tr').nth(1).inner_text().split() == ['MDP', '5', 'ssim', '-0.01', '−0.5', '0.02']
-    assert '8-bit input' in page.locator('header').inner_text()
+    assert tables.nth(0).locator('thead th').all_inner_texts()[3:] == ['Params (M)', 'Time (ms)']
+    assert tables.nth(1).locator('thead th').all_inner_texts() == ['Model', 'PSNR ↑', 'loss', 'LPIPS-alex ↓', 'loss']
+    lines = tables.nth(1).locator('tbody').first.locator('tr').all_inner_texts()
+    assert lines[0].split() == ['Input', '21.50', '1.50', '0.500', '−0.010']
+    assert lines[1].split()[2:] == ['28.50', '(best)', '–', '0.300', '(second)', '0.020']
+    title, line = tables.nth(1).locator('tbody.published tr').all_inner_texts()
+    assert title.startswith('Published loss')
+    assert title.endswith('Table 6')
+    assert line.split() == ['MDP5', '0.5', '0.02']
+    tables.nth(1).get_by_role('button', name='loss').first.click()
+    assert rows(page, 1)[0] == 'Input'  # the only one with a number
+    header = page.locator('header').inner_text()
+    assert '8-bit input' in header
+    assert header.count('protocol') == 1
+    assert 'memory: 1.5 GiB, threads: 2' in header
     assert 'model gamma: no weights there' in page.locator('#failures').inner_text()
+    assert 'positive for worse. That of beta counts from alpha.' in page.locator('#legend').inner_text()
+
+
+def test_costs_without_scores(opened, tmp_path):
+    results = sample(tmp_path)
+    results['datasets'] = results['datasets'][1:]
+    page = opened(path=write_report(tmp_path, results))
+    [line] = page.locator('.means thead').all_inner_texts()
+    assert line.strip().split('\t') == ['Model', 'Params (M)', 'Time (ms)']
+    assert rows(page) == ['alpha', 'beta', 'gamma']
+    page.get_by_role('button', name='Params').click()
+    assert rows(page) == ['beta', 'alpha', 'gamma']
+    assert 'CUHK: 1 image without ground truth, so pictures only' in page.locator('#results').inner_text()
 
 
 def test_only_the_pictures_shown_are_loaded(opened):
@@ -423,11 +477,18 @@ def test_the_list_follows_filter_order_and_difference(opened):
     assert names() == [f'picture_{index}' for index in (3, 2, 1, 0)]
     page.select_option('#order', 'best')
     assert names() == [f'picture_{index}' for index in (0, 1, 2, 3)]
-    page.select_option('#order', 'median')
-    assert set(names()[:2]) == {'picture_1', 'picture_2'}
+    words = page.locator('#list li').all_text_contents()
+    assert [re.search('best|median|worst|$', line)[0] for line in words] == ['best', '', 'median', 'worst']
+    for word, name in (('Median', 'picture_2'), ('Best', 'picture_0'), ('Worst', 'picture_3')):
+        page.get_by_role('button', name=word, exact=True).click()
+        assert page.locator('#name').inner_text() == name
+        assert page.locator('[data-jump][aria-pressed=true]').inner_text() == word
     page.select_option('#minus', label='beta')
     page.select_option('#order', 'worst')
     assert names()[0] == 'picture_3'
+    page.select_option('#of', label='Input')  # less beta: -5 everywhere, so by name
+    assert page.get_by_title('of the images by PSNR Input − beta').count() == 3
+    page.select_option('#of', label='alpha')
     assert 'PSNR −1.00' in page.locator('#list small').first.text_content()
     page.fill('#filter', 'TURE_2')
     assert names() == ['picture_2']
@@ -549,6 +610,15 @@ def test_error_maps_show_the_mean_error_on_one_scale(opened):
     assert page.locator('.pane[data-source="1"] figcaption b').inner_text() == 'Error of alpha'
 
 
+def test_errors_start_on_a_scale_that_suits_them(opened, tmp_path):
+    results = sample(tmp_path)
+    for psnr, percent in ((20, 30), (40, 3), (None, 10), (1, 50)):
+        results['datasets'][0]['means']['input']['psnr'] = psnr
+        page = opened('#mode=errors', path=write_report(tmp_path, results))
+        assert page.locator('#full').input_value() == str(percent)
+        assert f'≥ {percent}' in page.locator('#full-error').inner_text()
+
+
 def test_shrunk_error_maps_average(opened, tmp_path):
     results = sample(tmp_path, images=1)
     stripes = np.zeros((1120, 1680, 3), np.uint8)
@@ -568,11 +638,14 @@ def test_shrunk_error_maps_average(opened, tmp_path):
 
 def test_without_ground_truth_pictures_only(opened):
     page = loaded(opened('#data=CUHK'))
-    assert page.locator('.pane figcaption b').all_text_contents() == ['Input', 'alpha', 'blur map']
+    assert page.locator('.pane figcaption b').all_text_contents() == ['Input', 'alpha', 'alpha blur map']
     assert page.locator('[data-mode=errors]').is_disabled()
     assert not page.locator('#scores').is_visible()
     assert 'No ground truth' in page.locator('#unscored').inner_text()
-    assert 'PSNR' not in page.locator('.means').nth(1).inner_text()
+    assert 'What a blur map is.' in page.locator('#unscored').inner_text()
+    assert page.locator('.means').count() == 1
+    assert 'CUHK: 1 image without ground truth, so pictures only' in page.locator('#results').inner_text()
+    assert not page.get_by_role('button', name='Worst').is_visible()
 
 
 def test_a_link_holds_the_view_and_bad_links_do_no_harm(opened):
@@ -595,7 +668,7 @@ def test_hostile_and_odd_results_are_shown_as_text(opened, tmp_path):
     results['name'] = results['datasets'][0]['name'] = HOSTILE
     images = results['datasets'][0]['images']
     images[3]['name'] = HOSTILE
-    images[3]['scores']['alpha'] = {'psnr': math.nan, 'lpips_alex': math.inf}
+    images[3]['scores']['alpha'] = {'psnr': math.nan, 'lpips': math.inf}
     (tmp_path / images[3]['files']['alpha']).unlink()
     (tmp_path / images[3]['files']['gt']).write_bytes(b'no picture')
     page = opened(path=write_report(tmp_path, results))
@@ -632,3 +705,37 @@ def test_it_fits_the_screen_in_both_themes(opened, size, scheme, tmp_path):
         dark, light = sorted((luminance(paper), luminance(text)))
         assert (light + 0.05) / (dark + 0.05) > 4.5
     assert (luminance(paper) > 0.5) == (scheme == 'light')
+
+
+def test_the_report_of_a_comparison(opened, bench):
+    """What `basicsr compare` measured is what the page shows, for each data set and each way to look at it."""
+    bench.opt.update(noise=[5], name='of a comparison')
+    bench.opt['datasets']['photographs'] = {'type': 'SingleDefocusDataset', 'dataroot_lq': 'pairs/input'}
+    bench.add('lost', 1.0, drop_from='bright')
+    (bench.folder / 'lost.pth').unlink()
+    code, _, err = bench.command('compare', '-opt', bench.write(), '--noise')
+    assert code == 1
+    results = bench.results()
+    folder = bench.folder / 'results/of a comparison'
+    assert f'Report: {folder / "index.html"}' in err
+    page = loaded(opened(path=folder / 'index.html'))
+    sets = {dataset['name']: dataset for dataset in results['datasets']}
+    assert rows(page) == ['Input', 'bright', 'dark', 'lost']
+    for place, name in enumerate(('pairs', 'pairs_noise5')):
+        table = page.locator('.means').nth(place)
+        for model in ('input', 'bright', 'dark'):
+            row = table.locator(f'[data-model={"Input" if model == "input" else model}]')
+            cells = [cell.replace('−', '-') for cell in row.locator('td').all_text_contents()]
+            for metric, digits in (('psnr', 3), ('ssim', 4), ('mae', 4)):
+                assert cells.pop(0).startswith(f'{sets[name]["means"][model][metric]:.{digits}f}')
+                if name == 'pairs_noise5':
+                    assert cells.pop(0) == f'{sets[name]["drops"][model][metric]:.{digits}f}'
+    difference = sets['pairs']['differences']['dark']['psnr']
+    shown = page.locator('.means').first.locator('[data-model=dark] td .detail').first.inner_text().replace('−', '-')
+    assert shown == f'{difference["mean"]:.3f} [{difference["low"]:.3f}, {difference["high"]:.3f}]'
+    assert 'lost.pth: no such checkpoint' in page.locator('#failures').inner_text()
+    for name in sets:
+        for mode in ('pictures', 'errors', 'slider'):
+            loaded(opened(f'#data={name}&mode={mode}', path=folder / 'index.html'))
+    links = page.locator('#files a').evaluate_all('all => all.map(link => link.href)')
+    assert links == [(folder / name).as_uri() for name in ('results.json', 'scores.csv', 'table.md', 'table.tex')]

@@ -60,7 +60,7 @@ def results():
                 'parameters': 1.47e6, 'macs_paper': 147.8e9, 'remark': '',
             },
             {
-                'method': 'NRKNet', 'dataset': 'RTF', 'psnr': 98.0, 'ssim': 0.9, 'lpips': 0.1, 'source': 'a paper',
+                'method': 'NRKNet', 'dataset': 'DPDD', 'psnr': 98.25, 'ssim': 0.9, 'lpips': 0.1, 'source': 'a paper',
                 'parameters': None, 'macs_paper': None, 'remark': 'trained on LFDOF',
             },
         ],
@@ -83,7 +83,7 @@ def test_markdown(results):
     assert line_of(text, '| first') == '| first\\_net | <u>25.000</u> | 0.3000 |'
     assert line_of(text, '| third') == '| third\\|pipe | 24.000 | **0.1000** |'
     assert line_of(text, '| Input') == '| Input | 40.000 | 0.0100 |'
-    assert line_of(text, '| GKMNet') == '| GKMNet\\* | 99.000 | - |'
+    assert line_of(text, '| GKMNet') == '| GKMNet\\* | 99.00 | - |'
     assert text.count('GKMNet\\*') == 2  # among the scores and the models, not under the noisy images
     assert text.index('third') < text.index('*published, protocol unknown*') < text.index('GKMNet')
     assert line_of(text, '| second', 'difference from').startswith('| second | +1.000 [+0.500, +1.500] | - |')
@@ -111,7 +111,7 @@ def test_terminal(results):
     text = tables.render(results, 'table')
     assert line_of(text, 'second').split() == ['second', '26.000', '**', '0.2000', '*']
     assert line_of(text, 'Input').split() == ['Input', '40.000', '0.0100']
-    assert line_of(text, 'GKMNet').split() == ['GKMNet*', '99.000', '-']
+    assert line_of(text, 'GKMNet').split() == ['GKMNet*', '99.00', '-']  # as many digits as its source prints
     assert line_of(text, 'second', '\nModels').split() == [
         'second', 'GGKMNet', '1.680', '158.4', '-', '0.500', '1024', 'abcdef01', 'ok',
     ]  # fmt: skip

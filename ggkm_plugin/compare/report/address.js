@@ -1,0 +1,54 @@
+// The view in the page's address.
+
+const INDEXED = {of: sources, minus: sources, across: sources, left: sources, right: sources};
+let saving = 0;
+
+function addressOf() {
+  const words = new URLSearchParams();
+  const changed = key => JSON.stringify(view[key]) !== JSON.stringify(defaults[key]);
+  if (changed('dataset')) words.set('data', dataset().name);
+  if (image()) words.set('image', image().name);
+  if (changed('metric')) words.set('metric', data.metrics[view.metric].name);
+  for (const key of Object.keys(INDEXED)) if (changed(key)) words.set(key, view[key] < 0 ? '' : sources[view[key]].key);
+  for (const key of ['order', 'plot', 'filter', 'mode']) if (changed(key)) words.set(key, view[key]);
+  if (changed('shown')) for (const source of view.shown) words.append('show', sources[source].key);
+  if (changed('split')) words.set('split', view.split.toFixed(1));
+  if (changed('full')) words.set('full', view.full);
+  if (view.window) words.set('at', [view.window.x.toFixed(5), view.window.y.toFixed(5), view.window.zoom.toFixed(4)].join(','));
+  return `#${words}`;
+}
+
+function saveView() {
+  clearTimeout(saving);
+  saving = setTimeout(() => history.replaceState(null, '', addressOf()), 150);
+}
+
+/** Take the view from the address; what it names and this report lacks stays as it starts. */
+function readAddress() {
+  const words = new URLSearchParams(location.hash.slice(1));
+  const find = (key, list, property) => {
+    const found = words.has(key) ? list.findIndex(item => item[property] === words.get(key)) : -1;
+    return found;
+  };
+  Object.assign(view, defaults);
+  view.dataset = Math.max(0, find('data', data.datasets, 'name'));
+  view.image = find('image', dataset().images, 'name');
+  view.metric = Math.max(0, find('metric', data.metrics, 'name'));
+  for (const key of Object.keys(INDEXED)) {
+    const found = find(key, sources, 'key');
+    if (found >= 0) view[key] = found;
+  }
+  const allowed = {order: ['worst', 'best', 'name'], plot: ['sorted', 'scatter'], mode: ['pictures', 'errors', 'slider']};
+  for (const [key, values] of Object.entries(allowed)) if (values.includes(words.get(key))) view[key] = words.get(key);
+  view.filter = words.get('filter') ?? '';
+  const shown = sources.flatMap((source, index) => (words.getAll('show').includes(source.key) ? [index] : []));
+  if (shown.length) view.shown = shown;
+  const within = (key, low, high) => {
+    const found = Number(words.get(key) ?? NaN);
+    if (found >= low && found <= high) view[key] = found;
+  };
+  within('split', 0, 100);
+  within('full', 1, 50);
+  const [x, y, zoom] = (words.get('at') ?? '').split(',').map(Number);
+  if (x >= 0 && x <= 1 && y >= 0 && y <= 1 && zoom > 0 && zoom <= MAX_ZOOM) view.window = {x, y, zoom};
+}

@@ -1,0 +1,89 @@
+// Zoom and pan: three CSS variables for all panes.
+
+const fitting = () => Math.min(room.width / size()[1], room.height / size()[0]);
+const current = () => view.window ?? {x: 0.5, y: 0.5, zoom: fitting()};
+
+function applyWindow() {
+  const [height, width] = size();
+  const {x, y, zoom} = current();
+  panes.style.setProperty('--zoom', zoom);
+  panes.style.setProperty('--x', `${room.width / 2 - x * width * zoom}px`);
+  panes.style.setProperty('--y', `${room.height / 2 - y * height * zoom}px`);
+  panes.classList.toggle('magnified', zoom > 2);
+  fitMaps(zoom);
+  panes.classList.toggle('fits', !view.window);
+  $('zoom').textContent = `${Math.round(zoom * 100)}\u2009%`;
+}
+
+function look(wanted) {
+  const zoom = Math.min(MAX_ZOOM, wanted.zoom);
+  const clamp = value => Math.min(1, Math.max(0, value));
+  view.window = zoom <= fitting() * 1.001 ? null : {x: clamp(wanted.x), y: clamp(wanted.y), zoom};
+  applyWindow();
+  saveView();
+}
+
+/** Zoom by `factor` so that what lies `dx`, `dy` CSS pixels from the pane's centre stays there. */
+function zoomBy(factor, dx = 0, dy = 0) {
+  const [height, width] = size();
+  const {x, y, zoom} = current();
+  const next = Math.min(MAX_ZOOM, Math.max(fitting(), zoom * factor));
+  look({x: x + dx / width * (1 / zoom - 1 / next), y: y + dy / height * (1 / zoom - 1 / next), zoom: next});
+}
+
+function panBy(dx, dy) {
+  const [height, width] = size();
+  const {x, y, zoom} = current();
+  if (view.window) look({x: x - dx / width / zoom, y: y - dy / height / zoom, zoom});
+}
+
+function wirePanes() {
+  const pointers = new Map();
+  const fromCentre = (stage, x, y) => {
+    const box = stage.getBoundingClientRect();
+    return [x - box.left - box.width / 2, y - box.top - box.height / 2];
+  };
+  panes.addEventListener('wheel', event => {
+    const stage = event.target.closest('.stage');
+    if (!stage) return;
+    event.preventDefault();
+    const pixels = event.deltaY * (event.deltaMode === 1 ? 16 : event.deltaMode === 2 ? 400 : 1);
+    zoomBy(Math.exp(-Math.max(-200, Math.min(200, pixels)) / (event.ctrlKey ? 100 : 400)), ...fromCentre(stage, event.clientX, event.clientY));
+  }, {passive: false});
+  panes.addEventListener('pointerdown', event => {
+    const stage = event.target.closest('.stage');
+    if (!stage || event.button) return;
+    stage.setPointerCapture(event.pointerId);
+    stage.classList.add('dragging');
+    pointers.set(event.pointerId, {x: event.clientX, y: event.clientY});
+  });
+  panes.addEventListener('pointermove', event => {
+    const stage = event.target.closest('.stage');
+    if (stage && event.pointerType === 'mouse') {
+      const box = stage.getBoundingClientRect();
+      panes.style.setProperty('--mark-x', `${event.clientX - box.left}px`);
+      panes.style.setProperty('--mark-y', `${event.clientY - box.top}px`);
+      panes.classList.add('pointed');
+    }
+    const before = pointers.get(event.pointerId);
+    if (!before || !stage) return;
+    const now = {x: event.clientX, y: event.clientY};
+    if (pointers.size === 1) panBy(now.x - before.x, now.y - before.y);
+    if (pointers.size === 2) {
+      const [other] = [...pointers].filter(([id]) => id !== event.pointerId).map(([, point]) => point);
+      const spread = Math.hypot(before.x - other.x, before.y - other.y);
+      const centre = point => [(point.x + other.x) / 2, (point.y + other.y) / 2];
+      if (spread > 4) zoomBy(Math.hypot(now.x - other.x, now.y - other.y) / spread, ...fromCentre(stage, ...centre(now)));
+      panBy((now.x - before.x) / 2, (now.y - before.y) / 2);
+    }
+    pointers.set(event.pointerId, now);
+  });
+  const release = event => {
+    pointers.delete(event.pointerId);
+    if (!pointers.size) for (const stage of panes.querySelectorAll('.dragging')) stage.classList.remove('dragging');
+  };
+  panes.addEventListener('pointerup', release);
+  panes.addEventListener('pointercancel', release);
+  panes.addEventListener('pointerleave', () => panes.classList.remove('pointed'));
+  panes.addEventListener('dblclick', () => look({x: 0.5, y: 0.5, zoom: 0}));
+}
