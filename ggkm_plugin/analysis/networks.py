@@ -9,8 +9,9 @@ from torch import nn
 from ggkm_plugin import preflight
 from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedGroupBlur
 from ggkm_plugin.archs.ggkmnet_arch import FixedPointStep, GGKMNet, GroupGaussianBlur
-from ggkm_plugin.checkpoints import network_options, read_checkpoint
-from ggkm_plugin.errors import CheckpointError, OptionError
+from ggkm_plugin.checkpoints import described_network, read_checkpoint
+from ggkm_plugin.errors import OptionError
+from ggkm_plugin.inference.restorer import load_network
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,21 +43,11 @@ def load_subject(weights: str | None, arch: str = 'GGKMNet') -> Subject:
     """
     if weights is None:
         options = {'type': arch}
-        net = preflight.build('network', 'archs', options)
-        _check(net, arch)
+        net = _checked(preflight.build('network', 'archs', options), arch)
         return Subject(net.eval(), 'untrained, random weights', False, options)
-    options = network_options(weights)
     content = read_checkpoint(weights)
-    net = preflight.build(weights, 'archs', options)
-    _check(net, weights)
-    state = content.get('params', content.get('params_ema'))
-    try:
-        net.load_state_dict(state)
-    except (RuntimeError, AttributeError, TypeError) as error:
-        reason = ' '.join(str(error).split())[:300]
-        raise CheckpointError(
-            f'{weights}: not weights of the {options["type"]} that it describes ({reason})'
-        ) from error
+    options = described_network(content, weights, 'name a checkpoint that `basicsr train` saved')
+    net = _checked(load_network(weights), weights)
     iteration = content['description'].get('iteration', 'latest')
     if iteration == 0:
         return Subject(net.eval(), f'{Path(weights).name}, saved before any training', False, options)
@@ -64,10 +55,11 @@ def load_subject(weights: str | None, arch: str = 'GGKMNet') -> Subject:
     return Subject(net.eval(), f'{Path(weights).name}, {after}', True, options)
 
 
-def _check(net: nn.Module, where: str) -> None:
-    blurs = [step.blur for step in net.steps] if isinstance(net, GGKMNet) else []
-    if not blurs or not all(isinstance(blur, GroupGaussianBlur | LearnedGroupBlur) for blur in blurs):
-        raise OptionError(
-            f'{where}: {type(net).__name__} predicts no PSFs by alpha and beta; GGKMNet and its ablations but for '
-            'MCPNet do'
-        )
+def _checked(net: nn.Module, where: str) -> GGKMNet:
+    if isinstance(net, GGKMNet):
+        blurs = [step.blur for step in net.steps]
+        if all(isinstance(blur, GroupGaussianBlur | LearnedGroupBlur) for blur in blurs):
+            return net
+    raise OptionError(
+        f'{where}: {type(net).__name__} predicts no PSFs by alpha and beta; GGKMNet and its ablations but for MCPNet do'
+    )

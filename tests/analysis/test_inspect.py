@@ -148,7 +148,7 @@ def test_networks_and_files_that_do_not_do(command, workplace, checkpoint):
     code, _, err = command('inspect', 'pairs/input/00.png', '--weights', checkpoint(NRKNet(), 'NRKNet', {}))
     assert code == 2
     assert 'NRKNet predicts no PSFs' in err
-    with pytest.raises(CheckpointError, match='not weights of the GGKMNet'):
+    with pytest.raises(CheckpointError, match='not a checkpoint of GGKMNet'):
         load_subject(checkpoint(GGKMNet(**SMALL), 'GGKMNet', {**SMALL, 'width': 8}))
     assert command('inspect', 'nowhere.png')[0] == 1
     assert command('inspect', 'pairs/input/00.png', '--points', '999,0')[0] == 2
