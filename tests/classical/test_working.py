@@ -1,6 +1,7 @@
 """Work on threads: all of it is done, a failure ends it, and it is told in order."""
 
 import threading
+import time
 
 import pytest
 
@@ -23,6 +24,7 @@ def test_what_has_not_begun_when_one_fails_does_not_begin():
             failed.set()
             raise KeyError('first')
         failed.wait()
+        time.sleep(0.01)  # so that there is time to be told
 
     with pytest.raises(KeyError, match='first'):
         done_by_threads('failing', do, [(n,) for n in range(1000)], workers=2)

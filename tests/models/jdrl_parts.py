@@ -29,7 +29,7 @@ class KnownShift(nn.Module):
 
 
 @ARCH_REGISTRY.register()
-class Gain(nn.Module):
+class OneNumber(nn.Module):
     """The image times one number, behind a BatchNorm whose statistics it keeps and does not use."""
 
     def __init__(self) -> None:

@@ -47,7 +47,7 @@ def parts():
 @pytest.fixture
 def jdrl(options):
     """Options of two iterations of each phase, of the network that gives back its input."""
-    options.update(model_type='JDRLModel', network_g={'type': 'Gain'})
+    options.update(model_type='JDRLModel', network_g={'type': 'OneNumber'})
     options['train'].update(jdrl=copy.deepcopy(JDRL), pixel_opt=dict(CHARBONNIER), total_iter=6)
     return options
 
@@ -317,7 +317,7 @@ def new_place(folder):
     folder.mkdir()
     write_pairs(folder / 'pairs', 4)
     opt = copy.deepcopy(TINY)
-    opt.update(model_type='JDRLModel', network_g={'type': 'Gain'}, plugins=['jdrl_parts'])
+    opt.update(model_type='JDRLModel', network_g={'type': 'OneNumber'}, plugins=['jdrl_parts'])
     opt['train'].update(jdrl=JDRL, pixel_opt=CHARBONNIER, total_iter=7, ema_decay=0.9)
     opt['logger']['save_checkpoint_freq'] = 1
     opt['val']['val_freq'] = 3
