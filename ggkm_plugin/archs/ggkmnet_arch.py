@@ -335,7 +335,7 @@ class GGKMNet(nn.Module):
         self_reconstruction: build the SRM, which only training uses.
         init: xavier, the paper's; or identity (not in the paper): starts near x = y, for short trainings.
         blur_form: how the blur is evaluated, which changes nothing but time and memory: auto, the fastest; separable,
-            plain passes; reference, as the equations read; dct or fft (see `ops.mixture`).
+            plain passes; reference, as the equations read; dct, fft or fused (see `ops.mixture`).
 
     Raises:
         ValueError: an argument that is none of the above, naming it.
@@ -407,7 +407,7 @@ class GGKMNet(nn.Module):
         self.num_scales, self.num_iters = num_scales, num_iters
         num_maps = num_groups + include_identity
 
-        if blur_form in ('dct', 'fft') and boundary != 'reflect':
+        if blur_form in ('dct', 'fft', 'fused') and boundary != 'reflect':
             raise ValueError(f'blur_form: {blur_form} needs boundary: reflect, not {boundary}')
         if init == 'identity' and (residual != 'explicit' or not include_identity):
             raise ValueError('init: identity needs residual: explicit and include_identity: true')

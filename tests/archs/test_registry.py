@@ -273,6 +273,6 @@ def test_all_are_compared(workplace, command):
     (workplace / 'compare.yml').write_text(yaml.safe_dump(opt))
     code, out, err = command('compare', '-opt', 'compare.yml', '--no-report', '--format', 'csv')
     assert code == 0, err
-    scores = {method: float(psnr) for _, method, *_, psnr in csv.reader(out.splitlines()[1:])}
+    scores = {row['method']: float(row['psnr']) for row in csv.DictReader(out.splitlines())}
     assert list(scores) == ['input', *ARCHS]
     assert all(0 < score < 100 for score in scores.values())

@@ -92,9 +92,10 @@ assert all(names[kind] <= set(registry.keys()) for kind, registry in REGISTRIES.
 assert grown == {
     'archs': {
         'GGKMNet', 'GGKMNetNoLSTM', 'MCPNet', 'GGKMNetNoGroup', 'GGKMNetFullyLearned', 'GKMNet', 'NRKNet',
+        'KPAC', 'IFAN', 'DRBNet', 'DPDNetS', 'MDP', 'SRN', 'AttSRN', 'AIFNet',
         'NAFNet', 'Uformer', 'FFTformer', 'GRL', 'KBNet', 'Restormer', 'MPRNet',
     },
-    'losses': {'GGKMLoss', 'GKMLoss', 'NRKLoss'}, 'models': {'DefocusModel', 'JDRLModel'},
+    'losses': {'GGKMLoss', 'GKMLoss', 'NRKLoss', 'SRNLoss', 'IFANLoss'}, 'models': {'DefocusModel', 'JDRLModel'},
     'datasets': {
         'MixedDefocusDataset', 'PairedDefocusDataset', 'SingleDefocusDataset', 'SyntheticDefocusDataset',
     },
