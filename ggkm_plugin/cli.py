@@ -298,6 +298,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # OpenCV and the host's imports talk about damaged files and old syntax on their own; errors are ours to word
     os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
     warnings.filterwarnings('ignore', category=SyntaxWarning)
+    warnings.filterwarnings('ignore', message='torch.meshgrid')  # of other authors' networks
     try:
         _COMMANDS[arguments.command](arguments)
     except UserError as error:

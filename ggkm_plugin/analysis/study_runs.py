@@ -5,6 +5,7 @@ where it was: a training resumes from its newest state, what is scored is not do
 """
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -152,7 +153,10 @@ def _scores(path: Path) -> dict[str, dict[str, float]]:
         means = json.loads(path.read_text(encoding='utf-8'))['means']['all']
     except (OSError, ValueError, LookupError) as error:
         raise RunError(f'test: no scores in {path} ({error})') from error
-    return {kind: means[kind] for kind in ('result', 'input')}
+    return {
+        kind: {name: math.inf if mean is None else mean for name, mean in means[kind].items()}
+        for kind in ('result', 'input')
+    }
 
 
 def _last_words(log: Path) -> str:

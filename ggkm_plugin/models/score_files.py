@@ -2,8 +2,10 @@
 
 import csv
 import hashlib
+import inspect
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,6 +19,7 @@ from ggkm_plugin import __version__
 from ggkm_plugin.data.layouts import scene_kinds
 from ggkm_plugin.errors import DataError
 from ggkm_plugin.files import write_whole
+from ggkm_plugin.host.registries import METRIC_REGISTRY
 
 
 @dataclass(frozen=True)
@@ -29,30 +32,43 @@ class ImageScores:
     input_scores: dict[str, float]
 
 
-def write_scores(folder: str, images: Sequence[ImageScores], opt: dict[str, Any], dataset: dict[str, Any]) -> list[str]:
+def write_scores(
+    folder: str, images: Sequence[ImageScores], opt: dict[str, Any], dataset: dict[str, Any], option_digest: str
+) -> list[str]:
     """Write scores_NAME.csv and .json for a data set into `folder`; returns lines on its parts, indoor and outdoor.
 
-    `opt`: the options of the test; `dataset`: those of the data set. Raises DataError if a file cannot be written.
+    `opt`: the options of the test, `option_digest` theirs; `dataset`: those of the data set. In JSON an infinite score,
+    of equal images, is null. Raises DataError if a file cannot be written.
     """
     parts = {kind: [item for item in images if item.name in names] for kind, names in _scenes(images, dataset).items()}
+    protocols = {name: _protocol(metric) for name, metric in opt['val']['metrics'].items()}
     record = {
         'dataset': dataset['name'],
-        'metrics': opt['val']['metrics'],
+        'metrics': {name: {**metric, 'protocol': protocols[name]} for name, metric in opt['val']['metrics'].items()},
+        'option_digest': option_digest,
         'network': opt['network_g'],
         'weights': _weights(opt),
         'versions': {'ggkm_plugin': __version__, 'basicsr': version('basicsr'), 'torch': str(torch.__version__)},
-        'means': {'all': _means(images), **{kind: _means(part) for kind, part in parts.items()}},
-        'images': [{'name': item.name, 'result': item.scores, 'input': item.input_scores} for item in images],
+        'means': {
+            kind: {who: _plain(scores) for who, scores in _means(part).items()}
+            for kind, part in {'all': images, **parts}.items()
+        },
+        'images': [
+            {'name': item.name, 'result': _plain(item.scores), 'input': _plain(item.input_scores)} for item in images
+        ],
     }
     table = io.StringIO()
     writer = csv.writer(table, lineterminator='\n')
     metrics = list(images[0].scores)
-    writer.writerow(['image', *metrics, *(f'input_{metric}' for metric in metrics)])
+    used = list(dict.fromkeys(protocols.values()))
+    protocol = used[0] if len(used) == 1 else ', '.join(f'{name}: {protocols[name]}' for name in protocols)
+    writer.writerow(['image', 'protocol', *metrics, *(f'input_{metric}' for metric in metrics)])
     for item in images:
-        writer.writerow([item.name, *item.scores.values(), *(item.input_scores[metric] for metric in metrics)])
+        scores = [*item.scores.values(), *(item.input_scores[metric] for metric in metrics)]
+        writer.writerow([item.name, protocol, *scores])
     stem = Path(folder) / f'scores_{dataset["name"]}'
     _write(stem.with_name(f'{stem.name}.csv'), table.getvalue())
-    _write(stem.with_name(f'{stem.name}.json'), json.dumps(record, indent=1, default=str) + '\n')
+    _write(stem.with_name(f'{stem.name}.json'), json.dumps(record, indent=1, default=str, allow_nan=False) + '\n')
     return [
         f'\t {kind}, {len(part)} images: '
         + ', '.join(f'{name} {value:.4f}' for name, value in _means(part)['result'].items())
@@ -60,9 +76,21 @@ def write_scores(folder: str, images: Sequence[ImageScores], opt: dict[str, Any]
     ]
 
 
+def _protocol(metric: dict[str, Any]) -> str:
+    """As given, else the metric's default; of the host's metrics, which have none, `host`."""
+    given = inspect.signature(METRIC_REGISTRY.get(metric['type'])).parameters.get('protocol')
+    return str(metric.get('protocol') or given.default) if given else 'host'
+
+
+def _plain(scores: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no infinity."""
+    return {name: value if math.isfinite(value) else None for name, value in scores.items()}
+
+
 def _scenes(images: Sequence[ImageScores], dataset: dict[str, Any]) -> dict[str, set[str]]:
     """DPDD's test images by kind of scene, where the lists lie beside them."""
-    if dataset.get('layout') != 'DPDD' or dataset.get('split', 'test') != 'test':
+    layout, split = dataset.get('layout') or 'auto', dataset.get('split') or 'test'
+    if layout not in ('DPDD', 'auto') or split != 'test' or not dataset.get('dataroot'):
         return {}
     names = {Path(item.path).name: item.name for item in images}
     found = scene_kinds(dataset['dataroot'], names) or {}

@@ -139,7 +139,7 @@ class ValidatingModel(SRModel):
                 self.input_results[name] = means([item.input_scores for item in seen])
             self._report(name, self.input_results[name], current_iter, tb_logger)
             if not self.is_train and rank == 0:
-                lines = write_scores(self._run_folder, seen, self.opt, dataset.opt)
+                lines = write_scores(self._run_folder, seen, self.opt, dataset.opt, self.description['option_digest'])
                 get_root_logger().info(
                     '\n'.join([f'Scores of each image: {self._run_folder}/scores_{name}.csv', *lines])
                 )

@@ -5,6 +5,7 @@ Two small networks on one input agree exactly where both run the same operations
 
 import copy
 import inspect
+import json
 import pickle
 import sys
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
+from conftest import write_pairs
 from torch import nn
 
 from ggkm_plugin import preflight
@@ -415,3 +417,30 @@ assert ARCH_REGISTRY.get('NAFNet') is NAFNet and 'Uformer' in ARCH_REGISTRY
 assert not {'spandrel', 'spandrel_extra_arches', 'einops'} & set(sys.modules)
 """)
     assert result.returncode == 0, result.stderr
+
+
+# One block of an option file
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', NAMES)
+def test_it_is_trained_and_compared_by_changing_one_block(name, tiny, workplace, command, write_options):
+    """`network_g` of a training; the checkpoint then says itself what it is, and images of any size will do."""
+    find(name)
+    tiny['network_g'] = {'type': name, **SMALL[name][0]}
+    code, _, err = command('train', '-opt', write_options(tiny))
+    assert code == 0, err
+    write_pairs(workplace / 'odd', 2, (45, 67))
+    weights = {'name': 'theirs', 'weights': f'experiments/{tiny["name"]}/models/net_g_latest.pth'}
+    data = {'type': 'PairedDefocusDataset', 'dataroot_lq': 'odd/input', 'dataroot_gt': 'odd/ground_truth'}
+    comparison = {
+        'name': 'one', 'protocol': 'restormer', 'metrics': ['psnr'], 'models': [weights], 'datasets': {'odd': data},
+        'complexity': False, 'published': False, 'num_gpu': 0,
+    }  # fmt: skip
+    code, _, err = command('compare', '-opt', write_options(comparison, 'compare.yml'), '--no-report')
+    assert code == 0, err
+    results = json.loads((workplace / 'results/one/results.json').read_text())
+    [model] = results['models']
+    assert (model['arch'], model['status']) == (name, 'ok')
+    assert results['datasets'][0]['images'][0]['size'] == [45, 67]
+    assert 0 < results['datasets'][0]['means']['theirs']['psnr'] < 100

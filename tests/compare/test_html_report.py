@@ -516,6 +516,23 @@ def test_keys_and_the_plot_choose_images(opened):
     assert page.locator('#plot [data-series]').count() == 2
 
 
+def test_many_models_start_with_few_curves_and_are_told_apart(opened, tmp_path):
+    results = sample(tmp_path, images=2)
+    for number in range(12):
+        results['models'].append({'name': f'net{number}', 'status': 'ok'})
+        for image in results['datasets'][0]['images']:
+            image['scores'][f'net{number}'] = {'psnr': 20 + number, 'lpips': 0.1}
+    page = opened(path=write_report(tmp_path, results))
+    assert page.locator('#plot [data-series]').count() == 1 + 4  # the input, and of the first five the four that ran
+    assert page.locator('[data-curve]').count() == 1 + 14
+    page.locator('[data-curve="10"]').click()
+    assert page.locator('#plot [data-series]').count() == 1 + 5
+    signs = page.locator('[data-curve]').evaluate_all(
+        "all => all.map(each => each.style.getPropertyValue('--c') + each.querySelector('path').getAttribute('d'))"
+    )
+    assert len(set(signs)) == len(signs)
+
+
 def test_one_zoom_for_all_panes(opened):
     page = loaded(opened())
     fit, *_ = zoom_and_offset(page)

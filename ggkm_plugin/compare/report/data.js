@@ -7,12 +7,13 @@ const statuses = new Map(data.models.map(model => [model.name, model]));
 const failed = source => sources[source].kind === 'model' && statuses.get(sources[source].key).status === 'failed';
 const wide = window.matchMedia('(min-width: 821px)');
 const MAX_ZOOM = 32;
+const MOST_CURVES = 5;  // of models at the start
 
 const number = value => (value === null || value === undefined ? null : value === 'inf' ? Infinity : value === '-inf' ? -Infinity : Number(value));
 
 const defaults = startingView();
 const view = {...defaults};
-const hiddenCurves = new Set();
+const hiddenCurves = new Set(sources.map((_, source) => source).slice(1 + MOST_CURVES));  // more cannot be told apart; a click shows them
 
 function startingView() {
   const models = sources.flatMap((source, index) => (source.kind === 'model' && !failed(index) ? [index] : []));

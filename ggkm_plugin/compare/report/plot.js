@@ -51,7 +51,7 @@ const below = (width, words) => svg('text', {x: (PLOT.left + width - PLOT.right)
 const columnAt = (place, count, width) => PLOT.left + (place + 0.5) * (width - PLOT.left - PLOT.right) / count;
 const orderName = () => ({worst: 'worst first', best: 'best first', name: 'by name'})[view.order];
 
-/** Points as circles, squares, triangles and diamonds in turn, so that colour is not the only sign. */
+/** Points as circles, squares, triangles and diamonds in turn, so that colour is not the only sign; others when colours repeat. */
 function dot(x, y, source, size = 3.4) {
   const shapes = [
     `M${x - size} ${y}a${size} ${size} 0 1 0 ${2 * size} 0a${size} ${size} 0 1 0 ${-2 * size} 0`,
@@ -59,7 +59,7 @@ function dot(x, y, source, size = 3.4) {
     `M${x} ${y - size * 1.3}l${size * 1.25} ${size * 2.2}h${-size * 2.5}z`,
     `M${x} ${y - size * 1.4}l${size * 1.4} ${size * 1.4}l${-size * 1.4} ${size * 1.4}l${-size * 1.4} ${-size * 1.4}z`,
   ];
-  return svg('path', {class: 'dot', d: shapes[source % 4], style: `--c: var(${colour(source)})`});
+  return svg('path', {class: 'dot', d: shapes[(source + Math.ceil(source / 8)) % 4], style: `--c: var(${colour(source)})`});
 }
 
 function curves(width) {
