@@ -110,8 +110,8 @@ def group_left() -> Iterator[None]:
         lost = isinstance(error, distributed.DistError) or any(words in str(error) for words in _GONE)
         if lost and rank_and_size()[1] > 1:
             raise LostProcessError(
-                'another process of this run is gone; its own words, or its machine, say why. The same command goes on, '
-                'a training with --auto_resume'
+                'another process of this run is gone; its own words, or its machine, say why. The same command goes '
+                'on, a training with --auto_resume'
             ) from error
         raise
     finally:
