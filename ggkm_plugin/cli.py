@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ggkm_plugin import __version__
+from ggkm_plugin import __version__, allocator
 from ggkm_plugin.commands import analysis, bench, deblur
 from ggkm_plugin.commands.shared import add_plugin_argument as _add_plugin_argument
 from ggkm_plugin.commands.shared import load_plugins as _load_plugins
@@ -295,6 +295,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     unknown = [kind for kind in getattr(arguments, 'kinds', []) if kind not in KINDS]
     if unknown:
         parser.error(f'list {unknown[0]}: no such kind; there are {", ".join(KINDS)}')
+    if argv is None:  # this is the program
+        allocator.keep_freed_memory()
     # OpenCV and the host's imports talk about damaged files and old syntax on their own; errors are ours to word
     os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
     warnings.filterwarnings('ignore', category=SyntaxWarning)

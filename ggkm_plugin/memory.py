@@ -1,6 +1,5 @@
 """What to do when the memory is full, in place of an allocator's words; and how much of it is free."""
 
-import ctypes
 import gc
 import re
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ggkm_plugin import allocator
 from ggkm_plugin.errors import TrainingError
 
 # How the CPU's allocator, CUDA outside of torch's allocator and CUDA's libraries say it in a plain RuntimeError.
@@ -48,6 +48,12 @@ def free_bytes(device: torch.device) -> int | None:
     if device.type == 'cuda':
         reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reusable
+    available = _available()
+    return None if available is None else available + allocator.freed_bytes()
+
+
+def _available() -> int | None:
+    """What the system, or the container, has left for this process."""
     try:
         lines = Path('/proc/meminfo').read_text().splitlines()
     except OSError:
@@ -79,10 +85,8 @@ def release(device: torch.device) -> None:
     gc.collect()
     if device.type == 'cuda':
         torch.cuda.empty_cache()
-    elif sys.platform == 'linux':
-        trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)  # glibc's
-        if trim is not None:
-            trim(0)
+    else:
+        allocator.trim()
 
 
 @contextmanager
@@ -91,7 +95,7 @@ def bounded_memory(device: torch.device) -> Iterator[None]:
 
     Otherwise the kernel kills the process when it touches what it was promised, and all that it was to do is lost.
     """
-    free = free_bytes(device) if device.type == 'cpu' and sys.platform == 'linux' else None
+    free = _available() if device.type == 'cpu' and sys.platform == 'linux' else None
     if free is None:
         yield
         return

@@ -54,7 +54,7 @@ def test_others_pass(error):
 def test_more_than_is_free_is_not_given(monkeypatch):
     """In place of a promise that the kernel breaks by killing the process."""
     cpu = torch.device('cpu')
-    monkeypatch.setattr(memory, 'free_bytes', lambda device: 2**28)
+    monkeypatch.setattr(memory, '_available', lambda: 2**28)
     with pytest.raises(TrainingError, match='out of memory here'), memory_advice('here', 'x'), bounded_memory(cpu):
         torch.empty(2**30, dtype=torch.uint8)
     with bounded_memory(cpu):

@@ -112,6 +112,24 @@ STUDIES: Mapping[str, Study] = {
     'kernels': Study('Table 8, learned kernels', (*_KERNELS, _GGKMNET)),
     'noise': _noise('Table 6, DPDD', (0.343, 0.025, 0.074), (0.471, 0.032, 0.091), (0.937, 0.060, 0.154)),
     'noise-rtf': _noise('Table 7, RTF', (0.300, 0.003, 0.030), (0.572, 0.019, 0.091), (1.611, 0.088, 0.114)),
+    'methods': Study(
+        'Table 2, methods under equal terms',
+        (
+            Row('dpdnet_s', 'DPDNet-S', 'dpdnet_s', scores(24.348, 0.747, 0.277)),
+            Row('aifnet', 'AIFNet', 'aifnet', scores(24.213, 0.742, 0.309)),
+            Row('mdp', 'MDP', 'mdp', scores(25.347, 0.763, 0.268)),
+            Row('kpac', 'KPAC', 'kpac', scores(25.221, 0.774, 0.226)),
+            Row('ifan', 'IFANet', 'ifan', scores(25.366, 0.789, 0.217)),
+            Row('drbnet', 'DRBNet', 'drbnet', scores(25.485, 0.792, 0.254)),
+            Row('srn', 'SRN', 'srn', scores(24.612, 0.612, 0.256)),
+            Row('attsrn', 'AttSRN', 'attsrn', scores(25.224, 0.781, 0.219)),
+            Row('nrknet', 'NRKNet', 'nrknet', scores(26.109, 0.810, 0.210)),
+            Row('gkmnet', 'GKMNet*', 'gkmnet', scores(25.711, 0.790, 0.219)),
+            Row('ggkmnet', 'GGKMNet', 'ggkmnet', scores(26.039, 0.806, 0.215)),
+        ),
+        reference='ggkmnet',
+        note='Equal terms: data, crops, iterations, loss and optimizer; each network whole, from its own start.',
+    ),
     'mixed': Study(
         'Sec. 5.3, mixed data',
         (

@@ -12,6 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ggkm_plugin import allocator
 from ggkm_plugin.archs.ggkmnet_arch import FixedPointStep, GGKMNet, Memory
 from ggkm_plugin.archs.gkmnet_arch import GKMNet
 from ggkm_plugin.benchmarks.forms import Report, Row, Settings, compared, in_turns, plain, table
@@ -119,6 +120,7 @@ def _peak(name: str, height: int, width: int, tile: str | None, settings: Settin
 def _once(name: str, height: int, width: int, tile: str | None, device: str, threads: int) -> int:
     """The CUDA allocator's peak; 0 on a CPU, whose process is looked at from outside."""
     torch.set_num_threads(threads)
+    allocator.keep_freed_memory()  # as the command does
     net, y = BUILDERS[name]().to(device), _image(height, width).to(device)
     with torch.inference_mode():
         if tile is None:

@@ -8,6 +8,18 @@ from typing import Any
 # What is being done, how much of it is done, and of how much.
 Progress = Callable[[str, int, int], None]
 
+_TOLD = 2  # times for each stage of a photograph, which may take a minute
+
+
+def told(name: str, tell: Callable[[str], None]) -> Progress:
+    """A progress of the method `name` in few lines."""
+
+    def progress(what: str, done: int, total: int) -> None:
+        if done * _TOLD // total > (done - 1) * _TOLD // total:
+            tell(f'{name}: {what}, {100 * done // total} %')
+
+    return progress
+
 
 def done_by_threads(
     what: str,

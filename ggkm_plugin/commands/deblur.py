@@ -18,6 +18,12 @@ def add_parsers(commands: Any) -> None:
         '--weights', metavar='FILE', help='checkpoint of a trained network (default: the packaged one)'
     )
     command.add_argument(
+        '--method',
+        metavar='NAME',
+        help='a classical method instead of a network, EBDB or JNB, on the processor; NAME,KEY=VALUE changes a '
+        'setting: EBDB,fidelity=420',
+    )
+    command.add_argument(
         '--tile',
         default='auto',
         metavar='N',
@@ -50,6 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.inputs,
         arguments.out,
         arguments.weights,
+        arguments.method,
         arguments.tile,
         arguments.half,
         arguments.device,
@@ -64,7 +71,8 @@ def run(arguments: argparse.Namespace) -> None:
     if deblurred.folder and deblurred.pairs:
         from ggkm_plugin.compare import before_after
 
-        facts = {'weights': arguments.weights or NAME, 'ggkm_plugin': __version__}
+        used = {'method': arguments.method} if arguments.method else {'weights': arguments.weights or NAME}
+        facts = {**used, 'ggkm_plugin': __version__}
         print(f'Slider: {before_after.write_page(deblurred.folder, deblurred.pairs, facts, deblurred.faults)}')
     command.check(deblurred)
 

@@ -14,7 +14,7 @@ _RESULT = 'Deblurred'
 def write_page(
     folder: Path, pairs: Sequence[tuple[str, str, str]], facts: dict[str, Any], failures: Sequence[str]
 ) -> str:
-    """Write `folder`/index.html, which needs nothing but its folder; returns the address that opens at the slider.
+    """Write `folder`/index.html, which needs nothing but its folder; returns its address, which opens at the slider.
 
     pairs: names, and paths of pictures before and after, of one size, below `folder`. facts: what the page says
     about the run, name: value. failures: photographs that it does not show, and why.
@@ -31,7 +31,7 @@ def write_page(
             ],
         },
     )
-    return f'{page.absolute().as_uri()}#mode=slider'
+    return page.absolute().as_uri()
 
 
 def _image(folder: Path, name: str, before: str, after: str) -> dict[str, Any]:

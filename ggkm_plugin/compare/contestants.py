@@ -16,8 +16,8 @@ class Contestant(ABC):
     """A model, ready to run.
 
     arch: what kind of model it is. sha256: of its weights, if it has any. settings: of a method without a network,
-    which go with all its scores. structure: what its costs depend on; depends: all that a result depends on besides
-    the image and the protocol; both plain values.
+    or which weights a network has if they are no file of the user's; they go with all its scores. structure: what its
+    costs depend on; depends: all that a result depends on besides the image and the protocol; both plain values.
     """
 
     name: str

@@ -8,14 +8,12 @@ from torch import Tensor
 
 from ggkm_plugin import classical
 from ggkm_plugin.classical.edge_map import LARGEST
-from ggkm_plugin.classical.working import Progress
+from ggkm_plugin.classical.working import told
 from ggkm_plugin.compare.cache import file_digest
 from ggkm_plugin.compare.contestants import Contestant, Tell
 from ggkm_plugin.compare.options import MethodEntry
 from ggkm_plugin.complexity import Size
 from ggkm_plugin.models.pictures import coloured
-
-_TOLD = 2  # times for each stage of an image, which may take a minute
 
 
 class MethodContestant(Contestant):
@@ -29,7 +27,7 @@ class MethodContestant(Contestant):
         self.depends = self.structure
 
     def restore(self, image: Tensor, tell: Tell) -> Tensor:
-        restored = self.method(_array(image), self._progress(tell))
+        restored = self.method(_array(image), told(self.name, tell))
         return torch.from_numpy(restored).permute(2, 0, 1).to(image.device)
 
     @property
@@ -41,13 +39,6 @@ class MethodContestant(Contestant):
 
     def profile(self, size: Size, device: str, repeats: int, tell: Tell) -> None:
         return None
-
-    def _progress(self, tell: Tell) -> Progress:
-        def progress(what: str, done: int, total: int) -> None:
-            if done * _TOLD // total > (done - 1) * _TOLD // total:
-                tell(f'{self.name}: {what}, {100 * done // total} %')
-
-        return progress
 
 
 def _source_digests() -> list[str]:

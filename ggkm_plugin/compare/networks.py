@@ -1,7 +1,7 @@
 """A network of a comparison with its weights: built, loaded and run on one image, each mistake named.
 
 Weights lie in a checkpoint under the entry's `param_key`; by default under params, params_ema, state_dict or model,
-whichever is there first; else the file itself is the state dict.
+whichever is there first; else the file itself is the state dict. Or they are the packaged ones, or none.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from ggkm_plugin import preflight
 from ggkm_plugin.checkpoints import described_network, read_checkpoint
 from ggkm_plugin.compare.cache import code_digest, file_digest
 from ggkm_plugin.compare.contestants import Contestant, Tell
-from ggkm_plugin.compare.options import Entry
+from ggkm_plugin.compare.options import PACKAGED, UNTRAINED, Entry
 from ggkm_plugin.compare.sizing import padded, shown
 from ggkm_plugin.complexity import Profile, Size, count_parameters, profile
 from ggkm_plugin.errors import CheckpointError, OptionError
@@ -22,6 +22,8 @@ from ggkm_plugin.inference.restorer import check_restored
 from ggkm_plugin.inference.tiling import restored
 from ggkm_plugin.memory import bounded_memory, memory_advice
 from ggkm_plugin.models.pictures import coefficient_map
+from ggkm_plugin.options import Options
+from ggkm_plugin.weights import NAME, packaged_weights
 
 _PARAM_KEYS = ('params', 'params_ema', 'state_dict', 'model')
 _LONGEST = 300  # of a reason in torch's words
@@ -35,13 +37,11 @@ class NetworkContestant(Contestant):
         description in them that cannot be built.
         """
         self.entry, self.name = entry, entry.name
-        content = read_checkpoint(entry.weights)
-        network = entry.network or described_network(content, entry.weights, 'set network_g in the option file')
-        net = preflight.build(f'{entry.name}: network_g', 'archs', network)
-        _load(net, content, entry)
+        net, network, self.sha256 = _untrained(entry) if entry.weights == UNTRAINED else _trained(entry)
+        named = {PACKAGED: NAME, UNTRAINED: 'none: untrained'}.get(entry.weights)
+        self.settings = named and {'weights': named}
         self.net: nn.Module = net.to(device).eval().requires_grad_(False)
         self.arch = str(network['type'])
-        self.sha256 = file_digest(entry.weights)
         self.parameters = count_parameters(net)[1]
         self.size_multiple = entry.size_multiple or int(getattr(net, 'size_multiple', 1))
         self.structure: dict[str, Any] = {
@@ -51,7 +51,7 @@ class NetworkContestant(Contestant):
         }
         self.depends = {
             **self.structure,
-            'weights': self.sha256,
+            'weights': self.sha256 or UNTRAINED,
             'param_key': entry.param_key,
             'colour': entry.colour,
             'range': entry.range,
@@ -88,18 +88,35 @@ class NetworkContestant(Contestant):
         return image.flip(1) if self.entry.colour == 'bgr' else image
 
 
-def _load(net: nn.Module, content: dict[str, Any], entry: Entry) -> None:
+def _trained(entry: Entry) -> tuple[nn.Module, Options, str]:
+    """The network with its weights, its options, and the weights' sha256."""
+    path = packaged_weights() if entry.weights == PACKAGED else entry.weights
+    content = read_checkpoint(path)
+    network = entry.network or described_network(content, path, 'set network_g in the option file')
+    net = preflight.build(f'{entry.name}: network_g', 'archs', network)
+    _load(net, content, entry, path)
+    return net, network, file_digest(path)
+
+
+def _untrained(entry: Entry) -> tuple[nn.Module, Options, None]:
+    assert entry.network is not None
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return preflight.build(f'{entry.name}: network_g', 'archs', entry.network), entry.network, None
+
+
+def _load(net: nn.Module, content: dict[str, Any], entry: Entry, path: str) -> None:
     """Every key or none. Raises CheckpointError."""
     keys = [entry.param_key] if entry.param_key else _PARAM_KEYS
     state = next((content[key] for key in keys if key in content), None if entry.param_key else content)
     if not isinstance(state, dict):
-        raise CheckpointError(f'{entry.weights}: has no {entry.param_key}; it has {", ".join(map(str, content))}')
+        raise CheckpointError(f'{path}: has no {entry.param_key}; it has {", ".join(map(str, content))}')
     try:
         net.load_state_dict({key.removeprefix('module.'): value for key, value in state.items()})
     except (RuntimeError, AttributeError, TypeError, KeyError) as error:
         reason = ' '.join(str(error).split())
         raise CheckpointError(
-            f'{entry.weights}: not weights of {type(net).__name__} with these options '
+            f'{path}: not weights of {type(net).__name__} with these options '
             f'({reason[:_LONGEST]}{"..." if len(reason) > _LONGEST else ""})'
         ) from error
 

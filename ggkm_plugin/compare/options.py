@@ -15,6 +15,8 @@ from ggkm_plugin.options import Options, nearest
 # Names that results use beside the models'; a network's blur map is called `NAME blur map`.
 BLUR_MAP, BLUR_MASK = ' blur map', 'blur mask'
 RESERVED = ('input', 'gt', BLUR_MASK)
+# Instead of the path of weights: those that come with the package, and none, the arch's own start from seed 0.
+PACKAGED, UNTRAINED = 'packaged', 'untrained'
 _SHOWN_DIGITS = {'psnr': 3, 'ssim': 4, 'mae': 4, 'lpips': 4}
 _COLOURS = ('rgb', 'bgr')
 _KEYS = (
@@ -45,7 +47,7 @@ class Entry:
 
     name: str
     network: Options | None  # None: as the checkpoint describes itself
-    weights: str
+    weights: str  # a path, PACKAGED or UNTRAINED
     param_key: str | None = None  # default: see `networks`
     size_multiple: int | None = None  # default: what the arch declares, else 1
     colour: str = 'rgb'
@@ -210,8 +212,12 @@ def _method(where: str, spec: Options, faults: list[str]) -> MethodEntry | None:
 
 def _network(where: str, spec: Options, faults: list[str]) -> Entry:
     network, weights = spec.get('network_g'), spec.get('weights')
+    if weights is None and network is None:
+        weights = PACKAGED
     if not isinstance(weights, str):
-        faults.append(f'{where}.weights is missing: the path of a checkpoint')
+        faults.append(f'{where}.weights is missing: the path of a checkpoint, or {UNTRAINED}')
+    if weights == UNTRAINED and network is None:
+        faults.append(f'{where}.network_g is missing: there is no checkpoint to say what {spec.get("name")} is')
     if network is not None:  # its arguments are tried out now, not in the third hour
         _tried(faults, preflight.build, f'{where}.network_g', 'archs', network)
     if not isinstance(spec.get('param_key'), str | None):

@@ -15,6 +15,7 @@ from ggkm_plugin import plugins
 from ggkm_plugin.devices import find_device
 from ggkm_plugin.errors import OptionError, UserError
 from ggkm_plugin.inference import deblurring, tiling
+from ggkm_plugin.inference.classical import chosen_method, method_restorer
 from ggkm_plugin.inference.deblurring import Make, Outcome, Restore, Tell
 from ggkm_plugin.inference.jobs import BEFORE_AFTER, Job, plan
 from ggkm_plugin.inference.restorer import Restorer, load_network
@@ -34,6 +35,7 @@ class Request:
     inputs: Sequence[str]
     out: str | None = None
     weights: str | None = None
+    method: str | None = None
     tile: str = 'auto'
     half: bool = False
     device: str = 'auto'
@@ -79,11 +81,11 @@ def deblur(request: Request) -> Deblurred:
     make = _maker(request)
     devices = _devices(request, len(jobs))
     folder = _folder_of_pictures(request, jobs) if request.compare else None
-    if request.weights is None:
+    if request.weights is None and request.method is None:
         print(f'basicsr deblur: with the packaged weights, {NAME}; --weights names others', file=sys.stderr)
     if folder:
         jobs = [replace(job, pictures=_pictures(folder, index)) for index, job in enumerate(jobs, start=1)]
-    if len(devices) > 1:  # else each process would find it out for itself
+    if len(devices) > 1 and request.method is None:  # else each process would find it out for itself
         load_network(_weights(request))
     threads = max(1, torch.get_num_threads() // len(devices))
     outcomes = []
@@ -106,6 +108,12 @@ def check(deblurred: Deblurred) -> None:
 
 def _maker(request: Request) -> Make:
     """How each process makes what restores its photographs. Raises OptionError for what no process could use."""
+    if request.method is not None:
+        unused = {'--weights': request.weights is not None, '--tile': request.tile != 'auto', '--half': request.half}
+        for argument, given in unused.items():
+            if given:
+                raise OptionError(f'{argument} is for networks; leave it out, or leave out --method {request.method}')
+        return partial(method_restorer, chosen_method(request.method))
     tile = _tile(request.tile)
     find_device(request.device)
     return partial(_restorer, _weights(request), tile, request.half, list(request.plugins))
@@ -142,7 +150,9 @@ def _devices(request: Request, photographs: int) -> list[str]:
     if request.jobs is not None and request.jobs < 1:
         raise OptionError(f'--jobs {request.jobs}: at least 1')
     device = find_device(request.device)
-    if device.type == 'cuda':
+    if request.method is not None:
+        there, count = ['cpu'], 1  # which works on all processors
+    elif device.type == 'cuda':
         every = request.device in ('auto', 'cuda')
         there = [f'cuda:{index}' for index in range(torch.cuda.device_count())] if every else [request.device]
         count = len(there)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ggkm_plugin import allocator
 from ggkm_plugin.errors import DataError, UserError
 from ggkm_plugin.files import unfinished
 from ggkm_plugin.inference.encoding import KINDS, picture
@@ -181,6 +182,7 @@ def _work(pipe: Connection, make: Make, device: str, threads: int, overwrite: bo
     """In a process of its own: photographs come by the pipe, outcomes and lines to tell go."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends its processes
     torch.set_num_threads(threads)
+    allocator.keep_freed_memory()
     restore = _Once(partial(make, device, pipe.send))
     with suppress(EOFError, OSError):  # the parent is gone
         while True:

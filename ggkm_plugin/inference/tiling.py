@@ -2,7 +2,7 @@
 
 alpha depends on the image through one mean of F1, beta on neither alpha nor x. So each iteration runs in two passes.
 Pass A goes through tiles that overlap by what their edges spoil: the features once, the sum of F1, and beta, which is
-kept with the recurrent maps that finer scales ask for. Pass B has alpha, and makes x in strips of rows that overlap by
+kept with the recurrent maps that finer scales ask for. Pass B has alpha, and makes x in larger tiles that overlap by
 the reach of the blur. Beside beta, 4 M bytes a pixel, only a few images of the whole size are kept.
 """
 
@@ -23,14 +23,14 @@ from ggkm_plugin.ops.spectral import margin_of
 Tile = int | str | None
 
 SMALLEST = 64
-# A tile of this many halos a side has a quarter more pixels than its share; larger ones gain little.
-_HALOS = 18
-# Bytes a pixel in float32, measured at their peak (two cores, width 32): of a tile in pass A with its halo, and of the
-# whole image beside its M maps.
-_TILE_BYTES = 1200
+# A tile of this many halos a side has a quarter more pixels than its share; larger ones gain little, and take memory.
+_HALOS = 16
+# Bytes a pixel in float32, measured at their peak (two cores, width 32, `allocator.keep_freed_memory`): of a tile in
+# pass A with its halo, and of the whole image beside its M maps.
+_TILE_BYTES = 2100
 _IMAGE_BYTES = 100
-# Rows of a strip in pass B, which takes far less memory than a tile: as many pixels as this many tiles.
-_TILES_A_STRIP = 4
+# Pass B takes far less memory a pixel than pass A: its tiles are up to twice as long and wide, and no longer than this.
+_BLUR_SIDE = 512
 
 
 def restored(net: nn.Module, y: Tensor, tile: Tile = 'auto', tell: Callable[[str], None] = lambda line: None) -> Tensor:
@@ -92,9 +92,8 @@ def _side_for(net: GGKMNet, y: Tensor) -> int | None:
     free = free_bytes(y.device)
     if free is not None:
         step = _steps(net)[0]
-        maps = next(layer.out_channels for layer in step.beta_apu.path2 if isinstance(layer, nn.Conv2d))
         width = cast(nn.Conv2d, step.bfe.enc1[0]).out_channels
-        kept = y.shape[0] * y.shape[-2] * y.shape[-1] * (4 * maps + _IMAGE_BYTES)
+        kept = y.shape[0] * y.shape[-2] * y.shape[-1] * (4 * _maps(step) + _IMAGE_BYTES)
         budget = (free - kept) // 2
         while side > 128 and y.shape[0] * (side + 2 * halo) ** 2 * _TILE_BYTES * width / 32 > budget:
             side -= 64
@@ -103,6 +102,17 @@ def _side_for(net: GGKMNet, y: Tensor) -> int | None:
 
 def _steps(net: GGKMNet) -> list[FixedPointStep]:
     return [cast(FixedPointStep, step) for step in net.steps]
+
+
+def _maps(step: FixedPointStep) -> int:
+    return next(layer.out_channels for layer in step.beta_apu.path2 if isinstance(layer, nn.Conv2d))
+
+
+def _computed_in(step: FixedPointStep, y: Tensor) -> torch.dtype:
+    """The dtype of the coefficients."""
+    if torch.is_autocast_enabled(y.device.type):
+        return torch.get_autocast_dtype(y.device.type)
+    return next(step.parameters()).dtype
 
 
 @dataclass(frozen=True)
@@ -150,31 +160,34 @@ def _tiled(net: GGKMNet, y: Tensor, side: int) -> Tensor:
     height, width = y.shape[-2:]
     levels = pyramid(net.padded(y), net.num_scales)
     memories = [Memory([None, None], None)] * net.num_iters
+    # The largest beta has the room of all: what stays must not lie among what comes and goes, or that takes more.
+    step = _steps(net)[0]
+    room = y.new_empty(y.shape[0] * _maps(step) * levels[-1][0, 0].numel(), dtype=_computed_in(step, y))
     x: Tensor | None = None
     for t in range(1, net.num_scales + 1):
         y_t = levels.pop(0)
-        x = y_t if x is None else double(x)
         for r, module in enumerate(net.steps_of_scale(t)):
             step = cast(FixedPointStep, module)
-            alpha, beta, memories[r] = _coefficients(step, y_t, memories[r], side, keep=t < net.num_scales)
-            x = _updated(step, y_t, x, alpha, beta, side)
-            del beta
+            alpha, beta, memories[r] = _coefficients(step, y_t, memories[r], side, room, keep=t < net.num_scales)
+            x = _updated(step, y_t, y_t if x is None else x, alpha, beta, side)
     assert x is not None
     return x[..., :height, :width].to(y.dtype)
 
 
 def _coefficients(
-    step: FixedPointStep, y: Tensor, memory: Memory, side: int, keep: bool
+    step: FixedPointStep, y: Tensor, memory: Memory, side: int, room: Tensor, keep: bool
 ) -> tuple[Tensor, Tensor, Memory]:
-    """Pass A: alpha and beta of one iteration, and what it remembers (the maps only if they are to be kept)."""
-    height, width = y.shape[-2:]
-    beta: Tensor | None = None
+    """Pass A: alpha and beta of one iteration, and what it remembers (the maps only if they are to be kept). beta lies in
+    `room`."""
+    batch, _, height, width = y.shape
+    beta = room[: batch * _maps(step) * height * width].view(batch, _maps(step), height, width)
     kept: State | None = None
+    if keep:
+        h, c = (y.new_empty(batch, _maps(step), height // 2, width // 2, dtype=room.dtype) for _ in range(2))
+        kept = (h, c)
     total: Tensor | float = 0.0
-    dtype = y.dtype
     for tile in _tiles(height, width, side, step.reach()):
         f1, f2 = step.bfe(_part(y, tile.read))
-        dtype = f1.dtype
         total = total + tile.inside(f1, 4).sum((-2, -1), dtype=torch.float64)
         del f1
         state: State | None = None
@@ -183,23 +196,17 @@ def _coefficients(
             state = cast(State, tuple(_doubled(maps, place) for maps in memory.beta))
         part, state = step.beta_apu(f2, state)
         del f2
-        if beta is None:
-            beta = part.new_empty(*part.shape[:2], height, width)
         _part(beta, tile.core).copy_(tile.inside(part))
-        if keep and state is not None:
-            if kept is None:
-                h, c = (maps.new_empty(*maps.shape[:2], height // 2, width // 2) for maps in state)
-                kept = (h, c)
-            for whole, maps in zip(kept, state, strict=True):
-                _part(whole, tile.core, 2).copy_(tile.inside(maps, 2))
-    assert beta is not None
+        for whole, maps in zip(kept or (), state or (), strict=False):
+            _part(whole, tile.core, 2).copy_(tile.inside(maps, 2))
+        del part, state
     mean = cast(Tensor, total) / (height // 4 * (width // 4))
-    alpha, alpha_states = step.alpha_apu(mean.to(dtype)[..., None, None], memory.alpha)
+    alpha, alpha_states = step.alpha_apu(mean.to(room.dtype)[..., None, None], memory.alpha)
     return alpha, beta, Memory(alpha_states, kept)
 
 
 def _blur_reach(blur: nn.Module, alpha: Tensor) -> int:
-    """Rows beyond which the blur of a row is not felt."""
+    """Pixels beyond which the blur of a pixel is not felt."""
     if isinstance(blur, GroupGaussianBlur):
         if blur.boundary == 'reflect':
             bank = blur.bank
@@ -213,17 +220,13 @@ def _blur_reach(blur: nn.Module, alpha: Tensor) -> int:
 
 
 def _updated(step: FixedPointStep, y: Tensor, xu: Tensor, alpha: Tensor, beta: Tensor, side: int) -> Tensor:
-    """Pass B: x of one iteration."""
+    """Pass B: x of one iteration. xu is of y's size or, from the scale before, of half of it."""
     height, width = y.shape[-2:]
+    part_of = _part if xu.shape == y.shape else _doubled
+    x = torch.empty_like(y, dtype=torch.promote_types(y.dtype, torch.float32))
+    side = max(side, min(2 * side, _BLUR_SIDE))
     reach = _blur_reach(step.blur, alpha)
-    rows = max(_TILES_A_STRIP * side * side // width, 32)
-    x: Tensor | None = None
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        up, down = max(top - reach, 0), min(bottom + reach, height)
-        part = step.updated(y[..., up:down, :], xu[..., up:down, :], alpha, beta[..., up:down, :])
-        if x is None:
-            x = part.new_empty(*part.shape[:2], height, width)
-        x[..., top:bottom, :] = part[..., top - up : bottom - up, :]
-    assert x is not None
+    for tile in _tiles(height, width, side, reach + reach % 2):
+        part = step.updated(_part(y, tile.read), part_of(xu, tile.read), alpha, _part(beta, tile.read))
+        _part(x, tile.core).copy_(tile.inside(part))
     return x

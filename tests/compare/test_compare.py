@@ -19,6 +19,7 @@ from ggkm_plugin.compare import cache
 from ggkm_plugin.data import decoding
 from ggkm_plugin.data.decoding import read_image, write_image
 from ggkm_plugin.metrics.protocols import PROTOCOLS
+from ggkm_plugin.weights import NAME, packaged_weights
 
 ON_LINUX = pytest.mark.skipif(sys.platform != 'linux', reason='only Linux tells what memory is free')
 
@@ -273,7 +274,7 @@ def test_a_picture_without_its_entry_is_made_again(bench, monkeypatch):
 )
 def test_one_failing_model_of_three(bench, monkeypatch, failing, words):
     healthy, _, _ = bench.run()
-    monkeypatch.setattr(memory, 'free_bytes', lambda device: 2**33)  # of which the one wants twice as much
+    monkeypatch.setattr(memory, '_available', lambda: 2**33)  # of which the one wants twice as much
     bench.add('bad', 1.0)['network_g'].update(failing=failing)
     results, out, err = bench.run(code=1)
     bad = results['models'][2]
@@ -808,3 +809,33 @@ def test_a_killed_run_goes_on(bench, server, moments):
     assert code == 0, printed
     assert 8 <= len(bench.forwards()) <= 8 + len(moments)
     assert json.loads(json.dumps(bench.numbers()).replace('cut', 'whole')) == whole
+
+
+def test_the_packaged_weights_are_the_default(bench):
+    bench.opt['models'] = [
+        {'name': 'ours'},
+        {'name': 'named', 'weights': 'packaged'},
+        {'name': 'by_path', 'weights': packaged_weights()},
+    ]
+    results, out, _ = bench.run()
+    means = results['datasets'][0]['means']
+    assert means['ours'] == means['named'] == means['by_path'] != means['input']
+    ours, named, by_path = results['models']
+    assert ours['settings'] == named['settings'] == {'weights': NAME}
+    assert by_path['settings'] is None
+    assert ours['sha256'] == by_path['sha256']
+    assert f'ours: weights {NAME}' in out
+
+
+def test_an_untrained_network_is_marked_as_such(bench):
+    """It starts as it does in every comparison, whatever ran before it."""
+    network = {'type': 'KPAC', 'levels': 2}
+    bench.opt['models'] = [{'name': name, 'network_g': network, 'weights': 'untrained'} for name in ('one', 'two')]
+    results, out, _ = bench.run()
+    means = results['datasets'][0]['means']
+    assert means['one'] == means['two'] != means['input']
+    assert all(model['sha256'] is None for model in results['models'])
+    assert 'one: weights none: untrained' in out
+    bench.opt['models'] = [{'name': 'one', 'weights': 'untrained'}]
+    _, _, err = bench.run(code=2)
+    assert 'models[0].network_g is missing' in err

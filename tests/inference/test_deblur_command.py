@@ -15,6 +15,7 @@ import torch
 from inference.conftest import OPTIONS, make_network, pixels, save
 from PIL import Image
 
+from ggkm_plugin.classical.methods import method
 from ggkm_plugin.inference import Restorer, command, tiling
 
 
@@ -226,7 +227,7 @@ def test_compare_makes_a_page(deblur):
     code, out, _ = deblur('photos', '-r', '--compare')
     assert code == 1
     assert out.splitlines()[-1].startswith('Slider: file:///')
-    assert out.splitlines()[-1].endswith('photos/before_after/index.html#mode=slider')
+    assert out.splitlines()[-1].endswith('photos/before_after/index.html')
     assert files('photos/before_after') == ['images', 'index.html', 'thumbs']
     page = Path('photos/before_after/index.html').read_text(encoding='utf-8')
     assert all(f'"name":"{name}"' in page for name in ('a.png', 'sea/a.png', 'z.png'))
@@ -300,3 +301,54 @@ def test_ctrl_c_leaves_what_is_finished(place):
     )
     assert 'Traceback' not in err
     assert files('photos') == ['a.png', 'a_deblurred.png', 'b.png']
+
+
+@pytest.mark.parametrize(
+    ('mode', 'dtype'),
+    [('RGB', np.uint8), ('L', np.uint8), ('I;16', np.uint16)],
+)
+def test_a_classical_method(deblur, mode, dtype):
+    values = pixels(40, 50) if mode == 'RGB' else pixels(40, 50)[..., 0].astype(dtype) * (257 if mode == 'I;16' else 1)
+    Image.fromarray(values).save('sea.png')
+    code, _, err = deblur('sea.png', '--method', 'EBDB,fidelity=420,bins=4', weights=())
+    assert code == 0
+    assert 'EBDB: ' in err
+    assert 'weights' not in err
+    with Image.open('sea_deblurred.png') as image:
+        assert (image.mode, image.size) == (mode, (50, 40))
+        got = np.asarray(image).astype(float)
+    white = np.iinfo(dtype).max
+    floats = (values if mode == 'RGB' else np.repeat(values[..., None], 3, 2)).astype(np.float32) / white
+    want = method('EBDB', {'fidelity': 420, 'bins': 4})(floats).clip(0, 1) * white
+    assert np.abs(got - (want if mode == 'RGB' else want.mean(2))).max() <= 0.51
+    assert np.abs(got - values).max() > 1
+
+
+@pytest.mark.parametrize(
+    ('words', 'told'),
+    [
+        (['EBBD'], '--method EBBD: '),
+        (['EBDB,fidelty=3'], "'fidelity'"),
+        (['EBDB,fidelity'], 'KEY=VALUE'),
+        (['EBDB,fidelity=soft'], 'a number above 0'),
+        (['EBDB,fidelity=2020-13-45'], "'2020-13-45' is no value"),
+        (['EBDB', '--tile', '512'], '--tile is for networks'),
+        (['EBDB', '--weights', 'w.pth'], '--weights is for networks'),
+        (['EBDB', '--half'], '--half is for networks'),
+    ],
+)
+def test_a_method_that_cannot_be(deblur, words, told):
+    photo('sea.png')
+    code, _, err = deblur('sea.png', '--method', *words, weights=())
+    assert code in (1, 2)
+    assert told in err
+    assert len(err.splitlines()) == 1
+    assert files() == ['sea.png']
+
+
+def test_a_method_in_several_processes(deblur):
+    for name in ('a', 'b'):
+        photo(f'in/{name}.png')
+    code, _, _ = deblur('in', '--method', 'JNB', '--jobs', '2', weights=())
+    assert code == 0
+    assert files('in') == ['a.png', 'a_deblurred.png', 'b.png', 'b_deblurred.png']

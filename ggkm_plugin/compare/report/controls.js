@@ -16,6 +16,7 @@ function renderControls() {
   view.left = among(view.left, pictures);
   if (!pictures.includes(view.right)) view.right = pictures.at(-1) ?? 0;
   if (view.mode === 'errors' && !canErr()) view.mode = 'pictures';
+  $('data-choice').parentElement.hidden = data.datasets.length < 2;
   choices($('data-choice'), data.datasets.map((set, index) => [index, set.name]), view.dataset);
   choices($('metric'), data.metrics.map((_, index) => [index, `${metricName(index)} ${arrow(index)}`]), view.metric);
   choices($('of'), labels(numbers), view.of);
@@ -33,6 +34,7 @@ function renderControls() {
   for (const button of document.querySelectorAll('[data-plot]')) button.setAttribute('aria-pressed', button.dataset.plot === view.plot);
   for (const button of document.querySelectorAll('[data-mode]')) button.setAttribute('aria-pressed', button.dataset.mode === view.mode);
   const errors = document.querySelector('[data-mode=errors]');
+  errors.hidden = !data.datasets.some(set => set.has_gt);
   errors.disabled = !canErr();
   errors.title = canErr() ? '' : 'Error maps need a ground truth';
   document.querySelector('[data-mode=slider]').disabled = pictures.length < 2;

@@ -14,11 +14,11 @@ function renderHeader() {
   $('files').hidden = !data.files.length;
   $('files').append('All numbers: ', ...data.files.flatMap((file, index) => [index ? ', ' : '', el('a', {href: file}, file)]));
   $('failures').hidden = !data.failures.length;
-  $('failures').querySelector('summary').textContent = `${plural(data.failures.length, 'failure')}; the rest was compared`;
+  $('failures').querySelector('summary').textContent = `${plural(data.failures.length, 'failure')}; the rest is shown`;
   $('failures').querySelector('ul').append(...data.failures.map(failure => el('li', null, failure)));
   const facts = data.machine.map(fact);
   $('machine').hidden = !facts.length;
-  $('machine').querySelector('summary').textContent = `Measured on ${facts.slice(0, 4).map(([key, words]) => `${key}: ${words}`).join(', ')}`;
+  $('machine').querySelector('summary').textContent = `${data.metrics.length ? 'Measured on' : 'Made with'} ${facts.slice(0, 4).map(([key, words]) => `${key}: ${words}`).join(', ')}`;
   $('machine').querySelector('dl').append(...facts.flatMap(([key, words]) => [el('dt', null, key), el('dd', null, words)]));
 }
 
