@@ -39,7 +39,7 @@ class NetworkContestant(Contestant):
         self.entry, self.name = entry, entry.name
         net, network, self.sha256 = _untrained(entry) if entry.weights == UNTRAINED else _trained(entry)
         named = {PACKAGED: NAME, UNTRAINED: 'none: untrained'}.get(entry.weights)
-        self.settings = named and {'weights': named}
+        self.settings = {'weights': named} if named else None
         self.net: nn.Module = net.to(device).eval().requires_grad_(False)
         self.arch = str(network['type'])
         self.parameters = count_parameters(net)[1]

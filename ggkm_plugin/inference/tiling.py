@@ -177,8 +177,10 @@ def _tiled(net: GGKMNet, y: Tensor, side: int) -> Tensor:
 def _coefficients(
     step: FixedPointStep, y: Tensor, memory: Memory, side: int, room: Tensor, keep: bool
 ) -> tuple[Tensor, Tensor, Memory]:
-    """Pass A: alpha and beta of one iteration, and what it remembers (the maps only if they are to be kept). beta lies in
-    `room`."""
+    """Pass A: alpha and beta of one iteration, and what it remembers: the maps only if they are to be kept.
+
+    beta lies in `room`.
+    """
     batch, _, height, width = y.shape
     beta = room[: batch * _maps(step) * height * width].view(batch, _maps(step), height, width)
     kept: State | None = None
@@ -186,6 +188,7 @@ def _coefficients(
         h, c = (y.new_empty(batch, _maps(step), height // 2, width // 2, dtype=room.dtype) for _ in range(2))
         kept = (h, c)
     total: Tensor | float = 0.0
+    remembers = False
     for tile in _tiles(height, width, side, step.reach()):
         f1, f2 = step.bfe(_part(y, tile.read))
         total = total + tile.inside(f1, 4).sum((-2, -1), dtype=torch.float64)
@@ -199,10 +202,11 @@ def _coefficients(
         _part(beta, tile.core).copy_(tile.inside(part))
         for whole, maps in zip(kept or (), state or (), strict=False):
             _part(whole, tile.core, 2).copy_(tile.inside(maps, 2))
+        remembers = state is not None
         del part, state
     mean = cast(Tensor, total) / (height // 4 * (width // 4))
     alpha, alpha_states = step.alpha_apu(mean.to(room.dtype)[..., None, None], memory.alpha)
-    return alpha, beta, Memory(alpha_states, kept)
+    return alpha, beta, Memory(alpha_states, kept if remembers else None)
 
 
 def _blur_reach(blur: nn.Module, alpha: Tensor) -> int:

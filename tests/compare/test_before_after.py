@@ -44,7 +44,7 @@ def test_the_slider_shows_both(address, browser, width):
     assert handle.get_attribute('aria-valuenow') == '0'
     for name in ('Data set', 'Errors', 'Measured on', 'the rest was compared'):
         assert name not in page.locator('body').inner_text()
-    assert page.locator('[data-mode=slider]').get_attribute('aria-pressed') == 'true'
+    assert page.locator('button[data-mode=slider]').get_attribute('aria-pressed') == 'true'
     assert 'sea/one #1.jpg' in page.locator('#list').inner_text()
     assert 'bad.png: the file is empty' in page.locator('body').inner_text()
     assert page.evaluate('document.documentElement.scrollWidth') <= width

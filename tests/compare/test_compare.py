@@ -647,7 +647,7 @@ def test_all_faults_in_one_list(bench):
     bench.opt.update(protocol='dpdnte', metrics=['psnr', 'sim'], save_image=True, bootstrap={'samples': 0})
     bench.opt['models'][0].update(network_g={'type': 'Gian'}, range=[1, 0])
     bench.opt['models'][1].update(name='input', weight='x.pth', colour='grey', size_multiple=0)
-    bench.opt['models'].append({'name': 'none'})
+    bench.opt['models'].append({'name': 'none', 'network_g': {'type': 'Gain'}})
     bench.opt['datasets']['pairs'].update(dataroot_qt='x', type='PairedDefocusDataset')
     bench.opt['datasets']['others'] = {'type': 'PairedDefocus'}
     _, _, err = bench.run(code=2)

@@ -328,7 +328,7 @@ def test_a_classical_method(deblur, mode, dtype):
     ('words', 'told'),
     [
         (['EBBD'], '--method EBBD: '),
-        (['EBDB,fidelty=3'], "'fidelity'"),
+        (['EBDB,fidelty=3'], 'Did you mean fidelity'),
         (['EBDB,fidelity'], 'KEY=VALUE'),
         (['EBDB,fidelity=soft'], 'a number above 0'),
         (['EBDB,fidelity=2020-13-45'], "'2020-13-45' is no value"),

@@ -164,11 +164,11 @@ def test_other_errors_pass():
         tiling.restored(failing_above(built(GGKMNet, **SMALL), 10, RuntimeError('my own')), photograph(32, 32))
 
 
-@pytest.mark.parametrize(('free', 'side'), [(None, 1024), (1 << 40, 1024), (6 << 30, 1024), (3 << 30, 640), (0, 128)])
+@pytest.mark.parametrize(('free', 'side'), [(None, 896), (1 << 40, 896), (6 << 30, 896), (3 << 30, 640), (0, 128)])
 def test_the_side_follows_the_free_memory(monkeypatch, free, side):
     monkeypatch.setattr(tiling, 'free_bytes', lambda device: free)
     chosen = tiling._side_for(GGKMNet(), torch.empty(1, 3, 2000, 3000))
-    assert chosen == side if free != 3 << 30 else 256 < chosen < 1024
+    assert chosen == side if free != 3 << 30 else 256 < chosen < 896
     assert tiling._side_for(GGKMNet(), torch.empty(1, 3, 128, 200)) is None
 
 
