@@ -40,9 +40,18 @@ class Settings:
     def __post_init__(self) -> None:
         rules = {
             'deconvolution': (self.deconvolution in _DECONVOLUTIONS, ' or '.join(_DECONVOLUTIONS)),
-            'fidelity': (_is_number(self.fidelity, int | float) and 0 < self.fidelity <= 1e6, 'a number above 0'),
-            'iterations': (_is_number(self.iterations, int) and self.iterations >= 1, 'a whole number of at least 1'),
-            'bins': (_is_number(self.bins, int) and self.bins >= 1, 'a whole number of at least 1'),
+            'fidelity': (
+                _is_number(self.fidelity, int | float) and 1e-6 <= self.fidelity <= 1e6,
+                'a number above 0, from 0.000001 to 1000000',
+            ),
+            'iterations': (
+                _is_number(self.iterations, int) and 1 <= self.iterations <= 10_000,
+                'a whole number of at least 1, at most 10000',
+            ),
+            'bins': (
+                _is_number(self.bins, int) and 1 <= self.bins <= 1024,
+                'a whole number of at least 1, at most 1024',
+            ),
         }
         for key, (holds, wanted) in rules.items():
             if not holds:

@@ -1,30 +1,39 @@
 """A classical method as what deblurs a photograph: chosen by one word of a command line, on images as they are read."""
 
 import numpy as np
-import yaml
+import torch
 
 from ggkm_plugin.classical.methods import Method, method
 from ggkm_plugin.classical.working import told
-from ggkm_plugin.errors import OptionError
+from ggkm_plugin.errors import DataError, OptionError
 from ggkm_plugin.inference.deblurring import Restore, Tell
+from ggkm_plugin.memory import bounded_memory
 
 
 def chosen_method(text: str) -> Method:
     """``EBDB``, or with settings: ``EBDB,fidelity=420,bins=16``. Raises OptionError."""
     name, *words = text.split(',')
-    settings = {}
+    settings: dict[str, int | float | str] = {}
     for word in words:
-        key, equals, value = word.partition('=')
-        if not equals or not value:
+        key, _, value = (part.strip() for part in word.partition('='))
+        if not key or not value:
             raise OptionError(f'--method {text}: a setting is written KEY=VALUE, not {word!r}')
-        try:
-            settings[key.strip()] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError):
-            raise OptionError(f'--method {text}: {value!r} is no value') from None
+        if key in settings:
+            raise OptionError(f'--method {text}: {key} is set twice')
+        settings[key] = _value(value)
     try:
         return method(name.strip(), settings)
     except OptionError as error:
         raise OptionError(f'--method {text}: {error}') from None
+
+
+def _value(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def method_restorer(chosen: Method, device: str, tell: Tell) -> Restore:
@@ -34,7 +43,10 @@ def method_restorer(chosen: Method, device: str, tell: Tell) -> Restore:
         white = np.iinfo(image.dtype).max
         grey = image.ndim == 2
         y = np.repeat(image[..., None], 3, axis=2) if grey else image
-        x = chosen(y.astype(np.float32) / white, told(chosen.name, tell))
+        with bounded_memory(torch.device('cpu')):  # else the kernel ends the process, and with it all other photographs
+            x = chosen(y.astype(np.float32) / white, told(chosen.name, tell))
+        if not np.isfinite(x).all():
+            raise DataError(f'{chosen.name} with these settings gives no image; leave them out')
         if grey:
             x = x.mean(2)
         return (np.clip(x, 0, 1) * white).round().astype(image.dtype)

@@ -171,8 +171,12 @@ def _folder_of_pictures(request: Request, jobs: Sequence[Job]) -> Path:
     else:
         parent = Path(os.path.commonpath([Path(job.output).absolute().parent for job in jobs]))
     folder = parent / (f'{Path(jobs[0].output).stem}_{BEFORE_AFTER}' if len(jobs) == 1 else BEFORE_AFTER)
-    if folder.exists() and not request.overwrite:
+    if (folder / 'index.html').exists() and not request.overwrite:  # without it, it is of a run that was interrupted
         raise OptionError(f'{folder}: is there already; --overwrite replaces it')
+    inside = folder.resolve()
+    for job in jobs:
+        if inside in Path(job.source).resolve().parents:
+            raise OptionError(f'{job.source}: lies in {folder}, which --compare writes; choose another --out')
     return folder
 
 

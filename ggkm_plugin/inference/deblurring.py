@@ -51,9 +51,9 @@ def deblur(job: Job, restore: Callable[[], Restore], overwrite: bool) -> Outcome
         if Path(job.output).suffix.lower() not in KINDS:
             raise DataError(f'{job.output}: cannot be written; end the name in one of {", ".join(KINDS)}')
         result = photograph.with_colours(restore()(photograph.colours))
-        lost = write_photograph(job.output, result)
         for path, shown in zip(job.pictures or (), (photograph, result), strict=False):
             write_bytes(path, picture(shown.pixels, photograph.metadata.icc))
+        lost = write_photograph(job.output, result)  # last: what has a result is finished
     except Exception as error:  # a network or a decoder may raise anything
         return Outcome(job, fault=_worded(job, error))
     height, width = photograph.colours.shape[:2]

@@ -22,6 +22,7 @@ QUALITY = 95
 
 _STRIP_BYTES = 1 << 20  # of a TIFF, before compression
 _MOST_ON_A_SCREEN = 50_000_000  # pixels
+_LONGEST_JPEG = 65_500
 _COMPRESSION_LEVEL = 6  # zlib's default
 
 
@@ -81,7 +82,7 @@ def picture(pixels: np.ndarray, icc: bytes | None) -> bytes:
     if pixels.shape[2] in (2, 4):
         alpha = pixels[..., -1:].astype(np.uint16)
         pixels = ((pixels[..., :-1] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    while pixels.shape[0] * pixels.shape[1] > _MOST_ON_A_SCREEN:
+    while pixels.shape[0] * pixels.shape[1] > _MOST_ON_A_SCREEN or max(pixels.shape[:2]) > _LONGEST_JPEG:
         size = (max(1, pixels.shape[1] // 2), max(1, pixels.shape[0] // 2))
         pixels = np.atleast_3d(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
     return _saved(pixels, 'JPEG', quality=QUALITY, subsampling=0, **({'icc_profile': icc} if icc else {}))

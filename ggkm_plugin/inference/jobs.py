@@ -36,6 +36,8 @@ def plan(inputs: Sequence[str], out: str | None, suffix: str, recursive: bool) -
     """
     if any(separator in suffix for separator in (os.sep, os.altsep or os.sep, '\0')):
         raise OptionError(f'--suffix {suffix!r}: a part of a file name, without a folder')
+    if out == '':
+        raise OptionError('--out is empty; . is the current folder')
     found = list(dict.fromkeys(item for given in inputs for item in _found(given, suffix, recursive)))
     known = {os.path.realpath(path): (path, below) for path, below in reversed(found)}  # the first of each stays
     found = [item for item in found if known[os.path.realpath(item[0])] == item]
@@ -59,6 +61,8 @@ def plan(inputs: Sequence[str], out: str | None, suffix: str, recursive: bool) -
 def _found(given: str, suffix: str, recursive: bool) -> Iterator[tuple[str, str]]:
     """(photograph, its folder below the input folder) of one word of the command line. Raises OptionError."""
     path = Path(given)
+    if not given:
+        raise OptionError('an input has an empty name; . is the current folder')
     if path.is_dir():
         below = [image for image in find_images(path, recursive) if not _is_ours(image.relative_to(path), suffix)]
         if not below:

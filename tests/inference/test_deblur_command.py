@@ -17,6 +17,7 @@ from PIL import Image
 
 from ggkm_plugin.classical.methods import method
 from ggkm_plugin.inference import Restorer, command, tiling
+from ggkm_plugin.inference.classical import chosen_method
 
 
 @pytest.fixture
@@ -331,7 +332,11 @@ def test_a_classical_method(deblur, mode, dtype):
         (['EBDB,fidelty=3'], 'Did you mean fidelity'),
         (['EBDB,fidelity'], 'KEY=VALUE'),
         (['EBDB,fidelity=soft'], 'a number above 0'),
-        (['EBDB,fidelity=2020-13-45'], "'2020-13-45' is no value"),
+        (['EBDB,fidelity=1e-40'], 'from 0.000001'),
+        (['EBDB,fidelity=!!bool x'], "not '!!bool x'"),
+        (['EBDB,bins=99999999999'], 'at most 1024'),
+        (['EBDB,bins=2,bins=3'], 'bins is set twice'),
+        (['EBDB,=3'], 'KEY=VALUE'),
         (['EBDB', '--tile', '512'], '--tile is for networks'),
         (['EBDB', '--weights', 'w.pth'], '--weights is for networks'),
         (['EBDB', '--half'], '--half is for networks'),
@@ -352,3 +357,44 @@ def test_a_method_in_several_processes(deblur):
     code, _, _ = deblur('in', '--method', 'JNB', '--jobs', '2', weights=())
     assert code == 0
     assert files('in') == ['a.png', 'a_deblurred.png', 'b.png', 'b_deblurred.png']
+
+
+def test_a_method_s_numbers_as_people_write_them():
+    assert chosen_method('EBDB, fidelity = 1e-3').settings.fidelity == 1e-3
+    assert chosen_method('JNB,bins=7').settings.bins == 7
+
+
+def test_pictures_for_compare_replace_no_photograph(deblur):
+    for name in ('x', 'y'):
+        photo(f'{name}.png')
+    assert deblur('x.png', 'y.png', '-o', 'out', '--compare')[0] == 0
+    inputs = [f'out/before_after/images/000{number}_before.jpg' for number in (2, 1)]
+    before = [Path(name).read_bytes() for name in inputs]
+    code, _, err = deblur(*inputs, '-o', 'out', '--compare', '--overwrite')
+    assert code == 2
+    assert f'{inputs[0]}: lies in out/before_after' in err
+    assert [Path(name).read_bytes() for name in inputs] == before
+
+
+def test_pictures_of_an_interrupted_run_are_in_nobody_s_way(deblur):
+    photo('x.png')
+    os.makedirs('x_deblurred_before_after/images')
+    assert deblur('x.png', '--compare')[0] == 0
+    assert deblur('x.png', '--compare', '--suffix', '2')[0] == 0
+
+
+def test_a_picture_for_compare_of_what_no_jpeg_holds(deblur):
+    photo('wide.png', (1, 66000))
+    code, _, err = deblur('wide.png', '--compare', '--method', 'JNB,bins=1', weights=())
+    assert code == 0, err
+    with Image.open('wide_deblurred_before_after/images/0001_after.jpg') as image:
+        assert image.size == (33000, 1)
+
+
+@pytest.mark.parametrize('words', [[''], ['x.png', '-o', '']])
+def test_an_empty_word_is_not_the_current_folder(deblur, words):
+    photo('x.png')
+    code, _, err = deblur(*words)
+    assert code == 2
+    assert 'empty' in err
+    assert files() == ['x.png']
