@@ -272,7 +272,7 @@ def _tell(message: str, error: UserError | None = None) -> None:
 
 _AFTER_AN_INTERRUPTION = {
     'train': '; --auto_resume goes on from the newest checkpoint',
-    'deblur': '; what is finished is whole, and the same command does the rest, naming what is there already',
+    'deblur': '; what is finished is whole, and the same command names it and does the rest',
 }
 _COMMANDS = {
     'train': _train_or_test,

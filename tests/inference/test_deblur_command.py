@@ -298,7 +298,7 @@ def test_ctrl_c_leaves_what_is_finished(place):
         _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert err.splitlines()[-1] == (
-        'basicsr deblur: interrupted; what is finished is whole, and the same command does the rest'
+        'basicsr deblur: interrupted; what is finished is whole, and the same command names it and does the rest'
     )
     assert 'Traceback' not in err
     assert files('photos') == ['a.png', 'a_deblurred.png', 'b.png']
