@@ -188,7 +188,6 @@ def _coefficients(
         h, c = (y.new_empty(batch, _maps(step), height // 2, width // 2, dtype=room.dtype) for _ in range(2))
         kept = (h, c)
     total: Tensor | float = 0.0
-    remembers = False
     for tile in _tiles(height, width, side, step.reach()):
         f1, f2 = step.bfe(_part(y, tile.read))
         total = total + tile.inside(f1, 4).sum((-2, -1), dtype=torch.float64)
@@ -200,13 +199,14 @@ def _coefficients(
         part, state = step.beta_apu(f2, state)
         del f2
         _part(beta, tile.core).copy_(tile.inside(part))
+        if state is None:  # a network without memory
+            kept = None
         for whole, maps in zip(kept or (), state or (), strict=False):
             _part(whole, tile.core, 2).copy_(tile.inside(maps, 2))
-        remembers = state is not None
         del part, state
     mean = cast(Tensor, total) / (height // 4 * (width // 4))
     alpha, alpha_states = step.alpha_apu(mean.to(room.dtype)[..., None, None], memory.alpha)
-    return alpha, beta, Memory(alpha_states, kept if remembers else None)
+    return alpha, beta, Memory(alpha_states, kept)
 
 
 def _blur_reach(blur: nn.Module, alpha: Tensor) -> int:
