@@ -101,17 +101,19 @@ def change(opt: Options, changes: Options) -> None:
         _set(opt, str(key).split('.'), value, new_keys=True)
 
 
-def parse_assignments(flag: str, entries: list[str], form: str = 'key=value') -> dict[str, Any]:
-    """The key=value words after a flag, values as YAML has them. Raises OptionError."""
-    values = {}
+def parse_assignments(where: str, entries: list[str], form: str = 'key=value') -> dict[str, Any]:
+    """key=value words, values as YAML has them. `where` begins each message. Raises OptionError."""
+    values: dict[str, Any] = {}
     for entry in entries:
-        key, equals, value = entry.partition('=')
-        if not equals:
-            raise OptionError(f'{flag} {entry}: write {form}')
+        key, equals, text = (part.strip() for part in entry.partition('='))
+        if not key or not equals:
+            raise OptionError(f'{where} {entry}: write {form}')
+        if key in values:
+            raise OptionError(f'{where} {entry}: {key} is set twice')
         try:
-            values[key.strip()] = yaml.load(value, Loader=_Loader)
-        except yaml.YAMLError as error:
-            raise OptionError(f'{flag} {entry}: {value!r} is not a YAML value') from error
+            values[key] = yaml.load(text, Loader=_Loader)
+        except (yaml.YAMLError, KeyError, ValueError, RecursionError) as error:  # `!!bool x` is a KeyError
+            raise OptionError(f'{where} {entry}: {text!r} is not a YAML value') from error
     return values
 
 
@@ -141,7 +143,8 @@ def _set(opt: Options, keys: list[str], value: Any, new_keys: bool) -> None:
 
 def nearest(name: str, known: list[str], label: str) -> str:
     """' Did you mean X?' or the list of what there is."""
-    near = difflib.get_close_matches(name, known, n=1)
+    folded = {other.casefold(): other for other in known}
+    near = difflib.get_close_matches(name.casefold(), list(folded), n=1)
     if near:
-        return f' Did you mean {near[0]}?'
+        return f' Did you mean {folded[near[0]]}?'
     return f' {label}: {", ".join(sorted(known))}' if known else ''

@@ -67,6 +67,25 @@ def test_overrides_are_typed_and_known(tmp_path):
         options.load_options(path, overrides=['name:first=1'])
 
 
+@pytest.mark.parametrize(
+    ('words', 'told'),
+    [
+        (['=1'], '=1: write key:subkey=value'),
+        (['name=1', 'name=2'], 'name=2: name is set twice'),
+        (['name=!!bool x'], "name=!!bool x: '!!bool x' is not a YAML value"),
+        (['name=!!int x'], "name=!!int x: '!!int x' is not a YAML value"),
+        (['name=[1'], r"name=\[1: '\[1' is not a YAML value"),
+    ],
+)
+def test_overrides_that_are_none(tmp_path, words, told):
+    with pytest.raises(OptionError, match=f'--force_yml {told}'):
+        options.load_options(_written(tmp_path, 'name: x'), overrides=words)
+
+
+def test_suggestions_do_not_mind_capitals():
+    assert options.nearest('ggkmnt', ['GGKMNet', 'IFAN'], 'Archs') == ' Did you mean GGKMNet?'
+
+
 def test_variants(tmp_path):
     path = _written(tmp_path, 'name: x\nnet: {p: 21}\nvariants: {small: {net.p: 4, net.q: 2}}')
     assert options.load_options(path) == {'name': 'x', 'net': {'p': 21}}

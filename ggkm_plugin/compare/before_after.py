@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from ggkm_plugin.compare.html_report import write_report
+from ggkm_plugin.compare.html_report import thumb_path, write_report
 
 _RESULT = 'Deblurred'
 
@@ -17,7 +17,8 @@ def write_page(
     """Write `folder`/index.html, which needs nothing but its folder; returns its address, which opens at the slider.
 
     pairs: names, and paths of pictures before and after, of one size, below `folder`. facts: what the page says
-    about the run, name: value. failures: photographs that it does not show, and why.
+    about the run, name: value. failures: photographs that it does not show, and why. Pictures that an earlier, longer
+    run left there are removed.
     """
     page = write_report(
         folder,
@@ -31,7 +32,15 @@ def write_page(
             ],
         },
     )
+    _remove_unshown(folder, {Path(path) for _, *pair in pairs for path in pair})
     return page.absolute().as_uri()
+
+
+def _remove_unshown(folder: Path, shown: set[Path]) -> None:
+    for kind in ('before', 'after'):
+        for picture in set(folder.glob(f'images/[0-9]*_{kind}.jpg')) - shown:
+            (folder / thumb_path(picture.relative_to(folder))).unlink(missing_ok=True)
+            picture.unlink()
 
 
 def _image(folder: Path, name: str, before: str, after: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numbers
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
@@ -201,9 +201,14 @@ def _size(folder: Path, image: Mapping[str, Any], preview: PurePosixPath | None)
     return None
 
 
+def thumb_path(source: PurePath) -> PurePosixPath:
+    """Of a picture's preview; both are relative to the page's folder."""
+    return PurePosixPath('thumbs', hashlib.sha256(os.fsencode(source)).hexdigest()[:16] + '.jpg')
+
+
 def _thumb(folder: Path, source: PurePosixPath) -> str | None:
     """The relative URL of `source`'s small JPEG, made if missing or older; None where the picture cannot be read."""
-    thumb = PurePosixPath('thumbs', hashlib.sha256(os.fsencode(source)).hexdigest()[:16] + '.jpg')
+    thumb = thumb_path(source)
     target = folder / thumb
     try:
         if not target.is_file() or target.stat().st_mtime < (folder / source).stat().st_mtime:

@@ -8,32 +8,17 @@ from ggkm_plugin.classical.working import told
 from ggkm_plugin.errors import DataError, OptionError
 from ggkm_plugin.inference.deblurring import Restore, Tell
 from ggkm_plugin.memory import bounded_memory
+from ggkm_plugin.options import parse_assignments
 
 
 def chosen_method(text: str) -> Method:
     """``EBDB``, or with settings: ``EBDB,fidelity=420,bins=16``. Raises OptionError."""
     name, *words = text.split(',')
-    settings: dict[str, int | float | str] = {}
-    for word in words:
-        key, _, value = (part.strip() for part in word.partition('='))
-        if not key or not value:
-            raise OptionError(f'--method {text}: a setting is written KEY=VALUE, not {word!r}')
-        if key in settings:
-            raise OptionError(f'--method {text}: {key} is set twice')
-        settings[key] = _value(value)
+    settings = parse_assignments(f'--method {name}:', words)
     try:
         return method(name.strip(), settings)
     except OptionError as error:
         raise OptionError(f'--method {text}: {error}') from None
-
-
-def _value(text: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def method_restorer(chosen: Method, device: str, tell: Tell) -> Restore:

@@ -7,6 +7,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import cv2
@@ -133,6 +134,9 @@ def png(pixels: np.ndarray, metadata: Metadata, like: dict[str, Any]) -> Encoded
 
 
 def tiff(pixels: np.ndarray, metadata: Metadata, like: dict[str, Any]) -> Encoded:
+    lost: list[str] = []
+    if pixels.shape[2] == 2 and pixels.dtype == np.uint16:  # which Pillow cannot read
+        pixels, metadata, lost = _in_colours(pixels, metadata, lost)
     height, width, channels = pixels.shape
     plain = like.get('uncompressed', False)
     tags = tiff_tags(metadata)
@@ -164,13 +168,13 @@ def tiff(pixels: np.ndarray, metadata: Metadata, like: dict[str, Any]) -> Encode
     for tag, value in structure.items():
         tags[tag] = value
     content = tags.tobytes().removeprefix(EXIF_PREFIX)
-    return Encoded(b''.join([content, *strips]), [])
+    return Encoded(b''.join([content, *strips]), lost)
 
 
 def webp(pixels: np.ndarray, metadata: Metadata, like: dict[str, Any]) -> Encoded:
     pixels, lost = _eight_bits(pixels, [])
     if pixels.shape[2] < 3:  # WebP has no grey
-        pixels = np.concatenate([pixels[..., :1]] * 3 + [pixels[..., 1:]], axis=2)
+        pixels, metadata, lost = _in_colours(pixels, metadata, lost)
     if metadata.dpi and not metadata.exif:
         lost.append('resolution')
     kept: dict[str, Any] = {'icc_profile': metadata.icc, 'xmp': metadata.xmp}
@@ -193,6 +197,14 @@ def _eight_bits(pixels: np.ndarray, lost: list[str]) -> tuple[np.ndarray, list[s
     if pixels.dtype == np.uint8:
         return pixels, lost
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8), [*lost, '8 of the 16 bits']
+
+
+def _in_colours(pixels: np.ndarray, metadata: Metadata, lost: list[str]) -> tuple[np.ndarray, Metadata, list[str]]:
+    """Grey as three equal colours, without a profile that is for grey."""
+    pixels = np.concatenate([pixels[..., :1]] * 3 + [pixels[..., 1:]], axis=2)
+    if metadata.icc and metadata.icc[16:20] == b'GRAY':
+        metadata, lost = replace(metadata, icc=None), [*lost, 'ICC profile']
+    return pixels, metadata, lost
 
 
 def _bytes_of_rows(pixels: np.ndarray, order: Literal['<', '>']) -> np.ndarray:

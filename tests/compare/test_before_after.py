@@ -51,3 +51,23 @@ def test_the_slider_shows_both(address, browser, width):
     assert faults == []
     assert all(url.startswith(('file:', 'data:')) for url in asked)
     page.close()
+
+
+def test_pictures_of_an_earlier_run_go(tmp_path):
+    pairs = []
+    (tmp_path / 'images').mkdir()
+    for number in (1, 2):
+        pair = [str(tmp_path / f'images/000{number}_{kind}.jpg') for kind in ('before', 'after')]
+        for path in pair:
+            Image.new('RGB', (30, 20)).save(path)
+        pairs.append((f'{number}.jpg', *pair))
+    (tmp_path / 'images/mine.jpg').write_bytes(b'')
+    write_page(tmp_path, pairs, {}, [])
+    assert len(list((tmp_path / 'thumbs').iterdir())) == 2
+    write_page(tmp_path, pairs[:1], {}, [])
+    assert sorted(file.name for file in (tmp_path / 'images').iterdir()) == [
+        '0001_after.jpg',
+        '0001_before.jpg',
+        'mine.jpg',
+    ]
+    assert len(list((tmp_path / 'thumbs').iterdir())) == 1
