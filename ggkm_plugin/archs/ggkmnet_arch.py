@@ -28,6 +28,7 @@ from ggkm_plugin.ops.pyramid import double, pyramid
 from ggkm_plugin.ops.spectral import widest_margin
 
 State = tuple[Tensor, Tensor]
+Edges = tuple[int, int, int, int]  # pixels at the top, the bottom, the left and the right
 
 
 class BlurFeatureExtractor(nn.Module):
@@ -64,18 +65,42 @@ class BlurFeatureExtractor(nn.Module):
             blocks = cast(nn.Sequential, stage[2])
             halved = -(-(pixels + 1) // 2) if strided in (1, 2) else pixels + 1
             pixels = halved + 2 * len(blocks)
-        for up, blocks in ((False, self.dec1), (True, self.dec2), (True, self.dec3)):
-            pixels = (2 * pixels + 1 if up else pixels) + 2 * len(blocks)
+        return self._felt(pixels, 0)
+
+    def _felt(self, pixels: int, stage: int) -> int:
+        """How far into F2 it is felt that so many pixels at an edge are wrong before this stage of the decoder."""
+        for place, blocks in enumerate((self.dec1, self.dec2, self.dec3)[stage:]):
+            pixels = (2 * pixels + 1 if place else pixels) + 2 * len(cast(nn.Sequential, blocks))
         return pixels
 
-    def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _cuts(self, spare: Edges) -> list[Edges]:
+        """What nothing that is wanted depends on before each stage of the decoder, and after the last."""
+        cuts, gone = [], [0, 0, 0, 0]
+        for stage, size in enumerate((4, 2, 1, 1)):
+            felt = self._felt(0, stage)
+            cut = [max(edge - felt - before, 0) // size for edge, before in zip(spare, gone, strict=True)]
+            gone = [before + size * pixels for before, pixels in zip(gone, cut, strict=True)]
+            cuts.append(cast(Edges, tuple(cut)))
+        return cuts
+
+    def forward(self, y: Tensor, spare: Edges = (0, 0, 0, 0)) -> tuple[Tensor, Tensor]:
+        """spare: edges that are not wanted of F2, which comes without them and takes less time; F1 is whole."""
         e1 = self.enc1(y)
         e2 = self.enc2(e1)
         e3 = self.enc3(e2)
         f1 = self.bottleneck(e3)
-        d = self.up1(self.dec1(f1 + e3))
-        d = self.up2(self.dec2(d + e2))
-        return f1, self.dec3(d + e1)
+        first, second, third, last = self._cuts(spare)
+        d = self.up1(self.dec1(_without(first, f1 + e3)))
+        d = self.up2(self.dec2(_without(second, d + _without(first, e2, 2))))
+        d = self.dec3(_without(third, d + _without(second, _without(first, e1, 4), 2)))
+        return f1, _without(last, d)
+
+
+def _without(edges: Edges, image: Tensor, scale: int = 1) -> Tensor:
+    if not any(edges):
+        return image
+    (top, bottom, left, right), (height, width) = (scale * edge for edge in edges), image.shape[-2:]
+    return image[..., top : height - bottom, left : width - right]
 
 
 class AlphaPredictor(nn.Module):
@@ -238,6 +263,9 @@ class Estimate(NamedTuple):
 class FixedPointStep(nn.Module):
     """One iteration x <- y + xu - B o fuse(y, xu), Eqs. (11) and (14), with its coefficient predictor (MCP)."""
 
+    # Pixels around one of beta from which F2 is felt: a 5x5 convolution at half the resolution, or a few of 3x3.
+    BETA_REACH = 4
+
     def __init__(
         self,
         bfe: BlurFeatureExtractor,
@@ -293,9 +321,7 @@ class FixedPointStep(nn.Module):
     def reach(self) -> int:
         """How far into beta the zeros around an image are felt, in pixels: a multiple of 4, as edges have to be."""
         features = self.bfe.reach()
-        path1 = 2 * (-(-features // 2) + 2)  # a 5x5 convolution at half the resolution
-        path2 = features + sum(isinstance(layer, nn.Conv2d) for layer in self.beta_apu.path2)
-        return -(-max(path1, path2) // 4) * 4
+        return -(-features // 4) * 4 + self.BETA_REACH
 
     def updated(self, y: Tensor, xu: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
         """x, Eq. (14), from the coefficients."""

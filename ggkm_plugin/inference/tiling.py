@@ -1,9 +1,10 @@
 """GGKMNet on images of any size in bounded memory, with the result of the untiled network.
 
 alpha depends on the image through one mean of F1, beta on neither alpha nor x. So each iteration runs in two passes.
-Pass A goes through tiles that overlap by what their edges spoil: the features once, the sum of F1, and beta, which is
-kept with the recurrent maps that finer scales ask for. Pass B has alpha, and makes x in larger tiles that overlap by
-the reach of the blur. Beside beta, 4 M bytes a pixel, only a few images of the whole size are kept.
+Pass A goes through tiles that overlap by what their edges spoil: the features once, which drop the overlap as soon as
+nothing depends on it, the sum of F1, and beta, which is kept with the recurrent maps that finer scales ask for. Pass B
+has alpha, and makes x in larger tiles that overlap by the reach of the blur. Beside beta, 4 M bytes a pixel, only a few
+images of the whole size are kept.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedGroupBlur
-from ggkm_plugin.archs.ggkmnet_arch import FixedPointStep, GGKMNet, GroupGaussianBlur, Memory, State
+from ggkm_plugin.archs.ggkmnet_arch import Edges, FixedPointStep, GGKMNet, GroupGaussianBlur, Memory, State
 from ggkm_plugin.errors import OptionError, TrainingError
 from ggkm_plugin.memory import free_bytes, is_out_of_memory, release
 from ggkm_plugin.ops.pyramid import double, pyramid
@@ -23,8 +24,9 @@ from ggkm_plugin.ops.spectral import margin_of
 Tile = int | str | None
 
 SMALLEST = 64
-# A tile of this many halos a side has a quarter more pixels than its share; larger ones gain little, and take memory.
-_HALOS = 16
+# A tile of this many halos a side is read with a quarter more pixels than its share, which not all layers see; larger
+# ones gain little, and take memory.
+_HALOS = 17
 # Bytes a pixel in float32, measured at their peak (two cores, width 32, `allocator.keep_freed_memory`): of a tile in
 # pass A with its halo, and of the whole image beside its M maps.
 _TILE_BYTES = 2100
@@ -88,7 +90,7 @@ def _smaller(net: nn.Module, y: Tensor, side: int | None) -> int | None:
 def _side_for(net: GGKMNet, y: Tensor) -> int | None:
     """The side of tiles for which the memory should suffice; None if the image is no larger than one."""
     halo = _steps(net)[0].reach()
-    side = -(-_HALOS * halo // 128) * 128
+    side = -(-_HALOS * halo // 64) * 64
     free = free_bytes(y.device)
     if free is not None:
         step = _steps(net)[0]
@@ -119,8 +121,17 @@ def _computed_in(step: FixedPointStep, y: Tensor) -> torch.dtype:
 class _Tile:
     """Where a tile lies, (top, bottom, left, right) in pixels: its `core`, and what is read for it."""
 
-    core: tuple[int, int, int, int]
-    read: tuple[int, int, int, int]
+    core: Edges
+    read: Edges
+
+    def around(self, reach: int) -> '_Tile':
+        """The same core, read with no more than this around it."""
+        edges = zip(self.core, self.read, (max, min, max, min), (-reach, reach, -reach, reach), strict=True)
+        return _Tile(self.core, cast(Edges, tuple(choose(read, core + far) for core, read, choose, far in edges)))
+
+    def beyond(self, other: '_Tile') -> Edges:
+        """What is read more than for another tile, at each edge."""
+        return cast(Edges, tuple(abs(ours - theirs) for ours, theirs in zip(self.read, other.read, strict=True)))
 
     def inside(self, image: Tensor, shrink: int = 1) -> Tensor:
         """The core of what was made from the read part, at 1/shrink of the resolution."""
@@ -131,21 +142,32 @@ class _Tile:
         ]
 
 
-def _part(image: Tensor, place: tuple[int, int, int, int], shrink: int = 1) -> Tensor:
+def _part(image: Tensor, place: Edges, shrink: int = 1) -> Tensor:
     top, bottom, left, right = (edge // shrink for edge in place)
     return image[..., top:bottom, left:right]
 
 
 def _tiles(height: int, width: int, side: int, halo: int) -> Iterator[_Tile]:
-    side = max(side // 16 * 16, 16)
-    for top in range(0, height, side):
-        for left in range(0, width, side):
-            core = (top, min(top + side, height), left, min(left + side, width))
-            up, down, before, after = core[0] - halo, core[1] + halo, core[2] - halo, core[3] + halo
-            yield _Tile(core, (max(up, 0), min(down, height), max(before, 0), min(after, width)))
+    """As few as have no core longer than `side` but at the image's borders, and are read in one size, or nearly."""
+    rows, columns = list(_cores(height, side, halo)), list(_cores(width, side, halo))
+    for top, bottom in rows:
+        for left, right in columns:
+            read = (max(top - halo, 0), min(bottom + halo, height), max(left - halo, 0), min(right + halo, width))
+            yield _Tile((top, bottom, left, right), read)
 
 
-def _doubled(image: Tensor, place: tuple[int, int, int, int]) -> Tensor:
+def _cores(length: int, side: int, halo: int) -> Iterator[tuple[int, int]]:
+    """Those at the borders are longer by the halo that they do not need there."""
+    inner = max(length - 2 * halo, 1)
+    count = -(-inner // max(side // 16 * 16, 16))
+    step = -(-inner // (16 * count)) * 16
+    start = 0
+    for end in (*range(halo + step, length - halo, step), length):
+        yield start, end
+        start = end
+
+
+def _doubled(image: Tensor, place: Edges) -> Tensor:
     """A part, in pixels of the result, of the image enlarged twofold; the part begins and ends at even pixels."""
     height, width = image.shape[-2:]
     top, bottom, left, right = (edge // 2 for edge in place)
@@ -189,20 +211,21 @@ def _coefficients(
         kept = (h, c)
     total: Tensor | float = 0.0
     for tile in _tiles(height, width, side, step.reach()):
-        f1, f2 = step.bfe(_part(y, tile.read))
+        near = tile.around(step.BETA_REACH)
+        f1, f2 = step.bfe(_part(y, tile.read), tile.beyond(near))
         total = total + tile.inside(f1, 4).sum((-2, -1), dtype=torch.float64)
         del f1
         state: State | None = None
         if memory.beta is not None:
-            place = cast(tuple[int, int, int, int], tuple(edge // 2 for edge in tile.read))
+            place = cast(Edges, tuple(edge // 2 for edge in near.read))
             state = cast(State, tuple(_doubled(maps, place) for maps in memory.beta))
         part, state = step.beta_apu(f2, state)
         del f2
-        _part(beta, tile.core).copy_(tile.inside(part))
+        _part(beta, near.core).copy_(near.inside(part))
         if state is None:  # a network without memory
             kept = None
         for whole, maps in zip(kept or (), state or (), strict=False):
-            _part(whole, tile.core, 2).copy_(tile.inside(maps, 2))
+            _part(whole, near.core, 2).copy_(near.inside(maps, 2))
         del part, state
     mean = cast(Tensor, total) / (height // 4 * (width // 4))
     alpha, alpha_states = step.alpha_apu(mean.to(room.dtype)[..., None, None], memory.alpha)

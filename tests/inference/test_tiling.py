@@ -124,6 +124,18 @@ def test_the_reach_is_what_an_edge_spoils_and_no_more(options):
     assert reach - 8 < differs <= reach
 
 
+@pytest.mark.parametrize('spare', [(56, 40, 0, 24), (4, 2, 2, 0), (0, 0, 64, 64)])
+@pytest.mark.parametrize('options', [{}, {'dec_blocks': (0, 2, 1)}, {'dec_blocks': (3, 0, 0)}])
+def test_features_without_their_edges(options, spare):
+    net = built(GGKMNet, **SMALL, **options).double()
+    y = photograph(120, 160).double()
+    top, bottom, left, right = spare
+    with torch.no_grad():
+        (f1, whole), (same, part) = net.steps[0].bfe(y), net.steps[0].bfe(y, spare)
+    torch.testing.assert_close(part, whole[..., top : 120 - bottom, left : 160 - right], rtol=0, atol=1e-14)
+    assert torch.equal(f1, same)
+
+
 # ---- memory
 
 
@@ -164,11 +176,11 @@ def test_other_errors_pass():
         tiling.restored(failing_above(built(GGKMNet, **SMALL), 10, RuntimeError('my own')), photograph(32, 32))
 
 
-@pytest.mark.parametrize(('free', 'side'), [(None, 896), (1 << 40, 896), (6 << 30, 896), (3 << 30, 640), (0, 128)])
+@pytest.mark.parametrize(('free', 'side'), [(None, 960), (1 << 40, 960), (6 << 30, 960), (3 << 30, 640), (0, 128)])
 def test_the_side_follows_the_free_memory(monkeypatch, free, side):
     monkeypatch.setattr(tiling, 'free_bytes', lambda device: free)
     chosen = tiling._side_for(GGKMNet(), torch.empty(1, 3, 2000, 3000))
-    assert chosen == side if free != 3 << 30 else 256 < chosen < 896
+    assert chosen == side if free != 3 << 30 else 256 < chosen < 960
     assert tiling._side_for(GGKMNet(), torch.empty(1, 3, 128, 200)) is None
 
 
