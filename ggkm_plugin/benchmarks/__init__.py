@@ -4,4 +4,4 @@ Each is a module with `run(settings, progress)`, whose report has a `record()` f
 """
 
 OF_DATA = ('reader', 'synthesis')
-NAMES = (*OF_DATA, 'operator', 'network', 'training')
+NAMES = (*OF_DATA, 'operator', 'network', 'scaling', 'training')

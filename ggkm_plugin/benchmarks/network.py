@@ -1,10 +1,9 @@
-"""GGKMNet on whole images: its plain form, ours, its convolutions alone and its predecessor; then larger and larger.
+"""GGKMNet on whole images: its plain form, ours, its convolutions alone and its predecessor.
 
 The peaks of memory are those of the anonymous memory of a process that does nothing else (of the CUDA allocator on a
 GPU), torch itself included.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import cast
@@ -15,11 +14,11 @@ from torch import Tensor, nn
 from ggkm_plugin import allocator
 from ggkm_plugin.archs.ggkmnet_arch import FixedPointStep, GGKMNet, Memory
 from ggkm_plugin.archs.gkmnet_arch import GKMNet
-from ggkm_plugin.benchmarks.forms import Report, Row, Settings, compared, in_turns, plain, table
+from ggkm_plugin.benchmarks.forms import Report, Settings, compared, plain, table
 from ggkm_plugin.benchmarks.measuring import Failed, check_proc, observed
 from ggkm_plugin.complexity import device_name
 from ggkm_plugin.errors import OptionError
-from ggkm_plugin.inference.tiling import restored
+from ggkm_plugin.inference.tiling import Tile, restored
 from ggkm_plugin.ops.pyramid import pyramid
 
 __all__ = ['run', 'table']
@@ -66,33 +65,18 @@ def run(settings: Settings, progress: bool = False) -> Report:
     nets = {name: build().to(device) for name, build in BUILDERS.items()}
     rows = []
     for height, width in IMAGES:
-        y = _image(height, width).to(device)
-        memory = {name: _peak(name, height, width, None, settings) for name in nets}
+        y = image(height, width).to(device)
+        memory = {name: peak(name, height, width, None, settings) for name in nets}
         forms = {name: partial(_evaluated, net, y) for name, net in nets.items()}
         rows += compared(f'{width}x{height}', forms, settings, ['ours'], memory)
     if device.type == 'cuda':
-        y, net = _image(*IMAGES[1]).to(device), nets['ours']
+        y, net = image(*IMAGES[1]).to(device), nets['ours']
         forms = {'ours, float32': partial(_evaluated, net, y), 'ours, bfloat16': partial(_evaluated, net, y, True)}
         rows += compared(f'{IMAGES[1][1]}x{IMAGES[1][0]}, precision', forms, settings, ['ours, bfloat16'])
-    return Report(device_name(device), rows + _scaling(settings, nets['ours']))
+    return Report(device_name(device), rows)
 
 
-def _scaling(settings: Settings, net: nn.Module) -> list[Row]:
-    """Milliseconds a megapixel of the CLI's own way, as tiles are chosen by themselves, at 3:2."""
-    rows: list[Row] = []
-    for megapixels in settings.megapixels:
-        height = round(math.sqrt(megapixels * 2 / 3) * 1000)
-        width = round(megapixels * 1e6 / height)
-        y = _image(height, width).to(settings.where)
-        forms = {'ours': partial(_restored, net, y)}
-        seconds = in_turns(forms, settings.seconds, settings.where)['ours'] * 1e6 / (height * width)
-        ratio = rows[0].seconds / seconds if rows else None
-        memory = _peak('ours', height, width, 'auto', settings)
-        rows.append(Row(f'a megapixel of {width}x{height}', 'ours, tile: auto', seconds, ratio, memory=memory))
-    return rows
-
-
-def _image(height: int, width: int) -> Tensor:
+def image(height: int, width: int) -> Tensor:
     return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
 
 
@@ -101,13 +85,8 @@ def _evaluated(net: nn.Module, y: Tensor, half: bool = False) -> Tensor:
         return net(y)
 
 
-def _restored(net: nn.Module, y: Tensor) -> Tensor:
-    with torch.inference_mode():
-        return restored(net, y)
-
-
-def _peak(name: str, height: int, width: int, tile: str | None, settings: Settings) -> int | None:
-    """None on a failure for want of memory."""
+def peak(name: str, height: int, width: int, tile: Tile, settings: Settings) -> int | None:
+    """Bytes; None on a failure for want of memory."""
     try:
         seen = observed(_once, name, height, width, tile, settings.device, torch.get_num_threads())
     except Failed as error:
@@ -117,11 +96,11 @@ def _peak(name: str, height: int, width: int, tile: str | None, settings: Settin
     return seen.result or seen.peak
 
 
-def _once(name: str, height: int, width: int, tile: str | None, device: str, threads: int) -> int:
+def _once(name: str, height: int, width: int, tile: Tile, device: str, threads: int) -> int:
     """The CUDA allocator's peak; 0 on a CPU, whose process is looked at from outside."""
     torch.set_num_threads(threads)
     allocator.keep_freed_memory()  # as the command does
-    net, y = BUILDERS[name]().to(device), _image(height, width).to(device)
+    net, y = BUILDERS[name]().to(device), image(height, width).to(device)
     with torch.inference_mode():
         if tile is None:
             net(y)

@@ -20,7 +20,10 @@ def add_parsers(commands: Any) -> None:
     command.add_argument('--json', metavar='FILE', help='also write the numbers, with those of the machine, to FILE')
     command.add_argument('--seconds', type=float, default=10, metavar='S', help='for each measurement (default: 10)')
     command.add_argument(
-        '--device', default='cpu', metavar='D', help='operator, network, training: cpu or cuda[:N] (default: cpu)'
+        '--device',
+        default='cpu',
+        metavar='D',
+        help='operator, network, scaling, training: cpu or cuda[:N] (default: cpu)',
     )
     command.add_argument(
         '--pairs', type=int, default=16, metavar='N', help='reader, synthesis: photographs (default: 16)'
@@ -29,7 +32,10 @@ def add_parsers(commands: Any) -> None:
         '--size', default='1120x1680', metavar='HxW', help="reader: of the photographs (default: DPDD's, 1120x1680)"
     )
     command.add_argument(
-        '--megapixels', type=float, nargs='+', default=[0.25, 1, 4, 24], metavar='M', help='network: sizes to scale to'
+        '--megapixels', type=float, nargs='+', default=[0.25, 1, 4, 24], metavar='M', help='scaling: sizes of images'
+    )
+    command.add_argument(
+        '--tiles', nargs='+', default=['auto'], metavar='N', help='scaling: sides of tiles, or auto (default: auto)'
     )
     command.add_argument(
         '--work',
@@ -50,7 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     record: dict[str, Any] = {'machine': measuring.machine()}
     data = reader.Settings(arguments.pairs, complexity.parse_size(arguments.size), arguments.seconds, arguments.work)
-    compute = forms.Settings(arguments.device, arguments.seconds, tuple(arguments.megapixels))
+    tiles = tuple(int(tile) if tile.isdecimal() else tile for tile in arguments.tiles)
+    compute = forms.Settings(arguments.device, arguments.seconds, tuple(arguments.megapixels), tiles)
     for name in names:
         benchmark = importlib.import_module(f'ggkm_plugin.benchmarks.{name}')
         report = benchmark.run(data if name in benchmarks.OF_DATA else compute, progress=True)

@@ -7,7 +7,7 @@ import torch
 
 from ggkm_plugin import cli
 from ggkm_plugin.archs.ggkmnet_arch import GGKMNet
-from ggkm_plugin.benchmarks import forms, network, operator, training
+from ggkm_plugin.benchmarks import forms, network, operator, scaling, training
 from ggkm_plugin.errors import OptionError
 
 SMALL = {'num_groups': 3, 'kernels_per_group': 2, 'width': 4}
@@ -22,7 +22,9 @@ def small(monkeypatch):
     seeded = {name: lambda make=make: (torch.manual_seed(0), make())[1] for name, make in build.items()}
     monkeypatch.setattr(network, 'BUILDERS', seeded)
     monkeypatch.setattr(network, 'IMAGES', ((48, 80), (64, 64)))
-    monkeypatch.setattr(network, '_peak', lambda *_: 1 << 20)
+    monkeypatch.setattr(scaling, 'peak', lambda *_: 1 << 21)
+    monkeypatch.setattr(scaling, 'REFERENCE', (48, 80))
+    monkeypatch.setattr(network, 'peak', lambda *_: 1 << 20)
     monkeypatch.setattr(operator, 'IMAGES', ((48, 80),))
     monkeypatch.setattr(operator, 'BATCH', (2, 16, 20))
     monkeypatch.setattr(training, 'BATCH', (1, 3, 64, 64))
@@ -45,11 +47,20 @@ def test_operator(small, tmp_path, capfd):
 
 
 def test_network(small, tmp_path, capfd):
-    rows = bench('network', tmp_path, '--megapixels', '0.005', '0.01')
+    rows = bench('network', tmp_path)
     assert [row['form'] for row in rows[:3]] == ['plain', 'ours', 'ours, convolutions alone']
     assert rows[1]['difference'] < 1e-5
-    assert [row['task'] for row in rows[-2:]] == ['a megapixel of 86x58', 'a megapixel of 122x82']
-    assert capfd.readouterr().out.count('1') > 3
+    assert '80x48' in capfd.readouterr().out
+
+
+def test_scaling(small, tmp_path):
+    rows = bench('scaling', tmp_path, '--megapixels', '0.005', '0.03', '--tiles', 'auto', '64')
+    assert [row['task'] for row in rows[::3]] == ['a megapixel of 86x58', 'a megapixel of 213x141']
+    assert [row['form'] for row in rows[:3]] == ['80x48 at once', 'tiles: auto', 'tiles: 64']
+    assert [row['memory'] for row in rows[:3]] == [None, 2 << 20, 2 << 20]
+    for first, *others in (rows[:3], rows[3:]):
+        assert first['ratio'] == 1
+        assert all(row['ratio'] == pytest.approx(first['seconds'] / row['seconds']) for row in others)
 
 
 def test_training(small, tmp_path):
@@ -74,6 +85,7 @@ def test_the_plain_step_is_the_same_step(monkeypatch):
         (['--device', 'tree'], '--device tree'),
         (['--seconds', '0'], '--seconds 0: above 0'),
         (['--megapixels', '0'], '--megapixels: numbers in'),
+        (['--tiles', 'half'], "tile: auto, none, or a whole number of pixels from 64 on, not 'half'"),
     ],
 )
 def test_wrong_words(words, message, capfd):
@@ -83,7 +95,7 @@ def test_wrong_words(words, message, capfd):
 
 def test_a_peak_is_of_a_process_of_its_own():
     settings = forms.Settings('cpu', 1, (1,))
-    small, large = (network._peak('ours', side, side, 'auto', settings) for side in (64, 512))
+    small, large = (network.peak('ours', side, side, 'auto', settings) for side in (64, 512))
     assert small < large < 4 << 30
 
 
