@@ -28,10 +28,10 @@ from ggkm_plugin.errors import CheckpointError
 _NOT_DIGESTED = ('path', 'rank', 'world_size', 'dist', 'auto_resume', 'root_path', 'logger', 'num_gpu', 'name')
 
 
-def save_atomically(content: object, path: str) -> None:
+def save_atomically(content: object, path: str, advice: str = 'name a folder that is there, and has room') -> None:
     """torch.save to a file beside `path`, then rename: `path` is the old file or the whole new one, never a part.
 
-    Raises CheckpointError if it cannot be written.
+    Raises CheckpointError, which ends in `advice`, if it cannot be written.
     """
     temporary = f'{path}.part'
     try:
@@ -42,10 +42,8 @@ def save_atomically(content: object, path: str) -> None:
         os.replace(temporary, path)
     except (OSError, RuntimeError, AttributeError, pickle.PicklingError) as error:
         Path(temporary).unlink(missing_ok=True)
-        raise CheckpointError(
-            f'{path}: cannot be written ({error}). Earlier checkpoints are untouched: make room, then continue with '
-            '--auto_resume'
-        ) from error
+        reason = getattr(error, 'strerror', None) or error
+        raise CheckpointError(f'{path}: cannot be written ({reason}); {advice}') from error
 
 
 def describe(opt: dict[str, Any]) -> dict[str, Any]:
@@ -73,17 +71,23 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU; nothing in the file is executed. Raises CheckpointError."""
     if not Path(path).is_file():
         raise CheckpointError(f'{path}: no such checkpoint')
-    try:
-        with warnings.catch_warnings():  # of foreign pickles, which the error then tells of
-            warnings.simplefilter('ignore')
-            content = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # torch raises many kinds for what is in a foreign file
-        words = ' '.join(str(error).split())  # which go on to explain how to run what is in the file
-        reason = re.split(' Check the documen| Please use', words.rpartition('WeightsUnpickler error: ')[2])[0][:200]
-        raise CheckpointError(f'{path}: truncated, or not a checkpoint of tensors alone ({reason})') from error
+    content = read_tensors(path)
     if not isinstance(content, dict):
         raise CheckpointError(f'{path}: not a checkpoint: it holds a {type(content).__name__}, not a dict')
     return content
+
+
+def read_tensors(path: str | Path) -> Any:
+    """What torch.save wrote, on the CPU; nothing in the file is executed. Raises CheckpointError."""
+    try:
+        with warnings.catch_warnings():  # of foreign pickles, which the error then tells of
+            warnings.simplefilter('ignore')
+            return torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # torch raises many kinds for what is in a foreign file
+        words = ' '.join(str(error).split())  # which go on to explain how to run what is in the file
+        reason = re.split(' Check the documen| Please use', words.rpartition('WeightsUnpickler error: ')[2])[0][:200]
+        reason = reason or 'the file is empty, or ends too soon'
+        raise CheckpointError(f'{path}: truncated, or not a checkpoint of tensors alone ({reason})') from error
 
 
 def network_options(path: str) -> dict[str, Any]:

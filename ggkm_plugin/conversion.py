@@ -10,7 +10,7 @@ import torch
 from ggkm_plugin import __version__, preflight
 from ggkm_plugin.archs.released import load_ifan, load_keras, load_kpac, load_released
 from ggkm_plugin.checkpoints import save_atomically
-from ggkm_plugin.errors import CheckpointError
+from ggkm_plugin.errors import CheckpointError, OptionError
 
 # What the released weights were trained, or tested, with where that is not the arch's default.
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -32,7 +32,14 @@ def convert(
     """
     if not source.is_file():
         raise CheckpointError(f'{source}: no such file')
-    network = {**_OPTIONS.get(arch, {}), **options}
+    needed = _OPTIONS.get(arch, {})
+    for key, value in needed.items():
+        if options.get(key, value) != value:
+            raise OptionError(
+                f'--options {key}={options[key]}: {arch} was released with {value}; leave it out, and set it in '
+                'network_g of what uses the weights'
+            )
+    network = {**needed, **options}
     net = preflight.build('--arch', 'archs', {'type': arch, **network})
     if arch == 'KPAC':
         load_kpac(net, source, allow_pickle)

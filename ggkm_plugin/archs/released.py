@@ -11,6 +11,7 @@
 """
 
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ggkm_plugin.archs.dpdnets_arch import DPDNetS
 from ggkm_plugin.archs.ifan_arch import IFAN
 from ggkm_plugin.archs.kpac_arch import KPAC
 from ggkm_plugin.archs.mdp_arch import MDP
+from ggkm_plugin.checkpoints import read_tensors
 from ggkm_plugin.errors import CheckpointError, listed
 
 _WRAPPERS = ('params', 'state_dict', 'model')
@@ -93,6 +95,8 @@ def load_kpac(net: KPAC, path: str | Path, allow_pickle: bool = False) -> None:
     Raises:
         CheckpointError: as `load_released`; the pickle is not allowed; the number of arrays is another.
     """
+    if not zipfile.is_zipfile(path):  # which numpy would unpickle whatever it is
+        raise CheckpointError(f'{path}: cannot be read as an npz, which KPAC was released in')
     if not allow_pickle:
         raise CheckpointError(
             f'{path}: the arrays of this format are a Python pickle, which can run code when it is read; if you trust '
@@ -109,7 +113,7 @@ def load_kpac(net: KPAC, path: str | Path, allow_pickle: bool = False) -> None:
 
 def _state_dict(source: str | Path | Mapping[str, Any], name: str = 'the checkpoint') -> tuple[str, dict[Any, Any]]:
     """What to call the source, and its state dict without wrappers."""
-    where, content = (name, source) if isinstance(source, Mapping) else (str(source), _read(source))
+    where, content = (name, source) if isinstance(source, Mapping) else (str(source), read_tensors(source))
     state = _unwrapped(content)
     if state is None:
         raise CheckpointError(f'{where}: holds no state dict but {type(content).__name__}')
@@ -136,16 +140,6 @@ def _load(net: nn.Module, where: str, state: Mapping[Any, Any]) -> None:
     net.load_state_dict(ready, strict=True)
 
 
-def _read(path: str | Path) -> Any:
-    try:
-        return torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # a damaged or hostile file can make the reader raise anything
-        reason = ' '.join(str(error).split())
-        raise CheckpointError(
-            f'{path}: cannot be read as a checkpoint ({reason[:300]}{"..." if len(reason) > 300 else ""})'
-        ) from error
-
-
 def _unwrapped(content: Any) -> dict[Any, Any] | None:
     """The state dict in a checkpoint's content, without wrappers and without `module.`; None if there is none."""
     while isinstance(content, Mapping):
@@ -168,6 +162,8 @@ def _fault(value: Any, tensor: Tensor) -> str:
         return f'{value.dtype}, not {tensor.dtype}'
     if value.layout != torch.strided or value.is_meta or value.is_quantized:
         return 'not a plain tensor with data'
+    if value.is_floating_point() and not value.isfinite().all():
+        return 'not all of it finite numbers'
     return ''
 
 

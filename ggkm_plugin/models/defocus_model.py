@@ -32,6 +32,7 @@ from basicsr.utils.dist_util import master_only  # isort: skip
 
 
 # How a batch is loaded does not change what is in it.
+_UNTOUCHED = 'earlier checkpoints are untouched: make room, then continue with --auto_resume'
 _WITHOUT_CONSEQUENCE = {
     f'datasets.train.{key}'
     for key in ('num_worker_per_gpu', 'persistent_workers', 'pin_memory', 'prefetch_mode', 'num_prefetch_queue')
@@ -369,12 +370,12 @@ class DefocusModel(ValidatingModel):
             'iteration': self.iteration or current_iter,
             'metrics': self.metric_results,
         }
-        save_atomically(content, osp.join(self.opt['path']['models'], f'{net_label}_{current_iter}.pth'))
+        save_atomically(content, osp.join(self.opt['path']['models'], f'{net_label}_{current_iter}.pth'), _UNTOUCHED)
 
     @master_only
     def save_training_state(self, epoch: int, current_iter: int) -> None:
         state = self._training_state(epoch, current_iter)
-        save_atomically(state, osp.join(self.opt['path']['training_states'], f'{current_iter}.state'))
+        save_atomically(state, osp.join(self.opt['path']['training_states'], f'{current_iter}.state'), _UNTOUCHED)
 
     def _training_state(self, epoch: int, current_iter: int) -> dict[str, Any]:
         """All that the next step depends on, besides the network's weights."""

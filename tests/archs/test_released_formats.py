@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -267,7 +268,8 @@ def test_other_npz_files_are_refused(tmp_path):
     write_npz(path, arrays, name='weights')
     refused(lambda: load_kpac(net, path, allow_pickle=True), net, 'cannot be read as an npz with params')
     path.write_bytes(pickle.dumps([1]))
-    refused(lambda: load_kpac(net, path, allow_pickle=True), net, 'cannot be read as an npz with params')
+    refused(lambda: load_kpac(net, path, allow_pickle=True), net, 'cannot be read as an npz, which')
+    refused(lambda: load_kpac(net, path), net, 'cannot be read as an npz, which')  # before any advice to allow it
 
 
 # The command
@@ -306,3 +308,26 @@ def test_mistakes_of_the_command_are_named(workplace, command):
         found, _, err = command('convert', *words, '-o', 'out.pth')
         assert (found, named in err) == (code, True), err
         assert not (workplace / 'out.pth').exists()
+
+
+def test_weights_that_are_none(workplace, command):
+    state = ifan_state()
+    torch.save(state, 'whole.pth')
+    name = next(iter(state))
+    torch.save({**state, name: torch.full_like(state[name], torch.nan)}, 'nan.pth')
+    Path('void.pth').touch()
+    Path('code.pth').write_bytes(pickle.dumps(os.mkdir))
+    options = ('--arch', 'IFAN', '--options', 'num_filters=2', 'width=2')
+    for source, more, target, named in (
+        ('nan.pth', (), 'o.pth', 'not all of it finite numbers'),
+        ('void.pth', (), 'o.pth', 'the file is empty, or ends too soon'),
+        ('code.pth', (), 'o.pth', 'not a checkpoint of tensors alone'),
+        ('whole.pth', ('second_pass=K2',), 'o.pth', 'second_pass=K2: IFAN was released with K1'),
+        ('whole.pth', (), 'nowhere/o.pth', 'nowhere/o.pth: cannot be written (No such file or directory); name'),
+    ):
+        code, _, err = command('convert', source, *options, *more, '-o', target)
+        assert code in (1, 2)
+        assert named in err
+        assert 'weights_only' not in err
+        assert len(err.splitlines()) == 1
+        assert not Path('o.pth').exists()
