@@ -86,6 +86,8 @@ def read_tensors(path: str | Path) -> Any:
     except Exception as error:  # torch raises many kinds for what is in a foreign file
         words = ' '.join(str(error).split())  # which go on to explain how to run what is in the file
         reason = re.split(' Check the documen| Please use', words.rpartition('WeightsUnpickler error: ')[2])[0][:200]
+        if 'weights_only' in reason:
+            reason = 'it holds more than tensors'
         reason = reason or 'the file is empty, or ends too soon'
         raise CheckpointError(f'{path}: truncated, or not a checkpoint of tensors alone ({reason})') from error
 

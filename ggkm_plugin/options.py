@@ -102,14 +102,12 @@ def change(opt: Options, changes: Options) -> None:
 
 
 def parse_assignments(where: str, entries: list[str], form: str = 'key=value') -> dict[str, Any]:
-    """key=value words, values as YAML has them. `where` begins each message. Raises OptionError."""
+    """key=value words, values as YAML has them, of one key the last. `where` begins messages. Raises OptionError."""
     values: dict[str, Any] = {}
     for entry in entries:
         key, equals, text = (part.strip() for part in entry.partition('='))
         if not key or not equals:
             raise OptionError(f'{where} {entry}: write {form}')
-        if key in values:
-            raise OptionError(f'{where} {entry}: {key} is set twice')
         try:
             values[key] = yaml.load(text, Loader=_Loader)
         except (yaml.YAMLError, KeyError, ValueError, RecursionError) as error:  # `!!bool x` is a KeyError
@@ -144,7 +142,8 @@ def _set(opt: Options, keys: list[str], value: Any, new_keys: bool) -> None:
 def nearest(name: str, known: list[str], label: str) -> str:
     """' Did you mean X?' or the list of what there is."""
     folded = {other.casefold(): other for other in known}
-    near = difflib.get_close_matches(name.casefold(), list(folded), n=1)
+    near = difflib.get_close_matches(name, known, n=1)
+    near = near or [folded[other] for other in difflib.get_close_matches(name.casefold(), list(folded), n=1)]
     if near:
-        return f' Did you mean {folded[near[0]]}?'
+        return f' Did you mean {near[0]}?'
     return f' {label}: {", ".join(sorted(known))}' if known else ''

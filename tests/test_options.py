@@ -71,7 +71,6 @@ def test_overrides_are_typed_and_known(tmp_path):
     ('words', 'told'),
     [
         (['=1'], '=1: write key:subkey=value'),
-        (['name=1', 'name=2'], 'name=2: name is set twice'),
         (['name=!!bool x'], "name=!!bool x: '!!bool x' is not a YAML value"),
         (['name=!!int x'], "name=!!int x: '!!int x' is not a YAML value"),
         (['name=[1'], r"name=\[1: '\[1' is not a YAML value"),

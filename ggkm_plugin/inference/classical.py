@@ -15,6 +15,8 @@ def chosen_method(text: str) -> Method:
     """``EBDB``, or with settings: ``EBDB,fidelity=420,bins=16``. Raises OptionError."""
     name, *words = text.split(',')
     settings = parse_assignments(f'--method {name}:', words)
+    if len(settings) < len(words):
+        raise OptionError(f'--method {text}: a setting is set twice')
     try:
         return method(name.strip(), settings)
     except OptionError as error:

@@ -150,10 +150,10 @@ def test_a_file_that_would_run_code_is_refused(tmp_path, monkeypatch):
     path, net = tmp_path / 'hostile.pth', GKMNet()
     before = snapshot(net)
     torch.save({'params': released_state(GKMNet), 'note': Hostile()}, path)
-    with pytest.raises(CheckpointError, match=r'hostile\.pth: cannot be read'):
+    with pytest.raises(CheckpointError, match=r'hostile\.pth: truncated, or not a checkpoint'):
         load_released(net, path)
     path.write_bytes(pickle.dumps(Hostile()))
-    with pytest.raises(CheckpointError, match=r'hostile\.pth: cannot be read'):
+    with pytest.raises(CheckpointError, match=r'hostile\.pth: truncated, or not a checkpoint'):
         load_released(net, path)
     assert not (tmp_path / 'owned').exists()
     assert same(net.state_dict(), before)
@@ -169,10 +169,10 @@ def test_unreadable_files_are_named(tmp_path):
         ('cut.pth', whole.read_bytes()[:100_000]),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(CheckpointError, match=rf'{name}: cannot be read'):
+        with pytest.raises(CheckpointError, match=rf'{name}: truncated, or not a checkpoint'):
             load_released(GKMNet(), tmp_path / name)
     for path in (tmp_path / 'absent.pth', tmp_path):
-        with pytest.raises(CheckpointError, match=f'^{path}: cannot be read'):
+        with pytest.raises(CheckpointError, match=f'^{path}: truncated, or not a checkpoint'):
             load_released(GKMNet(), path)
 
 

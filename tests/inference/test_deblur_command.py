@@ -336,7 +336,7 @@ def test_a_classical_method(deblur, mode, dtype):
         (['EBDB,fidelity=1e-40'], 'from 0.000001'),
         (['EBDB,fidelity=!!bool x'], "'!!bool x' is not a YAML value"),
         (['EBDB,bins=99999999999'], 'at most 1024'),
-        (['EBDB,bins=2,bins=3'], 'bins is set twice'),
+        (['EBDB,bins=2,bins=3'], 'a setting is set twice'),
         (['EBDB,=3'], 'write key=value'),
         (['EBDB', '--tile', '512'], '--tile is for networks'),
         (['EBDB', '--weights', 'w.pth'], '--weights is for networks'),
