@@ -83,6 +83,8 @@ def read_tensors(path: str | Path) -> Any:
         with warnings.catch_warnings():  # of foreign pickles, which the error then tells of
             warnings.simplefilter('ignore')
             return torch.load(path, map_location='cpu', weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f'{path}: cannot be read ({error.strerror or error})') from error
     except Exception as error:  # torch raises many kinds for what is in a foreign file
         words = ' '.join(str(error).split())  # which go on to explain how to run what is in the file
         reason = re.split(' Check the documen| Please use', words.rpartition('WeightsUnpickler error: ')[2])[0][:200]

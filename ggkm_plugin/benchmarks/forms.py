@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ggkm_plugin.archs.ggkmnet_arch import FixedPointStep, GGKMNet, GroupGaussianBlur
 from ggkm_plugin.complexity import aligned
 from ggkm_plugin.errors import OptionError
-from ggkm_plugin.inference.tiling import Tile, check_tile
+from ggkm_plugin.inference.tiling import Tile
 from ggkm_plugin.ops import iterative_group_conv
 
 _LEAST, _MOST = 3, 200  # times each form is run
@@ -39,9 +39,6 @@ class Settings:
             raise OptionError(f'--seconds {self.seconds:g}: above 0')
         if not all(0 < each <= 200 for each in self.megapixels):
             raise OptionError(f'--megapixels: numbers in (0, 200], not {" ".join(map(str, self.megapixels))}')
-
-        for tile in self.tiles:
-            check_tile(tile)
 
     @property
     def where(self) -> torch.device:

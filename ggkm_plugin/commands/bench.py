@@ -35,7 +35,11 @@ def add_parsers(commands: Any) -> None:
         '--megapixels', type=float, nargs='+', default=[0.25, 1, 4, 24], metavar='M', help='scaling: sizes of images'
     )
     command.add_argument(
-        '--tiles', nargs='+', default=['auto'], metavar='N', help='scaling: sides of tiles, or auto (default: auto)'
+        '--tiles',
+        nargs='+',
+        default=['auto'],
+        metavar='N',
+        help='scaling: sides of tiles, none, or auto (default: auto)',
     )
     command.add_argument(
         '--work',
@@ -53,10 +57,11 @@ def run(arguments: argparse.Namespace) -> None:
         raise OptionError(f'--json {arguments.json}: cannot be written; name a file in a folder that is there')
     from ggkm_plugin import complexity
     from ggkm_plugin.benchmarks import forms, measuring, reader
+    from ggkm_plugin.inference.tiling import parse_tile
 
     record: dict[str, Any] = {'machine': measuring.machine()}
     data = reader.Settings(arguments.pairs, complexity.parse_size(arguments.size), arguments.seconds, arguments.work)
-    tiles = tuple(int(tile) if tile.isdecimal() else tile for tile in arguments.tiles)
+    tiles = tuple(parse_tile(tile) for tile in arguments.tiles)
     compute = forms.Settings(arguments.device, arguments.seconds, tuple(arguments.megapixels), tiles)
     for name in names:
         benchmark = importlib.import_module(f'ggkm_plugin.benchmarks.{name}')

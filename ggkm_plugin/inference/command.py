@@ -138,11 +138,9 @@ def _half(device: torch.device) -> torch.dtype:
 
 def _tile(text: str) -> tiling.Tile:
     try:
-        tile: tiling.Tile = {'auto': 'auto', 'none': None}[text] if text in ('auto', 'none') else int(text)
-        tiling.check_tile(tile)
-    except (ValueError, OptionError):
+        return tiling.parse_tile(text)
+    except OptionError:
         raise OptionError(f'--tile {text}: auto, none, or a whole number of pixels from {tiling.SMALLEST} on') from None
-    return tile
 
 
 def _devices(request: Request, photographs: int) -> list[str]:

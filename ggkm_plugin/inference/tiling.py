@@ -78,6 +78,18 @@ def check_tile(tile: Tile) -> None:
     raise OptionError(f'tile: auto, none, or a whole number of pixels from {SMALLEST} on, not {tile!r}')
 
 
+def parse_tile(text: str) -> Tile:
+    """A word of a command line: auto, none, or a number. Raises OptionError."""
+    if text == 'none':
+        return None
+    try:
+        tile: Tile = int(text)
+    except ValueError:
+        tile = text
+    check_tile(tile)
+    return tile
+
+
 def _smaller(net: nn.Module, y: Tensor, side: int | None) -> int | None:
     """The next side to try, None if there is none."""
     if not isinstance(net, GGKMNet):

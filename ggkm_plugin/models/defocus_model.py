@@ -31,8 +31,8 @@ from basicsr.utils import get_root_logger  # isort: skip
 from basicsr.utils.dist_util import master_only  # isort: skip
 
 
-# How a batch is loaded does not change what is in it.
 _UNTOUCHED = 'earlier checkpoints are untouched: make room, then continue with --auto_resume'
+# How a batch is loaded does not change what is in it.
 _WITHOUT_CONSEQUENCE = {
     f'datasets.train.{key}'
     for key in ('num_worker_per_gpu', 'persistent_workers', 'pin_memory', 'prefetch_mode', 'num_prefetch_queue')
