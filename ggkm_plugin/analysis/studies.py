@@ -108,7 +108,7 @@ STUDIES: Mapping[str, Study] = {
             Row(FULL, '(S,R) = (3,1), GGKMNet', None, scores(26.039, 0.806, 0.215)),
         ),
     ),
-    'lstm': Study('Table 8, the memory', (*_LSTM, _GGKMNET), plain_start=True),
+    'lstm': Study('Table 8, the memory', (*_LSTM, _GGKMNET)),
     'kernels': Study('Table 8, learned kernels', (*_KERNELS, _GGKMNET)),
     'noise': _noise('Table 6, DPDD', (0.343, 0.025, 0.074), (0.471, 0.032, 0.091), (0.937, 0.060, 0.154)),
     'noise-rtf': _noise('Table 7, RTF', (0.300, 0.003, 0.030), (0.572, 0.019, 0.091), (1.611, 0.088, 0.114)),

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ggkm_plugin.archs.blocks import xavier_init
 from ggkm_plugin.archs.ggkmnet_arch import (
+    NEARLY_NOTHING,
     AlphaPredictor,
     BetaPredictor,
     FixedPointStep,
@@ -63,14 +64,18 @@ class AlphaWithoutMemory(nn.Module):
 
 
 class BetaWithoutMemory(nn.Module):
-    """The beta-APU with a convolution for its ConvLSTM: F2 -> beta (B,M,H,W)."""
+    """The beta-APU with a convolution for its ConvLSTM: F2 -> beta (B,M,H,W); b1 starts nearly `constant` if given."""
 
-    def __init__(self, recurrent: BetaPredictor) -> None:
+    def __init__(self, recurrent: BetaPredictor, constant: float | None = None) -> None:
         super().__init__()
         num_maps = recurrent.lstm.hidden
         channels = recurrent.lstm.conv.in_channels - num_maps
         self.path1 = nn.Conv2d(channels, num_maps, 5, padding=2)
         xavier_init(self)
+        if constant is not None:
+            with torch.no_grad():
+                self.path1.weight.mul_(NEARLY_NOTHING)
+                cast(Tensor, self.path1.bias).fill_(constant)
         self.path2 = recurrent.path2
 
     def forward(self, f2: Tensor, state: State | None) -> tuple[Tensor, None]:
@@ -154,15 +159,17 @@ class GGKMNetNoLSTM(GGKMNet):
     chosen because only this fits its parameter count.
     """
 
-    def __init__(self, shared: bool = True, num_scales: int = 3, num_iters: int = 1, **options: Any) -> None:
+    def __init__(
+        self, shared: bool = True, num_scales: int = 3, num_iters: int = 1, init: str = 'xavier', **options: Any
+    ) -> None:
         _refuse(self, options, 'alpha_head')
-        if options.get('init', 'xavier') != 'xavier':
-            raise ValueError(f'init is xavier without the LSTM that the others start from, not {options["init"]!r}')
-        super().__init__(num_scales=num_scales, num_iters=num_iters * (1 if shared else num_scales), **options)
+        iterations = num_iters * (1 if shared else num_scales)
+        super().__init__(num_scales=num_scales, num_iters=iterations, init=init, **options)
         self.num_iters, self.shared = num_iters, shared
         for step in _steps(self):
             step.register_module('alpha_apu', AlphaWithoutMemory(step.alpha_apu))
-            step.register_module('beta_apu', BetaWithoutMemory(step.beta_apu))
+            constant = step.beta_apu.start_constant() if init == 'identity' else None
+            step.register_module('beta_apu', BetaWithoutMemory(step.beta_apu, constant))
 
     def steps_of_scale(self, t: int) -> nn.ModuleList:
         return self.steps if self.shared else self.steps[(t - 1) * self.num_iters : t * self.num_iters]

@@ -8,6 +8,7 @@ P groups of Q kernels, M = P+1 coefficient maps (map 0 weighs the identity kerne
 t counts scales from coarse (1) to fine (T); images are RGB in [0,1], (B,3,H,W).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, cast
@@ -29,6 +30,8 @@ from ggkm_plugin.ops.spectral import widest_margin
 
 State = tuple[Tensor, Tensor]
 Edges = tuple[int, int, int, int]  # pixels at the top, the bottom, the left and the right
+
+NEARLY_NOTHING = 0.01  # of Xavier's weights, where `init: identity` starts from biases
 
 
 class BlurFeatureExtractor(nn.Module):
@@ -156,6 +159,16 @@ class BetaPredictor(nn.Module):
         b2 = self.path2(f2)
         # The blur reads map by map, which in channels_last would be a byte here and there.
         return torch.addcmul(b1, b1, b2).contiguous().tanh(), state
+
+    def start_constant(self) -> float:
+        """Start with a b1 that is nearly constant, by saturated gates; that constant."""
+        saturated = torch.tensor(4.0)
+        with torch.no_grad():
+            self.lstm.conv.weight.mul_(NEARLY_NOTHING)
+            i, f, o, g = cast(Tensor, self.lstm.conv.bias).chunk(4)
+            for gate, value in ((i, saturated), (f, -saturated), (o, saturated), (g, saturated)):
+                gate.fill_(value)
+        return float(saturated.sigmoid() * torch.tanh(saturated.sigmoid() * saturated.tanh()))
 
 
 class GroupGaussianBlur(nn.Module):
@@ -302,21 +315,17 @@ class FixedPointStep(nn.Module):
         """Start near x = y. Not in the paper: chosen because from Xavier's start a short training spends its first
         thousand steps learning to return its input.
 
-        Gate biases of the ConvLSTM make its output, b1, nearly constant; path 2 starts near b2 = 0, so every beta is
-        nearly tanh(b1), and `mix` divides the first kernel's map by it.
+        Path 1 starts with a nearly constant b1, path 2 near b2 = 0, so every beta is nearly tanh(b1), and `mix` divides
+        the first kernel's map by it.
         """
-        saturated, small = torch.tensor(4.0), 0.01
-        gates, mix = self.beta_apu.lstm.conv, self.blur.mix.weight
+        b1 = self.beta_apu.start_constant()
+        mix = self.blur.mix.weight
         last = [layer for layer in self.beta_apu.path2 if isinstance(layer, nn.Conv2d)][-1]
         with torch.no_grad():
-            for weight in (gates.weight, last.weight, mix):
-                weight.mul_(small)
-            i, f, o, g = cast(Tensor, gates.bias).chunk(4)
-            for gate, value in ((i, saturated), (f, -saturated), (o, saturated), (g, saturated)):
-                gate.fill_(value)
-            b1 = saturated.sigmoid() * torch.tanh(saturated.sigmoid() * saturated.tanh())
+            for weight in (last.weight, mix):
+                weight.mul_(NEARLY_NOTHING)
             colours = mix.shape[0]
-            mix[:, :colours, 0, 0] += torch.eye(colours) / b1.tanh()
+            mix[:, :colours, 0, 0] += torch.eye(colours) / math.tanh(b1)
 
     def reach(self) -> int:
         """How far into beta the zeros around an image are felt, in pixels: a multiple of 4, as edges have to be."""

@@ -91,8 +91,9 @@ def test_rows_differ_by_what_the_row_says_and_nothing_else():
         assert {**job.train, 'name': ''} == {**want, 'name': ''}
         assert job.train['manual_seed'] == 5
         assert job.test['manual_seed'] == 0  # the same test images for all
-        assert 'init' not in job.train['network_g']  # MCP-Net and w/o LSTM cannot start near the identity
-    assert plan(Settings('losses', seeds=(0,))).base['network_g']['init'] == 'identity'
+        assert 'init' not in job.train['network_g']  # MCP-Net cannot start near the identity
+    for study in ('losses', 'lstm'):
+        assert plan(Settings(study, seeds=(0,))).base['network_g']['init'] == 'identity'
 
 
 def test_names_are_of_the_training():
