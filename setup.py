@@ -30,8 +30,9 @@ setup(
     package_data={
         'ggkm_plugin.options': ['*.yml'],
         'ggkm_plugin.compare': ['report/*'],
-        'ggkm_plugin.analysis': ['inspection_template.html'],
+        'ggkm_plugin.analysis': ['psf_page/*'],
         'ggkm_plugin.classical': ['jnb_dictionary.npz'],
+        'ggkm_plugin.viewer': ['*.html', '*.css', '*.js'],
         'ggkm_plugin.weights': ['*.pth', 'README.md'],
     },
     install_requires=[

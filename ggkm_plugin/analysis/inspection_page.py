@@ -5,9 +5,6 @@ float32. The page multiplies them itself: the PSF that it shows is off by at mos
 """
 
 import base64
-import html
-import json
-import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,18 +13,19 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from ggkm_plugin import viewer
 from ggkm_plugin.analysis import drawing
 from ggkm_plugin.analysis.inspection import Inspection, Place, shown_reach
 from ggkm_plugin.analysis.inspection_sheet import DECADES, LETTERS, UNTRAINED, full_scale
 
-TEMPLATE = Path(__file__).with_name('inspection_template.html')
+_PARTS = Path(__file__).with_name('psf_page')
 _LEVELS = 127
 _JPEG_QUALITY = 92
 _COLOUR_STOPS = 33
 
 
 def page(seen: Inspection, name: str, places: Sequence[Place], note: str = '') -> str:
-    """The file's text; no `<`, `>` or `&` of the data ends its script."""
+    """The file's text."""
     beta = seen.estimates[-1].beta.numpy()
     most = np.abs(beta).max(axis=(1, 2))
     levels = np.rint(beta / np.maximum(most, 1e-30)[:, None, None] * _LEVELS).astype(np.int8)
@@ -55,11 +53,7 @@ def page(seen: Inspection, name: str, places: Sequence[Place], note: str = '') -
         'weight': None if seen.weight is None else seen.weight.tolist(),
         'marks': [[letter, *place] for letter, place in zip(LETTERS, places, strict=False)],
     }
-    embedded = json.dumps(data, allow_nan=False, separators=(',', ':'))
-    for character in '<>&':
-        embedded = embedded.replace(character, f'\\u{ord(character):04x}')
-    parts = {'TITLE': html.escape(name), 'DATA': embedded}
-    return re.sub('@(TITLE|DATA)@', lambda match: parts[match[1]], TEMPLATE.read_text(encoding='utf-8'))
+    return viewer.page(name, data, _PARTS, ('psf', 'layers', 'start'))
 
 
 def _packed(values: np.ndarray) -> str:

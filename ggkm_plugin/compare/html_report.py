@@ -1,7 +1,7 @@
 """A comparison as one folder that opens from disk: index.html, images/ and thumbs/; no network, no framework.
 
-The folder `report` holds the page in parts: markup, style, scripts. This module puts them into one file, checks the
-results, makes small previews, and puts the data into the page as JSON. Sources (input, models, further pictures such as
+The folder `report` holds the page's parts for `viewer`. This module checks the results, makes small previews, and gives
+the data to the page. Sources (input, models, further pictures such as
 a blur map, ground truth) become columns: the page never uses a name as a key. The page makes the error maps itself,
 |picture - ground truth| by the canvas' `difference` mode and an SVG filter, since a page opened from disk may draw
 pictures but not read their pixels.
@@ -9,12 +9,9 @@ pictures but not read their pixels.
 
 import contextlib
 import hashlib
-import html
-import json
 import math
 import numbers
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
@@ -24,11 +21,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from ggkm_plugin import viewer
 from ggkm_plugin.compare.tables import settings_words
 
 _PARTS = Path(__file__).with_name('report')
-# In the order in which they run; they share one scope.
-_SCRIPTS = ('data', 'tables', 'controls', 'list', 'plot', 'panes', 'zoom', 'address', 'start')
+_SCRIPTS = ('data', 'tables', 'controls', 'list', 'plot', 'panes', 'address', 'start')
 # What `record` leaves beside the page, to be linked.
 _FILES = ('results.json', 'scores.csv', 'table.md', 'table.tex')
 THUMB_SIZE = (192, 128)  # pixels: twice the size shown, for dense screens
@@ -49,28 +46,11 @@ def write_report(folder: str | Path, results: Mapping[str, Any]) -> Path:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    page = report_page(page_data(folder, results))
+    data = page_data(folder, results)
+    page = viewer.page(data['name'], data, _PARTS, _SCRIPTS, images="'self' file: data:")
     content = page.encode('utf-8', 'replace')  # the title may hold a file name's half of a surrogate pair
     _write_atomically(folder / 'index.html', lambda path: path.write_bytes(content))
     return folder / 'index.html'
-
-
-def report_page(data: Mapping[str, Any]) -> str:
-    """The page's HTML around `data`, which is plain JSON without NaN; no `<`, `>` or `&` of it ends the script."""
-    embedded = json.dumps(data, allow_nan=False, separators=(',', ':'))
-    for character in '<>&':
-        embedded = embedded.replace(character, f'\\u{ord(character):04x}')
-    parts = {
-        'TITLE': html.escape(str(data['name'])),
-        'DATA': embedded,
-        'STYLE': _part('style.css'),
-        'SCRIPT': '\n'.join(["'use strict';\n", *(_part(f'{name}.js') for name in _SCRIPTS)]),
-    }
-    return re.sub(f'@({"|".join(parts)})@', lambda match: parts[match[1]], _part('page.html'))
-
-
-def _part(name: str) -> str:
-    return (_PARTS / name).read_text(encoding='utf-8')
 
 
 def page_data(folder: Path, results: Mapping[str, Any]) -> dict[str, Any]:

@@ -236,6 +236,54 @@ def test_keys_click_and_layers(opened):
     assert 'effective radius, pixels' in shown.locator('#scale').inner_text()
 
 
+def test_zoom_drag_and_address(opened):
+    """What the pointer is on stays under it; a drag moves and keeps no pixel; the address brings the view back."""
+    seen = inspect(subject(), photograph())
+    shown = opened(page(seen, 'photo', [(5, 6)]))
+    facts, box = shown.locator('#facts'), shown.locator('#stage').bounding_box()
+    at = box['x'] + 40.5 * box['width'] / 70, box['y'] + 20.5 * box['height'] / 45
+    shown.mouse.move(*at)
+    shown.mouse.wheel(0, -300)
+    zoom = shown.evaluate('current().zoom')
+    assert zoom > 1.5 * box['width'] / 70
+    shown.mouse.move(at[0] + 1, at[1])
+    assert facts.inner_text().startswith('(40, 20)')
+    mark = shown.locator('#cross').bounding_box()
+    assert mark['x'] + mark['width'] / 2 == pytest.approx(at[0], abs=1)
+    assert mark['y'] + mark['height'] / 2 == pytest.approx(at[1], abs=1)
+
+    shown.mouse.down()
+    shown.mouse.move(at[0] + 1 - 5 * zoom, at[1], steps=4)
+    shown.mouse.up()
+    shown.mouse.move(at[0], at[1] + 1)
+    assert facts.inner_text().startswith('(45, 20)')
+    shown.mouse.click(*at)
+    shown.get_by_role('button', name='Blur map').click()
+    shown.wait_for_timeout(300)
+    assert 'layer=2&pixel=45%2C20&at=' in shown.url
+    shown.reload()
+    shown.wait_for_selector('body[data-state=ready]')
+    assert shown.evaluate('current().zoom') == pytest.approx(zoom, rel=1e-3)
+    assert facts.inner_text().startswith('(45, 20)')
+    shown.mouse.move(at[0] + 50, at[1] + 50)
+    assert facts.inner_text().startswith('(45, 20)')  # kept
+    shown.locator('#fit').click()
+    assert shown.evaluate('current().zoom') == pytest.approx(box['width'] / 70, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    'address', ['#layer=99&pixel=70,3&at=2,0,1', '#layer=x&pixel=a&at=0.5,0.5,99', '#pixel=3,-1&layer=-1']
+)
+def test_addresses_that_name_nothing(opened, tmp_path, address):
+    seen = inspect(subject(), photograph())
+    shown = opened(page(seen, 'photo', [(5, 6)]))
+    shown.goto((tmp_path / 'page.html').as_uri() + address)
+    shown.reload()
+    shown.wait_for_selector('body[data-state=ready]')
+    assert shown.locator('#facts').inner_text().startswith('(5, 6)')
+    assert shown.evaluate('[view.layer, view.window, view.pinned]') == [0, None, False]
+
+
 def test_text_is_text_and_untrained_is_seen(opened):
     hostile = '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">&@DATA@'
     seen = inspect(subject(trained=False), photograph())

@@ -94,20 +94,13 @@ function wireControls() {
   for (const button of document.querySelectorAll('[data-jump]')) button.addEventListener('click', () => set({image: landmarks().get(button.dataset.jump), filter: ''}));
   $('previous').addEventListener('click', () => step(-1));
   $('next').addEventListener('click', () => step(1));
-  $('in').addEventListener('click', () => zoomBy(1.5));
-  $('out').addEventListener('click', () => zoomBy(1 / 1.5));
-  $('fit').addEventListener('click', () => look({x: 0.5, y: 0.5, zoom: 0}));
-  $('actual').addEventListener('click', () => look({...current(), zoom: 1}));
   $('skip').addEventListener('click', event => {  // the address is the view's
     event.preventDefault();
     $('explore').focus();
   });
   document.addEventListener('keydown', event => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches('input, select, textarea, [role=slider], .scroll')) return;
-    const action = {
-      ArrowLeft: () => step(-1), ArrowRight: () => step(1), '+': () => zoomBy(1.5), '=': () => zoomBy(1.5), '-': () => zoomBy(1 / 1.5),
-      0: () => look({x: 0.5, y: 0.5, zoom: 0}),
-    }[event.key];
+    const action = {...ZOOM_KEYS, ArrowLeft: () => step(-1), ArrowRight: () => step(1)}[event.key];
     if (!action) return;
     event.preventDefault();
     action();

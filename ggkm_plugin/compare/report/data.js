@@ -1,12 +1,10 @@
 // The data, and the view: all that a link to it holds.
 
-const data = JSON.parse(document.getElementById('data').textContent);
 const sources = data.sources;
 const truth = sources.length - 1;
 const statuses = new Map(data.models.map(model => [model.name, model]));
 const failed = source => sources[source].kind === 'model' && statuses.get(sources[source].key).status === 'failed';
 const wide = window.matchMedia('(min-width: 821px)');
-const MAX_ZOOM = 32;
 const MOST_CURVES = 5;  // of models at the start
 
 const number = value => (value === null || value === undefined ? null : value === 'inf' ? Infinity : value === '-inf' ? -Infinity : Number(value));
@@ -48,35 +46,8 @@ function value(picture) {
 
 const metricName = metric => data.metrics[metric].label;
 const arrow = metric => (direction(metric) > 0 ? '\u2191' : '\u2193');
-
-function text(value, digits) {
-  if (value === null) return '\u2013';
-  if (Number.isNaN(value)) return 'NaN';
-  if (!Number.isFinite(value)) return value < 0 ? '\u2212inf' : 'inf';
-  return value.toFixed(digits).replace('-', '\u2212');
-}
 const scoreText = (value, metric = view.metric) => text(value, data.metrics[metric].digits);
 const signed = (value, digits) => (value > 0 ? '+' : '') + text(value, digits);
 const valueText = value => (view.minus < 0 ? scoreText(value) : signed(value, data.metrics[view.metric].digits));
 const valueName = () => `${metricName(view.metric)} ${sources[view.of].label}${view.minus < 0 ? '' : ` \u2212 ${sources[view.minus].label}`}`;
 const plainText = value => (value !== null && typeof value === 'object' ? JSON.stringify(value) : String(value ?? '\u2013'));
-
-// ---- elements; text always goes in as text, never as HTML ----
-
-const $ = id => document.getElementById(id);
-
-function fill(element, properties, children) {
-  for (const [name, property] of Object.entries(properties ?? {})) {
-    if (name.startsWith('on')) element.addEventListener(name.slice(2), property);
-    else if (property !== null && property !== undefined) element.setAttribute(name, property);
-  }
-  element.append(...children.flat(Infinity).filter(child => child !== null && child !== undefined));
-  return element;
-}
-const el = (tag, properties, ...children) => fill(document.createElement(tag), properties, children);
-const svg = (tag, properties, ...children) => fill(document.createElementNS('http://www.w3.org/2000/svg', tag), properties, children);
-
-function choices(select, options, chosen) {
-  select.replaceChildren(...options.map(([index, label]) => el('option', {value: index}, label)));
-  select.value = String(chosen);
-}

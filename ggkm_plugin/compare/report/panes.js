@@ -1,7 +1,5 @@
 // The pictures, their error maps and the slider.
 
-const panes = $('panes');
-let room = {width: 1, height: 1};  // of one pane, in CSS pixels: the same for all, so that one transform serves all
 let maps = [];  // the error maps shown: {canvas, difference}, a canvas each
 let mapSize = 1;  // of their canvases, as a part of the pictures' size
 
@@ -108,7 +106,8 @@ function halved(from) {
   return to;
 }
 
-function fitMaps(zoom) {
+/** Told by the zoom. */
+function zoomed(zoom) {
   const wanted = Math.min(1, 2 ** Math.ceil(Math.log2(zoom * window.devicePixelRatio)));
   if (wanted === mapSize) return;
   mapSize = wanted;

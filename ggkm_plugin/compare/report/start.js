@@ -17,7 +17,7 @@ $('skip').hidden = $('explore').hidden;
 if (!$('explore').hidden) {
   paintColours();
   wirePlot();
-  wirePanes();
+  wireZoom();
   wireControls();
   start();
 }

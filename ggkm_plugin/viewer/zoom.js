@@ -1,4 +1,10 @@
 // Zoom and pan: three CSS variables for all panes.
+// A page has `view.window`, null where all fits or {x, y, zoom}: the centre (0 to 1) and CSS pixels per pixel; `size()`,
+// the height and width of its pictures; and `zoomed(zoom)` and `saveView()`, which are told of changes.
+
+const MAX_ZOOM = 32;
+const panes = $('panes');
+let room = {width: 1, height: 1};  // of one pane, in CSS pixels: the same for all, so that one transform serves all
 
 const fitting = () => Math.min(room.width / size()[1], room.height / size()[0]);
 const current = () => view.window ?? {x: 0.5, y: 0.5, zoom: fitting()};
@@ -10,7 +16,7 @@ function applyWindow() {
   panes.style.setProperty('--x', `${room.width / 2 - x * width * zoom}px`);
   panes.style.setProperty('--y', `${room.height / 2 - y * height * zoom}px`);
   panes.classList.toggle('magnified', zoom > 2);
-  fitMaps(zoom);
+  zoomed(zoom);
   panes.classList.toggle('fits', !view.window);
   $('zoom').textContent = `${Math.round(zoom * 100)}\u2009%`;
 }
@@ -35,6 +41,29 @@ function panBy(dx, dy) {
   const [height, width] = size();
   const {x, y, zoom} = current();
   if (view.window) look({x: x - dx / width / zoom, y: y - dy / height / zoom, zoom});
+}
+
+/** The pixel [x, y] of the pictures at a point of the window, seen in a stage; outside of them the nearest. */
+function pixelAt(stage, clientX, clientY) {
+  const [height, width] = size();
+  const {x, y, zoom} = current();
+  const box = stage.getBoundingClientRect();
+  const along = (from, room, centre, count) => Math.min(count - 1, Math.max(0, Math.floor((from - room / 2) / zoom + centre * count)));
+  return [along(clientX - box.left, room.width, x, width), along(clientY - box.top, room.height, y, height)];
+}
+
+const ZOOM_KEYS = {
+  '+': () => zoomBy(1.5), '=': () => zoomBy(1.5), '-': () => zoomBy(1 / 1.5), 0: () => look({x: 0.5, y: 0.5, zoom: 0}),
+};
+
+function wireZoom() {
+  const button = (id, words, onclick, label) => el('button', {type: 'button', id, 'aria-label': label, onclick}, words);
+  $('zoom-bar').append(
+    el('span', {class: 'group joined', role: 'group', 'aria-label': 'Zoom'},
+      button('out', '\u2212', ZOOM_KEYS['-'], 'Zoom out'), button('fit', 'Fit', ZOOM_KEYS[0]),
+      button('actual', '100\u2009%', () => look({...current(), zoom: 1})), button('in', '+', ZOOM_KEYS['+'], 'Zoom in')),
+    el('span', {class: 'soft', id: 'zoom'}));
+  wirePanes();
 }
 
 function wirePanes() {
