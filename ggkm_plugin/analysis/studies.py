@@ -39,12 +39,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Study:
-    """rows are measured against the one named `reference`. plain_start: some network has no `init` but the paper's."""
+    """rows are measured against the one named `reference`. plain_start: some network has no `init` but the paper's.
+    own_networks: every row says its whole network.
+    """
 
     title: str
     rows: tuple[Row, ...]
     reference: str = FULL
     plain_start: bool = False
+    own_networks: bool = False
     mixture: bool = False
     note: str = ''
 
@@ -128,6 +131,7 @@ STUDIES: Mapping[str, Study] = {
             Row('ggkmnet', 'GGKMNet', 'ggkmnet', scores(26.039, 0.806, 0.215)),
         ),
         reference='ggkmnet',
+        own_networks=True,
         note='Equal terms: data, crops, iterations, loss and optimizer; each network whole, from its own start.',
     ),
     'mixed': Study(

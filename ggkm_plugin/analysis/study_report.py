@@ -144,10 +144,14 @@ def _notes(plan: Plan, outcome: Outcome, settings: Settings) -> list[str]:
     protocols = {metric.get('protocol', 'restormer') for metric in plan.jobs[0].test['val']['metrics'].values()}
     changed = [f'{key} {value}' for key, value in base['network_g'].items() if key != 'type']
     where = settings.opt or 'the built-in option file'
+    if plan.study.own_networks:
+        network = 'of every row its own'
+    else:
+        network = f'{base["network_g"]["type"]}, {_listed(changed) or "its defaults"}, where the row changes nothing'
     lines = [
         f'ours: {where}, {base["train"]["total_iter"]} iterations of {train["batch_size_per_gpu"]} crops of '
         f'{train["gt_size"]} for every row, seeds {_listed(seeds)}; protocol {_listed(sorted(protocols))}',
-        f'network: {base["network_g"]["type"]}, {_listed(changed) or "its defaults"}, where the row changes nothing',
+        f'network: {network}',
         f'mean ± standard deviation over seeds; differences from {_label(plan, plan.study.reference)}, seed by seed',
         f'confirmed, contradicted: all seeds agree; two equal rows would do either in {2.0 ** (1 - len(seeds)):.0%} of '
         'such studies',

@@ -63,7 +63,8 @@ def add_parsers(commands: Any) -> None:
     text = "the paper's figures of a network: its kernels (Fig. 6), t-SNE of its coefficients (Fig. 9)"
     command = commands.add_parser('figure', help="the paper's figures of a network", description=text)
     command.add_argument('name', choices=('kernels', 'tsne'), help='which')
-    command.add_argument('--weights', metavar='FILE', help='checkpoint that describes its network (default: untrained)')
+    text = 'checkpoint that describes its network (default: tsne takes the packaged one, kernels an untrained network)'
+    command.add_argument('--weights', metavar='FILE', help=text)
     command.add_argument(
         '--kernels', nargs='+', metavar='GROUP,Q', help="kernels: which to show, from 0 (default: the paper's five)"
     )
@@ -134,10 +135,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
 
     if arguments.weights and arguments.arch:
         raise OptionError('--arch is of an untrained network: name it, or --weights, not both')
-    weights = arguments.weights or (None if arguments.arch else packaged_weights())
-    if not arguments.weights and weights:
-        print(f'basicsr inspect: with the packaged weights, {NAME}; --weights names others', file=sys.stderr)
-    subject = load_subject(weights, arguments.arch or 'GGKMNet')
+    subject = load_subject(None if arguments.arch else _weights(arguments), arguments.arch or 'GGKMNet')
     _warn(arguments, subject)
     request = inspection_files.Request(
         arguments.points, not arguments.without_output_layer, arguments.size, Path(arguments.output)
@@ -145,6 +143,14 @@ def _inspect(arguments: argparse.Namespace) -> None:
     for path in inspection_files.photographs(arguments.images):
         written = inspection_files.inspect_file(subject, path, request)
         print(*written, sep='\n')
+
+
+def _weights(arguments: argparse.Namespace) -> str:
+    """Those that are named, or the packaged ones, which is said."""
+    if arguments.weights:
+        return str(arguments.weights)
+    print(f'basicsr {arguments.command}: with the packaged weights, {NAME}; --weights names others', file=sys.stderr)
+    return packaged_weights()
 
 
 def _warn(arguments: argparse.Namespace, subject: 'Subject') -> None:
@@ -166,17 +172,18 @@ def _figure(arguments: argparse.Namespace) -> None:
     from ggkm_plugin.analysis import kernel_figure, tsne_figure
     from ggkm_plugin.analysis.networks import load_subject
 
-    if arguments.name == 'tsne':
-        tsne_figure.check_installed()
-    subject = load_subject(arguments.weights, 'GGKMNetFullyLearned' if arguments.name == 'kernels' else 'GGKMNet')
-    _warn(arguments, subject)
     if arguments.name == 'kernels':
+        subject = load_subject(arguments.weights, 'GGKMNetFullyLearned')
+        _warn(arguments, subject)
         said, written = kernel_figure.draw(subject, folder, arguments.kernels or kernel_figure.SHOWN)
     else:
         settings = tsne_figure.Settings(
             arguments.perplexity, arguments.iterations, arguments.size, arguments.per_set, arguments.seed
         )
+        tsne_figure.check_installed()
         sets = tsne_figure.open_sets(arguments.data)
+        subject = load_subject(_weights(arguments))
+        _warn(arguments, subject)
         found = tsne_figure.embed(subject, sets, settings, lambda line: print(line, file=sys.stderr))
         said, written = tsne_figure.write(found, subject, settings, folder)
     print(said, '', 'Written:', *written, sep='\n')

@@ -112,6 +112,7 @@ def test_wrong_arguments_of_tsne(command, monkeypatch, arguments, words):
     code, _, err = command('figure', 'tsne', *arguments)
     assert code in (1, 2)
     assert words in err, err
+    assert 'untrained' not in err
 
 
 def test_without_scikit_learn_it_says_what_to_install(command, monkeypatch):
