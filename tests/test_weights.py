@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 
+from ggkm_plugin.archs.ggkmnet_arch import GGKMNet
 from ggkm_plugin.checkpoints import network_options, read_checkpoint
 from ggkm_plugin.data.decoding import decode_image
 from ggkm_plugin.inference import Restorer
 from ggkm_plugin.metrics.defocus_metrics import defocus_psnr
-from ggkm_plugin.weights import NAME, packaged_weights
+from ggkm_plugin.weights import NAME, packaged_weights, packing
 
 DATA = ROOT.parent / 'shared/data'
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason='real photographs are not there (../shared/data)')
@@ -63,3 +65,40 @@ def test_real_pairs_become_better(restorer):
 def test_sharp_photographs_are_left_alone(restorer, number):
     image = photograph(DATA / f'kodak24/{number:02d}.png')
     assert defocus_psnr(restorer(image), image) > 38
+
+
+# Packing
+
+
+def test_packing_takes_the_averaged_weights_in_half_precision(workplace):
+    small = {'width': 4, 'num_groups': 3, 'self_reconstruction': False}
+    description = {'arch': 'GGKMNet', 'options': small, 'iteration': 3}
+    average, last = (GGKMNet(**small).state_dict() for _ in range(2))
+    torch.save({'params': last, 'params_ema': average, 'description': description}, 'trained.pth')
+    assert packing.main(['trained.pth', '-o', 'packed.pth']) == 0
+    packed = read_checkpoint('packed.pth')
+    assert packed['description'] == description
+    assert packed['params'].keys() == average.keys()
+    for key, value in packed['params'].items():
+        assert value.dtype == torch.float16
+        assert torch.equal(value, average[key].half())
+    assert Restorer('packed.pth', 'cpu')(np.zeros((16, 16, 3), np.uint8)).shape == (16, 16, 3)
+
+
+def test_packing_refuses_what_it_would_spoil(workplace, capsys):
+    net = GGKMNet(width=4, num_groups=3, self_reconstruction=False)
+    description = {'arch': 'GGKMNet', 'options': {}, 'iteration': 3}
+    state = net.state_dict()
+    torch.save({'params': state}, 'nameless.pth')
+    torch.save(
+        {'params': {**state, 'steps.0.fuse.bias': torch.tensor([0, 1e6, 0])}, 'description': description}, 'large.pth'
+    )
+    for name, words in (('nameless.pth', 'does not say'), ('large.pth', 'steps.0.fuse.bias'), ('none.pth', 'none.pth')):
+        assert packing.main([name, '-o', 'packed.pth']) == 1
+        assert words in capsys.readouterr().err
+        assert not Path('packed.pth').exists()
+    Path('packed.pth').write_bytes(b'mine')
+    torch.save({'params': state, 'description': description}, 'trained.pth')
+    assert packing.main(['trained.pth', '-o', 'packed.pth']) == 2
+    assert 'there already' in capsys.readouterr().err
+    assert Path('packed.pth').read_bytes() == b'mine'
