@@ -1,6 +1,7 @@
 """Small files that are there as a whole or not at all."""
 
 import os
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +23,12 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
         with suppress(OSError):  # the folder itself may be what is missing
             temporary.unlink()
         raise
+
+
+def make_writable(folder: str | Path) -> None:
+    """Make the folder and, for a moment, a file in it: to be told before the work, not after. Raises OSError."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
 
 
 def unfinished(path: Path) -> Path:

@@ -1,7 +1,9 @@
 """`basicsr inspect` from the names of photographs to the files beside one another: NAME.png, NAME.html, NAME.json."""
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from ggkm_plugin.analysis.networks import Subject
 from ggkm_plugin.data.decoding import image_files, read_image
 from ggkm_plugin.data.sampling import to_tensor
 from ggkm_plugin.errors import DataError, OptionError, listed
-from ggkm_plugin.files import write_whole
+from ggkm_plugin.files import make_writable, write_whole
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,10 @@ class Request:
     output_layer: bool
     longest: int
     folder: Path
+
+    def files(self, photograph: str) -> list[Path]:
+        """The sheet, the page and the numbers."""
+        return [self.folder / f'{Path(photograph).stem}.{kind}' for kind in ('png', 'html', 'json')]
 
 
 def photographs(names: Sequence[str]) -> list[str]:
@@ -36,6 +42,38 @@ def photographs(names: Sequence[str]) -> list[str]:
             f'several photographs are called {listed(twice)}: inspect each into a folder of its own, with -o'
         )
     return paths
+
+
+def check_folder(paths: Sequence[str], request: Request) -> None:
+    """Raises OptionError where results would replace a photograph, or anything but an earlier result of the same one;
+    DataError where the folder cannot be written.
+    """
+    inputs = {os.path.realpath(path) for path in paths}
+    for path in paths:
+        targets = request.files(path)
+        if taken := [target for target in targets if os.path.realpath(target) in inputs]:
+            raise OptionError(f'{taken[0]} is a photograph itself; name another folder with -o')
+        there = [target for target in targets if target.exists()]
+        if there and _photograph_of(targets[-1]) != os.path.realpath(path):
+            raise OptionError(f'{there[0]} is there already, and not of {path}; name another folder with -o')
+    with _told(request.folder):
+        make_writable(request.folder)
+
+
+def _photograph_of(numbers: Path) -> str | None:
+    """Of an earlier inspection, by its JSON file; None where that is none."""
+    try:
+        return os.path.realpath(json.loads(numbers.read_text(encoding='utf-8'))['image'])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f'{folder}: cannot be written ({error.strerror or error}); see -o') from error
 
 
 def inspect_file(subject: Subject, path: str, request: Request) -> list[Path]:
@@ -55,12 +93,10 @@ def inspect_file(subject: Subject, path: str, request: Request) -> list[Path]:
     seen = inspect(subject, to_tensor(image), request.output_layer)
     places = places or spread_points(seen.radius)
     name = Path(path).stem
-    try:
-        request.folder.mkdir(parents=True, exist_ok=True)
-        picture, document, numbers = (request.folder / f'{name}.{kind}' for kind in ('png', 'html', 'json'))
+    picture, document, numbers = request.files(path)
+    record = {'image': os.path.abspath(path), 'note': note, **seen.record(places)}
+    with _told(request.folder):
+        write_whole(numbers, json.dumps(record, indent=1) + '\n')  # first: it says whose the others are
         write_png(sheet(seen, name, places, note), picture)
         write_whole(document, page(seen, name, places, note))
-        write_whole(numbers, json.dumps({'image': path, 'note': note, **seen.record(places)}, indent=1) + '\n')
-    except OSError as error:
-        raise DataError(f'{request.folder}: cannot be written ({error.strerror or error}); see -o') from error
     return [picture, document, numbers]

@@ -66,6 +66,13 @@ def _column(columns: int, number: int) -> tuple[int, int]:
     return _EDGE + number * (width + _GAP), width
 
 
+def _fitted(room: int, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Width and height of a picture in a column this wide; a tall one is twice as high as the column is wide."""
+    height, width = shape[:2]
+    scale = min(room / width, 2 * room / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def _tiles(
     heading: str,
     pictures: Sequence[np.ndarray],
@@ -74,18 +81,18 @@ def _tiles(
     bars: Sequence[Callable[[int], Image.Image]] = (),
 ) -> Image.Image:
     """Pictures of one shape row by row, each with its caption below; then a bar, of a given width, for each column."""
-    width = _column(columns, 0)[1]
-    height = max(1, round(width * pictures[0].shape[0] / pictures[0].shape[1]))
+    room = _column(columns, 0)[1]
+    width, height = _fitted(room, pictures[0].shape)
     rows = -(-len(pictures) // columns)
     strip, pen = _strip(heading, 44 + rows * (height + 30) + (70 if bars else 8))
     for number, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
         row, place = divmod(number, columns)
-        left, top = _column(columns, place)[0], 44 + row * (height + 30)
+        left, top = _column(columns, place)[0] + (room - width) // 2, 44 + row * (height + 30)
         strip.paste(drawing.resized(picture, width, height), (left, top))
         pen.rectangle((left, top, left + width - 1, top + height - 1), outline=RULE)
         pen.text((left + width / 2, top + height + 5), caption, INK, font(14), anchor='mt')
     for number, bar in enumerate(bars):
-        strip.paste(bar(width), (_column(columns, number)[0], strip.height - 64))
+        strip.paste(bar(room), (_column(columns, number)[0], strip.height - 64))
     return strip
 
 
@@ -122,7 +129,9 @@ def _photographs(seen: Inspection, places: Sequence[Place]) -> Image.Image:
     )
     for strip, columns in ((above, (0,)), (below, (0, 1))):
         for column in columns:
-            _mark(ImageDraw.Draw(strip), places, *_column(2, column), width)
+            left, room = _column(2, column)
+            shown = _fitted(room, (height, width))[0]
+            _mark(ImageDraw.Draw(strip), places, left + (room - shown) // 2, shown, width)
     return _stacked([above, below])
 
 
@@ -155,7 +164,7 @@ def _psfs(seen: Inspection, places: Sequence[Place]) -> Image.Image:
     rows = []
     for heading, decades in zip(headings, (0, DECADES), strict=True):
         pictures = [drawing.diverging(psf, float(np.abs(psf).max()), decades) for psf in shown]
-        rows.append(_tiles(heading, pictures, words if not decades else ['' for _ in words], max(6, len(places))))
+        rows.append(_tiles(heading, pictures, words if not decades else ['' for _ in words], 6))
     return _stacked(rows)
 
 
@@ -220,9 +229,10 @@ def _alphas(seen: Inspection) -> Image.Image:
 
 
 def _footer(seen: Inspection) -> Image.Image:
+    weighed = '' if seen.weight is None else "the output layer's weight on its colour diagonal, "
     lines = [
-        'PSF b = sum over p of beta_p, the output layer\'s weight on its colour diagonal, and the chain\'s cumulative '
-        'kernel K_p; it acts on the step\'s input u.',
+        f'PSF b = sum over p of beta_p, {weighed}and the chain\'s cumulative kernel K_p; it acts on the step\'s '
+        'input u.',
         'Effective radius = sqrt(sum r^2 |b| / sum |b|), over the three colours together; a disk of radius R has '
         'R / sqrt(2), a Gaussian sqrt(2) sigma. Strength: mean over the colours.',
     ]  # fmt: skip

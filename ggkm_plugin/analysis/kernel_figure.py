@@ -17,7 +17,7 @@ from ggkm_plugin.archs.ggkmnet_ablations_arch import GGKMNetFullyLearned, Learne
 from ggkm_plugin.errors import DataError, OptionError
 from ggkm_plugin.files import write_whole
 
-SHOWN = ('0,0', '5,0', '10,0', '13,1', '20,3')  # the paper's, which counts groups and kernels from 0
+PAPER = ((0, 0), (5, 0), (10, 0), (13, 1), (20, 3))  # groups and kernels, counted from 0
 _SIDE, _GAP, _LEFT, _TOP = 200, 16, 130, 96
 
 
@@ -33,15 +33,16 @@ def predefined(subject: Subject) -> list[Tensor]:
     return kernels(preflight.build('network', 'archs', options))
 
 
-def draw(subject: Subject, folder: Path, names: Sequence[str] = SHOWN) -> tuple[str, list[Path]]:
-    """Write kernels.png and kernels.csv; also the table of the kernels shown, for people.
+def draw(subject: Subject, folder: Path, names: Sequence[str] | None = None) -> tuple[str, list[Path]]:
+    """Write kernels.png and kernels.csv; also the table of the kernels shown, for people: GROUP,Q, or the paper's.
 
     Raises OptionError for a network of fixed kernels and for a kernel that is not there, DataError if it cannot write.
     """
     if not isinstance(subject.net, GGKMNetFullyLearned):
         raise OptionError(f'{subject.name} has fixed kernels; name a checkpoint of GGKMNetFullyLearned with --weights')
     before, after = predefined(subject), kernels(subject.net)
-    places = [_place(name, after) for name in names]
+    paper = [place for place in PAPER if place[0] < len(after) and place[1] < len(after[0])]
+    places = paper if names is None else [_place(name, after) for name in names]
     header = ['kernel', 'size', 'radius, predefined', 'radius, learned', 'sum, learned', 'change', 'asymmetry']
     figures = {
         (group, q): _figures(before[group][q], after[group][q])

@@ -57,8 +57,10 @@ def load_subject(weights: str | None, arch: str = 'GGKMNet') -> Subject:
 
 def _checked(net: nn.Module, where: str) -> GGKMNet:
     if isinstance(net, GGKMNet):
-        blurs = [step.blur for step in net.steps]
+        blurs = [cast(FixedPointStep, step).blur for step in net.steps]
         if all(isinstance(blur, GroupGaussianBlur | LearnedGroupBlur) for blur in blurs):
+            if (channels := blurs[0].mix.out_channels) != 3:
+                raise OptionError(f'{where}: its images have {channels} channels, and photographs have three')
             return net
     raise OptionError(
         f'{where}: {type(net).__name__} predicts no PSFs by alpha and beta; GGKMNet and its ablations but for MCPNet do'

@@ -86,6 +86,7 @@ def plan(settings: Settings) -> Plan:
             )
     opt_file = options.find_option_file(settings.opt or BASE)
     base = options.load_options(opt_file, None, settings.force_yml)
+    _check_base(base, study, opt_file)
     _, own_variants = options.read_options(opt_file)
     _, paper_variants = options.read_options(options.find_option_file(PAPER_VARIANTS))
     _shorten(base, settings.iterations)
@@ -102,6 +103,19 @@ def plan(settings: Settings) -> Plan:
             for seed in settings.seeds:
                 jobs.append(_job(row, seed, base, variants, scored))
     return Plan(settings.study, study, jobs, base, builtin_mixture)
+
+
+def _check_base(base: Options, study: Study, opt_file: Path) -> None:
+    """Raises OptionError for a file that a study cannot change."""
+    for section in ('datasets', 'network_g', 'train', 'logger', 'train.scheduler'):
+        value: Any = base
+        for key in section.split('.'):
+            value = value.get(key) if isinstance(value, dict) else None
+        if not isinstance(value, dict):
+            raise OptionError(f'{opt_file}: {section} is missing; name the option file of a training, with -opt')
+    network = base['network_g'].get('type')
+    if network != 'GGKMNet' and not study.own_networks:
+        raise OptionError(f'{opt_file}: its network is {network}, and the rows of this study change GGKMNet')
 
 
 def _shorten(opt: Options, iterations: int | None) -> None:

@@ -6,6 +6,7 @@ it is open. Numbers of ours are of other data and another budget than the paper'
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from statistics import mean, stdev
 
 from ggkm_plugin.analysis import tables
 from ggkm_plugin.analysis.studies import Row
-from ggkm_plugin.analysis.study_plan import Plan, Settings
+from ggkm_plugin.analysis.study_plan import Plan, Settings, digest
 from ggkm_plugin.analysis.study_runs import Outcome
 from ggkm_plugin.errors import DataError
 from ggkm_plugin.files import write_whole
@@ -148,18 +149,24 @@ def _notes(plan: Plan, outcome: Outcome, settings: Settings) -> list[str]:
         network = 'of every row its own'
     else:
         network = f'{base["network_g"]["type"]}, {_listed(changed) or "its defaults"}, where the row changes nothing'
+    agreement = 'one seed says nothing of an order'
+    if len(seeds) > 1:
+        chance = f'{2.0 ** (1 - len(seeds)):.0%}'
+        agreement = (
+            f'confirmed, contradicted: all seeds agree; two equal rows would do either in {chance} of such studies'
+        )
     lines = [
         f'ours: {where}, {base["train"]["total_iter"]} iterations of {train["batch_size_per_gpu"]} crops of '
         f'{train["gt_size"]} for every row, seeds {_listed(seeds)}; protocol {_listed(sorted(protocols))}',
         f'network: {network}',
         f'mean ± standard deviation over seeds; differences from {_label(plan, plan.study.reference)}, seed by seed',
-        f'confirmed, contradicted: all seeds agree; two equal rows would do either in {2.0 ** (1 - len(seeds)):.0%} of '
-        'such studies',
+        agreement,
         "paper: DPDD, 435k iterations, protocol not stated; its scores and ours are of other data, only the order's "
         'sign compares',
     ]
     if plan.study.note:
         lines.append(plan.study.note)
+    lines.append(f'table {_table(plan)}')
     failed = [f'{_label(plan, name)}, seed {seed}: {why}' for (name, seed), why in outcome.failures.items()]
     return [*lines, *(f'failed: {line}' for line in failed)]
 
@@ -197,14 +204,33 @@ def _blank(value: float | None) -> float | str:
     return '' if value is None or not math.isfinite(value) else value
 
 
+def _table(plan: Plan) -> str:
+    """What a table is of, as a number: rows, seeds, and all options."""
+    return digest([(job.row.name, job.seed, job.test_name) for job in plan.jobs])[:8]
+
+
+def _put_aside(report: Path, table: str) -> None:
+    """Rename an earlier report of another table, and its CSV. Raises OSError."""
+    if not report.is_file():
+        return
+    content = report.read_text(encoding='utf-8', errors='replace')
+    found = re.search(r'^- table ([0-9a-f]{8})$', content, re.MULTILINE)
+    earlier = found[1] if found else 'earlier'
+    if earlier != table:
+        for path in (report, report.with_suffix('.csv')):
+            if path.is_file():
+                path.replace(path.with_stem(f'{path.stem}_{earlier}'))
+
+
 def write_files(plan: Plan, outcome: Outcome, settings: Settings, folder: Path) -> list[Path]:
-    """NAME.md and NAME.csv in `folder`. Raises DataError."""
+    """NAME.md and NAME.csv in `folder`; those of other rows, budgets or data keep their number. Raises DataError."""
     contents = {
         folder / f'{plan.name}.md': report(plan, outcome, settings, markdown=True),
         folder / f'{plan.name}.csv': to_csv(plan, outcome),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _put_aside(folder / f'{plan.name}.md', _table(plan))
         for path, content in contents.items():
             write_whole(path, content)
     except OSError as error:

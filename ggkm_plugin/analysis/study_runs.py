@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from ggkm_plugin import __version__
+from ggkm_plugin import __version__, preflight
 from ggkm_plugin.analysis.study_plan import Job, Plan, digest, make_mixture
 from ggkm_plugin.errors import DataError, Interrupted, UserError
 from ggkm_plugin.files import write_whole
@@ -48,6 +48,7 @@ def run(plan: Plan, root: Path, plugins: list[str], tell: Callable[[str], object
     runner = _Runner(root, plugins, tell)
     if plan.builtin_mixture:
         make_mixture(root / 'datasets')
+    _check_scored(plan, root)
     with StopRequest(announce=False) as stop:
         for number, job in enumerate(plan.jobs, start=1):
             key = (job.row.name, job.seed)
@@ -58,6 +59,13 @@ def run(plan: Plan, root: Path, plugins: list[str], tell: Callable[[str], object
                 outcome.failures[key] = str(error)
                 tell(f'  failed: {error}')
     return outcome
+
+
+def _check_scored(plan: Plan, root: Path) -> None:
+    """Build the data sets that are scored, before hours of training. Raises OptionError."""
+    for phase, dataset in plan.jobs[0].test['datasets'].items():
+        placed = {key: str(root / value) for key, value in dataset.items() if value and key.startswith('dataroot')}
+        preflight.build(f'datasets.{phase}', 'datasets', {**dataset, **placed, 'phase': 'test'})
 
 
 def check(outcome: Outcome) -> None:
@@ -122,7 +130,7 @@ class _Runner:
         self.tell(f'  {kind}: {log}')
         command = [sys.executable, '-m', 'ggkm_plugin.cli', kind, '-opt', str(file), *self.flags, *flags]
         started = time.monotonic()
-        with log.open('w') as output:
+        with log.open('a') as output:
             # In a session of its own Ctrl-C does not reach it: it gets one signal, from here, and saves.
             process = subprocess.Popen(
                 command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True

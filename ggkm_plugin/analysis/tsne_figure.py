@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image, ImageDraw
 
 from ggkm_plugin.analysis import drawing, tables
 from ggkm_plugin.analysis.networks import Subject
@@ -162,10 +163,21 @@ def _tsne(distances: np.ndarray, settings: Settings) -> np.ndarray:
     return tsne.fit_transform(np.sqrt(distances))
 
 
+def _titled(picture: Image.Image, subject: Subject) -> Image.Image:
+    """With the network's name and weights above, and that it is untrained if it is."""
+    whole = Image.new('RGB', (picture.width, picture.height + 40), drawing.PAPER)
+    whole.paste(picture, (0, 40))
+    words, colour = f'{subject.name}: {subject.source}', drawing.INK
+    if not subject.trained:
+        words, colour = f'UNTRAINED: {words}', drawing.WARM
+    ImageDraw.Draw(whole).text((16, 14), words, colour, drawing.font(16))
+    return whole
+
+
 def write(found: Embedding, subject: Subject, settings: Settings, folder: Path) -> tuple[str, list[Path]]:
     """tsne.png and tsne.csv, and what they say in words. Raises DataError."""
     rows = [
-        [dataset, image, *alpha, *beta]
+        [dataset, image, *alpha, *beta, subject.name, subject.source]
         for dataset, image, alpha, beta in zip(
             found.datasets, found.images, found.alpha.points, found.beta.points, strict=True
         )
@@ -180,8 +192,8 @@ def write(found: Embedding, subject: Subject, settings: Settings, folder: Path) 
         words = f'{title}: nearest neighbour of the own set {cloud.own_neighbours:.0%}'
         panels.append(plot(series, words, 't-SNE 1', 't-SNE 2', size=(560, 480), marks=True))
     try:
-        drawing.write_png(drawing.tiled(panels, 2), folder / 'tsne.png')
-        header = ['dataset', 'image', 'alpha_x', 'alpha_y', 'beta_x', 'beta_y']
+        drawing.write_png(_titled(drawing.tiled(panels, 2), subject), folder / 'tsne.png')
+        header = ['dataset', 'image', 'alpha_x', 'alpha_y', 'beta_x', 'beta_y', 'network', 'weights']
         write_whole(folder / 'tsne.csv', tables.csv_text(header, rows))
     except OSError as error:
         raise DataError(f'{folder}: cannot be written ({error.strerror or error})') from error

@@ -1,6 +1,7 @@
 """`basicsr psf-study`, `inspect`, `figure`, `study`: what the model can say, and what its parts are worth."""
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ggkm_plugin.analysis.studies import STUDIES
 from ggkm_plugin.commands.shared import add_plugin_argument, load_plugins
-from ggkm_plugin.errors import OptionError
+from ggkm_plugin.errors import DataError, OptionError, UserError
+from ggkm_plugin.files import make_writable
 from ggkm_plugin.weights import NAME, packaged_weights
 
 if TYPE_CHECKING:
@@ -120,10 +122,19 @@ def _psf_study(arguments: argparse.Namespace) -> None:
         pairs = study_pairs.builtin_pairs(arguments.size)
     budget = psf_study.Budget().times(arguments.budget)
     rows = psf_study.methods(budget, identity=not arguments.without_identity)
-    results = psf_study.study(pairs, rows, lambda line: print(line, file=sys.stderr))
+    _check_folder(Path(arguments.output))
+    results = psf_study.study(list(pairs), rows, lambda line: print(line, file=sys.stderr))
     written = psf_study.write(results, Path(arguments.output))
     print(psf_study.report(results))
     print('Written:', *written, sep='\n  ')
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises DataError before minutes of work that could not be kept."""
+    try:
+        make_writable(folder)
+    except OSError as error:
+        raise DataError(f'{folder}: cannot be written ({error.strerror or error}); see -o') from error
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
@@ -140,9 +151,18 @@ def _inspect(arguments: argparse.Namespace) -> None:
     request = inspection_files.Request(
         arguments.points, not arguments.without_output_layer, arguments.size, Path(arguments.output)
     )
-    for path in inspection_files.photographs(arguments.images):
-        written = inspection_files.inspect_file(subject, path, request)
-        print(*written, sep='\n')
+    paths = inspection_files.photographs(arguments.images)
+    inspection_files.check_folder(paths, request)
+    faults = []
+    for path in paths:
+        try:
+            print(*inspection_files.inspect_file(subject, path, request), sep='\n')
+        except UserError as error:
+            if len(paths) == 1:
+                raise
+            faults.append(str(error))
+    if faults:
+        raise DataError('\n  '.join([f'{len(faults)} of {len(paths)} photographs were not inspected:', *faults]))
 
 
 def _weights(arguments: argparse.Namespace) -> str:
@@ -164,9 +184,9 @@ def _figure(arguments: argparse.Namespace) -> None:
     if arguments.name == 'tsne':
         if len(arguments.data) < 2:
             raise OptionError('figure tsne compares sets of images: name two or more, --data NAME=DIR NAME=DIR')
-        for name, least in (('per_set', 2), ('size', 16), ('perplexity', 1), ('iterations', 250)):
+        for name, least in (('per_set', 2), ('size', 16), ('perplexity', 1), ('iterations', 250), ('seed', 0)):
             value = getattr(arguments, name)
-            if value is not None and value < least:
+            if value is not None and not least <= value < math.inf:
                 raise OptionError(f'--{name.replace("_", "-")} is at least {least}, not {value}')
     load_plugins(arguments)
     from ggkm_plugin.analysis import kernel_figure, tsne_figure
@@ -175,12 +195,13 @@ def _figure(arguments: argparse.Namespace) -> None:
     if arguments.name == 'kernels':
         subject = load_subject(arguments.weights, 'GGKMNetFullyLearned')
         _warn(arguments, subject)
-        said, written = kernel_figure.draw(subject, folder, arguments.kernels or kernel_figure.SHOWN)
+        said, written = kernel_figure.draw(subject, folder, arguments.kernels)
     else:
         settings = tsne_figure.Settings(
             arguments.perplexity, arguments.iterations, arguments.size, arguments.per_set, arguments.seed
         )
         tsne_figure.check_installed()
+        _check_folder(folder)
         sets = tsne_figure.open_sets(arguments.data)
         subject = load_subject(_weights(arguments))
         _warn(arguments, subject)

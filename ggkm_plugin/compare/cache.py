@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from ggkm_plugin.data.decoding import write_image
 from ggkm_plugin.errors import DataError, UserError
-from ggkm_plugin.files import write_whole
+from ggkm_plugin.files import make_writable, write_whole
 
 _BLOCK = 1 << 20
 _ADVICE = 'Make room, or choose another place with --root; the same command goes on where it was'
@@ -82,8 +81,7 @@ def check_writable(*folders: Path) -> None:
     """Make the folders and a file in each. Raises ResultsError, before hours of work that could not be kept."""
     for folder in folders:
         with _told(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
+            make_writable(folder)
 
 
 def digest(value: Any) -> str:

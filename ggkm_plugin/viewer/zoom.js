@@ -10,6 +10,7 @@ const fitting = () => Math.min(room.width / size()[1], room.height / size()[0]);
 const current = () => view.window ?? {x: 0.5, y: 0.5, zoom: fitting()};
 
 function applyWindow() {
+  if (view.window && view.window.zoom <= fitting() * 1.001) view.window = null;
   const [height, width] = size();
   const {x, y, zoom} = current();
   panes.style.setProperty('--zoom', zoom);
@@ -24,7 +25,7 @@ function applyWindow() {
 function look(wanted) {
   const zoom = Math.min(MAX_ZOOM, wanted.zoom);
   const clamp = value => Math.min(1, Math.max(0, value));
-  view.window = zoom <= fitting() * 1.001 ? null : {x: clamp(wanted.x), y: clamp(wanted.y), zoom};
+  view.window = {x: clamp(wanted.x), y: clamp(wanted.y), zoom};
   applyWindow();
   saveView();
 }

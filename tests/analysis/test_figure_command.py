@@ -49,6 +49,13 @@ def test_kernels_of_no_training_are_told(command, workplace):
     assert 'GGKMNetFullyLearned is untrained' in err
 
 
+def test_the_paper_s_kernels_that_there_are(command, workplace, learned):
+    code, out, _ = command('figure', 'kernels', '--weights', learned, '-o', 'out')
+    assert code == 0
+    assert 'g_{0,0}' in out
+    assert 'g_{5,0}' not in out
+
+
 def test_fixed_kernels_and_wrong_places(command, workplace, learned):
     torch.save(
         {'params': GGKMNet(**SMALL).state_dict(), 'description': {'arch': 'GGKMNet', 'options': SMALL, 'iteration': 1}},
@@ -90,6 +97,7 @@ def test_tsne_tells_sets_apart(command, workplace, monkeypatch):
     assert 'alpha 100%' in out
     assert 'by chance 47%' in out
     content = (workplace / 'out/tsne.csv').read_text()
+    assert content.count('weights.pth, after 1 iterations') == 16
     rows = list(csv.DictReader(content.splitlines()))
     assert [row['dataset'] for row in rows] == ['dark'] * 8 + ['bright'] * 8
     points = np.array([[float(row['alpha_x']), float(row['alpha_y'])] for row in rows])
@@ -102,6 +110,9 @@ def test_tsne_tells_sets_apart(command, workplace, monkeypatch):
 @pytest.mark.parametrize(('arguments', 'words'), [
     (['--data', 'a=pairs/input'], 'two or more'),
     (['--data', 'a=pairs/input', 'b=pairs/input', '--perplexity', '0'], '--perplexity'),
+    (['--data', 'a=pairs/input', 'b=pairs/input', '--perplexity', 'nan'], '--perplexity'),
+    (['--data', 'a=pairs/input', 'b=pairs/input', '--seed', '-1'], '--seed'),
+    (['--data', 'a=pairs/input', 'b=pairs/input', '-o', 'pairs/input/00.png'], 'cannot be written'),
     (['--data', 'a=pairs/input', 'pairs/input'], 'NAME=DIR'),
     (['--data', 'a=pairs/input', 'b=pairs/input'], 'too few'),
     (['--data', 'a=pairs/input', 'b=pairs/input', '--perplexity', '2'], 'lower --size'),

@@ -1,6 +1,7 @@
 """`basicsr inspect`: the network's own numbers, said to be untrained where they are; the page in a browser."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -150,6 +151,11 @@ def test_networks_and_files_that_do_not_do(command, workplace, checkpoint):
     assert 'NRKNet predicts no PSFs' in err
     with pytest.raises(CheckpointError, match='not a checkpoint of GGKMNet'):
         load_subject(checkpoint(GGKMNet(**SMALL), 'GGKMNet', {**SMALL, 'width': 8}))
+    code, _, err = command(
+        'inspect', 'pairs/input/00.png', '--weights', checkpoint(GGKMNet(6, **SMALL), 'GGKMNet', {**SMALL, 'in_ch': 6})
+    )
+    assert code == 2
+    assert 'weights.pth: its images have 6 channels' in err
     assert command('inspect', 'nowhere.png')[0] == 1
     assert command('inspect', 'pairs/input/00.png', '--points', '999,0')[0] == 2
     code, _, err = command('inspect', 'pairs/input', 'pairs/ground_truth')
@@ -164,6 +170,49 @@ def test_sheets_of_odd_sizes(arch, size):
     drawn = sheet(seen, 'odd', spread_points(seen.radius), 'a note')
     assert drawn.width == 1600
     assert len(page(seen, 'odd', spread_points(seen.radius))) > 1000
+
+
+def test_tall_photographs_do_not_make_endless_sheets():
+    seen = inspect(subject(), photograph(900, 6))
+    places = spread_points(seen.radius)
+    assert sheet(seen, 'tall', places).height < 16000
+    many = [(x, 10 * y) for y in range(5) for x in range(5)]
+    assert sheet(seen, 'tall', many).height > sheet(seen, 'tall', places).height  # their PSFs in several rows
+
+
+# What is there is not lost
+
+
+def test_a_photograph_is_never_written_over(command, workplace):
+    before = Path('pairs/input/00.png').read_bytes()
+    code, _, err = command('inspect', 'pairs/input/00.png', '-o', 'pairs/input')
+    assert code == 2
+    assert 'pairs/input/00.png is a photograph itself; name another folder with -o' in err
+    assert Path('pairs/input/00.png').read_bytes() == before
+    assert not Path('pairs/input/00.json').exists()
+
+
+def test_results_of_another_photograph_are_not_written_over(command, workplace, checkpoint):
+    words = ['--weights', checkpoint(GGKMNet(**SMALL), 'GGKMNet', SMALL, iteration=1200), '-o', 'out']
+    assert command('inspect', 'pairs/input/00.png', *words)[0] == 0
+    before = Path('out/00.html').read_bytes()
+    code, _, err = command('inspect', 'pairs/ground_truth/00.png', *words)
+    assert code == 2
+    assert 'out/00.png is there already, and not of pairs/ground_truth/00.png' in err
+    assert Path('out/00.html').read_bytes() == before
+    assert command('inspect', 'pairs/input/00.png', *words, '--without-output-layer')[0] == 0  # its own are made anew
+    assert Path('out/00.html').read_bytes() != before
+    Path('out/00.json').write_text('[')
+    assert command('inspect', 'pairs/input/00.png', *words)[0] == 2
+
+
+def test_one_bad_photograph_does_not_stop_the_rest(command, workplace, checkpoint):
+    Path('pairs/input/01.png').write_bytes(b'none')
+    words = ['--weights', checkpoint(GGKMNet(**SMALL), 'GGKMNet', SMALL, iteration=1200), '-o', 'out']
+    code, out, err = command('inspect', 'pairs/input', *words)
+    assert code == 1
+    assert '1 of 4 photographs were not inspected:\n  pairs/input/01.png' in err
+    assert [Path(line).name for line in out.split() if line.endswith('png')] == ['00.png', '02.png', '03.png']
 
 
 # In a browser
@@ -282,6 +331,42 @@ def test_addresses_that_name_nothing(opened, tmp_path, address):
     shown.wait_for_selector('body[data-state=ready]')
     assert shown.locator('#facts').inner_text().startswith('(5, 6)')
     assert shown.evaluate('[view.layer, view.window, view.pinned]') == [0, None, False]
+
+
+def test_the_page_follows_its_address_and_keys(opened, tmp_path):
+    seen = inspect(subject(), photograph())
+    shown = opened(page(seen, 'photo', [(5, 6)]))
+    shown.evaluate("location.hash = '#layer=3&colour=1&reach=2&scale=value&pixel=60,40'")
+    shown.wait_for_timeout(100)
+    assert shown.locator('#facts').inner_text().startswith('(60, 40)')
+    assert shown.locator('#reach-text').inner_text() == '2 px'
+    assert shown.locator('#colour').input_value() == '1'
+    assert shown.locator('#scaling').input_value() == '0'
+    assert shown.get_by_role('button', name='Strength').get_attribute('aria-pressed') == 'true'
+    shown.locator('#stage').focus()
+    shown.keyboard.press('Enter')  # lets go
+    for _ in range(30):
+        shown.keyboard.press('+')
+    shown.keyboard.press('Shift+ArrowLeft')
+    stage, mark = shown.locator('#stage').bounding_box(), shown.locator('#cross').bounding_box()
+    assert stage['x'] < mark['x'] < stage['x'] + stage['width']  # what is magnified follows
+    shown.keyboard.press('Enter')
+    shown.wait_for_timeout(300)
+    assert 'pixel=50%2C40' in shown.url
+    assert 'colour=1&reach=2&scale=value' in shown.url
+
+
+def test_a_pressed_button_is_readable_under_the_pointer(opened):
+    shown = opened(page(inspect(subject(), photograph()), 'photo', [(5, 6)]))
+    button = shown.get_by_role('button', name='Blur map')
+    button.click()
+    colours = button.evaluate('e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]')
+    assert colours == ['rgb(255, 255, 255)', 'rgb(10, 92, 173)']
+
+
+def test_the_page_of_a_strip(opened):
+    shown = opened(page(inspect(subject(), photograph(9, 300)), 'strip', [(5, 6)]))
+    assert shown.locator('#stage').bounding_box()['height'] >= 160
 
 
 def test_text_is_text_and_untrained_is_seen(opened):

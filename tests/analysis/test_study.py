@@ -14,7 +14,7 @@ import yaml
 from ggkm_plugin import options, preflight
 from ggkm_plugin.analysis.studies import STUDIES
 from ggkm_plugin.analysis.study_plan import Settings, make_mixture, plan
-from ggkm_plugin.analysis.study_report import cell, report, table, to_csv
+from ggkm_plugin.analysis.study_report import cell, report, table, to_csv, write_files
 from ggkm_plugin.analysis.study_runs import Outcome, RunError, run
 from ggkm_plugin.compare.published import PUBLISHED, PUBLISHED_DROPS
 from ggkm_plugin.errors import OptionError
@@ -141,6 +141,12 @@ def test_what_cannot_be_planned(tiny, write_options, command):
     ):
         with pytest.raises(OptionError, match=words):
             plan(settings)
+    for section, value in (('train', None), ('logger', None), ('network_g', {'type': 'GKMNet'})):
+        path = write_options({**tiny, section: value}, 'wrong.yml')
+        with pytest.raises(
+            OptionError, match=r'wrong\.yml: (train is missing|logger is missing|its network is GKMNet)'
+        ):
+            plan(Settings('losses', path))
     del tiny['datasets']['val']
     with pytest.raises(OptionError, match='nothing to score'):
         plan(Settings('losses', write_options(tiny)))
@@ -216,6 +222,26 @@ def test_the_built_in_mixture_is_made_once(tmp_path, monkeypatch):
     make_mixture(tmp_path)
     assert [os.stat(tmp_path / file).st_mtime_ns for file in files] == times
     assert [path.name for path in sorted(tmp_path.iterdir())] == ['study_narrow', 'study_wide']
+
+
+def test_another_table_is_kept(tmp_path):
+    """Of other rows, seeds or options; the same command replaces its own."""
+    few, more = Settings('losses', seeds=(0,), rows=('wo_fr',)), Settings('losses', seeds=(0,))
+    for settings in (few, more, more):
+        write_files(plan(settings), Outcome(), settings, tmp_path)
+    aside = {path.name for path in tmp_path.iterdir()} - {'losses.md', 'losses.csv'}
+    assert len(aside) == 2
+    (report,) = tmp_path.glob('losses_*.md')
+    assert 'w/o l_FR' in report.read_text()
+    assert 'w/o l_SR' not in report.read_text()
+    assert 'w/o l_SR' in (tmp_path / 'losses.md').read_text()
+
+
+def test_what_is_scored_is_looked_for_before_any_training(tmp_path, tiny, write_options):
+    tiny['datasets']['val']['dataroot_lq'] = 'nowhere'
+    with pytest.raises(OptionError, match='nowhere'):
+        run(plan(Settings('losses', write_options(tiny), seeds=(0,))), tmp_path, [], print)
+    assert not (tmp_path / 'results').exists()
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 const {width, height} = data;
 const kernelSize = data.size;
 const middle = (kernelSize - 1) / 2;
-const view = {layer: 0, x: -1, y: -1, pinned: false, colour: -1, reach: data.reach, logarithmic: true, window: null};
+const [, startX, startY] = data.marks[0] ?? [null, -1, -1];
+const defaults = {layer: 0, x: startX, y: startY, pinned: false, colour: -1, reach: data.reach, logarithmic: true, window: null};
+const view = {...defaults};
 const size = () => [height, width];
 let beta = null;
 let kernels = null;

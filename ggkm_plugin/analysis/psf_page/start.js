@@ -5,19 +5,30 @@ let saving = 0;
 /** The view goes into the page's address, and the pixel if it is kept. */
 function saveView() {
   clearTimeout(saving);
-  saving = setTimeout(() => {
-    const words = new URLSearchParams({layer: view.layer});
-    if (view.pinned) words.set('pixel', [view.x, view.y]);
-    if (view.window) words.set('at', [view.window.x.toFixed(5), view.window.y.toFixed(5), view.window.zoom.toFixed(4)]);
-    history.replaceState(null, '', `#${words}`);
-  }, 150);
+  saving = setTimeout(() => history.replaceState(null, '', addressOf()), 150);
 }
 
-/** What the address says and this page has not stays as it starts. */
+function addressOf() {
+  const words = new URLSearchParams();
+  for (const key of ['layer', 'colour', 'reach']) if (view[key] !== defaults[key]) words.set(key, view[key]);
+  if (!view.logarithmic) words.set('scale', 'value');
+  if (view.pinned) words.set('pixel', [view.x, view.y]);
+  if (view.window) words.set('at', [view.window.x.toFixed(5), view.window.y.toFixed(5), view.window.zoom.toFixed(4)]);
+  return `#${words}`;
+}
+
+/** Take the view from the address; what it says and this page has not stays as it starts. */
 function readAddress() {
   const words = new URLSearchParams(location.hash.slice(1));
-  const layer = Number(words.get('layer') ?? NaN);
-  if (Number.isInteger(layer) && layer >= 0 && layer < data.pictures.length + data.radii.length) view.layer = layer;
+  Object.assign(view, defaults);
+  const within = (key, low, high) => {
+    const found = Number(words.get(key) ?? NaN);
+    if (Number.isInteger(found) && found >= low && found <= high) view[key] = found;
+  };
+  within('layer', 0, data.pictures.length + data.radii.length - 1);
+  within('colour', -1, data.weight ? 2 : -1);
+  within('reach', 1, Math.max(1, middle));
+  view.logarithmic = words.get('scale') !== 'value';
   const [x, y] = (words.get('pixel') ?? '').split(',').map(Number);
   if (Number.isInteger(x) && Number.isInteger(y) && x >= 0 && y >= 0 && x < width && y < height) Object.assign(view, {x, y, pinned: true});
   const [across, down, zoom] = (words.get('at') ?? '').split(',').map(Number);
@@ -38,32 +49,49 @@ function goTo(x, y) {
   saveView();
 }
 
+/** Move by keys: what is magnified follows. */
+function stepBy(dx, dy) {
+  goTo(view.x + dx, view.y + dy);
+  const {x, y, zoom} = current();
+  const [at, down] = [(view.x + 0.5) / width, (view.y + 0.5) / height];
+  const away = Math.abs(at - x) * width * zoom > room.width / 2 || Math.abs(down - y) * height * zoom > room.height / 2;
+  if (view.window && away) look({x: at, y: down, zoom});
+}
+
 function wirePointer() {
   const stage = $('stage');
   let pressed = null;
-  stage.addEventListener('pointerdown', event => { pressed = [event.clientX, event.clientY]; });
+  let dragged = false;
+  stage.addEventListener('pointerdown', event => {
+    pressed = [event.clientX, event.clientY];
+    dragged = false;
+  });
   stage.addEventListener('pointermove', event => {
+    if (pressed && Math.hypot(event.clientX - pressed[0], event.clientY - pressed[1]) > 4) dragged = true;
     if (!view.pinned && !stage.classList.contains('dragging')) goTo(...pixelAt(stage, event.clientX, event.clientY));
   });
   stage.addEventListener('click', event => {
-    if (pressed && Math.hypot(event.clientX - pressed[0], event.clientY - pressed[1]) > 4) return;  // it was dragged
-    view.pinned = !view.pinned;
+    if (dragged) return;
+    view.pinned = event.pointerType === 'touch' || !view.pinned;  // a finger does not hover: each tap is a choice
     goTo(...pixelAt(stage, event.clientX, event.clientY));
   });
   stage.addEventListener('keydown', event => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const far = event.shiftKey ? 10 : 1;
-    const by = {ArrowLeft: [-far, 0], ArrowRight: [far, 0], ArrowUp: [0, -far], ArrowDown: [0, far]}[event.key];
-    if (!by && !ZOOM_KEYS[event.key]) return;
+    const action = {
+      ...ZOOM_KEYS, ArrowLeft: () => stepBy(-far, 0), ArrowRight: () => stepBy(far, 0), ArrowUp: () => stepBy(0, -far),
+      ArrowDown: () => stepBy(0, far), Enter: () => { view.pinned = !view.pinned; saveView(); },
+    }[event.key];
+    if (!action) return;
     event.preventDefault();
-    if (by) goTo(view.x + by[0], view.y + by[1]);
-    else ZOOM_KEYS[event.key]();
+    action();
   });
 }
 
 function wireControls() {
   $('about').append(...data.about.map(line => el('p', null, line)));
   $('warning').textContent = data.warning;
+  $('output-layer').hidden = !data.weight;
   const names = data.radii.map((radius, p) => `\u03b2 ${p + 1}: ${radius < 1e-3 ? 'identity' : `K of radius ${text(radius, 2)} px`}`);
   $('layers').append(
     ...data.pictures.map(([name], index) => el('button', {type: 'button', onclick: () => show(index)}, name)),
@@ -74,27 +102,44 @@ function wireControls() {
   $('list').append(...data.radii.flatMap((radius, p) => [
     el('span', null, `${p + 1}: ${text(radius, 2)} px`), el('span', {class: 'track'}, el('i')), el('span', {class: 'value'}),
   ]));
-  const colours = data.weight ? ['mean of the three', 'red', 'green', 'blue'] : ['all alike: output layer left out'];
-  choices($('colour'), colours.map((name, index) => [index - 1, name]), view.colour);
-  $('colour').addEventListener('change', event => { view.colour = Number(event.target.value); drawPsf(); });
-  choices($('scaling'), [[1, `by logarithm, ${data.decades} decades`], [0, 'by value']], 1);
-  $('scaling').addEventListener('change', event => { view.logarithmic = event.target.value === '1'; drawPsf(); });
-  const reach = () => {
-    view.reach = Number($('reach').value);
-    $('reach-text').textContent = `${view.reach} px`;
-    drawPsf();
-  };
   $('reach').max = String(Math.max(1, middle));
-  $('reach').value = String(view.reach);
-  $('reach').addEventListener('input', reach);
-  reach();
+  const changes = {
+    colour: value => { view.colour = Number(value); },
+    scaling: value => { view.logarithmic = value === '1'; },
+    reach: value => { view.reach = Number(value); },
+  };
+  for (const [id, change] of Object.entries(changes)) {
+    $(id).addEventListener('input', event => {
+      change(event.target.value);
+      showControls();
+      drawPsf();
+      saveView();
+    });
+  }
 }
 
-/** As wide as there is room; on a wide screen no taller than the window. */
+function showControls() {
+  const colours = data.weight ? ['mean of the three', 'red', 'green', 'blue'] : ['all alike: output layer left out'];
+  choices($('colour'), colours.map((name, index) => [index - 1, name]), view.colour);
+  choices($('scaling'), [[1, `by logarithm, ${data.decades} decades`], [0, 'by value']], Number(view.logarithmic));
+  $('reach').value = String(view.reach);
+  $('reach-text').textContent = `${view.reach} px`;
+}
+
+/** The view that the address names. */
+function restore() {
+  readAddress();
+  showControls();
+  drawLayer();
+  layout();
+  drawPsf();
+}
+
+/** As wide as there is room, and no taller than the window. */
 function layout() {
   const across = panes.clientWidth;
   const tall = Math.max(320, window.innerHeight - 150);
-  room = {width: across, height: Math.min(across * height / width, tall)};
+  room = {width: across, height: Math.max(160, Math.min(across * height / width, tall))};
   $('stage').style.height = `${room.height}px`;
   applyWindow();
 }
@@ -107,16 +152,14 @@ async function start() {
     place(mark, x, y);
     $('stage').append(mark);
   }
-  if (data.marks.length) [, view.x, view.y] = data.marks[0];
-  readAddress();
   wireZoom();
   wirePointer();
   wireControls();
   layout();
-  window.addEventListener('resize', layout);
   [beta, kernels] = await Promise.all([unpacked(data.beta, Int8Array), unpacked(data.kernels, Float32Array)]);
-  drawLayer();
-  drawPsf();
+  restore();
+  window.addEventListener('resize', layout);
+  window.addEventListener('hashchange', () => { if (location.hash !== addressOf()) restore(); });
   document.body.dataset.state = 'ready';
 }
 
