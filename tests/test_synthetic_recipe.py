@@ -20,16 +20,17 @@ SHORT = (
 )  # fmt: skip
 
 
-def test_the_light_variant_differs_where_it_must():
+@pytest.mark.parametrize('variant', ['light', 'cpu'])
+def test_variants_differ_where_they_must(variant):
     """The same data, held-out photographs, loss terms and averaging."""
-    whole, light = options.load_options(RECIPE), options.load_options(RECIPE, 'light')
-    assert whole['datasets']['val'] == light['datasets']['val']
+    whole, smaller = options.load_options(RECIPE), options.load_options(RECIPE, variant)
+    assert whole['datasets']['val'] == smaller['datasets']['val']
     for key in ('type', 'dataroot', 'split', 'use_hflip', 'use_vflip', 'use_rot'):
-        assert whole['datasets']['train'][key] == light['datasets']['train'][key]
+        assert whole['datasets']['train'][key] == smaller['datasets']['train'][key]
     weights = {key: value for key, value in whole['train']['pixel_opt'].items() if key != 'sr_weight'}
-    assert weights.items() <= light['train']['pixel_opt'].items()
-    assert whole['train']['ema_decay'] == light['train']['ema_decay'] > 0
-    for opt in (whole, light):
+    assert weights.items() <= smaller['train']['pixel_opt'].items()
+    assert whole['train']['ema_decay'] == smaller['train']['ema_decay'] > 0
+    for opt in (whole, smaller):
         assert opt['train']['scheduler']['periods'] == [opt['train']['total_iter']]
         assert opt['network_g']['init'] == 'identity'
 

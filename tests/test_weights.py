@@ -13,29 +13,51 @@ from ggkm_plugin.checkpoints import network_options, read_checkpoint
 from ggkm_plugin.data.decoding import decode_image
 from ggkm_plugin.inference import Restorer
 from ggkm_plugin.metrics.defocus_metrics import defocus_psnr
-from ggkm_plugin.weights import NAME, packaged_weights, packing
+from ggkm_plugin.weights import DEFAULT, LIGHT, NAMES, checkpoint_path, packaged_weights, packing
 
 DATA = ROOT.parent / 'shared/data'
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason='real photographs are not there (../shared/data)')
 
 
+ITERATIONS = {DEFAULT: 10000, LIGHT: 12000}
+# Mean gain in dB over the four real LFDOF pairs, as the model card says.
+GAINS = {DEFAULT: 1.65, LIGHT: 1.54}
+
+
+@pytest.fixture(scope='module', params=NAMES)
+def name(request):
+    return request.param
+
+
 @pytest.fixture(scope='module')
-def restorer():
-    return Restorer(packaged_weights(), 'cpu')
+def restorer(name):
+    return Restorer(name, 'cpu')
 
 
 def photograph(path):
     return decode_image(path.read_bytes(), path.name)
 
 
-def test_they_are_small_and_describe_themselves():
-    assert Path(packaged_weights()).stem == NAME
-    assert os.path.getsize(packaged_weights()) < 4 << 20
-    assert network_options(packaged_weights())['type'] == 'GGKMNet'
-    description = read_checkpoint(packaged_weights())['description']
-    assert description['iteration'] == 12000
-    card = Path(packaged_weights()).with_name('README.md').read_text()
-    assert NAME in card
+def test_they_are_small_and_describe_themselves(name):
+    path = packaged_weights(name)
+    assert os.path.getsize(path) < 4 << 20
+    network = network_options(path)
+    assert network['type'] == 'GGKMNet'
+    description = read_checkpoint(path)['description']
+    assert description['iteration'] == ITERATIONS[name]
+    assert name in Path(path).with_name('README.md').read_text()
+
+
+def test_the_default_is_the_paper_s_network():
+    network = network_options(packaged_weights())
+    assert network.keys() <= {'type', 'init', 'self_reconstruction'}  # what only training reads
+
+
+def test_a_name_is_a_file_where_there_is_one(workplace):
+    assert checkpoint_path(LIGHT) == packaged_weights(LIGHT)
+    assert checkpoint_path(Path('some.pth')) == 'some.pth'
+    Path(LIGHT).write_bytes(b'')
+    assert checkpoint_path(LIGHT) == LIGHT
 
 
 def test_an_image_that_is_sharp_or_empty_stays(restorer):
@@ -49,13 +71,13 @@ def test_an_image_that_is_sharp_or_empty_stays(restorer):
 
 @needs_data
 @pytest.mark.slow
-def test_real_pairs_become_better(restorer):
+def test_real_pairs_become_better(restorer, name):
     gains = []
     for path in sorted((DATA / 'lfdof_pairs/input').iterdir()):
         given, truth = photograph(path), photograph(DATA / 'lfdof_pairs/ground_truth' / path.name)
         gains.append(defocus_psnr(restorer(given), truth) - defocus_psnr(given, truth))
     assert len(gains) == 4
-    assert np.mean(gains) == pytest.approx(1.54, abs=0.02)
+    assert np.mean(gains) == pytest.approx(GAINS[name], abs=0.02)
     assert min(gains) > 0.9
 
 

@@ -89,7 +89,10 @@ def inspect_file(subject: Subject, path: str, request: Request) -> list[Path]:
         )
     if request.points and len(request.points) > len(LETTERS):
         raise OptionError(f'--points: {len(request.points)} places are more than there are letters to mark them')
-    places = parse_points(request.points, width, height) if request.points else []
+    try:
+        places = parse_points(request.points, width, height) if request.points else []
+    except OptionError as error:
+        raise OptionError(f'{path}: {error}') from error
     seen = inspect(subject, to_tensor(image), request.output_layer)
     places = places or spread_points(seen.radius)
     name = Path(path).stem

@@ -12,6 +12,7 @@ from ggkm_plugin.archs.ggkmnet_arch import FixedPointStep, GGKMNet, GroupGaussia
 from ggkm_plugin.checkpoints import described_network, read_checkpoint
 from ggkm_plugin.errors import OptionError
 from ggkm_plugin.inference.restorer import load_network
+from ggkm_plugin.weights import checkpoint_path
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,7 @@ def load_subject(weights: str | None, arch: str = 'GGKMNet') -> Subject:
         options = {'type': arch}
         net = _checked(preflight.build('network', 'archs', options), arch)
         return Subject(net.eval(), 'untrained, random weights', False, options)
+    weights = checkpoint_path(weights)
     content = read_checkpoint(weights)
     options = described_network(content, weights, 'name a checkpoint that `basicsr train` saved')
     net = _checked(load_network(weights), weights)

@@ -11,7 +11,7 @@ from ggkm_plugin.analysis.studies import STUDIES
 from ggkm_plugin.commands.shared import add_plugin_argument, load_plugins
 from ggkm_plugin.errors import DataError, OptionError, UserError
 from ggkm_plugin.files import make_writable
-from ggkm_plugin.weights import NAME, packaged_weights
+from ggkm_plugin.weights import DEFAULT
 
 if TYPE_CHECKING:
     from ggkm_plugin.analysis.networks import Subject
@@ -169,8 +169,8 @@ def _weights(arguments: argparse.Namespace) -> str:
     """Those that are named, or the packaged ones, which is said."""
     if arguments.weights:
         return str(arguments.weights)
-    print(f'basicsr {arguments.command}: with the packaged weights, {NAME}; --weights names others', file=sys.stderr)
-    return packaged_weights()
+    print(f'basicsr {arguments.command}: with the packaged weights, {DEFAULT}; --weights names others', file=sys.stderr)
+    return DEFAULT
 
 
 def _warn(arguments: argparse.Namespace, subject: 'Subject') -> None:

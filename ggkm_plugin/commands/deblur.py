@@ -5,7 +5,7 @@ from typing import Any
 
 from ggkm_plugin import __version__
 from ggkm_plugin.commands.shared import add_plugin_argument, load_plugins
-from ggkm_plugin.weights import NAME
+from ggkm_plugin.weights import DEFAULT, NAMES
 
 
 def add_parsers(commands: Any) -> None:
@@ -15,7 +15,9 @@ def add_parsers(commands: Any) -> None:
     command.add_argument('inputs', nargs='+', metavar='IN', help='photographs, folders, or quoted patterns')
     command.add_argument('-o', '--out', metavar='OUT', help='a folder, or a file for a single photograph')
     command.add_argument(
-        '--weights', metavar='FILE', help='checkpoint of a trained network (default: the packaged one)'
+        '--weights',
+        metavar='FILE',
+        help=f'checkpoint of a trained network, or the name of a packaged one: {", ".join(NAMES)} (default: {DEFAULT})',
     )
     command.add_argument(
         '--method',
@@ -71,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
     if deblurred.folder and deblurred.pairs:
         from ggkm_plugin.compare import before_after
 
-        used = {'method': arguments.method} if arguments.method else {'weights': arguments.weights or NAME}
+        used = {'method': arguments.method} if arguments.method else {'weights': arguments.weights or DEFAULT}
         facts = {**used, 'ggkm_plugin': __version__}
         print(f'Slider: {before_after.write_page(deblurred.folder, deblurred.pairs, facts, deblurred.faults)}')
     command.check(deblurred)

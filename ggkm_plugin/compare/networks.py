@@ -14,7 +14,7 @@ from ggkm_plugin import preflight
 from ggkm_plugin.checkpoints import described_network, read_checkpoint
 from ggkm_plugin.compare.cache import code_digest, file_digest
 from ggkm_plugin.compare.contestants import Contestant, Tell
-from ggkm_plugin.compare.options import PACKAGED, UNTRAINED, Entry
+from ggkm_plugin.compare.options import UNTRAINED, Entry
 from ggkm_plugin.compare.sizing import padded, shown
 from ggkm_plugin.complexity import Profile, Size, count_parameters, profile
 from ggkm_plugin.errors import CheckpointError, OptionError
@@ -23,7 +23,7 @@ from ggkm_plugin.inference.tiling import restored
 from ggkm_plugin.memory import bounded_memory, memory_advice
 from ggkm_plugin.models.pictures import coefficient_map
 from ggkm_plugin.options import Options
-from ggkm_plugin.weights import NAME, packaged_weights
+from ggkm_plugin.weights import NAMES, checkpoint_path
 
 _PARAM_KEYS = ('params', 'params_ema', 'state_dict', 'model')
 _LONGEST = 300  # of a reason in torch's words
@@ -38,7 +38,7 @@ class NetworkContestant(Contestant):
         """
         self.entry, self.name = entry, entry.name
         net, network, self.sha256 = _untrained(entry) if entry.weights == UNTRAINED else _trained(entry)
-        named = {PACKAGED: NAME, UNTRAINED: 'none: untrained'}.get(entry.weights)
+        named = {UNTRAINED: 'none: untrained', **{name: name for name in NAMES}}.get(entry.weights)
         self.settings = {'weights': named} if named else None
         self.net: nn.Module = net.to(device).eval().requires_grad_(False)
         self.arch = str(network['type'])
@@ -90,7 +90,7 @@ class NetworkContestant(Contestant):
 
 def _trained(entry: Entry) -> tuple[nn.Module, Options, str]:
     """The network with its weights, its options, and the weights' sha256."""
-    path = packaged_weights() if entry.weights == PACKAGED else entry.weights
+    path = checkpoint_path(entry.weights)
     content = read_checkpoint(path)
     network = entry.network or described_network(content, path, 'set network_g in the option file')
     net = preflight.build(f'{entry.name}: network_g', 'archs', network)

@@ -20,7 +20,7 @@ from ggkm_plugin.inference.deblurring import Make, Outcome, Restore, Tell
 from ggkm_plugin.inference.jobs import BEFORE_AFTER, Job, plan
 from ggkm_plugin.inference.restorer import Restorer, load_network
 from ggkm_plugin.memory import free_bytes
-from ggkm_plugin.weights import NAME, packaged_weights
+from ggkm_plugin.weights import DEFAULT, LIGHT
 
 SUFFIX = '_deblurred'
 
@@ -82,7 +82,8 @@ def deblur(request: Request) -> Deblurred:
     devices = _devices(request, len(jobs))
     folder = _folder_of_pictures(request, jobs) if request.compare else None
     if request.weights is None and request.method is None:
-        print(f'basicsr deblur: with the packaged weights, {NAME}; --weights names others', file=sys.stderr)
+        words = f'{DEFAULT}; --weights {LIGHT} is faster, --weights FILE names yours'
+        print(f'basicsr deblur: with the packaged weights, {words}', file=sys.stderr)
     if folder:
         jobs = [replace(job, pictures=_pictures(folder, index)) for index, job in enumerate(jobs, start=1)]
     if len(devices) > 1 and request.method is None:  # else each process would find it out for itself
@@ -120,7 +121,7 @@ def _maker(request: Request) -> Make:
 
 
 def _weights(request: Request) -> str:
-    return packaged_weights() if request.weights is None else request.weights
+    return DEFAULT if request.weights is None else request.weights
 
 
 def _restorer(weights: str, tile: tiling.Tile, half: bool, modules: list[str], device: str, tell: Tell) -> Restore:

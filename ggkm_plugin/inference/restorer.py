@@ -20,6 +20,7 @@ from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.inference import tiling
 from ggkm_plugin.inference.tiling import Tile
 from ggkm_plugin.memory import bounded_memory
+from ggkm_plugin.weights import checkpoint_path
 
 Image = TypeVar('Image', np.ndarray, Tensor)
 
@@ -36,11 +37,12 @@ class RestorationError(UserError):
 
 def load_network(weights: str | Path) -> nn.Module:
     """The network of a checkpoint that says what it holds, as our trainings save it; averaged weights if it has them.
+    A packaged checkpoint may be called by its name.
 
     Any registered arch. Raises CheckpointError or OptionError for weights that are missing, damaged, or of an arch
     that is not registered.
     """
-    path = str(weights)
+    path = checkpoint_path(weights)
     content = read_checkpoint(path)
     network = described_network(content, path, 'save it with `basicsr train`, or give the network itself to Restorer')
     ggkm_plugin.register()
@@ -61,7 +63,8 @@ class Restorer:
     """A network on its device, ready to restore images: ``Restorer('net_g_latest.pth')(image) -> image``.
 
     Args:
-        weights_or_network: a checkpoint that says what network it holds, or a network, which is left as it is.
+        weights_or_network: a checkpoint that says what network it holds, the name of a packaged one (`GGKMNet`,
+            `GGKMNet_light`), or a network, which is left as it is.
         device: auto (the first GPU, else the CPU), cpu, cuda or cuda:N.
         tile: auto, None (the whole image at once), or the side of tiles in pixels; see `tiling.restored`. The result
             is the same.

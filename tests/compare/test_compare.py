@@ -19,7 +19,7 @@ from ggkm_plugin.compare import cache
 from ggkm_plugin.data import decoding
 from ggkm_plugin.data.decoding import read_image, write_image
 from ggkm_plugin.metrics.protocols import PROTOCOLS
-from ggkm_plugin.weights import NAME, packaged_weights
+from ggkm_plugin.weights import DEFAULT, LIGHT, packaged_weights
 
 ON_LINUX = pytest.mark.skipif(sys.platform != 'linux', reason='only Linux tells what memory is free')
 
@@ -816,15 +816,18 @@ def test_the_packaged_weights_are_the_default(bench):
         {'name': 'ours'},
         {'name': 'named', 'weights': 'packaged'},
         {'name': 'by_path', 'weights': packaged_weights()},
+        {'name': 'light', 'weights': LIGHT},
     ]
     results, out, _ = bench.run()
     means = results['datasets'][0]['means']
     assert means['ours'] == means['named'] == means['by_path'] != means['input']
-    ours, named, by_path = results['models']
-    assert ours['settings'] == named['settings'] == {'weights': NAME}
+    ours, named, by_path, light = results['models']
+    assert ours['settings'] == named['settings'] == {'weights': DEFAULT}
+    assert light['settings'] == {'weights': LIGHT}
+    assert means['light'] != means['ours']
     assert by_path['settings'] is None
     assert ours['sha256'] == by_path['sha256']
-    assert f'ours: weights {NAME}' in out
+    assert f'ours: weights {DEFAULT}' in out
 
 
 def test_an_untrained_network_is_marked_as_such(bench):

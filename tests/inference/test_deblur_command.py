@@ -128,8 +128,20 @@ def test_without_weights_the_packaged_ones_are_used_and_named(deblur):
     photo('a.png')
     code, _, err = deblur('a.png', weights=())
     assert code == 0
-    assert err == 'basicsr deblur: with the packaged weights, GGKMNet_light; --weights names others\n'
+    said = 'GGKMNet; --weights GGKMNet_light is faster, --weights FILE names yours'
+    assert err == f'basicsr deblur: with the packaged weights, {said}\n'
     assert files() == ['a.png', 'a_deblurred.png']
+
+
+def test_packaged_weights_go_by_their_names(deblur):
+    photo('a.png')
+    assert deblur('a.png', '-o', 'default.png', weights=())[0] == 0
+    for name in ('GGKMNet', 'GGKMNet_light'):
+        assert deblur('a.png', '-o', f'{name}.png', weights=('--weights', name))[0] == 0
+    default, whole, light = (Path(f'{name}.png').read_bytes() for name in ('default', 'GGKMNet', 'GGKMNet_light'))
+    assert default == whole != light
+    Path('GGKMNet').write_bytes(b'a file of this name is that file')
+    assert deblur('a.png', '-o', 'b.png', weights=('--weights', 'GGKMNet'))[0] == 1
 
 
 @pytest.mark.parametrize(
