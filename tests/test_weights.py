@@ -11,6 +11,7 @@ from conftest import ROOT
 from ggkm_plugin.archs.ggkmnet_arch import GGKMNet
 from ggkm_plugin.checkpoints import network_options, read_checkpoint
 from ggkm_plugin.data.decoding import decode_image
+from ggkm_plugin.errors import CheckpointError
 from ggkm_plugin.inference import Restorer
 from ggkm_plugin.metrics.defocus_metrics import defocus_psnr
 from ggkm_plugin.weights import DEFAULT, LIGHT, NAMES, checkpoint_path, packaged_weights, packing
@@ -56,6 +57,13 @@ def test_the_default_is_the_paper_s_network():
 def test_a_name_is_a_file_where_there_is_one(workplace):
     assert checkpoint_path(LIGHT) == packaged_weights(LIGHT)
     assert checkpoint_path(Path('some.pth')) == 'some.pth'
+    assert checkpoint_path('none/GGKMNet') == 'none/GGKMNet'
+    for word, words in (
+        ('GGKMNet_ligth', 'Did you mean GGKMNet_light'),
+        ('mine', 'Packaged are: GGKMNet, GGKMNet_light'),
+    ):
+        with pytest.raises(CheckpointError, match=f'{word}: no such checkpoint. {words}'):
+            checkpoint_path(word)
     Path(LIGHT).write_bytes(b'')
     assert checkpoint_path(LIGHT) == LIGHT
 

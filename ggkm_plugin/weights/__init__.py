@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from ggkm_plugin.errors import CheckpointError
+from ggkm_plugin.options import nearest
+
 DEFAULT, LIGHT = 'GGKMNet', 'GGKMNet_light'
 NAMES = (DEFAULT, LIGHT)
 
@@ -12,6 +15,13 @@ def packaged_weights(name: str = DEFAULT) -> str:
 
 
 def checkpoint_path(given: str | Path) -> str:
-    """`given`, or the packaged checkpoint of this name where there is no such file."""
+    """`given`, or the packaged checkpoint of this name where there is no such file.
+
+    Raises CheckpointError for a bare word that is neither.
+    """
     path = str(given)
-    return packaged_weights(path) if path in NAMES and not Path(path).exists() else path
+    if Path(path).exists() or len(Path(path).parts) != 1 or Path(path).suffix:
+        return path
+    if path not in NAMES:
+        raise CheckpointError(f'{path}: no such checkpoint.{nearest(path, list(NAMES), "Packaged are")}')
+    return packaged_weights(path)
