@@ -15,6 +15,7 @@ from ggkm_plugin.compare.published import PUBLISHED
 from ggkm_plugin.data.decoding import write_image
 from ggkm_plugin.data.layouts import Pair
 from ggkm_plugin.data.lmdb_store import write_lmdb
+from ggkm_plugin.weights import NAMES
 
 from basicsr.archs import build_network  # isort: skip
 from basicsr.data import build_dataset  # isort: skip
@@ -126,7 +127,7 @@ def test_a_comparison_has_no_fault(benchmarks, monkeypatch, file, noise):
         plan = comparison.parse(opt, noise)
         assert plan.name.startswith(file.stem)
         networks = [entry for entry in plan.models if isinstance(entry, comparison.Entry)]
-        assert all(Path(entry.weights).parts[0] in ('experiments', 'packaged', 'untrained') for entry in networks)
+        assert all(Path(entry.weights).parts[0] in ('experiments', 'untrained', *NAMES) for entry in networks)
         for images in plan.datasets:
             if 'layout' in images.options:
                 assert build_dataset(images.options)[0]['lq'].shape[0] == 3
