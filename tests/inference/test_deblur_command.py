@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -302,6 +303,7 @@ def test_ctrl_c_leaves_what_is_finished(place):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a background shell ignores it
     ) as process:
         deadline = time.monotonic() + 120
         while not os.path.exists('photos/a_deblurred.png') and time.monotonic() < deadline:
