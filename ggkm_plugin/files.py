@@ -2,8 +2,11 @@
 
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from ggkm_plugin.errors import DataError
 
 
 def write_whole(path: str | Path, content: bytes | str) -> None:
@@ -29,6 +32,15 @@ def make_writable(folder: str | Path) -> None:
     """Make the folder and, for a moment, a file in it: to be told before the work, not after. Raises OSError."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()
+
+
+@contextmanager
+def writing_into(folder: str | Path, option: str) -> Iterator[None]:
+    """An OSError within becomes a DataError that names the folder, and the option that does."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f'{folder}: cannot be written ({error.strerror or error}); see {option}') from error
 
 
 def unfinished(path: Path) -> Path:

@@ -2,8 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from ggkm_plugin.analysis.inspection_sheet import LETTERS, sheet
 from ggkm_plugin.analysis.networks import Subject
 from ggkm_plugin.data.decoding import image_files, read_image
 from ggkm_plugin.data.sampling import to_tensor
-from ggkm_plugin.errors import DataError, OptionError, listed
-from ggkm_plugin.files import make_writable, write_whole
+from ggkm_plugin.errors import OptionError, listed
+from ggkm_plugin.files import make_writable, write_whole, writing_into
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def check_folder(paths: Sequence[str], request: Request) -> None:
         there = [target for target in targets if target.exists()]
         if there and _photograph_of(targets[-1]) != os.path.realpath(path):
             raise OptionError(f'{there[0]} is there already, and not of {path}; name another folder with -o')
-    with _told(request.folder):
+    with writing_into(request.folder, '-o'):
         make_writable(request.folder)
 
 
@@ -66,14 +65,6 @@ def _photograph_of(numbers: Path) -> str | None:
         return os.path.realpath(json.loads(numbers.read_text(encoding='utf-8'))['image'])
     except (OSError, ValueError, LookupError, TypeError):
         return None
-
-
-@contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f'{folder}: cannot be written ({error.strerror or error}); see -o') from error
 
 
 def inspect_file(subject: Subject, path: str, request: Request) -> list[Path]:
@@ -98,7 +89,7 @@ def inspect_file(subject: Subject, path: str, request: Request) -> list[Path]:
     name = Path(path).stem
     picture, document, numbers = request.files(path)
     record = {'image': os.path.abspath(path), 'note': note, **seen.record(places)}
-    with _told(request.folder):
+    with writing_into(request.folder, '-o'):
         write_whole(numbers, json.dumps(record, indent=1) + '\n')  # first: it says whose the others are
         write_png(sheet(seen, name, places, note), picture)
         write_whole(document, page(seen, name, places, note))

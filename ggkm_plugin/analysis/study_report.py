@@ -16,8 +16,7 @@ from ggkm_plugin.analysis import tables
 from ggkm_plugin.analysis.studies import Row
 from ggkm_plugin.analysis.study_plan import Plan, Settings, digest
 from ggkm_plugin.analysis.study_runs import Outcome
-from ggkm_plugin.errors import DataError
-from ggkm_plugin.files import write_whole
+from ggkm_plugin.files import write_whole, writing_into
 
 _LABELS = {'psnr': 'PSNR', 'ssim': 'SSIM', 'lpips': 'LPIPS', 'mae': 'MAE'}
 _DIGITS = {'psnr': 3, 'ssim': 4, 'lpips': 4, 'mae': 5}
@@ -228,11 +227,9 @@ def write_files(plan: Plan, outcome: Outcome, settings: Settings, folder: Path) 
         folder / f'{plan.name}.md': report(plan, outcome, settings, markdown=True),
         folder / f'{plan.name}.csv': to_csv(plan, outcome),
     }
-    try:
+    with writing_into(folder, '--root'):
         folder.mkdir(parents=True, exist_ok=True)
         _put_aside(folder / f'{plan.name}.md', _table(plan))
         for path, content in contents.items():
             write_whole(path, content)
-    except OSError as error:
-        raise DataError(f'{folder}: cannot be written ({error.strerror or error}); see --root') from error
     return list(contents)

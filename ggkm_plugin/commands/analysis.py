@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ggkm_plugin.analysis.studies import STUDIES
 from ggkm_plugin.commands.shared import add_plugin_argument, load_plugins
 from ggkm_plugin.errors import DataError, OptionError, UserError
-from ggkm_plugin.files import make_writable
+from ggkm_plugin.files import make_writable, writing_into
 from ggkm_plugin.weights import DEFAULT
 
 if TYPE_CHECKING:
@@ -131,10 +131,8 @@ def _psf_study(arguments: argparse.Namespace) -> None:
 
 def _check_folder(folder: Path) -> None:
     """Raises DataError before minutes of work that could not be kept."""
-    try:
+    with writing_into(folder, '-o'):
         make_writable(folder)
-    except OSError as error:
-        raise DataError(f'{folder}: cannot be written ({error.strerror or error}); see -o') from error
 
 
 def _inspect(arguments: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 // Zoom and pan: three CSS variables for all panes.
 // A page has `view.window`, null where all fits or {x, y, zoom}: the centre (0 to 1) and CSS pixels per pixel; `size()`,
-// the height and width of its pictures; and `zoomed(zoom)` and `saveView()`, which are told of changes.
+// the height and width of its pictures; `zoomed(zoom)`, which is told of changes; and `addressOf()`, the view in words.
 
 const MAX_ZOOM = 32;
 const panes = $('panes');
@@ -20,6 +20,22 @@ function applyWindow() {
   zoomed(zoom);
   panes.classList.toggle('fits', !view.window);
   $('zoom').textContent = `${Math.round(zoom * 100)}\u2009%`;
+}
+
+let saving = 0;
+
+/** The view goes into the page's address. */
+function saveView() {
+  clearTimeout(saving);
+  saving = setTimeout(() => history.replaceState(null, '', addressOf()), 150);
+}
+
+const windowText = ({x, y, zoom}) => [x.toFixed(5), y.toFixed(5), zoom.toFixed(4)].join(',');
+
+/** The window that `windowText` wrote; null, which fits, for anything else. */
+function readWindow(words) {
+  const [x, y, zoom] = (words ?? '').split(',').map(Number);
+  return x >= 0 && x <= 1 && y >= 0 && y <= 1 && zoom > 0 && zoom <= MAX_ZOOM ? {x, y, zoom} : null;
 }
 
 function look(wanted) {

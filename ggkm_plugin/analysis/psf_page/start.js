@@ -1,19 +1,12 @@
 // Controls, the pointer, and the beginning: the last of the scripts.
 
-let saving = 0;
-
-/** The view goes into the page's address, and the pixel if it is kept. */
-function saveView() {
-  clearTimeout(saving);
-  saving = setTimeout(() => history.replaceState(null, '', addressOf()), 150);
-}
-
+/** The pixel is in it if it is kept. */
 function addressOf() {
   const words = new URLSearchParams();
   for (const key of ['layer', 'colour', 'reach']) if (view[key] !== defaults[key]) words.set(key, view[key]);
   if (!view.logarithmic) words.set('scale', 'value');
   if (view.pinned) words.set('pixel', [view.x, view.y]);
-  if (view.window) words.set('at', [view.window.x.toFixed(5), view.window.y.toFixed(5), view.window.zoom.toFixed(4)]);
+  if (view.window) words.set('at', windowText(view.window));
   return `#${words}`;
 }
 
@@ -31,8 +24,7 @@ function readAddress() {
   view.logarithmic = words.get('scale') !== 'value';
   const [x, y] = (words.get('pixel') ?? '').split(',').map(Number);
   if (Number.isInteger(x) && Number.isInteger(y) && x >= 0 && y >= 0 && x < width && y < height) Object.assign(view, {x, y, pinned: true});
-  const [across, down, zoom] = (words.get('at') ?? '').split(',').map(Number);
-  if (across >= 0 && across <= 1 && down >= 0 && down <= 1 && zoom > 0 && zoom <= MAX_ZOOM) view.window = {x: across, y: down, zoom};
+  view.window = readWindow(words.get('at'));
 }
 
 function zoomed() {}  // marks follow the zoom by themselves

@@ -1,7 +1,6 @@
 // The view in the page's address.
 
 const INDEXED = {of: sources, minus: sources, across: sources, left: sources, right: sources};
-let saving = 0;
 
 function addressOf() {
   const words = new URLSearchParams();
@@ -14,13 +13,8 @@ function addressOf() {
   if (changed('shown')) for (const source of view.shown) words.append('show', sources[source].key);
   if (changed('split')) words.set('split', view.split.toFixed(1));
   if (changed('full')) words.set('full', view.full);
-  if (view.window) words.set('at', [view.window.x.toFixed(5), view.window.y.toFixed(5), view.window.zoom.toFixed(4)].join(','));
+  if (view.window) words.set('at', windowText(view.window));
   return `#${words}`;
-}
-
-function saveView() {
-  clearTimeout(saving);
-  saving = setTimeout(() => history.replaceState(null, '', addressOf()), 150);
 }
 
 /** Take the view from the address; what it names and this report lacks stays as it starts. */
@@ -49,6 +43,5 @@ function readAddress() {
   };
   within('split', 0, 100);
   within('full', 1, 50);
-  const [x, y, zoom] = (words.get('at') ?? '').split(',').map(Number);
-  if (x >= 0 && x <= 1 && y >= 0 && y <= 1 && zoom > 0 && zoom <= MAX_ZOOM) view.window = {x, y, zoom};
+  view.window = readWindow(words.get('at'));
 }
