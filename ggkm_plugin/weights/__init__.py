@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from ggkm_plugin.errors import CheckpointError
-from ggkm_plugin.options import nearest
 
 DEFAULT, LIGHT = 'GGKMNet', 'GGKMNet_light'
 NAMES = (DEFAULT, LIGHT)
@@ -23,5 +22,7 @@ def checkpoint_path(given: str | Path) -> str:
     if Path(path).exists() or len(Path(path).parts) != 1 or Path(path).suffix:
         return path
     if path not in NAMES:
+        from ggkm_plugin.options import nearest  # brings yaml, which --help does without
+
         raise CheckpointError(f'{path}: no such checkpoint.{nearest(path, list(NAMES), "Packaged are")}')
     return packaged_weights(path)
