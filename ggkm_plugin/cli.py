@@ -1,12 +1,14 @@
 """The command `basicsr`: arguments and messages only; torch and basicsr are imported inside the commands."""
 
 import argparse
+import atexit
 import os
 import shlex
 import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ggkm_plugin import __version__, allocator
@@ -289,24 +291,32 @@ _COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code."""
+    """Run a command and return its exit code; the program of a launched process ends with it here."""
     parser = build_parser()
     arguments = parser.parse_args(argv)
     unknown = [kind for kind in getattr(arguments, 'kinds', []) if kind not in KINDS]
     if unknown:
         parser.error(f'list {unknown[0]}: no such kind; there are {", ".join(KINDS)}')
-    if argv is None:  # this is the program
+    program = argv is None
+    if program:
         allocator.keep_freed_memory()
     # OpenCV and the host's imports talk about damaged files and old syntax on their own; errors are ours to word
     os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
     warnings.filterwarnings('ignore', category=SyntaxWarning)
     warnings.filterwarnings('ignore', message='torch.meshgrid')  # of other authors' networks
+    code = _run(arguments, list(sys.argv[1:] if argv is None else argv))
+    if program and getattr(arguments, 'launcher', 'none') != 'none':
+        _end_at_once(code)
+    return code
+
+
+def _run(arguments: argparse.Namespace, words: list[str]) -> int:
+    """Exit code of the command that `words` were parsed into; what goes wrong is told."""
     try:
         _COMMANDS[arguments.command](arguments)
     except UserError as error:
         _tell(f'basicsr {arguments.command}: {_message(error)}', error)
         if isinstance(error, Interrupted) and first_process():
-            words = list(sys.argv[1:] if argv is None else argv)
             words += ['--auto_resume'] if getattr(arguments, 'auto_resume', True) is False else []
             launcher = getattr(arguments, 'launcher', 'none')
             launched = '' if launcher == 'none' else f', launched ({launcher}) as before'
@@ -325,6 +335,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         _tell(f'basicsr {arguments.command}: {type(error).__name__}: {error}\n(set BASICSR_TRACEBACK=1 to see where)')
         return 1
     return 0
+
+
+def _end_at_once(code: int) -> None:
+    """End this process of a group without taking Python down, as sys.exit would.
+
+    A thread of gloo's that lets go of the last collective's tensors while Python is going aborts the process, and
+    torchrun takes a finished run for a failed one.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 if __name__ == '__main__':

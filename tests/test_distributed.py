@@ -476,6 +476,33 @@ def test_a_damaged_image_on_one_rank_ends_the_run_with_one_message(tiny, tmp_pat
     assert 'Connection' not in printed
 
 
+# Aborts the process if Python is taken down, as a thread of gloo's now and then does.
+LATE = """
+import atexit, os, pathlib
+
+class Late:
+    def __del__(self):
+        os.abort()
+
+late = Late()
+atexit.register(pathlib.Path('farewell').touch)
+"""
+
+
+@pytest.mark.parametrize('fails', [False, True])
+def test_a_process_of_a_group_ends_at_once(tiny, tmp_path, fails):
+    """What it has printed and what wants to be called at the end are not lost."""
+    place = new_place(tmp_path / 'place', tiny, late=LATE)
+    if fails:
+        (place / 'pairs/input/02.png').write_bytes(b'')
+    alone = {'RANK': '0', 'WORLD_SIZE': '1', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(free_port())}
+    command = [sys.executable, '-m', 'ggkm_plugin.cli', *TOGETHER, '--plugin', 'late']
+    code, printed = ended(start(place, command, **alone))
+    assert code == fails, printed[-3000:]
+    assert ('input/02.png: ' if fails else 'Weights: ') in printed
+    assert (place / 'farewell').exists()
+
+
 # ---- groups of other makes
 
 EVALUATE_ALONE = """
