@@ -9,7 +9,6 @@ A file is a dict of `params` (and `params_ema`), as basicsr writes and loads it,
     versions         of ggkm_plugin, basicsr and torch
 """
 
-import hashlib
 import json
 import os
 import pickle
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 
 from ggkm_plugin import __version__
+from ggkm_plugin.digests import digest
 from ggkm_plugin.errors import CheckpointError
 
 # What differs between two runs of one training without changing it.
@@ -55,7 +55,7 @@ def describe(opt: dict[str, Any]) -> dict[str, Any]:
         'options': network,
         'iteration': 0,
         'metrics': {},
-        'option_digest': hashlib.sha256(json.dumps(digested, sort_keys=True, default=str).encode()).hexdigest(),
+        'option_digest': digest(digested),
         'versions': {'ggkm_plugin': __version__, 'basicsr': version('basicsr'), 'torch': str(torch.__version__)},
     }
 

@@ -35,12 +35,12 @@ def make_writable(folder: str | Path) -> None:
 
 
 @contextmanager
-def writing_into(folder: str | Path, option: str) -> Iterator[None]:
-    """An OSError within becomes a DataError that names the folder, and the option that does."""
+def writing_into(place: str | Path, option: str) -> Iterator[None]:
+    """An OSError within becomes a DataError that names the folder or file, and the option that does."""
     try:
         yield
     except OSError as error:
-        raise DataError(f'{folder}: cannot be written ({error.strerror or error}); see {option}') from error
+        raise DataError(f'{place}: cannot be written ({error.strerror or error}); see {option}') from error
 
 
 def unfinished(path: Path) -> Path:

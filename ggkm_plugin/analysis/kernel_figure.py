@@ -14,8 +14,8 @@ from ggkm_plugin.analysis import drawing, tables
 from ggkm_plugin.analysis.networks import Subject
 from ggkm_plugin.analysis.psf import effective_radius
 from ggkm_plugin.archs.ggkmnet_ablations_arch import GGKMNetFullyLearned, LearnedGroupBlur
-from ggkm_plugin.errors import DataError, OptionError
-from ggkm_plugin.files import write_whole
+from ggkm_plugin.errors import OptionError
+from ggkm_plugin.files import write_whole, writing_into
 
 PAPER = ((0, 0), (5, 0), (10, 0), (13, 1), (20, 3))  # groups and kernels, counted from 0
 _SIDE, _GAP, _LEFT, _TOP = 200, 16, 130, 96
@@ -54,7 +54,7 @@ def draw(subject: Subject, folder: Path, names: Sequence[str] | None = None) -> 
         for group, q in places
     ]
     full = [[*place, len(after[place[0]][place[1]]), *values] for place, values in figures.items()]
-    try:
+    with writing_into(folder, '-o'):
         drawing.write_png(_picture(subject, before, after, places), folder / 'kernels.png')
         write_whole(
             folder / 'kernels.csv',
@@ -63,8 +63,6 @@ def draw(subject: Subject, folder: Path, names: Sequence[str] | None = None) -> 
                 full,
             ),
         )
-    except OSError as error:
-        raise DataError(f'{folder}: cannot be written ({error.strerror or error})') from error
     note = (
         'radius: sqrt(sum r^2 |g| / sum |g|), pixels; change: |learned - predefined| / |predefined|; asymmetry: '
         '|learned - its mirror images\' mean| / |learned|'

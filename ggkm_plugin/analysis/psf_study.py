@@ -26,8 +26,7 @@ from ggkm_plugin.analysis.mixture_fit import (
 )
 from ggkm_plugin.analysis.parametric_fit import fit_parametric
 from ggkm_plugin.analysis.plots import Series, plot
-from ggkm_plugin.errors import DataError
-from ggkm_plugin.files import write_whole
+from ggkm_plugin.files import write_whole, writing_into
 
 PAPER = {'Gaussian': 34.832, 'generalised Gaussian': 35.617, 'GKM': 91.680, 'GGKM': 100.256}
 
@@ -177,14 +176,12 @@ def write(results: Sequence[Result], folder: Path) -> list[Path]:
         'curves.csv': tables.csv_text([*first, 'step', 'seconds', 'psnr'], curves),
     }
     pictures = {'curves.png': curves_picture(results), 'radius.png': radius_picture(results)}
-    try:
+    with writing_into(folder, '-o'):
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in texts.items():
             write_whole(folder / name, content)
         for name, picture in pictures.items():
             drawing.write_png(picture, folder / name)
-    except OSError as error:
-        raise DataError(f'{folder}: cannot be written ({error.strerror or error})') from error
     return [folder / name for name in (*texts, *pictures)]
 
 

@@ -1,8 +1,6 @@
 """What a study will run: an option file for every row and seed, all alike but for what the row changes."""
 
 import copy
-import hashlib
-import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +11,7 @@ from ggkm_plugin.analysis.studies import STUDIES, Row, Study
 from ggkm_plugin.data.decoding import write_image
 from ggkm_plugin.data.photographs import builtin_photographs
 from ggkm_plugin.data.synthetic_defocus_dataset import SyntheticDefocusDataset
+from ggkm_plugin.digests import digest
 from ggkm_plugin.errors import OptionError
 from ggkm_plugin.models.pictures import to_uint8
 from ggkm_plugin.options import Options
@@ -227,8 +226,3 @@ def make_mixture(folder: Path) -> None:
                     write_image(str(path), to_uint8(sample[key]))
         shutil.rmtree(photographs)
         part.rename(target)
-
-
-def digest(value: Any) -> str:
-    """sha256 of plain values, whatever the order of their keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

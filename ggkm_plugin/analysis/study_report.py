@@ -14,8 +14,9 @@ from statistics import mean, stdev
 
 from ggkm_plugin.analysis import tables
 from ggkm_plugin.analysis.studies import Row
-from ggkm_plugin.analysis.study_plan import Plan, Settings, digest
+from ggkm_plugin.analysis.study_plan import Plan, Settings
 from ggkm_plugin.analysis.study_runs import Outcome
+from ggkm_plugin.digests import digest
 from ggkm_plugin.files import write_whole, writing_into
 
 _LABELS = {'psnr': 'PSNR', 'ssim': 'SSIM', 'lpips': 'LPIPS', 'mae': 'MAE'}

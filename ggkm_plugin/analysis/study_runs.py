@@ -18,9 +18,10 @@ from typing import Any
 import yaml
 
 from ggkm_plugin import __version__, preflight
-from ggkm_plugin.analysis.study_plan import Job, Plan, digest, make_mixture
-from ggkm_plugin.errors import DataError, Interrupted, UserError
-from ggkm_plugin.files import write_whole
+from ggkm_plugin.analysis.study_plan import Job, Plan, make_mixture
+from ggkm_plugin.digests import digest
+from ggkm_plugin.errors import Interrupted, UserError
+from ggkm_plugin.files import write_whole, writing_into
 from ggkm_plugin.host.interruption import StopRequest
 
 _LOOK = 0.2  # seconds between two looks at a process
@@ -148,11 +149,9 @@ class _Runner:
         self.tell(f'  {kind}: done in {time.monotonic() - started:.0f} s')
 
     def _write(self, path: Path, text: str) -> None:
-        try:
+        with writing_into(path, '--root'):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, text)
-        except OSError as error:
-            raise DataError(f'{path}: cannot be written ({error.strerror or error}); see --root') from error
 
 
 def _scores(path: Path) -> dict[str, dict[str, float]]:

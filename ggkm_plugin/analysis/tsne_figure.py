@@ -25,7 +25,7 @@ from ggkm_plugin.data.layouts import Pair
 from ggkm_plugin.data.sampling import to_tensor
 from ggkm_plugin.data.sources import FolderSource, Source, open_source
 from ggkm_plugin.errors import DataError, OptionError
-from ggkm_plugin.files import write_whole
+from ggkm_plugin.files import write_whole, writing_into
 
 _BLOCK = 1 << 20  # columns of the features that are multiplied at once
 
@@ -191,12 +191,10 @@ def write(found: Embedding, subject: Subject, settings: Settings, folder: Path) 
             series.append(Series(name, own[:, 0].tolist(), own[:, 1].tolist()))
         words = f'{title}: nearest neighbour of the own set {cloud.own_neighbours:.0%}'
         panels.append(plot(series, words, 't-SNE 1', 't-SNE 2', size=(560, 480), marks=True))
-    try:
+    with writing_into(folder, '-o'):
         drawing.write_png(_titled(drawing.tiled(panels, 2), subject), folder / 'tsne.png')
         header = ['dataset', 'image', 'alpha_x', 'alpha_y', 'beta_x', 'beta_y', 'network', 'weights']
         write_whole(folder / 'tsne.csv', tables.csv_text(header, rows))
-    except OSError as error:
-        raise DataError(f'{folder}: cannot be written ({error.strerror or error})') from error
     said = (
         f'{subject.name}: {subject.source}\n{len(rows)} images of {len(names)} sets, crops of {settings.size}, '
         f'perplexity {settings.perplexity:g}, {settings.iterations} iterations, seed {settings.seed}\n'

@@ -1,24 +1,18 @@
 """Finished results on disk, each reused for as long as nothing that it depends on has changed."""
 
-import hashlib
 import json
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from functools import lru_cache
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from ggkm_plugin.data.decoding import write_image
+from ggkm_plugin.digests import digest
 from ggkm_plugin.errors import DataError, UserError
 from ggkm_plugin.files import make_writable, write_whole
 
-_BLOCK = 1 << 20
 _ADVICE = 'Make room, or choose another place with --root; the same command goes on where it was'
 
 
@@ -82,52 +76,3 @@ def check_writable(*folders: Path) -> None:
     for folder in folders:
         with _told(folder):
             make_writable(folder)
-
-
-def digest(value: Any) -> str:
-    """sha256 of plain values, whatever the order of their keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def tensor_digest(*tensors: Tensor) -> str:
-    """sha256 of shapes and values."""
-    total = hashlib.sha256()
-    for tensor in tensors:
-        total.update(f'{tuple(tensor.shape)} {tensor.dtype}'.encode())
-        total.update(tensor.contiguous().cpu().numpy().data)
-    return total.hexdigest()
-
-
-def code_digest(*definitions: Callable[..., Any]) -> str:
-    """sha256 of the files that define classes and functions, and of what those import from their own package.
-
-    Of torch's nothing: it has a version.
-    """
-    waiting, files = {definition.__module__ for definition in definitions}, {}
-    while waiting:
-        name = waiting.pop()
-        package, path = name.partition('.')[0], getattr(sys.modules.get(name), '__file__', None)
-        if name in files or package == 'torch' or path is None:
-            continue
-        with suppress(OSError):  # of a zipped package
-            files[name] = file_digest(path)
-            for value in vars(sys.modules[name]).values():
-                kind = value.__name__ if isinstance(value, ModuleType) else getattr(value, '__module__', None)
-                if isinstance(value, type | FunctionType | ModuleType) and str(kind).partition('.')[0] == package:
-                    waiting.add(str(kind))
-    return digest(files)
-
-
-def file_digest(path: str) -> str:
-    """sha256 of a file's content, read once as long as its size and time stay. Raises OSError."""
-    state = os.stat(path)
-    return _file_digest(path, state.st_size, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _file_digest(path: str, size: int, changed: int) -> str:
-    total = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(_BLOCK):
-            total.update(block)
-    return total.hexdigest()

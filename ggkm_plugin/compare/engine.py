@@ -9,15 +9,7 @@ import torch
 from torch import Tensor
 
 from ggkm_plugin import __version__, preflight
-from ggkm_plugin.compare.cache import (
-    Cache,
-    ResultsError,
-    check_writable,
-    code_digest,
-    file_digest,
-    tensor_digest,
-    write_picture,
-)
+from ggkm_plugin.compare.cache import Cache, ResultsError, check_writable, write_picture
 from ggkm_plugin.compare.contestants import Contestant, Tell
 from ggkm_plugin.compare.methods import MethodContestant
 from ggkm_plugin.compare.networks import NetworkContestant, chosen_device
@@ -26,6 +18,7 @@ from ggkm_plugin.compare.sizing import scored, shown, sized
 from ggkm_plugin.complexity import PAPER_SIZE, device_name
 from ggkm_plugin.data.decoding import decode_image, read_bytes
 from ggkm_plugin.data.layouts import mask_of
+from ggkm_plugin.digests import code_digest, file_digest, tensor_digest
 from ggkm_plugin.errors import DataError, UserError
 from ggkm_plugin.host.processes import from_first, gathered, rank_and_size
 from ggkm_plugin.host.registries import METRIC_REGISTRY

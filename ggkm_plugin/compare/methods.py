@@ -9,10 +9,10 @@ from torch import Tensor
 from ggkm_plugin import classical
 from ggkm_plugin.classical.edge_map import LARGEST
 from ggkm_plugin.classical.working import told
-from ggkm_plugin.compare.cache import file_digest
 from ggkm_plugin.compare.contestants import Contestant, Tell
 from ggkm_plugin.compare.options import MethodEntry
 from ggkm_plugin.complexity import Size
+from ggkm_plugin.digests import file_digest
 from ggkm_plugin.models.pictures import coloured
 
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from ggkm_plugin import preflight
 from ggkm_plugin.checkpoints import described_network, read_checkpoint
-from ggkm_plugin.compare.cache import code_digest, file_digest
 from ggkm_plugin.compare.contestants import Contestant, Tell
 from ggkm_plugin.compare.options import UNTRAINED, Entry
 from ggkm_plugin.compare.sizing import padded, shown
 from ggkm_plugin.complexity import Profile, Size, count_parameters, profile
+from ggkm_plugin.digests import code_digest, file_digest
 from ggkm_plugin.errors import CheckpointError, OptionError
 from ggkm_plugin.inference.restorer import check_restored
 from ggkm_plugin.inference.tiling import restored

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -27,6 +26,7 @@ from ggkm_plugin.data.decoding import decode_image, read_bytes
 from ggkm_plugin.data.layouts import LAYOUTS, Pair, pairs_of_split
 from ggkm_plugin.data.lmdb_store import key_of, write_lmdb
 from ggkm_plugin.data.preparation_plan import Job, Plan, check_faults, common_lines, names_of, usable
+from ggkm_plugin.digests import digest, file_digest
 from ggkm_plugin.errors import DataError, listed
 from ggkm_plugin.files import unfinished, write_whole
 
@@ -113,8 +113,8 @@ def _identity(plan: Plan) -> dict[str, Any]:
 def _identified(archive: Archive) -> dict[str, Any]:
     listing = sorted((name, member.size, member.crc) for name, member in archive.members.items())
     size = sum(size for _, size, _ in listing) if isinstance(archive, Folder) else archive.path.stat().st_size
-    digest = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
-    return {'name': archive.path.resolve().name, 'size': size, 'files': len(listing), 'listing_sha256': digest}
+    name = archive.path.resolve().name
+    return {'name': name, 'size': size, 'files': len(listing), 'listing_sha256': digest(listing)}
 
 
 def _begin(plan: Plan) -> None:
@@ -208,8 +208,8 @@ def _examine(name: str, path: Path) -> ImageFacts | str:
         height, width, _ = (image := decode_image(content, name)).shape
     except DataError as error:
         return str(error).removeprefix(f'{name}: ')
-    digest = hashlib.sha256(content).hexdigest()
-    return ImageFacts(len(content), digest, width, height, 8 * image.itemsize, kind, 'A' in mode)
+    sha256 = hashlib.sha256(content).hexdigest()
+    return ImageFacts(len(content), sha256, width, height, 8 * image.itemsize, kind, 'A' in mode)
 
 
 def _header(content: bytes, name: str) -> tuple[str, str]:
@@ -328,7 +328,7 @@ def _manifest(report: Report, facts: Mapping[str, ImageFacts]) -> dict[str, Any]
             for name, fact in facts.items()
         },
         'files': {
-            path.relative_to(plan.part).as_posix(): {'size': path.stat().st_size, 'sha256': _sha256(path)}
+            path.relative_to(plan.part).as_posix(): {'size': path.stat().st_size, 'sha256': file_digest(path)}
             for path in sorted(others)
         },
         'skipped': report.skipped,
@@ -336,14 +336,6 @@ def _manifest(report: Report, facts: Mapping[str, ImageFacts]) -> dict[str, Any]
         'ignored': plan.ignored(),
         'notes': report.notes,
     }
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        for block in iter(partial(file.read, 1 << 20), b''):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """What a test writes beside its pictures: every image's scores, as CSV and JSON, with all that they depend on."""
 
 import csv
-import hashlib
 import inspect
 import io
 import json
@@ -17,6 +16,7 @@ import torch
 
 from ggkm_plugin import __version__
 from ggkm_plugin.data.layouts import scene_kinds
+from ggkm_plugin.digests import file_digest
 from ggkm_plugin.errors import DataError
 from ggkm_plugin.files import write_whole
 from ggkm_plugin.host.registries import METRIC_REGISTRY
@@ -115,20 +115,11 @@ def _weights(opt: dict[str, Any]) -> dict[str, Any]:
     description = content.get('description', {}) if isinstance(content, dict) else {}
     return {
         'path': path,
-        'sha256': sha256_of(path),
+        'sha256': file_digest(path),
         'param_key': opt['path'].get('param_key_g', 'params'),
         'iteration': description.get('iteration'),
         'option_digest': description.get('option_digest'),
     }
-
-
-def sha256_of(path: str) -> str:
-    """Of a file's content."""
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        for block in iter(lambda: file.read(1 << 20), b''):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _write(path: Path, text: str) -> None:

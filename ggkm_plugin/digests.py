@@ -1,0 +1,66 @@
+"""Digests (sha256) that tell whether values, tensors, files or code are the same as before. No torch."""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_BLOCK = 1 << 20
+
+
+def digest(value: Any) -> str:
+    """sha256 of plain values, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def tensor_digest(*tensors: 'Tensor') -> str:
+    """sha256 of shapes and values."""
+    total = hashlib.sha256()
+    for tensor in tensors:
+        total.update(f'{tuple(tensor.shape)} {tensor.dtype}'.encode())
+        total.update(tensor.contiguous().cpu().numpy().data)
+    return total.hexdigest()
+
+
+def code_digest(*definitions: Callable[..., Any]) -> str:
+    """sha256 of the files that define classes and functions, and of what those import from their own package.
+
+    Of torch's nothing: it has a version.
+    """
+    waiting, files = {definition.__module__ for definition in definitions}, {}
+    while waiting:
+        name = waiting.pop()
+        package, path = name.partition('.')[0], getattr(sys.modules.get(name), '__file__', None)
+        if name in files or package == 'torch' or path is None:
+            continue
+        with suppress(OSError):  # of a zipped package
+            files[name] = file_digest(path)
+            for value in vars(sys.modules[name]).values():
+                kind = value.__name__ if isinstance(value, ModuleType) else getattr(value, '__module__', None)
+                if isinstance(value, type | FunctionType | ModuleType) and str(kind).partition('.')[0] == package:
+                    waiting.add(str(kind))
+    return digest(files)
+
+
+def file_digest(path: str | Path) -> str:
+    """sha256 of a file's content, read once as long as its size and time stay. Raises OSError."""
+    state = os.stat(path)
+    return _file_digest(str(path), state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _file_digest(path: str, size: int, changed: int) -> str:
+    total = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(_BLOCK):
+            total.update(block)
+    return total.hexdigest()
