@@ -7,10 +7,11 @@ const panes = $('panes');
 let room = {width: 1, height: 1};  // of one pane, in CSS pixels: the same for all, so that one transform serves all
 
 const fitting = () => Math.min(room.width / size()[1], room.height / size()[0]);
+const least = () => Math.min(1, fitting());  // what is small may also be seen at its own size
 const current = () => view.window ?? {x: 0.5, y: 0.5, zoom: fitting()};
 
 function applyWindow() {
-  if (view.window && view.window.zoom <= fitting() * 1.001) view.window = null;
+  if (view.window && (view.window.zoom < least() * 0.999 || Math.abs(view.window.zoom / fitting() - 1) < 0.001)) view.window = null;
   const [height, width] = size();
   const {x, y, zoom} = current();
   panes.style.setProperty('--zoom', zoom);
@@ -40,8 +41,8 @@ function readWindow(words) {
 
 function look(wanted) {
   const zoom = Math.min(MAX_ZOOM, wanted.zoom);
-  const clamp = value => Math.min(1, Math.max(0, value));
-  view.window = {x: clamp(wanted.x), y: clamp(wanted.y), zoom};
+  const within = value => zoom < fitting() ? 0.5 : Math.min(1, Math.max(0, value));
+  view.window = {x: within(wanted.x), y: within(wanted.y), zoom};
   applyWindow();
   saveView();
 }
@@ -50,7 +51,7 @@ function look(wanted) {
 function zoomBy(factor, dx = 0, dy = 0) {
   const [height, width] = size();
   const {x, y, zoom} = current();
-  const next = Math.min(MAX_ZOOM, Math.max(fitting(), zoom * factor));
+  const next = Math.min(MAX_ZOOM, Math.max(least(), zoom * factor));
   look({x: x + dx / width * (1 / zoom - 1 / next), y: y + dy / height * (1 / zoom - 1 / next), zoom: next});
 }
 

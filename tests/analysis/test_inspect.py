@@ -319,6 +319,14 @@ def test_zoom_drag_and_address(opened):
     shown.locator('#fit').click()
     assert shown.evaluate('current().zoom') == pytest.approx(box['width'] / 70, rel=1e-3)
 
+    shown.locator('#actual').click()  # smaller than what fits: in the middle, and still under the pointer
+    assert shown.evaluate('current()') == {'x': 0.5, 'y': 0.5, 'zoom': 1}
+    left, top = box['x'] + box['width'] / 2 - 35, box['y'] + box['height'] / 2 - 22.5
+    shown.mouse.click(int(left) + 45, int(top) + 27)  # pointers are at whole pixels
+    assert facts.inner_text().startswith(f'({int(int(left) + 45 - left)}, {int(int(top) + 27 - top)})')
+    shown.keyboard.press('-')
+    assert shown.evaluate('current().zoom') == 1
+
 
 @pytest.mark.parametrize(
     'address', ['#layer=99&pixel=70,3&at=2,0,1', '#layer=x&pixel=a&at=0.5,0.5,99', '#pixel=3,-1&layer=-1']
