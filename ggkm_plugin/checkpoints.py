@@ -14,6 +14,8 @@ import os
 import pickle
 import re
 import warnings
+from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,9 +42,14 @@ def save_atomically(content: object, path: str, advice: str = 'name a folder tha
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except (OSError, RuntimeError, AttributeError, pickle.PicklingError) as error:
-        Path(temporary).unlink(missing_ok=True)
-        reason = getattr(error, 'strerror', None) or error
+    except BaseException as error:
+        with suppress(OSError):
+            Path(temporary).unlink()
+        # torch's writer ends in words of its own, whatever it was that its file raised
+        met = (error.__context__ or error) if isinstance(error, RuntimeError) else error
+        if not isinstance(met, OSError | RuntimeError | AttributeError | pickle.PicklingError):
+            raise met from None
+        reason = getattr(met, 'strerror', None) or met
         raise CheckpointError(f'{path}: cannot be written ({reason}); {advice}') from error
 
 
@@ -69,6 +76,8 @@ def _without_places(value: Any) -> Any:
 
 def read_checkpoint(path: str) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU; nothing in the file is executed. Raises CheckpointError."""
+    if Path(path).is_dir():
+        raise CheckpointError(f'{path}: is a folder; name the checkpoint in it')
     if not Path(path).is_file():
         raise CheckpointError(f'{path}: no such checkpoint')
     content = read_tensors(path)
@@ -86,12 +95,33 @@ def read_tensors(path: str | Path) -> Any:
     except OSError as error:
         raise CheckpointError(f'{path}: cannot be read ({error.strerror or error})') from error
     except Exception as error:  # torch raises many kinds for what is in a foreign file
-        words = ' '.join(str(error).split())  # which go on to explain how to run what is in the file
-        reason = re.split(' Check the documen| Please use', words.rpartition('WeightsUnpickler error: ')[2])[0][:200]
-        if 'weights_only' in reason:
-            reason = 'it holds more than tensors'
-        reason = reason or 'the file is empty, or ends too soon'
-        raise CheckpointError(f'{path}: truncated, or not a checkpoint of tensors alone ({reason})') from error
+        reason = _reason(error)
+        raise CheckpointError(
+            f'{path}: truncated, or not a checkpoint of tensors alone ({reason}); copy or save it anew'
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """torch's own, where it says what is wrong with the file rather than how to run what is in it."""
+    words = ' '.join(str(error).split()).rpartition('WeightsUnpickler error: ')[2]
+    if isinstance(error, EOFError) or 'central directory' in words:
+        return 'the file is empty, or ends too soon'
+    if isinstance(error, KeyError) or 'Unsupported operand' in words:
+        return 'torch.save did not write it'
+    reason = re.split(r' Check the documen| Please use|\. ', words)[0][:200]
+    return 'it holds more than tensors' if 'weights_only' in reason else reason
+
+
+def weights_of(content: dict[str, Any], path: str, keys: Sequence[str] = ('params_ema', 'params')) -> dict[str, Any]:
+    """The state dict of a checkpoint's content: under the first of `keys` that it has, else the content itself.
+
+    Raises CheckpointError if something else is there.
+    """
+    key = next((key for key in keys if key in content), None)
+    state = content if key is None else content[key]
+    if not isinstance(state, dict):
+        raise CheckpointError(f'{path}: holds no state dict under {key} but {type(state).__name__}; save it again')
+    return state
 
 
 def network_options(path: str) -> dict[str, Any]:

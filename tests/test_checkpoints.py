@@ -1,5 +1,7 @@
 """Checkpoints that describe themselves: rebuilt from the file alone, refused when damaged or hostile."""
 
+import errno
+import io
 import os
 import pickle
 from pathlib import Path
@@ -59,6 +61,54 @@ def test_files_that_are_no_checkpoints(tmp_path):
         checkpoints.read_checkpoint(str(path))
     with pytest.raises(CheckpointError, match='no such'):
         checkpoints.read_checkpoint(str(tmp_path / 'gone.pth'))
+
+
+class Broken(io.FileIO):
+    """A file that fails in the middle."""
+
+    error: BaseException
+    writes = 0
+
+    def write(self, content):
+        self.writes += 1
+        if self.writes == 2:
+            raise self.error
+        return super().write(content)
+
+
+@pytest.mark.parametrize(
+    ('met', 'raised', 'words'),
+    [
+        (
+            OSError(errno.ENOSPC, 'No space left on device'),
+            CheckpointError,
+            r'written \(No space left on device\); make room',
+        ),
+        (KeyboardInterrupt(), KeyboardInterrupt, '^$'),
+    ],
+)
+def test_what_comes_in_the_middle_of_saving(tmp_path, monkeypatch, met, raised, words):
+    """torch says "unexpected pos" to either; what is there stays, and no part of the new file."""
+    path = tmp_path / 'x.pth'
+    path.write_bytes(b'old')
+    monkeypatch.setattr(Broken, 'error', met, raising=False)
+    with monkeypatch.context() as patch:
+        patch.setattr('builtins.open', lambda name, mode: Broken(name, mode[0]))
+        with pytest.raises(raised, match=words):
+            checkpoints.save_atomically({'params': torch.ones(100000)}, str(path), 'make room')
+    assert path.read_bytes() == b'old'
+    assert os.listdir(tmp_path) == ['x.pth']
+
+
+def test_where_the_weights_are():
+    average, last = {'a': 1}, {'a': 2}
+    whole = {'params': last, 'params_ema': average}
+    assert checkpoints.weights_of(whole, 'x') is average
+    assert checkpoints.weights_of(whole, 'x', ['params']) is last
+    assert checkpoints.weights_of({'params': last}, 'x') is last
+    assert checkpoints.weights_of(last, 'x') is last
+    with pytest.raises(CheckpointError, match='x: holds no state dict under params but list'):
+        checkpoints.weights_of({'params': [1]}, 'x')
 
 
 def test_a_checkpoint_without_a_description(tmp_path):

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ggkm_plugin.analysis.drawing import write_png
 from ggkm_plugin.analysis.inspection import inspect, parse_points, reduced, spread_points
 from ggkm_plugin.analysis.inspection_page import page
 from ggkm_plugin.analysis.inspection_sheet import LETTERS, sheet
 from ggkm_plugin.analysis.networks import Subject
-from ggkm_plugin.data.decoding import image_files, read_image
+from ggkm_plugin.data.decoding import image_files, to_float
 from ggkm_plugin.data.sampling import to_tensor
 from ggkm_plugin.errors import OptionError, listed
 from ggkm_plugin.files import make_writable, write_whole, writing_into
+from ggkm_plugin.inference.image_files import read_photograph
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ def _photograph_of(numbers: Path) -> str | None:
 
 def inspect_file(subject: Subject, path: str, request: Request) -> list[Path]:
     """Inspect one photograph and write its three files. Raises DataError, or OptionError for a wrong point."""
-    whole = read_image(path)
+    colours = read_photograph(path).colours
+    whole = to_float(colours if colours.ndim == 3 else np.dstack([colours] * 3))
     image = reduced(whole, request.longest)
     height, width = image.shape[:2]
     note = ''

@@ -9,9 +9,9 @@ from torch import nn
 from ggkm_plugin import preflight
 from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedGroupBlur
 from ggkm_plugin.archs.ggkmnet_arch import FixedPointStep, GGKMNet, GroupGaussianBlur
-from ggkm_plugin.checkpoints import described_network, read_checkpoint
+from ggkm_plugin.checkpoints import read_checkpoint
 from ggkm_plugin.errors import OptionError
-from ggkm_plugin.inference.restorer import load_network
+from ggkm_plugin.inference.restorer import network_of
 from ggkm_plugin.weights import checkpoint_path
 
 
@@ -48,8 +48,8 @@ def load_subject(weights: str | None, arch: str = 'GGKMNet') -> Subject:
         return Subject(net.eval(), 'untrained, random weights', False, options)
     weights = checkpoint_path(weights)
     content = read_checkpoint(weights)
-    options = described_network(content, weights, 'name a checkpoint that `basicsr train` saved')
-    net = _checked(load_network(weights), weights)
+    network, options = network_of(content, weights)
+    net = _checked(network, weights)
     iteration = content['description'].get('iteration', 'latest')
     if iteration == 0:
         return Subject(net.eval(), f'{Path(weights).name}, saved before any training', False, options)

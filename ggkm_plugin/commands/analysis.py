@@ -11,7 +11,7 @@ from ggkm_plugin.analysis.studies import STUDIES
 from ggkm_plugin.commands.shared import add_plugin_argument, load_plugins
 from ggkm_plugin.errors import DataError, OptionError, UserError
 from ggkm_plugin.files import make_writable, writing_into
-from ggkm_plugin.weights import DEFAULT
+from ggkm_plugin.weights import NOTICE, checkpoint_path
 
 if TYPE_CHECKING:
     from ggkm_plugin.analysis.networks import Subject
@@ -142,7 +142,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
     from ggkm_plugin.analysis import inspection_files
     from ggkm_plugin.analysis.networks import load_subject
 
-    if arguments.weights and arguments.arch:
+    if arguments.weights is not None and arguments.arch:
         raise OptionError('--arch is of an untrained network: name it, or --weights, not both')
     subject = load_subject(None if arguments.arch else _weights(arguments), arguments.arch or 'GGKMNet')
     _warn(arguments, subject)
@@ -165,10 +165,9 @@ def _inspect(arguments: argparse.Namespace) -> None:
 
 def _weights(arguments: argparse.Namespace) -> str:
     """Those that are named, or the packaged ones, which is said."""
-    if arguments.weights:
-        return str(arguments.weights)
-    print(f'basicsr {arguments.command}: with the packaged weights, {DEFAULT}; --weights names others', file=sys.stderr)
-    return DEFAULT
+    if arguments.weights is None:
+        print(f'basicsr {arguments.command}: {NOTICE}', file=sys.stderr)
+    return checkpoint_path(arguments.weights)
 
 
 def _warn(arguments: argparse.Namespace, subject: 'Subject') -> None:

@@ -73,7 +73,8 @@ def run(arguments: argparse.Namespace) -> None:
     if deblurred.folder and deblurred.pairs:
         from ggkm_plugin.compare import before_after
 
-        used = {'method': arguments.method} if arguments.method else {'weights': arguments.weights or DEFAULT}
+        weights = {'weights': arguments.weights or f'{DEFAULT}, packaged'}
+        used = {'method': arguments.method} if arguments.method else weights
         facts = {**used, 'ggkm_plugin': __version__}
         print(f'Slider: {before_after.write_page(deblurred.folder, deblurred.pairs, facts, deblurred.faults)}')
     command.check(deblurred)

@@ -51,8 +51,9 @@ def compare(request: Request, tell: Callable[[str], None]) -> Compared:
 
     from ggkm_plugin.compare import record
     from ggkm_plugin.compare.engine import Engine
-    from ggkm_plugin.compare.options import parse
+    from ggkm_plugin.compare.options import PACKAGED, Entry, parse
     from ggkm_plugin.host import processes
+    from ggkm_plugin.weights import DEFAULT
 
     with ExitStack() as stack:
         root = stack.enter_context(runner.working_folder(request.root))
@@ -62,6 +63,9 @@ def compare(request: Request, tell: Callable[[str], None]) -> Compared:
         if request.launcher != 'none':
             processes.init_dist(request.launcher)
         engine = Engine(plan, folder, tell)
+        packaged = [entry.name for entry in plan.models if isinstance(entry, Entry) and entry.weights == PACKAGED]
+        if packaged and first_process():
+            tell(f'{", ".join(packaged)}: with the packaged weights, {DEFAULT}')
         results = processes.from_first(record.record(plan, engine, engine.run()))
         report = None
         if first_process():

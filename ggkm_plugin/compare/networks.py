@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ggkm_plugin import preflight
-from ggkm_plugin.checkpoints import described_network, read_checkpoint
+from ggkm_plugin.checkpoints import described_network, read_checkpoint, weights_of
 from ggkm_plugin.compare.contestants import Contestant, Tell
-from ggkm_plugin.compare.options import UNTRAINED, Entry
+from ggkm_plugin.compare.options import PACKAGED, UNTRAINED, Entry
 from ggkm_plugin.compare.sizing import padded, shown
 from ggkm_plugin.complexity import Profile, Size, count_parameters, profile
 from ggkm_plugin.digests import code_digest, file_digest
@@ -23,7 +23,7 @@ from ggkm_plugin.inference.tiling import restored
 from ggkm_plugin.memory import bounded_memory, memory_advice
 from ggkm_plugin.models.pictures import coefficient_map
 from ggkm_plugin.options import Options
-from ggkm_plugin.weights import NAMES, checkpoint_path
+from ggkm_plugin.weights import NAMES, checkpoint_path, packaged_weights
 
 _PARAM_KEYS = ('params', 'params_ema', 'state_dict', 'model')
 _LONGEST = 300  # of a reason in torch's words
@@ -37,9 +37,16 @@ class NetworkContestant(Contestant):
         description in them that cannot be built.
         """
         self.entry, self.name = entry, entry.name
-        net, network, self.sha256 = _untrained(entry) if entry.weights == UNTRAINED else _trained(entry)
-        named = {UNTRAINED: 'none: untrained', **{name: name for name in NAMES}}.get(entry.weights)
-        self.settings = {'weights': named} if named else None
+        self.settings = None
+        if entry.weights == UNTRAINED:
+            net, network, self.sha256 = _untrained(entry)
+            self.settings = {'weights': 'none: untrained'}
+        else:
+            path = checkpoint_path(None if entry.weights == PACKAGED else entry.weights)
+            net, network, self.sha256 = _trained(entry, path)
+            for name in NAMES:
+                if path == packaged_weights(name):
+                    self.settings = {'weights': f'{name}, packaged'}
         self.net: nn.Module = net.to(device).eval().requires_grad_(False)
         self.arch = str(network['type'])
         self.parameters = count_parameters(net)[1]
@@ -88,9 +95,8 @@ class NetworkContestant(Contestant):
         return image.flip(1) if self.entry.colour == 'bgr' else image
 
 
-def _trained(entry: Entry) -> tuple[nn.Module, Options, str]:
+def _trained(entry: Entry, path: str) -> tuple[nn.Module, Options, str]:
     """The network with its weights, its options, and the weights' sha256."""
-    path = checkpoint_path(entry.weights)
     content = read_checkpoint(path)
     network = entry.network or described_network(content, path, 'set network_g in the option file')
     net = preflight.build(f'{entry.name}: network_g', 'archs', network)
@@ -107,10 +113,9 @@ def _untrained(entry: Entry) -> tuple[nn.Module, Options, None]:
 
 def _load(net: nn.Module, content: dict[str, Any], entry: Entry, path: str) -> None:
     """Every key or none. Raises CheckpointError."""
-    keys = [entry.param_key] if entry.param_key else _PARAM_KEYS
-    state = next((content[key] for key in keys if key in content), None if entry.param_key else content)
-    if not isinstance(state, dict):
+    if entry.param_key and entry.param_key not in content:
         raise CheckpointError(f'{path}: has no {entry.param_key}; it has {", ".join(map(str, content))}')
+    state = weights_of(content, path, [entry.param_key] if entry.param_key else _PARAM_KEYS)
     try:
         net.load_state_dict({key.removeprefix('module.'): value for key, value in state.items()})
     except (RuntimeError, AttributeError, TypeError, KeyError) as error:

@@ -11,7 +11,6 @@ from ggkm_plugin.errors import DataError, OptionError, UserError
 from ggkm_plugin.host.registries import DATASET_REGISTRY, METRIC_REGISTRY
 from ggkm_plugin.metrics.protocols import find_protocol
 from ggkm_plugin.options import Options, nearest
-from ggkm_plugin.weights import DEFAULT
 
 # Names that results use beside the models'; a network's blur map is called `NAME blur map`.
 BLUR_MAP, BLUR_MASK = ' blur map', 'blur mask'
@@ -48,7 +47,7 @@ class Entry:
 
     name: str
     network: Options | None  # None: as the checkpoint describes itself
-    weights: str  # a path, the name of packaged weights, or UNTRAINED
+    weights: str  # a path, the name of packaged weights, PACKAGED or UNTRAINED
     param_key: str | None = None  # default: see `networks`
     size_multiple: int | None = None  # default: what the arch declares, else 1
     colour: str = 'rgb'
@@ -213,9 +212,9 @@ def _method(where: str, spec: Options, faults: list[str]) -> MethodEntry | None:
 
 def _network(where: str, spec: Options, faults: list[str]) -> Entry:
     network, weights = spec.get('network_g'), spec.get('weights')
-    if weights == PACKAGED or (weights is None and network is None):
-        weights = DEFAULT
-    if not isinstance(weights, str):
+    if weights is None and network is None:
+        weights = PACKAGED
+    if not isinstance(weights, str) or not weights:
         faults.append(f'{where}.weights is missing: the path of a checkpoint, or {UNTRAINED}')
     if weights == UNTRAINED and network is None:
         faults.append(f'{where}.network_g is missing: there is no checkpoint to say what {spec.get("name")} is')

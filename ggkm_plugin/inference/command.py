@@ -20,7 +20,7 @@ from ggkm_plugin.inference.deblurring import Make, Outcome, Restore, Tell
 from ggkm_plugin.inference.jobs import BEFORE_AFTER, Job, plan
 from ggkm_plugin.inference.restorer import Restorer, load_network
 from ggkm_plugin.memory import free_bytes
-from ggkm_plugin.weights import DEFAULT, LIGHT
+from ggkm_plugin.weights import NOTICE, checkpoint_path
 
 SUFFIX = '_deblurred'
 
@@ -82,12 +82,11 @@ def deblur(request: Request) -> Deblurred:
     devices = _devices(request, len(jobs))
     folder = _folder_of_pictures(request, jobs) if request.compare else None
     if request.weights is None and request.method is None:
-        words = f'{DEFAULT}; --weights {LIGHT} is faster, --weights FILE names yours'
-        print(f'basicsr deblur: with the packaged weights, {words}', file=sys.stderr)
+        print(f'basicsr deblur: {NOTICE}', file=sys.stderr)
     if folder:
         jobs = [replace(job, pictures=_pictures(folder, index)) for index, job in enumerate(jobs, start=1)]
     if len(devices) > 1 and request.method is None:  # else each process would find it out for itself
-        load_network(_weights(request))
+        load_network(checkpoint_path(request.weights))
     threads = max(1, torch.get_num_threads() // len(devices))
     outcomes = []
     with _Progress(len(jobs)) as progress:
@@ -108,7 +107,9 @@ def check(deblurred: Deblurred) -> None:
 
 
 def _maker(request: Request) -> Make:
-    """How each process makes what restores its photographs. Raises OptionError for what no process could use."""
+    """How each process makes what restores its photographs. Raises OptionError or CheckpointError for what no process
+    could use.
+    """
     if request.method is not None:
         unused = {'--weights': request.weights is not None, '--tile': request.tile != 'auto', '--half': request.half}
         for argument, given in unused.items():
@@ -117,11 +118,7 @@ def _maker(request: Request) -> Make:
         return partial(method_restorer, chosen_method(request.method))
     tile = _tile(request.tile)
     find_device(request.device)
-    return partial(_restorer, _weights(request), tile, request.half, list(request.plugins))
-
-
-def _weights(request: Request) -> str:
-    return DEFAULT if request.weights is None else request.weights
+    return partial(_restorer, checkpoint_path(request.weights), tile, request.half, list(request.plugins))
 
 
 def _restorer(weights: str, tile: tiling.Tile, half: bool, modules: list[str], device: str, tell: Tell) -> Restore:

@@ -47,6 +47,7 @@ def deblur(job: Job, restore: Callable[[], Restore], overwrite: bool) -> Outcome
     try:
         if os.path.lexists(job.output) and not overwrite:
             raise DataError(f'{job.output}: is there already; --overwrite replaces it')
+        _check_writable(Path(job.output).parent)
         photograph = read_photograph(job.source)
         if Path(job.output).suffix.lower() not in KINDS:
             raise DataError(f'{job.output}: cannot be written; end the name in one of {", ".join(KINDS)}')
@@ -58,6 +59,15 @@ def deblur(job: Job, restore: Callable[[], Restore], overwrite: bool) -> Outcome
         return Outcome(job, fault=_worded(job, error))
     height, width = photograph.colours.shape[:2]
     return Outcome(job, None, lost, (height, width), time.monotonic() - start)
+
+
+def _check_writable(folder: Path) -> None:
+    """Before the work, as far as that can be told without making anything. Raises DataError."""
+    there = next(part for part in (folder, *folder.absolute().parents) if part.exists())
+    if not there.is_dir():
+        raise DataError(f'{there}: is a file, not a folder; give another -o')
+    if not os.access(there, os.W_OK):
+        raise DataError(f'{there}: cannot be written; give another -o')
 
 
 def _worded(job: Job, error: Exception) -> str:
@@ -108,7 +118,12 @@ class _Worker:
         self.job: Job | None = None
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, make, device, threads, overwrite), daemon=True)
-        self.process.start()
+        # Ctrl-C reaches the parent too, which ends its processes: theirs is blocked from their first moment on
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()  # so that the end of the process is the end of the pipe
 
     def begin(self, job: Job) -> None:
@@ -180,7 +195,6 @@ def _how(code: int | None) -> str:
 
 def _work(pipe: Connection, make: Make, device: str, threads: int, overwrite: bool) -> None:
     """In a process of its own: photographs come by the pipe, outcomes and lines to tell go."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends its processes
     torch.set_num_threads(threads)
     allocator.keep_freed_memory()
     restore = _Once(partial(make, device, pipe.send))

@@ -34,7 +34,7 @@ _TIFF_MAGIC = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 _MODES = {'1': 'L', 'L': 'L', 'LA': 'LA', 'La': 'LA', 'P': 'RGB', 'PA': 'RGBA', 'RGB': 'RGB', 'RGBX': 'RGB'} | {
     'RGBA': 'RGBA', 'RGBa': 'RGBA', 'YCbCr': 'RGB',
 }  # fmt: skip
-_NAMED = {'CMYK': 'CMYK', 'LAB': 'Lab', 'F': '32-bit floats', 'I': '32-bit integers'}
+_NAMED = {'CMYK': 'CMYK', 'LAB': 'Lab', 'F': '32-bit float', 'I': '32-bit integer'}
 _ANYTHING_PILLOW_RAISES = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, struct.error,
     MemoryError,

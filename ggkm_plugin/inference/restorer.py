@@ -13,13 +13,14 @@ from torch import Tensor, nn
 import ggkm_plugin
 from ggkm_plugin import plugins, preflight
 from ggkm_plugin.archs.released import load_released
-from ggkm_plugin.checkpoints import described_network, read_checkpoint
+from ggkm_plugin.checkpoints import described_network, read_checkpoint, weights_of
 from ggkm_plugin.devices import find_device
 from ggkm_plugin.errors import DataError, OptionError, UserError
 from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.inference import tiling
 from ggkm_plugin.inference.tiling import Tile
 from ggkm_plugin.memory import bounded_memory
+from ggkm_plugin.options import Options
 from ggkm_plugin.weights import checkpoint_path
 
 Image = TypeVar('Image', np.ndarray, Tensor)
@@ -43,8 +44,12 @@ def load_network(weights: str | Path) -> nn.Module:
     that is not registered.
     """
     path = checkpoint_path(weights)
-    content = read_checkpoint(path)
-    network = described_network(content, path, 'save it with `basicsr train`, or give the network itself to Restorer')
+    return network_of(read_checkpoint(path), path)[0]
+
+
+def network_of(content: dict[str, Any], path: str) -> tuple[nn.Module, Options]:
+    """As `load_network`, of the content of the checkpoint `path`: the network, and its `type` and arguments."""
+    network = described_network(content, path, 'name a checkpoint that `basicsr train` saved')
     ggkm_plugin.register()
     name = network['type']
     if name not in ARCH_REGISTRY:
@@ -55,8 +60,8 @@ def load_network(weights: str | Path) -> nn.Module:
             '--plugin MODULE does)'
         )
     net = preflight.build(f'{path}: its network', 'archs', network)
-    load_released(net, content.get('params_ema', content.get('params', content)), path)
-    return net
+    load_released(net, weights_of(content, path), path)
+    return net, network
 
 
 class Restorer:

@@ -4,6 +4,7 @@ python -m ggkm_plugin.weights.packing experiments/NAME/models/net_g_10000.pth -o
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,31 +12,33 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ggkm_plugin.checkpoints import described_network, read_checkpoint, save_atomically
+from ggkm_plugin.checkpoints import read_checkpoint, save_atomically
 from ggkm_plugin.errors import CheckpointError, OptionError, UserError
+from ggkm_plugin.inference.restorer import network_of
 
 
 def pack(source: str | Path, target: str | Path) -> None:
     """Write `source`'s averaged weights, else its weights, as float16 beside its description.
 
-    Raises CheckpointError for a file that does not describe its network, and for numbers that float16 cannot hold;
-    OptionError if `target` is there.
+    Raises CheckpointError or OptionError for a file that does not describe its network or holds other weights than
+    this network's, and for numbers that float16 cannot hold; OptionError if `target` is there.
     """
     path = str(source)
-    content = read_checkpoint(path)
-    described_network(content, path, 'name a checkpoint that `basicsr train` saved')
-    if Path(target).exists():
+    if not str(target):
+        raise OptionError('-o is empty; name the file to write')
+    if os.path.lexists(target):
         raise OptionError(f'{target} is there already; name another file')
-    packed = {}
-    for key, value in content.get('params_ema', content['params']).items():
-        packed[key] = _halved(value)
-        if not packed[key].isfinite().all():
+    content = read_checkpoint(path)
+    net, _ = network_of(content, path)
+    packed = {key: _halved(value) for key, value in net.state_dict().items()}
+    for key, value in packed.items():
+        if not value.isfinite().all():
             raise CheckpointError(f'{path}: {key} holds numbers that half precision cannot; train on, or keep the file')
     save_atomically({'params': packed, 'description': content['description']}, str(target))
 
 
 def _halved(value: Tensor) -> Tensor:
-    return value.detach().to(torch.float16) if value.is_floating_point() else value
+    return value.to(torch.float16) if value.is_floating_point() else value
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,6 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f'packing: {error}', file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print('packing: interrupted; nothing is written', file=sys.stderr)
+        return 1
+    print(f'{arguments.output}: {os.path.getsize(arguments.output) / 1e6:.1f} MB')
     return 0
 
 

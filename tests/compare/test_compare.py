@@ -818,16 +818,17 @@ def test_the_packaged_weights_are_the_default(bench):
         {'name': 'by_path', 'weights': packaged_weights()},
         {'name': 'light', 'weights': LIGHT},
     ]
-    results, out, _ = bench.run()
+    Path(DEFAULT).write_bytes(b'not meant')
+    results, out, told = bench.run()
     means = results['datasets'][0]['means']
     assert means['ours'] == means['named'] == means['by_path'] != means['input']
     ours, named, by_path, light = results['models']
-    assert ours['settings'] == named['settings'] == {'weights': DEFAULT}
-    assert light['settings'] == {'weights': LIGHT}
+    assert ours['settings'] == named['settings'] == by_path['settings'] == {'weights': f'{DEFAULT}, packaged'}
+    assert light['settings'] == {'weights': f'{LIGHT}, packaged'}
     assert means['light'] != means['ours']
-    assert by_path['settings'] is None
     assert ours['sha256'] == by_path['sha256']
-    assert f'ours: weights {DEFAULT}' in out
+    assert f'ours: weights {DEFAULT}, packaged' in out
+    assert f'ours, named: with the packaged weights, {DEFAULT}' in told
 
 
 def test_an_untrained_network_is_marked_as_such(bench):

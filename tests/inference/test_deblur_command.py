@@ -141,8 +141,13 @@ def test_packaged_weights_go_by_their_names(deblur):
         assert deblur('a.png', '-o', f'{name}.png', weights=('--weights', name))[0] == 0
     default, whole, light = (Path(f'{name}.png').read_bytes() for name in ('default', 'GGKMNet', 'GGKMNet_light'))
     assert default == whole != light
+    Path('GGKMNet').mkdir()
+    assert deblur('a.png', '-o', 'b.png', weights=('--weights', 'GGKMNet'))[0] == 0
+    Path('GGKMNet').rmdir()
     Path('GGKMNet').write_bytes(b'a file of this name is that file')
-    assert deblur('a.png', '-o', 'b.png', weights=('--weights', 'GGKMNet'))[0] == 1
+    assert deblur('a.png', '-o', 'c.png', weights=('--weights', 'GGKMNet'))[0] == 1
+    assert deblur('a.png', '-o', 'd.png', weights=())[0] == 0  # but it is not the default
+    assert Path('b.png').read_bytes() == Path('d.png').read_bytes() == default
 
 
 @pytest.mark.parametrize(
@@ -189,11 +194,43 @@ def test_weights_that_do_not_fit(deblur, description, said, jobs):
     assert files() == ['a.png', 'b.png']
 
 
-def test_weights_that_are_not_there(deblur):
+@pytest.mark.parametrize(
+    ('weights', 'said'),
+    [
+        ('v.pth', 'v.pth: no such checkpoint'),
+        ('folder', 'folder: is a folder; name the checkpoint in it'),
+        ('GGKMNet.pth', 'GGKMNet.pth: no such checkpoint. Did you mean GGKMNet?'),
+        ('', 'the name of the weights is empty; name a file, or one of GGKMNet, GGKMNet_light'),
+        (
+            'text.pth',
+            'text.pth: truncated, or not a checkpoint of tensors alone (torch.save did not write it); copy or',
+        ),
+        ('three.pth', 'three.pth: holds no state dict under params but int; save it again'),
+    ],
+)
+def test_weights_that_are_not_there(deblur, weights, said):
     photo('a.png')
-    code, _, err = deblur('a.png', weights=('--weights', 'v.pth'))
+    os.mkdir('folder')
+    Path('text.pth').write_text('hello')
+    torch.save({'params': 3, 'description': {'arch': 'GGKMNet', 'options': OPTIONS}}, 'three.pth')
+    code, _, err = deblur('a.png', weights=('--weights', weights))
     assert code == 1
-    assert 'v.pth: no such checkpoint' in err
+    assert err.startswith(f'basicsr deblur: {said}')
+    assert err.count('\n') == 1
+
+
+@pytest.mark.parametrize('out', ['a.png/b.png', 'closed/b.png', 'closed/new/b.png'])
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(deblur, monkeypatch, out):
+    photo('a.png')
+    os.mkdir('closed')
+    monkeypatch.setattr('os.access', lambda path, mode: Path(path).name != 'closed')  # root may write everywhere
+    monkeypatch.setattr(Restorer, '__call__', lambda *_: pytest.fail('it worked in vain'))
+    code, _, err = deblur('a.png', '-o', out)
+    assert code == 1
+    where = 'a.png: is a file, not a folder' if out.startswith('a.png') else 'closed: cannot be written'
+    assert err.endswith(f'{where}; give another -o\n')
+    assert files() == ['a.png', 'closed']
+    assert files('closed') == []
 
 
 def test_a_network_of_a_local_plugin(deblur, place):
@@ -285,9 +322,14 @@ def test_how_many_processes(monkeypatch):
     assert devices(monkeypatch, gpus=3, device='cpu') == ['cpu'] * 2
 
 
+def processes_of(process):
+    return Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+
+
 @pytest.mark.slow
-def test_ctrl_c_leaves_what_is_finished(place):
-    """Two processes, one in the middle of a photograph that takes long."""
+@pytest.mark.parametrize('starting', [False, True])
+def test_ctrl_c_leaves_what_is_finished(place, starting):
+    """Two processes that are just starting, or one of which is in the middle of a photograph that takes long."""
     (place / 'slow_archs.py').write_text(
         'import time\nfrom torch import nn\nfrom basicsr.utils.registry import ARCH_REGISTRY\n'
         '@ARCH_REGISTRY.register()\nclass Sleeping(nn.Module):\n'
@@ -306,8 +348,10 @@ def test_ctrl_c_leaves_what_is_finished(place):
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a background shell ignores it
     ) as process:
         deadline = time.monotonic() + 120
-        while not os.path.exists('photos/a_deblurred.png') and time.monotonic() < deadline:
-            time.sleep(0.1)
+        while time.monotonic() < deadline and not (
+            len(processes_of(process)) > 1 if starting else os.path.exists('photos/a_deblurred.png')
+        ):
+            time.sleep(0.02)
         os.killpg(process.pid, signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -315,7 +359,7 @@ def test_ctrl_c_leaves_what_is_finished(place):
         'basicsr deblur: interrupted; what is finished is whole, and the same command names it and does the rest'
     )
     assert 'Traceback' not in err
-    assert files('photos') == ['a.png', 'a_deblurred.png', 'b.png']
+    assert files('photos') == ['a.png', *([] if starting else ['a_deblurred.png']), 'b.png']
 
 
 @pytest.mark.parametrize(
