@@ -379,7 +379,7 @@ UNREADABLE = {
     'pages': ('a.tif', lambda path: _frames(path, 'TIFF'), 'TIFF of 2 pages'),
     'CMYK': ('a.jpg', lambda path: _save(path, 'JPEG', Image.new('CMYK', (8, 8))), 'CMYK'),
     'Lab': ('a.tif', lambda path: _save(path, 'TIFF', Image.new('LAB', (8, 8))), 'Lab'),
-    'float TIFF': ('a.tif', lambda path: _save(path, 'TIFF', Image.new('F', (8, 8))), 'floats'),
+    'float TIFF': ('a.tif', lambda path: _save(path, 'TIFF', Image.new('F', (8, 8))), '32-bit float pixels'),
     'float RGB TIFF': (
         'a.tif',
         lambda path: tifffile.imwrite(path, np.zeros((8, 8, 3), np.float32), photometric='rgb'),
