@@ -127,7 +127,8 @@ def test_a_comparison_has_no_fault(benchmarks, monkeypatch, file, noise):
         plan = comparison.parse(opt, noise)
         assert plan.name.startswith(file.stem)
         networks = [entry for entry in plan.models if isinstance(entry, comparison.Entry)]
-        assert all(Path(entry.weights).parts[0] in ('experiments', 'untrained', *NAMES) for entry in networks)
+        known = ('experiments', comparison.PACKAGED, comparison.UNTRAINED, *NAMES)
+        assert all(Path(entry.weights).parts[0] in known for entry in networks)
         for images in plan.datasets:
             if 'layout' in images.options:
                 assert build_dataset(images.options)[0]['lq'].shape[0] == 3
