@@ -10,12 +10,10 @@ A file is a dict of `params` (and `params_ema`), as basicsr writes and loads it,
 """
 
 import json
-import os
 import pickle
 import re
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,29 +23,24 @@ import torch
 from ggkm_plugin import __version__
 from ggkm_plugin.digests import digest
 from ggkm_plugin.errors import CheckpointError
+from ggkm_plugin.files import whole_file
 
 # What differs between two runs of one training without changing it.
 _NOT_DIGESTED = ('path', 'rank', 'world_size', 'dist', 'auto_resume', 'root_path', 'logger', 'num_gpu', 'name')
 
 
 def save_atomically(content: object, path: str, advice: str = 'name a folder that is there, and has room') -> None:
-    """torch.save to a file beside `path`, then rename: `path` is the old file or the whole new one, never a part.
+    """torch.save: `path` is the old file or the whole new one, never a part.
 
     Raises CheckpointError, which ends in `advice`, if it cannot be written.
     """
-    temporary = f'{path}.part'
     try:
-        with open(temporary, 'wb') as file:
+        with whole_file(path) as file:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
-        with suppress(OSError):
-            Path(temporary).unlink()
+    except (OSError, RuntimeError, AttributeError, pickle.PicklingError) as error:
         # torch's writer ends in words of its own, whatever it was that its file raised
         met = (error.__context__ or error) if isinstance(error, RuntimeError) else error
-        if not isinstance(met, OSError | RuntimeError | AttributeError | pickle.PicklingError):
+        if not isinstance(met, Exception):
             raise met from None
         reason = getattr(met, 'strerror', None) or met
         raise CheckpointError(f'{path}: cannot be written ({reason}); {advice}') from error

@@ -5,20 +5,22 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from ggkm_plugin.errors import DataError
 
 
-def write_whole(path: str | Path, content: bytes | str) -> None:
-    """Write beside `path`, then rename: `path` is the old file or the whole new one. Text is UTF-8.
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+    """A file beside `path`, renamed when the block has ended: `path` is the old file or the whole new one.
 
-    Raises OSError; then, and when Ctrl-C comes in between, nothing is left behind.
+    Raises OSError, and what the block raises; then, and when Ctrl-C comes in between, nothing is left behind.
     """
     target = Path(path)
     temporary = unfinished(target)
     try:
         with open(temporary, 'wb') as file:
-            file.write(content.encode(errors='backslashreplace') if isinstance(content, str) else content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
@@ -28,10 +30,21 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
         raise
 
 
+def write_whole(path: str | Path, content: bytes | str) -> None:
+    """Write a `whole_file`. Text is UTF-8. Raises OSError."""
+    with whole_file(path) as file:
+        file.write(content.encode(errors='backslashreplace') if isinstance(content, str) else content)
+
+
 def make_writable(folder: str | Path) -> None:
     """Make the folder and, for a moment, a file in it: to be told before the work, not after. Raises OSError."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()
+
+
+def nearest_there(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there: where it would be made. It may be a file."""
+    return next(part for part in (folder, *folder.absolute().parents) if part.exists())
 
 
 @contextmanager

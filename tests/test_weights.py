@@ -132,10 +132,9 @@ def test_packing_takes_the_averaged_weights_in_half_precision(workplace, capsys)
 
 
 def test_packing_refuses_what_it_would_spoil(workplace, capsys):
-    net = GGKMNet(width=4, num_groups=3, self_reconstruction=False)
     options = {'width': 4, 'num_groups': 3, 'self_reconstruction': False}
     description = {'arch': 'GGKMNet', 'options': options, 'iteration': 3}
-    state = net.state_dict()
+    state = GGKMNet(**options).state_dict()
     torch.save({'params': state}, 'nameless.pth')
     torch.save(
         {'params': {**state, 'steps.0.fuse.bias': torch.tensor([0, 1e6, 0])}, 'description': description}, 'large.pth'

@@ -37,16 +37,14 @@ class NetworkContestant(Contestant):
         description in them that cannot be built.
         """
         self.entry, self.name = entry, entry.name
-        self.settings = None
         if entry.weights == UNTRAINED:
+            named: str | None = 'none: untrained'
             net, network, self.sha256 = _untrained(entry)
-            self.settings = {'weights': 'none: untrained'}
         else:
             path = checkpoint_path(None if entry.weights == PACKAGED else entry.weights)
+            named = {packaged_weights(name): f'{name}, packaged' for name in NAMES}.get(path)
             net, network, self.sha256 = _trained(entry, path)
-            for name in NAMES:
-                if path == packaged_weights(name):
-                    self.settings = {'weights': f'{name}, packaged'}
+        self.settings = {'weights': named} if named else None
         self.net: nn.Module = net.to(device).eval().requires_grad_(False)
         self.arch = str(network['type'])
         self.parameters = count_parameters(net)[1]

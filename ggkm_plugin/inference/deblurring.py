@@ -17,7 +17,7 @@ import torch
 
 from ggkm_plugin import allocator
 from ggkm_plugin.errors import DataError, UserError
-from ggkm_plugin.files import unfinished
+from ggkm_plugin.files import nearest_there, unfinished
 from ggkm_plugin.inference.encoding import KINDS, picture
 from ggkm_plugin.inference.image_files import read_photograph, write_bytes, write_photograph
 from ggkm_plugin.inference.jobs import Job
@@ -63,7 +63,7 @@ def deblur(job: Job, restore: Callable[[], Restore], overwrite: bool) -> Outcome
 
 def _check_writable(folder: Path) -> None:
     """Before the work, as far as that can be told without making anything. Raises DataError."""
-    there = next(part for part in (folder, *folder.absolute().parents) if part.exists())
+    there = nearest_there(folder)
     if not there.is_dir():
         raise DataError(f'{there}: is a file, not a folder; give another -o')
     if not os.access(there, os.W_OK):

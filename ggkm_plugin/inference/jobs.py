@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ggkm_plugin.data.decoding import find_images
 from ggkm_plugin.errors import OptionError, listed
+from ggkm_plugin.files import nearest_there
 from ggkm_plugin.inference.encoding import KINDS
 
 # What the name of a folder ends in that holds photographs and results for --compare; searches leave it out.
@@ -97,7 +98,7 @@ def _checked_folder(out: str, single: bool) -> Path:
             raise OptionError(f'-o {out}: names a file, but there is more than one photograph; name a folder')
         if single and folder.suffix and not out.endswith(os.sep):
             raise OptionError(f'-o {out}: end a file in one of {", ".join(KINDS)}, and a folder in {os.sep}')
-    there = next(part for part in (folder, *folder.absolute().parents) if part.exists())
+    there = nearest_there(folder)
     if not there.is_dir():
         raise OptionError(f'-o {out}: {there} is a file, not a folder')
     return folder
