@@ -1,33 +1,50 @@
 """Write defocused / sharp pairs made from sharp photographs, as folders or raw LMDB that PairedDefocusDataset reads.
 
-python -m ggkm_plugin.datasets_prep.make_synthetic OUT [--photos FOLDER] [--scenes varied] [--format raw] [--count N]
+python -m ggkm_plugin.datasets_prep.make_synthetic OUT [--photos FOLDER ...] [--scenes real] [--format raw] [--count N]
 """
 
 import argparse
+import dataclasses
+import math
 import os
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from ggkm_plugin.data.photographs import held_out, image_size
+from ggkm_plugin.data.real_scenes import PRESETS, Optics
 from ggkm_plugin.data.synthesis import FORMATS, Job, check_free, places, synthesise
 from ggkm_plugin.data.synthetic_defocus_dataset import SCENES
-from ggkm_plugin.errors import OptionError, UserError
+from ggkm_plugin.errors import DataError, OptionError, UserError
+
+# Options of `Job` that are not command-line values as they stand.
+_RESOLVED = frozenset(('photos', 'optics', 'leave_out', 'hold_out'))
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='make_synthetic', description=__doc__.split('\n')[0])
     parser.add_argument('out', metavar='OUT', help='new folder; OUT.part until it is complete')
-    parser.add_argument('--photos', metavar='FOLDER', help='sharp photographs (default: those of scikit-image)')
-    parser.add_argument('--builtin', action='store_true', help='with --photos, also those of scikit-image')
-    parser.add_argument('--leave-out', nargs='+', default=[], metavar='NAME', help='photographs not to take')
     parser.add_argument(
-        '--hold-out', nargs='+', default=[], metavar='NAME', help='photographs for a split of their own, val, whole'
+        '--photos', nargs='+', metavar='FOLDER', help='sharp photographs, any format (default: those of scikit-image)'
+    )
+    parser.add_argument('--builtin', action='store_true', help='with --photos, also those of scikit-image')
+    for name, use in (('leave-out', 'not to use'), ('hold-out', 'for a split of their own, val')):
+        parser.add_argument(f'--{name}', nargs='+', default=[], metavar='NAME', help=f'photographs {use}')
+        parser.add_argument(f'--{name}-file', metavar='FILE', help=f'names of photographs {use}, one a line')
+    parser.add_argument(
+        '--hold-out-share', type=float, default=0.0, metavar='P', help='hold out this share, by a hash of the name'
     )
     parser.add_argument('--scenes', choices=SCENES, default='plain', help='see SyntheticDefocusDataset')
+    parser.add_argument(
+        '--optics', nargs='+', metavar='KEY=VALUE',
+        help=f'of --scenes real: a preset ({", ".join(PRESETS)}), then keys such as resize_prob=0 or radius=0.5,12',
+    )  # fmt: skip
     parser.add_argument('--count', type=int, default=1, metavar='N', help='scenes of each photograph (default: 1)')
     parser.add_argument('--val-count', type=int, default=1, metavar='N', help='of each held out (default: 1)')
     parser.add_argument('--crop', type=int, metavar='S', help='random parts of SxS pixels (default: whole photographs)')
+    parser.add_argument('--val-crop', type=int, metavar='S', help='the same for held-out photographs')
     parser.add_argument('--max-blur-radius', type=float, default=4.0, metavar='R', help='pixels (default: 4)')
     parser.add_argument('--noise-std', type=float, default=0.0, metavar='S', help='in 8-bit steps (default: 0)')
     parser.add_argument('--seed', type=int, default=0)
@@ -35,26 +52,96 @@ def build_parser() -> argparse.ArgumentParser:
         '--format', choices=FORMATS, default='folder', help='PNG (default), or an LMDB a split, fastest to read'
     )
     parser.add_argument('--workers', type=int, default=os.cpu_count() or 1, metavar='N', help='default: all cores')
-    parser.add_argument('--dry-run', action='store_true', help='say what would be written')
+    parser.add_argument('--dry-run', action='store_true', help='print what would be written')
     return parser
 
 
+def parse_optics(words: Sequence[str] | None) -> Optics | None:
+    """Read `[PRESET] [KEY=VALUE ...]`; two numbers with a comma are a range. Raises OptionError."""
+    if words is None:
+        return None
+    option: dict[str, Any] = {}
+    for place, word in enumerate(words):
+        key, equals, value = word.partition('=')
+        if not equals and place == 0:
+            option['preset'] = word
+            continue
+        try:
+            numbers = [float(number) for number in value.split(',')]
+        except ValueError:
+            raise OptionError(f'--optics: {word!r} is not KEY=NUMBER or KEY=LOW,HIGH') from None
+        option[key] = numbers[0] if len(numbers) == 1 else numbers
+    return Optics.from_option(option)
+
+
+def read_names(path: str | None) -> list[str]:
+    """Names of photographs in a text file, one a line; empty lines and lines with # are ignored. Raises DataError."""
+    if path is None:
+        return []
+    try:
+        lines = Path(path).read_text(encoding='utf-8').splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f'{path}: not a readable text file ({error})') from error
+    return [line.strip() for line in lines if line.strip() and not line.startswith('#')]
+
+
+def plan(arguments: argparse.Namespace) -> tuple[Job, list[str]]:
+    """Return the job, and the photographs that are too small for it, with the reason. Raises OptionError or DataError.
+
+    A part of a photograph needs its crop and `max_blur_radius` pixels on each side.
+    """
+    if not 0 <= arguments.hold_out_share < 1:
+        raise OptionError(f'--hold-out-share lies from 0 to below 1, not {arguments.hold_out_share}')
+    leave_out = [*arguments.leave_out, *read_names(arguments.leave_out_file)]
+    hold_out = [*arguments.hold_out, *read_names(arguments.hold_out_file)]
+    names = {field.name for field in dataclasses.fields(Job)}
+    job = Job(
+        **{key: value for key, value in vars(arguments).items() if key in names - _RESOLVED},
+        photos=tuple(arguments.photos) if arguments.photos else None,
+        optics=parse_optics(arguments.optics or ([] if arguments.scenes == 'real' else None)),
+        leave_out=tuple(leave_out),
+        hold_out=tuple(hold_out),
+    )
+    if job.photos is None:
+        if arguments.hold_out_share:
+            raise OptionError('--hold-out-share needs --photos FOLDER')
+        return job, []
+    whole = dataclasses.replace(job, leave_out=(), hold_out=())
+    photographs = [photo for photo in whole.dataset('train', 0).photographs if photo.name not in leave_out]
+    held = {*hold_out, *held_out((photo.name for photo in photographs), arguments.hold_out_share)}
+    skipped, reasons = [], []
+    for photo in photographs:
+        crop = job.val_crop if photo.name in held else job.crop
+        margin = math.ceil(job.max_blur_radius)
+        least, (height, width) = (crop + 2 * margin if crop else margin + 2), image_size(photo.path)
+        if min(height, width) < least:
+            skipped.append(photo.name)
+            reasons.append(f'{photo.path}: {height}x{width} is smaller than {least}x{least}, crop and blur')
+    kept_out = [*hold_out, *sorted(held - set(hold_out))]
+    return dataclasses.replace(
+        job,
+        leave_out=(*leave_out, *skipped),
+        hold_out=tuple(name for name in kept_out if name not in skipped),
+    ), reasons
+
+
 def run(arguments: argparse.Namespace) -> None:
-    """Make the pairs, or say how many it would be. Raises OptionError or DataError."""
+    """Write the pairs, or print how many it would be. Raises OptionError or DataError."""
     if arguments.workers < 1:
         raise OptionError(f'--workers is at least 1, not {arguments.workers}')
-    given: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in vars(arguments).items()
-        if key not in ('workers', 'dry_run')
-    }
-    job = Job(**given)
+    job, skipped = plan(arguments)
     check_free(job.out)
     todo = places(job)
     if arguments.dry_run:
         photographs = {(place.split, place.photograph) for place in todo}
+        for reason in skipped:
+            print(f'skipped: {reason}')
+        if job.hold_out:
+            print(f'held out: {", ".join(job.hold_out)}')
         print(f'{len(todo)} pairs of {len(photographs)} photographs would be written to {job.out}')
         return
+    for reason in skipped:
+        print(f'make_synthetic: skipped {reason}', file=sys.stderr)
     count, out = synthesise(job, arguments.workers, progress=True), job.out
     if job.format == 'raw':
         print(f'{count} pairs in {out}: train on them with dataroot: {out}, split: train')
@@ -75,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         words = shlex.join(sys.argv[1:] if argv is None else argv)
-        print(f'make_synthetic: interrupted; the same command goes on where it stopped: {words}', file=sys.stderr)
+        print(f'make_synthetic: interrupted; the same command resumes: {words}', file=sys.stderr)
         return 1
     return 0
 

@@ -1,23 +1,42 @@
-"""The point spread function of a defocused lens: the shape of its aperture, as wide as the circle of confusion.
+"""PSFs of a defocused lens: apertures (disk, polygon, cat's eye, soft edge, spherical aberration) and Gaussians.
 
-Geometric optics (any textbook): the blur spot is the aperture's shape, scaled, and turned by 180 degrees on the other
-side of the focal plane. Shapes: a disk, a polygon of blades, a cat's eye (the barrel of the lens covers a part of the
-aperture, seen from the corner of a picture), and an edge that is not sharp. How often each is drawn, and in what
-ranges, is ours: chosen to cover photographic lenses widely.
+Geometric optics (any textbook): the PSF of a defocused lens is the shape of its aperture, scaled by the circle of
+confusion and rotated by 180 degrees behind the focal plane. Spherical aberration moves light between the center and
+the rim of the PSF, in opposite directions in front of the focal plane and behind it. Gaussians model blur with many
+causes, such as aberrations and motion of the camera. The ranges of `random_aperture` were chosen to cover photographic
+lenses widely.
 """
 
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import cv2
 import numpy as np
+from scipy import special
 
-# A spot that lies inside one pixel is the identity: any smaller circle of confusion is "in focus".
+# A PSF that lies inside one pixel is the identity: any smaller circle of confusion is "in focus".
 SHARP_RADIUS = 0.5
-# Points along a radius at which a shape is looked at, and the fewest in a pixel.
+# Samples along a radius, and the fewest along a pixel.
 _POINTS_PER_RADIUS = 64
 _LEAST_POINTS_PER_PIXEL = 4
+# Share of the light of a Gaussian PSF that its kernel keeps.
+_KEPT_LIGHT = 0.998
+
+
+class PSF(Protocol):
+    """A point spread function of any radius. Hashable, so that its kernels can be cached."""
+
+    @property
+    def extent(self) -> float:
+        """Distance from the center, in radii, beyond which the PSF is zero."""
+
+    def transmission(self, x: np.ndarray, y: np.ndarray, behind: bool = False) -> np.ndarray:
+        """Relative intensity at points in units of the radius, x to the right and y down."""
+
+    def kernel(self, radius: float) -> np.ndarray:
+        """Kernel of a signed radius in pixels: float32 (S, S), S odd, unit sum."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +44,14 @@ class Aperture:
     """Transmission inside the unit circle. The default is an open disk with a sharp edge.
 
     blades: corners of the polygon, 0 for a disk, else at least 3, on the unit circle; turn: radians.
-    roundness: 0 for straight blades, 1 for a disk: how far the sides are bent outwards.
-    cut: the cat's eye is the part that a unit disk shifted by this (right, down) leaves; (0, 0) cuts nothing.
+    roundness: 0 for straight blades, 1 for a disk.
+    cut: the cat's eye is the overlap with a unit disk shifted by this (right, down); (0, 0) cuts nothing.
     softness: width of the edge as a share of the radius, inwards; 0 is sharp.
-    rim: brightness at the edge against the centre, (1 + rim) : 1 with r^2 between (spherical aberration); above -1.
+    rim: brightness at the edge relative to the center, (1 + rim) : 1 with r^2 between, on both sides of focus.
+    spherical: spherical aberration s in (-1, 1): a factor 1 + s (2 r^2 - 1) in front of the focal plane and
+        1 - s (2 r^2 - 1) behind it. A positive one gives a bright rim in front and a bright core behind.
 
-    Raises ValueError for what is none of that.
+    Raises ValueError for values outside these ranges.
     """
 
     blades: int = 0
@@ -39,6 +60,7 @@ class Aperture:
     cut: tuple[float, float] = (0.0, 0.0)
     softness: float = 0.0
     rim: float = 0.0
+    spherical: float = 0.0
 
     def __post_init__(self) -> None:
         if self.blades != 0 and self.blades < 3:
@@ -47,8 +69,15 @@ class Aperture:
             raise ValueError(f'roundness and softness lie in [0, 1] and rim above -1: {self}')
         if not math.hypot(*self.cut) < 1:
             raise ValueError(f'a cut by {self.cut} leaves too little of the aperture; its length is below 1')
+        if not abs(self.spherical) < 1:
+            raise ValueError(f'spherical is {self.spherical}; it lies between -1 and 1')
 
-    def transmission(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    @property
+    def extent(self) -> float:
+        """Distance from the center, in radii, beyond which the PSF is zero."""
+        return 1.0
+
+    def transmission(self, x: np.ndarray, y: np.ndarray, behind: bool = False) -> np.ndarray:
         """Transmission in [0, ...) at points in units of the radius, x to the right and y down. Zero outside."""
         radius = np.hypot(x, y)
         inside = 1 - radius  # distance to the edge, as a share of the radius; negative outside
@@ -60,32 +89,75 @@ class Aperture:
         if any(self.cut):
             inside = np.minimum(inside, 1 - np.hypot(x - self.cut[0], y - self.cut[1]))
         light = np.clip(inside / self.softness, 0, 1) if self.softness else (inside >= 0).astype(np.float64)
-        return light * (1 + self.rim * radius**2)
+        light = light * (1 + self.rim * radius**2)
+        if self.spherical:
+            light = light * (1 + (-self.spherical if behind else self.spherical) * (2 * radius**2 - 1))
+        return light
 
     def kernel(self, radius: float) -> np.ndarray:
-        """The PSF of a signed radius in pixels: float32 (S, S), S odd, unit sum, its centre the aperture's centre.
+        """The PSF of a signed radius in pixels: float32 (S, S), S odd, unit sum, its center the aperture's center.
 
-        The image of a point is this array, row 0 on top; a negative radius, behind the focal plane, turns it by 180
-        degrees. Within `SHARP_RADIUS` it is the 1x1 identity. Read-only: the same array is given again.
+        The image of a point is this array, row 0 on top; a negative radius, behind the focal plane, rotates it by 180
+        degrees. Within `SHARP_RADIUS` it is the 1x1 identity. Read-only and cached.
         Raises ValueError if the radius is not finite.
         """
-        if not math.isfinite(radius):
-            raise ValueError(f'radius is {radius}; it must be a finite number of pixels')
-        return _kernel(self, float(radius))
+        return _checked_kernel(self, radius)
 
 
+@dataclass(frozen=True)
+class GaussianPSF:
+    """Gaussian or generalized Gaussian exp(-(r / a)^exponent) with the second moment of a disk of the same radius.
+
+    exponent: 2 is the Gaussian, whose sigma is half the radius; below 2 the tails are heavier, above it the PSF
+    approaches the disk. Raises ValueError outside [0.8, 64].
+    """
+
+    exponent: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not 0.8 <= self.exponent <= 64:
+            raise ValueError(f'exponent is {self.exponent}; it lies between 0.8 and 64')
+
+    @property
+    def scale(self) -> float:
+        """a in radii. With the second moment <r^2> = a^2 G(4/b) / G(2/b) of exponent b, it makes <r^2> = 1/2."""
+        low, high = special.gammaln(2 / self.exponent), special.gammaln(4 / self.exponent)
+        return float(np.exp(0.5 * (low - high)) / np.sqrt(2))
+
+    @property
+    def extent(self) -> float:
+        """Distance from the center, in radii, that holds `_KEPT_LIGHT` of the light."""
+        return float(self.scale * special.gammaincinv(2 / self.exponent, _KEPT_LIGHT) ** (1 / self.exponent))
+
+    def transmission(self, x: np.ndarray, y: np.ndarray, behind: bool = False) -> np.ndarray:
+        """Relative intensity at points in units of the radius; the same on both sides of the focal plane."""
+        radius = np.hypot(x, y)
+        return np.where(radius <= self.extent, np.exp(-((radius / self.scale) ** self.exponent)), 0)
+
+    def kernel(self, radius: float) -> np.ndarray:
+        """The PSF of a signed radius in pixels, as `Aperture.kernel`. Raises ValueError if it is not finite."""
+        return _checked_kernel(self, radius)
+
+
+GAUSSIAN = GaussianPSF()
 DISK = Aperture()
 
 
+def _checked_kernel(psf: PSF, radius: float) -> np.ndarray:
+    if not math.isfinite(radius):
+        raise ValueError(f'radius is {radius}; it must be a finite number of pixels')
+    return _kernel(psf, float(radius))  # type: ignore[arg-type]
+
+
 @lru_cache(maxsize=256)
-def _kernel(aperture: Aperture, radius: float) -> np.ndarray:
-    reach = max(0, math.ceil(abs(radius) - 0.5))
-    if reach == 0:
+def _kernel(psf: PSF, radius: float) -> np.ndarray:
+    if abs(radius) <= SHARP_RADIUS:
         kernel = np.ones((1, 1), np.float32)
     else:
+        reach = max(0, math.ceil(abs(radius) * psf.extent - 0.5))
         size, points = 2 * reach + 1, max(_LEAST_POINTS_PER_PIXEL, math.ceil(_POINTS_PER_RADIUS / abs(radius)))
         at = ((np.arange(size * points) + 0.5) / points - size / 2) / radius
-        light = aperture.transmission(at[None, :], at[:, None])
+        light = psf.transmission(at[None, :], at[:, None], radius < 0)
         taps = light.reshape(size, points, size, points).mean((1, 3))
         kernel = (taps / taps.sum()).astype(np.float32)
     kernel.setflags(write=False)
@@ -93,7 +165,7 @@ def _kernel(aperture: Aperture, radius: float) -> np.ndarray:
 
 
 def spread(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """(H, W) or (H, W, C) float32 in which every point has become the kernel: a convolution, border reflected (101)."""
+    """Convolve (H, W) or (H, W, C) float32 with a kernel, border reflected (101)."""
     if kernel.shape == (1, 1):
         return image
     # OpenCV correlates: turned by 180 degrees it convolves.
@@ -101,7 +173,7 @@ def spread(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 
 def random_aperture(rng: np.random.Generator) -> Aperture:
-    """A disk or 5 to 8 blades, half of the time each; a third of them cat's eyes, half of them with another edge."""
+    """Draw an aperture: a disk or 5 to 8 blades, half each; a third are cat's eyes, half have a soft edge and a rim."""
     shape: dict[str, float] = {}
     if rng.random() < 0.5:
         blades = int(rng.integers(5, 9))

@@ -1,9 +1,10 @@
-"""A photograph of a scene made of layers, each before the next, through a lens with any aperture; in linear light.
+"""Photographs of layered scenes through a lens with any PSF, in linear light.
 
-Each layer has its own colour where another hides it too, as in a real scene and unlike in a photograph with a depth map
+Each layer has its own color also where another layer hides it, unlike a photograph with a depth map
 (`optics.render_defocus`): what a blurred edge uncovers is known and need not be guessed. A layer is blurred with its
-outline, then put over those behind it (Kraus and Strengert, "Depth-of-Field Rendering by Pyramidal Image Processing",
-2007, and others before). Within a layer, whose depth is smooth, each pixel is blurred by the spot of its own depth.
+alpha, then composited over those behind it (Kraus and Strengert, "Depth-of-Field Rendering by Pyramidal Image
+Processing", 2007, and others before). Within a layer, whose depth is smooth, each pixel is blurred by the PSF of its
+own depth.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ggkm_plugin.data.apertures import DISK, SHARP_RADIUS, Aperture, spread
+from ggkm_plugin.data.apertures import DISK, PSF, SHARP_RADIUS, spread
 
 # Most blurred versions of one layer, between which its pixels are interpolated, and the least radius between two.
 _MOST_LEVELS = 9
@@ -20,10 +21,10 @@ _LEVEL_STEP = 0.5
 
 @dataclass(frozen=True)
 class Layer:
-    """Something in the scene.
+    """A surface of the scene.
 
-    light: (H, W, 3) float32 linear light, 0 or more, also where the layer is not seen.
-    alpha: (H, W) float32 in [0, 1], the share of each pixel that it covers; the rearmost covers everything.
+    light: (H, W, C) float32 linear light, 0 or more, also where the layer is hidden.
+    alpha: (H, W) float32 in [0, 1], the coverage of each pixel; that of the rearmost layer is 1.
     radius: (H, W) float32, its signed circle of confusion in pixels (`optics.signed_circle_of_confusion`), smooth.
     """
 
@@ -32,35 +33,43 @@ class Layer:
     radius: np.ndarray
 
 
-def photograph(layers: Sequence[Layer], aperture: Aperture = DISK) -> np.ndarray:
-    """What the lens sees of the layers, given from back to front: float32 (H, W, 3) linear light.
+def photograph(layers: Sequence[Layer], psf: PSF = DISK, chromatic: Sequence[float] = ()) -> np.ndarray:
+    """Render layers, given from back to front, through a lens: float32 (H, W, C) linear light.
 
     With C_k = K_k * (alpha_k light_k) and A_k = K_k * alpha_k, where K_k is the PSF of the layer,
 
         b_k = C_k + (1 - A_k) b_{k-1}
 
     so light is neither gained nor lost, a blurred layer spreads over those behind, and they never over it. Borders are
-    reflected (101). Raises ValueError where the rearmost layer has holes, or a blur is wider than the picture.
+    reflected (101). `chromatic`: a signed offset of the radius for each channel, in pixels (longitudinal chromatic
+    aberration). Raises ValueError where the rearmost layer has holes, or a blur is wider than the image.
     """
+    if any(chromatic):
+        channels = [
+            photograph([Layer(layer.light[..., c : c + 1], layer.alpha, layer.radius + np.float32(offset))
+                        for layer in layers], psf)
+            for c, offset in enumerate(chromatic)
+        ]  # fmt: skip
+        return np.concatenate(channels, axis=-1)
     if float(layers[0].alpha.min()) < 1:
         raise ValueError('the rearmost layer has holes; there is nothing to see through them')
     widest = max(float(np.abs(layer.radius).max()) for layer in layers)
     if not widest <= min(layers[0].alpha.shape) - 1:
-        raise ValueError(f'a blur of radius {widest:.1f} px does not fit a picture of {layers[0].alpha.shape}')
+        raise ValueError(f'a blur of radius {widest:.1f} px does not fit an image of {layers[0].alpha.shape}')
     out = np.zeros_like(layers[0].light)
     for layer in layers:
-        seen = _blurred(layer, aperture)
-        out = seen[..., :3] + (1 - seen[..., 3:]) * out
+        blurred = _blurred(layer, psf)
+        out = blurred[..., :-1] + (1 - blurred[..., -1:]) * out
     return out
 
 
 def in_focus(layers: Sequence[Layer]) -> np.ndarray:
-    """The same from a lens that has everything in focus."""
+    """Render layers with everything in focus."""
     return photograph([Layer(layer.light, layer.alpha, np.zeros_like(layer.radius)) for layer in layers])
 
 
-def _blurred(layer: Layer, aperture: Aperture) -> np.ndarray:
-    """(H, W, 4): colour times alpha, and alpha, each pixel under the spot of its own radius."""
+def _blurred(layer: Layer, psf: PSF) -> np.ndarray:
+    """(H, W, C + 1): color times alpha, and alpha, each pixel blurred by the PSF of its own radius."""
     sheet = np.dstack([layer.light * layer.alpha[..., None], layer.alpha])
     # Everything within SHARP_RADIUS of the focal plane shares the identity: one level, at 0.
     depth = np.sign(layer.radius) * np.maximum(np.abs(layer.radius) - SHARP_RADIUS, 0)
@@ -68,7 +77,7 @@ def _blurred(layer: Layer, aperture: Aperture) -> np.ndarray:
     levels = np.linspace(low, high, min(_MOST_LEVELS, int(np.ceil((high - low) / _LEVEL_STEP)) + 1))
     if low < 0 < high:
         levels[np.abs(levels).argmin()] = 0  # what is in focus must stay as it is
-    blurred = [spread(sheet, aperture.kernel(level + np.copysign(SHARP_RADIUS, level))) for level in levels]
+    blurred = [spread(sheet, psf.kernel(level + np.copysign(SHARP_RADIUS, level))) for level in levels]
     if len(levels) == 1:
         return blurred[0]
     place = np.interp(depth, levels, np.arange(len(levels))).astype(np.float32)

@@ -1,11 +1,14 @@
-"""Where sharp photographs come from: the files inside the scikit-image wheel (no download), or a folder of yours."""
+"""Sharp photographs: those inside the scikit-image wheel (no download), or those of folders."""
 
+import hashlib
 import os
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from ggkm_plugin.data.decoding import image_files, read_image
 from ggkm_plugin.errors import DataError
@@ -60,6 +63,39 @@ def photographs_from_folder(folder: str) -> list[Photograph]:
     Raises DataError where the folder is missing or holds no image.
     """
     return [Photograph(_stem(path), path) for path in image_files(folder)]
+
+
+def photographs_from_folders(folders: Sequence[str], more: Sequence[Photograph] = ()) -> list[Photograph]:
+    """Images of several folders, and `more`. Names that occur in two folders get the folder's name as a prefix.
+
+    Raises DataError where a folder is missing or holds no image.
+    """
+    photos = [photo for folder in folders for photo in photographs_from_folder(folder)] + list(more)
+    places: dict[str, set[str]] = {}
+    for photo in photos:
+        places.setdefault(photo.name, set()).add(os.path.dirname(photo.path))
+    return [
+        replace(photo, name=f'{os.path.basename(os.path.dirname(os.path.abspath(photo.path)))}_{photo.name}')
+        if len(places[photo.name]) > 1
+        else photo
+        for photo in photos
+    ]
+
+
+def held_out(names: Iterable[str], share: float) -> list[str]:
+    """Those of the names whose SHA-256, as a fraction of its range, is below `share`: independent of the others."""
+    return [
+        name for name in names if int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], 'big') < share * 2.0**64
+    ]
+
+
+def image_size(path: str) -> tuple[int, int]:
+    """Height and width of an image file, from its header. Raises DataError if it is not a readable image."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except OSError as error:
+        raise DataError(f'{path}: not a readable image (truncated, damaged, or another kind of file)') from error
 
 
 def fill_disparity(disparity: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""From light on the sensor to the values of a file: tone curve, noise that grows with the light, and JPEG."""
+"""Camera pipeline from light to the values of a file: tone curve, noise, noise reduction, sharpening, compression."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,14 @@ class Sensor:
     """gamma: values are light^(1/gamma); None is the curve of sRGB.
 
     shot, read: the noise of a value of light x in [0, 1] has the variance shot * x + read^2 (photons and electronics).
-    jpeg: quality 1 to 100, or None for values that are rounded to 8 bits only.
+    jpeg, webp: quality 1 to 100 of a lossy file (chroma 4:2:0), or None. With neither, values are rounded to 8 bits.
     """
 
     gamma: float | None = None
     shot: float = 0.0
     read: float = 0.0
     jpeg: int | None = None
+    webp: int | None = None
 
     def light(self, values: np.ndarray) -> np.ndarray:
         """Linear light of values in [0, 1]; float32."""
@@ -34,27 +35,59 @@ class Sensor:
         return linear_to_srgb(light) if self.gamma is None else np.power(light, np.float32(1 / self.gamma))
 
     def noisy(self, rng: np.random.Generator, light: np.ndarray) -> np.ndarray:
-        """The light as it is measured: Gaussian noise of the variance above, of each value for itself; not clipped."""
+        """Add Gaussian noise of the variance above, independent for each value; not clipped."""
         if not (self.shot or self.read):
             return light
         deviation = np.sqrt(np.float32(self.shot) * np.maximum(light, 0) + np.float32(self.read**2))
         return light + deviation * rng.standard_normal(light.shape, dtype=np.float32)
 
     def stored(self, values: np.ndarray) -> np.ndarray:
-        """uint8 of values in [0, 1], as a file gives them back: rounded, after JPEG where there is one."""
+        """uint8 of values in [0, 1], as a file returns them: rounded, after lossy compression if any."""
         rounded = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
-        if self.jpeg is None:
-            return rounded
-        quality = [cv2.IMWRITE_JPEG_QUALITY, self.jpeg]
-        content = cv2.imencode('.jpg', cv2.cvtColor(rounded, cv2.COLOR_RGB2BGR), quality)[1]
-        return decode_image(content.tobytes(), 'a JPEG in memory')
+        if self.jpeg is not None:
+            return _compressed(rounded, '.jpg', [cv2.IMWRITE_JPEG_QUALITY, self.jpeg])
+        if self.webp is not None:
+            return _compressed(rounded, '.webp', [cv2.IMWRITE_WEBP_QUALITY, self.webp])
+        return rounded
+
+
+def _compressed(image: np.ndarray, suffix: str, options: list[int]) -> np.ndarray:
+    content = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1]
+    return decode_image(content.tobytes(), f'a {suffix} file in memory')
+
+
+def sharpened(values: np.ndarray, sigma: float, amount: float) -> np.ndarray:
+    """Unsharp mask: values plus `amount` times what a Gaussian of `sigma` removes; float32, clipped to [0, 1]."""
+    return np.clip(values + np.float32(amount) * (values - cv2.GaussianBlur(values, (0, 0), sigma)), 0, 1)
+
+
+def denoised(values: np.ndarray, chroma_sigma: float = 0.0, luma_strength: float = 0.0) -> np.ndarray:
+    """Noise reduction of a camera on RGB values in [0, 1]; float32.
+
+    chroma_sigma: sigma in pixels of a Gaussian on the chroma (YCrCb).
+    luma_strength: range sigma, in values, of a 5x5 bilateral filter on the luma; differences far above it are edges.
+    """
+    y, cr, cb = cv2.split(cv2.cvtColor(values, cv2.COLOR_RGB2YCrCb))
+    if chroma_sigma:
+        cr, cb = (cv2.GaussianBlur(plane, (0, 0), chroma_sigma) for plane in (cr, cb))
+    if luma_strength:
+        y = cv2.bilateralFilter(y, 5, luma_strength, 1.5)
+    return np.clip(cv2.cvtColor(cv2.merge([y, cr, cb]), cv2.COLOR_YCrCb2RGB), 0, 1)
+
+
+def softened(values: np.ndarray, factor: float) -> np.ndarray:
+    """Resize by a factor below 1 and back, without a shift: what demosaicing and web pipelines do to fine detail."""
+    height, width = values.shape[:2]
+    small = (max(1, round(width * factor)), max(1, round(height * factor)))
+    reduced = cv2.resize(values, small, interpolation=cv2.INTER_AREA)
+    return np.clip(cv2.resize(reduced, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
 
 
 def with_highlights(light: np.ndarray, gain: float, knee: float = 0.8) -> np.ndarray:
-    """Light with its highlights as bright as they were before the file clipped them: up to 1 + gain times as bright.
+    """Restore highlights that the file clipped, up to 1 + gain times as bright.
 
-    Where the brightest of the three colours is at most `knee` nothing changes; from there the factor grows to the
-    square. All colours have the same factor. (Ours: a file does not tell how bright a clipped value was.)
+    Where the largest of the three channels is at most `knee` nothing changes; from there the factor grows with the
+    square. All channels have the same factor. The gain is a guess: a file does not hold how bright a clipped value was.
     """
     above = np.clip((light.max(axis=-1, keepdims=True) - np.float32(knee)) / np.float32(1 - knee), 0, 1)
     return light * (1 + np.float32(gain) * above**2)

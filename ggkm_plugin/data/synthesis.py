@@ -1,7 +1,7 @@
-"""Pairs of `SyntheticDefocusDataset` made once and kept, as folders of PNG or as raw LMDB, on all cores.
+"""Pairs of `SyntheticDefocusDataset`, written as folders of PNG or as raw LMDB by several processes.
 
-Every pair depends on (seed, scene, photograph) only: not on the number of processes, nor on how often it was
-interrupted. Until all is there it lies in OUT.part, and the same job goes on with what it finds.
+Every pair depends on (seed, scene, photograph) only: not on the number of processes, nor on interruptions. Pairs are
+written to OUT.part, which is renamed when it is complete; the same job resumes from it.
 """
 
 import json
@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from tqdm import tqdm
 from ggkm_plugin.data import layouts
 from ggkm_plugin.data.decoding import write_image
 from ggkm_plugin.data.lmdb_store import write_lmdb
+from ggkm_plugin.data.real_scenes import Optics
 from ggkm_plugin.data.synthetic_defocus_dataset import SyntheticDefocusDataset
 from ggkm_plugin.errors import DataError, OptionError, listed
 from ggkm_plugin.files import write_whole
@@ -30,7 +31,7 @@ from ggkm_plugin.host.sampler import SampleIndex
 FORMATS = ('folder', 'raw')
 SIDES = ('input', 'ground_truth')
 
-# Of the job, in OUT.part.
+# The job, in OUT.part.
 _RECORD = 'job.json'
 # A process takes seconds to start: fewer pairs than this are not worth one.
 _PAIRS_PER_PROCESS = 64
@@ -39,26 +40,30 @@ _CHUNK = 8
 
 @dataclass(frozen=True)
 class Job:
-    """What to make.
+    """Options of a set of pairs.
 
-    scenes, max_blur_radius, noise_std, photos, builtin, leave_out: see `SyntheticDefocusDataset` (photos: dataroot_gt).
+    scenes, optics, max_blur_radius, noise_std, photos, builtin, leave_out: see `SyntheticDefocusDataset` (photos:
+    dataroot_gt).
     count: scenes of each photograph. crop: side of the random part of it that a scene shows; None for all of it.
-    hold_out: names of photographs of which whole ones go, `val_count` scenes each, to a split `val` of their own.
+    hold_out: names of photographs that go to a split `val` of their own, `val_count` scenes each: whole ones, or
+        random parts of side `val_crop`, never entirely in focus.
     format: folder, two folders of PNG in OUT, or in OUT/train and OUT/val where some are held out; or raw, a database
-        a split, OUT/train.lmdb and OUT/val.lmdb.
+        for each split, OUT/train.lmdb and OUT/val.lmdb.
 
-    Raises OptionError for numbers that make no sense.
+    Raises OptionError for values out of range.
     """
 
     out: str
-    photos: str | None = None
+    photos: str | tuple[str, ...] | None = None
     builtin: bool = False
     leave_out: tuple[str, ...] = ()
     hold_out: tuple[str, ...] = ()
     scenes: str = 'plain'
+    optics: Optics | None = None
     count: int = 1
     val_count: int = 1
     crop: int | None = None
+    val_crop: int | None = None
     max_blur_radius: float = 4.0
     noise_std: float = 0.0
     seed: int = 0
@@ -70,27 +75,32 @@ class Job:
             ('val-count', self.val_count, 1),
             ('seed', self.seed, 0),
             ('crop', self.crop, 16),
+            ('val-crop', self.val_crop, 16),
         ):
             if value is not None and value < least:
                 raise OptionError(f'--{option} is at least {least}, not {value}')
         if self.photos is None and (self.hold_out or self.leave_out):
-            raise OptionError('--hold-out and --leave-out are of the photographs of --photos FOLDER: name it too')
+            raise OptionError('--hold-out and --leave-out need --photos FOLDER')
 
     @property
     def splits(self) -> list[str]:
         return ['train', 'val'] if self.hold_out else ['train']
 
     def dataset(self, split: str, scene: int) -> SyntheticDefocusDataset:
-        """The data set whose samples are the pairs of a scene's number. Raises as that does."""
+        """Return the data set whose samples are the pairs of one scene number. Raises as that does."""
         held_out = split == 'val'
+        crop, optics = (self.val_crop if held_out else self.crop), self.optics
+        if held_out and self.scenes == 'real':  # the PSNR of an input that is in focus has no upper bound
+            optics = replace(optics or Optics(), sharp_prob=0.0)
         options: dict[str, Any] = {
-            'phase': 'train' if self.crop and not held_out else 'test',
-            'dataroot_gt': self.photos,
+            'phase': 'train' if crop else 'test',
+            'dataroot_gt': list(self.photos) if isinstance(self.photos, tuple) else self.photos,
             'builtin': self.builtin,
             'leave_out': [] if held_out else [*self.leave_out, *self.hold_out],
             'photographs': list(self.hold_out) if held_out else None,
             'scenes': self.scenes,
-            'gt_size': self.crop,
+            'optics': optics,
+            'gt_size': crop,
             'max_blur_radius': self.max_blur_radius,
             'noise_std': self.noise_std,
             'noise_clip': True,
@@ -101,22 +111,22 @@ class Job:
 
 
 class _Place(NamedTuple):
-    """A pair to be made."""
+    """A pair to render."""
 
     split: str
     scene: int
-    photograph: int  # its number in the split
+    photograph: int  # its index in the split
     name: str
 
 
 def places(job: Job) -> list[_Place]:
-    """All pairs of a job, its options checked. Raises OptionError or DataError."""
+    """List the pairs of a job and check its options. Raises OptionError or DataError."""
     found = []
     for split in job.splits:
         names = [photo.name for photo in job.dataset(split, 0).photographs]
-        twins = sorted({name for name in names if names.count(name) > 1})
-        if twins:
-            raise DataError(f'{job.photos}: several photographs of one name: {listed(twins)}; rename all but one')
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise DataError(f'{job.photos}: several photographs of one name: {listed(repeated)}; rename all but one')
         scenes = job.val_count if split == 'val' else job.count
         found += [
             _Place(split, scene, index, f'{name}_{scene:03d}')
@@ -127,14 +137,14 @@ def places(job: Job) -> list[_Place]:
 
 
 def check_free(out: str) -> None:
-    """Raises DataError if there is something where the pairs shall be."""
+    """Raise DataError if the output folder exists and is not empty."""
     path = Path(out)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise DataError(f'{out}: already there; name a new folder')
 
 
 def synthesise(job: Job, workers: int = 1, progress: bool = False) -> int:
-    """Make the pairs, and return their number. Raises OptionError or DataError."""
+    """Write the pairs and return their number. Raises OptionError or DataError."""
     check_free(job.out)
     todo = places(job)
     part = Path(f'{Path(job.out)}.part')
@@ -153,14 +163,14 @@ def synthesise(job: Job, workers: int = 1, progress: bool = False) -> int:
             _convert(job, part, split, [place for place in todo if place.split == split], workers, progress)
     try:
         os.replace(part, job.out)
-        Path(job.out, _RECORD).unlink()  # last: what is interrupted before it goes on
+        Path(job.out, _RECORD).unlink()  # last: an interruption before it can be resumed
     except OSError as error:
         raise DataError(f'{job.out}: {error.strerror or error}; all pairs are in {part}') from error
     return len(todo)
 
 
 def _claim(part: Path, job: Job) -> None:
-    """Raises DataError if another job's pairs lie there, or nothing can be written."""
+    """Record the job in OUT.part. Raises DataError if that belongs to another job or cannot be written."""
     record = json.dumps({key: value for key, value in asdict(job).items() if key != 'out'}, indent=1) + '\n'
     try:
         part.mkdir(parents=True, exist_ok=True)
@@ -185,7 +195,7 @@ def _file(job: Job, part: Path, place: _Place, side: str) -> Path:
 
 
 def _made(job: Job, part: Path, waiting: list[_Place], workers: int) -> Iterator[None]:
-    """Yields once for each pair that is on the disk."""
+    """Yield once for each pair that is written."""
     workers = min(workers, len(waiting) // _PAIRS_PER_PROCESS)
     if workers < 2:
         for place in waiting:
@@ -201,10 +211,10 @@ def _made(job: Job, part: Path, waiting: list[_Place], workers: int) -> Iterator
 
 
 def _one_thread() -> None:
-    cv2.setNumThreads(1)  # there is a process for each core
+    cv2.setNumThreads(1)  # one process per core
 
 
-# Processes go through the places in order of photographs, and each of its scenes has a data set.
+# Pairs are ordered by photograph, and each scene number has a data set.
 _dataset = lru_cache(maxsize=4096)(Job.dataset)
 
 
@@ -216,7 +226,7 @@ def _make(job: Job, part: Path, place: _Place) -> None:
 
 
 def _convert(job: Job, part: Path, split: str, todo: list[_Place], workers: int, progress: bool) -> None:
-    """Turn the folders of a split into its database; an interrupted one is gone on with."""
+    """Convert the folders of a split to a database; resumable."""
     database = _database(part, split)
     if not database.exists():
         files = {f'{side}/{place.name}': str(_file(job, part, place, side)) for place in todo for side in SIDES}

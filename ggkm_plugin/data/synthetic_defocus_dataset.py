@@ -1,4 +1,4 @@
-"""Pairs made from sharp photographs: depth, a thin lens, and the blur it gives. Needs no download."""
+"""Synthetic defocus pairs, rendered from sharp photographs. Needs no download."""
 
 import math
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ggkm_plugin.data import varied_scenes
+from ggkm_plugin.data import real_scenes, varied_scenes
 from ggkm_plugin.data.decoding import to_float
 from ggkm_plugin.data.optics import procedural_disparity, render_defocus
-from ggkm_plugin.data.photographs import Photograph, builtin_photographs, load_photograph, photographs_from_folder
+from ggkm_plugin.data.photographs import Photograph, builtin_photographs, load_photograph, photographs_from_folders
 from ggkm_plugin.data.sampling import (
     check_sampling_options,
     crop_window,
@@ -24,9 +24,9 @@ from ggkm_plugin.data.sampling import (
 from ggkm_plugin.errors import DataError, OptionError, listed
 from ggkm_plugin.host.registries import DATASET_REGISTRY
 
-SCENES = ('plain', 'varied')
+SCENES = ('plain', 'varied', 'real')
 
-# Decoded photographs a process keeps; a worker draws from few, again and again.
+# Decoded photographs that a process keeps.
 _load = lru_cache(maxsize=32)(load_photograph)
 
 # How far in front of or behind the scene the focus may lie, as a share of the scene's depth: photographs are out of
@@ -38,32 +38,33 @@ _MISSED_FOCUS = 0.5
 class SyntheticDefocusDataset(Dataset):
     """Sample: `lq`, `gt` (3,H,W) float32 RGB in [0,1], `lq_path`, `gt_path` (the sharp photograph's name and path).
 
-    In training each sample is a new scene: crop, depth, focus and aperture are drawn from (seed, epoch, draw). Else
-    the whole photograph, its scene drawn from (seed, index), the same in every validation.
+    In training each sample is a new scene: crop, depth, focus and PSF are drawn from (seed, epoch, draw). In the other
+    phases the whole photograph, its scene drawn from (seed, index), is the same in every validation.
 
-    `scenes: plain` blurs a photograph by its depth, which is its own where it has one (of the built-in ones the
-    motorcycle, which is held out), else procedural, through a disk; nothing else is changed. `scenes: varied` takes
-    photographs apart and puts them together anew, by other lenses and cameras (`varied_scenes`): both images are as a
-    file of 8 bits gives them, the sharp one of the whole scene, in another light than the photograph's.
+    `scenes: plain` blurs a photograph by its depth, which is real where it has one (of the built-in ones the
+    motorcycle, which is held out), else procedural, through a disk. `scenes: varied` composes layers cut out of several
+    photographs, through other lenses and cameras (`varied_scenes`): both images are 8-bit, and the sharp one is that of
+    the whole scene, recolored. `scenes: real` adds the optics and camera pipelines of `real_scenes`.
 
     Options (`opt`):
-        dataroot_gt: folder of sharp photographs (default: those inside scikit-image, some of them held out for
-            phases other than train).
+        dataroot_gt: folder of sharp photographs, or a list of folders (default: those inside scikit-image, some of
+            them held out for phases other than train).
         builtin: with dataroot_gt, also the training photographs of scikit-image (default: no).
-        photographs: names, without endings, of the only ones to take; leave_out: of those not to take.
-        scenes: plain (default) or varied.
+        photographs: names, without suffixes, of the only ones to use; leave_out: of those not to use.
+        scenes: plain (default), varied or real.
+        optics: with scenes: real, a preset's name or a mapping of keys of `real_scenes.Optics`.
         phase: train, val or test. gt_size: side of the training crop.
-        max_blur_radius: pixels, the largest blur in a picture (default 4); in training of plain scenes drawn from half
-            of it up, in varied ones from 0.
-        use_hflip, use_vflip, use_rot, noise_std, noise_clip, seed: as in PairedDefocusDataset. Varied scenes are
-            mirrored and have noise of their own besides.
+        max_blur_radius: pixels, the largest blur in an image (default 4); in training of plain scenes drawn from half
+            of it up, in the others from 0.
+        use_hflip, use_vflip, use_rot, noise_std, noise_clip, seed: as in PairedDefocusDataset. Varied and real scenes
+            are mirrored and have their own noise as well.
 
-    Raises OptionError or DataError naming the key, folder or file.
+    Raises OptionError or DataError that names the key, folder or file.
     """
 
     option_keys = frozenset(
         (
-            'dataroot_gt', 'builtin', 'photographs', 'leave_out', 'scenes', 'max_blur_radius', 'gt_size',
+            'dataroot_gt', 'builtin', 'photographs', 'leave_out', 'scenes', 'optics', 'max_blur_radius', 'gt_size',
             'use_hflip', 'use_vflip', 'use_rot', 'noise_std', 'noise_clip',
         )
     )  # fmt: skip
@@ -78,14 +79,20 @@ class SyntheticDefocusDataset(Dataset):
         self.scenes = opt.get('scenes', 'plain')
         if self.scenes not in SCENES:
             raise OptionError(f'scenes is one of {", ".join(SCENES)}, not {self.scenes!r}')
+        self.optics = real_scenes.Optics.from_option(opt.get('optics'))
+        if opt.get('optics') is not None and self.scenes != 'real':
+            raise OptionError(f'optics needs scenes: real, not {self.scenes!r}')
         check_sampling_options(opt, self.training)
         self.photographs = _chosen(self._all_photographs(), opt.get('photographs'), opt.get('leave_out') or [])
 
     def _all_photographs(self) -> list[Photograph]:
         if not self.opt.get('dataroot_gt'):
             return builtin_photographs('train' if self.training else 'val')
-        more = builtin_photographs('train') if self.opt.get('builtin') else []
-        return photographs_from_folder(self.opt['dataroot_gt']) + more
+        folders = self.opt['dataroot_gt']
+        return photographs_from_folders(
+            [folders] if isinstance(folders, str) else folders,
+            builtin_photographs('train') if self.opt.get('builtin') else [],
+        )
 
     def __len__(self) -> int:
         return len(self.photographs)
@@ -99,8 +106,8 @@ class SyntheticDefocusDataset(Dataset):
                 'lower max_blur_radius, or leave the photograph out'
             )
         rng = sample_rng(self.seed, index) if self.training else np.random.default_rng([self.seed, int(index)])
-        if self.scenes == 'varied':
-            lq, gt = self._varied_pair(rng, gt)
+        if self.scenes != 'plain':
+            lq, gt = self._layered_pair(rng, gt)
         elif self.training:
             lq, gt = self._training_crop(rng, photo, gt, disparity)
         else:
@@ -111,14 +118,19 @@ class SyntheticDefocusDataset(Dataset):
             lq = with_noise(rng, lq, self.opt['noise_std'], self.opt.get('noise_clip', False))
         return {'lq': to_tensor(lq), 'gt': to_tensor(gt), 'lq_path': photo.name, 'gt_path': photo.path}
 
-    def _varied_pair(self, rng: np.random.Generator, sharp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _layered_pair(self, rng: np.random.Generator, sharp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         def another() -> np.ndarray:
             return _load(self.photographs[rng.integers(len(self.photographs))])[0]
 
-        if self.training:
-            pair = varied_scenes.training_pair(rng, another, sharp, self.opt['gt_size'], self.max_radius)
+        size, radius = int(self.opt.get('gt_size') or 0), self.max_radius
+        if self.scenes == 'real' and self.training:
+            pair = real_scenes.training_pair(rng, another, sharp, size, radius, self.optics)
+        elif self.scenes == 'real':
+            pair = real_scenes.whole_pair(rng, another, sharp, radius, self.optics)
+        elif self.training:
+            pair = varied_scenes.training_pair(rng, another, sharp, size, radius)
         else:
-            pair = varied_scenes.whole_pair(rng, another, sharp, self.max_radius)
+            pair = varied_scenes.whole_pair(rng, another, sharp, radius)
         return to_float(pair.lq), to_float(pair.gt)
 
     def _training_crop(

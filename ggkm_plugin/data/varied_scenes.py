@@ -1,7 +1,7 @@
 """Pairs for a training that must carry over to real photographs: varied scenes, lenses and cameras.
 
 None of this is in the paper: the ranges were chosen to be wider than what photographs show, on no real defocused
-photograph. A scene is a part of one photograph, with up to `_MOST_OBJECTS` things cut out of others before it, each on
+photograph. A scene is a part of one photograph, with up to `MOST_OBJECTS` things cut out of others before it, each on
 a surface of its own depth. Everything about it is drawn from one generator.
 """
 
@@ -19,7 +19,7 @@ from ggkm_plugin.data.sensor import Sensor, with_highlights
 
 # A scene in which everything is in focus: the network must learn to leave it alone.
 _SHARP_SHARE = 0.12
-_MOST_OBJECTS = 3
+MOST_OBJECTS = 3
 # Photographs are made smaller to at most this, never larger: that would blur the ground truth.
 _SMALLEST_SCALE = 0.45
 # Masks are drawn so many times as large, for edges as smooth as a sensor sees them.
@@ -44,7 +44,7 @@ def training_pair(
     margin = math.ceil(max_radius)
     side = size + 2 * margin
     pictures = [recoloured(rng, part(rng, first, side))]
-    pictures += [recoloured(rng, part(rng, draw(), side)) for _ in range(rng.integers(_MOST_OBJECTS + 1))]
+    pictures += [recoloured(rng, part(rng, draw(), side)) for _ in range(rng.integers(MOST_OBJECTS + 1))]
     middle = slice(margin, margin + size)
     return _taken(rng, pictures, _Blur(max_radius, 0.03, _SHARP_SHARE), (middle, middle))
 
@@ -56,7 +56,7 @@ def whole_pair(rng: np.random.Generator, draw: Callable[[], np.ndarray], first: 
     """
     height, width, _ = first.shape
     pictures = [first]
-    for _ in range(rng.integers(_MOST_OBJECTS + 1)):
+    for _ in range(rng.integers(MOST_OBJECTS + 1)):
         pictures.append(cv2.resize(draw(), (width, height), interpolation=cv2.INTER_AREA))
     return _taken(rng, pictures, _Blur(max_radius, 0.35, 0), (slice(None), slice(None)))
 
@@ -81,8 +81,8 @@ def _taken(rng: np.random.Generator, pictures: list[np.ndarray], blur: _Blur, wi
     exposure, gain = 2 ** rng.uniform(-1.5, 0.7), rng.uniform(0, 6) if rng.random() < 0.4 else 0.0
     light = [with_highlights(sensor.light(picture), gain) * np.float32(exposure) for picture in pictures]
     alphas = [np.ones(light[0].shape[:2], np.float32), *(mask(rng, light[0].shape[:2]) for _ in light[1:])]
-    radii = _radii(rng, [alpha.shape for alpha in alphas], blur)
-    layers = [Layer(*layer) for layer in zip(light, alphas, radii, strict=True)]
+    radius = radii(rng, [alpha.shape for alpha in alphas], blur.draw)
+    layers = [Layer(*layer) for layer in zip(light, alphas, radius, strict=True)]
     sharp = in_focus(layers)[window]
     blurred = photograph(layers, aperture)[window]
     return Pair(
@@ -91,8 +91,10 @@ def _taken(rng: np.random.Generator, pictures: list[np.ndarray], blur: _Blur, wi
     )
 
 
-def _radii(rng: np.random.Generator, shapes: list[tuple[int, ...]], blur: _Blur) -> list[np.ndarray]:
-    """Signed circles of confusion of surfaces one before the other, back to front."""
+def radii(
+    rng: np.random.Generator, shapes: list[tuple[int, ...]], widest: Callable[[np.random.Generator], float]
+) -> list[np.ndarray]:
+    """Draw the signed circles of confusion of surfaces, back to front; the largest is drawn by `widest`."""
     count = len(shapes)
     nearness = np.sort(rng.uniform(0, 1, count))
     disparities = [
@@ -106,8 +108,7 @@ def _radii(rng: np.random.Generator, shapes: list[tuple[int, ...]], blur: _Blur)
         if rng.random() < 0.6
         else far + (near - far) * rng.uniform(-0.5, 1.5)
     )
-    widest = max(near - focus, focus - far, 1e-3)
-    strength = blur.draw(rng) / widest
+    strength = widest(rng) / max(near - focus, focus - far, 1e-3)
     return [signed_circle_of_confusion(disparity, focus, strength) for disparity in disparities]
 
 

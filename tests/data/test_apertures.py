@@ -1,9 +1,11 @@
-"""Laws of the spots that apertures give."""
+"""Laws of PSFs: apertures and generalized Gaussians."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from ggkm_plugin.data.apertures import DISK, Aperture, random_aperture, spread
+from ggkm_plugin.data.apertures import DISK, GAUSSIAN, Aperture, GaussianPSF, random_aperture, spread
 from ggkm_plugin.data.optics import disk_kernel
 
 SHAPES = {
@@ -14,8 +16,12 @@ SHAPES = {
     'soft': Aperture(softness=0.5),
     'rim': Aperture(rim=0.7),
     'all': Aperture(6, 0.2, 0.3, (0.3, 0.3), 0.2, -0.4),
+    'spherical': Aperture(spherical=0.9),
 }
 shapes = pytest.mark.parametrize('aperture', SHAPES.values(), ids=SHAPES)
+
+
+gaussians = pytest.mark.parametrize('psf', [GaussianPSF(b) for b in (1.0, 1.5, 2.0, 4.0, 8.0)], ids=str)
 
 
 def offsets(kernel):
@@ -91,7 +97,8 @@ def test_a_cat_s_eye_is_what_two_disks_share():
 
 @shapes
 def test_behind_the_focal_plane_it_is_turned_round(aperture):
-    np.testing.assert_array_equal(aperture.kernel(-6.3), aperture.kernel(6.3)[::-1, ::-1])
+    opposite = replace(aperture, spherical=-aperture.spherical)
+    np.testing.assert_array_equal(aperture.kernel(-6.3), opposite.kernel(6.3)[::-1, ::-1])
 
 
 def test_edges_and_rims():
@@ -99,6 +106,60 @@ def test_edges_and_rims():
     assert Aperture(softness=0.5).kernel(12.0)[edge] < 0.5 * Aperture(softness=0.5).kernel(12.0)[middle]
     rim = Aperture(rim=0.7).kernel(12.0)
     assert rim[edge] / rim[middle] == pytest.approx(1 + 0.7 * (10 / 12) ** 2, rel=0.02)
+
+
+@gaussians
+@pytest.mark.parametrize('radius', [0.6, 1.3, 2.2, 3.0, 7.7, 16.0, -5.0])
+def test_a_gaussian_has_the_light_and_the_variance_of_a_disk(psf, radius):
+    """Per axis radius^2 / 4 and 1/12 of a pixel; less what the tails beyond the kernel hold."""
+    kernel = psf.kernel(radius)
+    assert kernel.dtype == np.float32
+    assert kernel.sum(dtype=np.float64) == pytest.approx(1, abs=1e-6)
+    assert kernel.min() >= 0
+    np.testing.assert_allclose(kernel, kernel[::-1, ::-1], atol=1e-8)
+    if abs(radius) >= 2:  # smaller ones are sampled too coarsely
+        for at in offsets(kernel):
+            assert (kernel * at**2).sum() == pytest.approx(radius**2 / 4 + 1 / 12, rel=0.07)
+
+
+def test_the_gaussian_has_a_sigma_of_half_the_radius():
+    kernel = GAUSSIAN.kernel(8.0)
+    reach = len(kernel) // 2
+    assert reach >= 3 * 4
+    row = kernel[reach] / kernel[reach, reach]
+    np.testing.assert_allclose(row, np.exp(-0.5 * (np.arange(-reach, reach + 1) / 4.0) ** 2), atol=2e-3)
+
+
+def test_a_large_exponent_approaches_the_disk_and_a_small_one_has_heavy_tails():
+    disk = DISK.kernel(9.0)
+    flat = GaussianPSF(64).kernel(9.0)
+    reach = (len(flat) - len(disk)) // 2
+    np.testing.assert_allclose(flat, np.pad(disk, reach), atol=0.2 * disk.max())
+    assert np.abs(flat - np.pad(disk, reach)).sum() < 0.05
+    fourth = []
+    for exponent in (1.0, 2.0, 8.0):
+        kernel = GaussianPSF(exponent).kernel(9.0)
+        fourth.append((kernel * offsets(kernel)[0] ** 4).sum())
+    assert fourth[0] > fourth[1] > fourth[2]
+
+
+@gaussians
+@pytest.mark.parametrize('radius', [0, 0.5, -0.5])
+def test_a_gaussian_within_a_pixel_is_the_identity(psf, radius):
+    np.testing.assert_array_equal(psf.kernel(radius), np.ones((1, 1), np.float32))
+
+
+@pytest.mark.parametrize('strength', [0.3, 0.8, -0.8])
+def test_spherical_aberration_flips_with_the_side_of_focus(strength):
+    """A bright rim on one side, a bright core on the other; the mean of both sides is the open disk."""
+    aperture = Aperture(spherical=strength)
+    front, behind, middle, edge = aperture.kernel(12.0), aperture.kernel(-12.0), (12, 12), (12, 22)
+    assert front[edge] / front[middle] == pytest.approx(
+        (1 + strength * (2 * (10 / 12) ** 2 - 1)) / (1 - strength), rel=0.03
+    )
+    assert (front[edge] > front[middle]) == (behind[edge] < behind[middle]) == (strength > 0)
+    np.testing.assert_allclose((front + behind) / 2, DISK.kernel(12.0), atol=0.01 * DISK.kernel(12.0).max())
+    np.testing.assert_allclose(behind, Aperture(spherical=-strength).kernel(12.0), atol=1e-7)
 
 
 @shapes
@@ -130,11 +191,18 @@ def test_drawn_apertures_are_of_all_kinds_and_belong_to_their_seed():
         ({'rim': -1}, 'rim'),
         ({'cut': (0.8, 0.8)}, 'cut'),
         ({'cut': (float('nan'), 0)}, 'cut'),
+        ({'spherical': 1.0}, 'spherical'),
     ],
 )
 def test_a_shape_that_is_none_is_refused(wrong, says):
     with pytest.raises(ValueError, match=says):
         Aperture(**wrong)
+
+
+@pytest.mark.parametrize('exponent', [0.5, 100, float('nan')])
+def test_an_exponent_out_of_range_is_refused(exponent):
+    with pytest.raises(ValueError, match='exponent'):
+        GaussianPSF(exponent)
 
 
 @pytest.mark.parametrize('radius', [float('nan'), float('inf')])

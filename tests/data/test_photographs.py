@@ -8,8 +8,11 @@ from ggkm_plugin.data.photographs import (
     Photograph,
     builtin_photographs,
     fill_disparity,
+    held_out,
+    image_size,
     load_photograph,
     photographs_from_folder,
+    photographs_from_folders,
 )
 from ggkm_plugin.errors import DataError
 
@@ -89,6 +92,43 @@ def test_a_folder_is_read_in_order_of_names(tmp_path):
     rgb, disparity = load_photograph(photos[2])
     np.testing.assert_allclose(rgb, np.full((6, 8, 3), 128 / 255), atol=1e-6)
     assert disparity is None
+
+
+def test_names_of_several_folders_get_a_prefix_where_they_collide(tmp_path):
+    for folder, names in (('one', ('a.png', 'b.png')), ('two', ('b.png', 'c.png'))):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            write(tmp_path / folder / name)
+    more = [Photograph('c', str(tmp_path / 'elsewhere' / 'c.jpg'))]
+    photos = photographs_from_folders([str(tmp_path / 'one'), str(tmp_path / 'two')], more)
+    assert [photo.name for photo in photos] == ['a', 'one_b', 'two_b', 'two_c', 'elsewhere_c']
+    with pytest.raises(DataError, match='nowhere'):
+        photographs_from_folders([str(tmp_path / 'one'), str(tmp_path / 'nowhere')])
+
+
+def test_a_webp_photograph_is_read(tmp_path):
+    cv2.imwrite(str(tmp_path / 'a.webp'), np.full((6, 8, 3), (200, 100, 50), np.uint8), [cv2.IMWRITE_WEBP_QUALITY, 95])
+    (photo,) = photographs_from_folder(str(tmp_path))
+    rgb, _ = load_photograph(photo)
+    np.testing.assert_allclose(rgb, np.full((6, 8, 3), np.float32([50, 100, 200]) / 255), atol=0.03)
+    assert image_size(photo.path) == (6, 8)
+
+
+def test_names_are_held_out_by_themselves():
+    """Which names are held out depends on no other name, and more share holds out more."""
+    names = [f'photo {number}' for number in range(2000)]
+    few, more = held_out(names, 0.12), held_out(names, 0.3)
+    assert len(few) / 2000 == pytest.approx(0.12, abs=0.025)
+    assert set(few) < set(more)
+    assert held_out(names[::-7], 0.12) == [name for name in names[::-7] if name in set(few)]
+    assert held_out(names, 0.0) == []
+    assert held_out(['astronaut', 'coffee', 'kodim'], 0.5) == held_out(iter(['astronaut', 'coffee', 'kodim']), 0.5)
+
+
+def test_the_size_of_what_is_no_image_is_an_error(tmp_path):
+    (tmp_path / 'a.png').write_bytes(b'no image')
+    with pytest.raises(DataError, match=r'a\.png'):
+        image_size(str(tmp_path / 'a.png'))
 
 
 def test_a_missing_or_empty_folder_is_named(tmp_path):

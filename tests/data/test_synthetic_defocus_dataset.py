@@ -275,6 +275,18 @@ def test_varied_samples_belong_to_seed_epoch_and_draw(opt, phase):
     assert (sample(1, 0, 4) != sample(1, 1, 4)) == (sample(1, 0, 4) != sample(1, 0, 7)) == (phase == 'train')
 
 
+def test_real_samples_are_pairs_of_8_bits_that_belong_to_seed_epoch_and_draw(opt):
+    dataset = SyntheticDefocusDataset({**opt, 'scenes': 'real', 'max_blur_radius': 5, 'optics': {'sharp_prob': 0}})
+    one, same, other = (dataset[SampleIndex(0, 0, draw)] for draw in (1, 1, 2))
+    for key in ('lq', 'gt'):
+        assert one[key].shape == (3, opt['gt_size'], opt['gt_size'])
+        torch.testing.assert_close(one[key] * 255, (one[key] * 255).round(), rtol=0, atol=1e-4)
+        assert torch.equal(one[key], same[key])
+    assert not torch.equal(one['gt'], other['gt'])
+    whole = SyntheticDefocusDataset({**opt, 'scenes': 'real', 'max_blur_radius': 5, 'phase': 'val'})[0]
+    assert whole['gt'].shape == whole['lq'].shape == (3, *SHAPES[0])
+
+
 def test_varied_samples_do_not_depend_on_the_workers(opt):
     dataset = SyntheticDefocusDataset({**opt, **VARIED})
     epochs = [
@@ -307,7 +319,9 @@ def test_photographs_are_chosen_by_name(opt):
         ({'leave_out': ['0', '1', '2']}, 'no photograph'),
         ({'photographs': [0]}, 'quotes'),
         ({'leave_out': '0'}, 'leave_out is a list'),
-        ({'scenes': 'wild'}, 'scenes is one of plain, varied'),
+        ({'scenes': 'wild'}, 'wild'),
+        ({'optics': 'basic'}, 'optics'),
+        ({'scenes': 'real', 'optics': 'foggy'}, 'foggy'),
     ],
 )
 def test_photographs_and_scenes_that_there_are_not(opt, wrong, says):

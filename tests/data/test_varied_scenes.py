@@ -91,7 +91,7 @@ def test_the_circles_of_confusion_reach_the_largest_and_zero():
     """Over many scenes: the largest radius, none beyond it, focus on a surface of most scenes."""
     widest, in_focus = [], 0
     for seed in range(300):
-        radii = varied_scenes._radii(np.random.default_rng(seed), [(32, 40)] * 3, BLUR)
+        radii = varied_scenes.radii(np.random.default_rng(seed), [(32, 40)] * 3, BLUR.draw)
         assert all(radius.shape == (32, 40) for radius in radii)
         widest.append(max(float(np.abs(radius).max()) for radius in radii))
         in_focus += min(float(np.abs(radius).min()) for radius in radii) < 0.5
@@ -104,7 +104,7 @@ def test_the_circles_of_confusion_reach_the_largest_and_zero():
 def test_layers_are_one_before_the_other_and_on_both_sides_of_the_focus():
     signs = []
     for seed in range(100):
-        radii = varied_scenes._radii(np.random.default_rng(seed), [(32, 40)] * 4, BLUR)
+        radii = varied_scenes.radii(np.random.default_rng(seed), [(32, 40)] * 4, BLUR.draw)
         means = [float(radius.mean()) for radius in radii]
         signs += np.sign(means).tolist()
         assert sum(np.diff(means) < -1) == 0  # back to front; waves may make it a little less
@@ -167,9 +167,9 @@ def test_the_blur_is_of_light(monkeypatch):
     """A scene of one surface: the input's light is that of the sharp image under the aperture."""
     monkeypatch.setattr(varied_scenes, 'random_sensor', lambda _: Sensor())
     monkeypatch.setattr(varied_scenes, 'random_aperture', lambda _: DISK)
-    monkeypatch.setattr(varied_scenes, '_MOST_OBJECTS', 0)
+    monkeypatch.setattr(varied_scenes, 'MOST_OBJECTS', 0)
     monkeypatch.setattr(
-        varied_scenes, '_radii', lambda _, shapes, blur: [np.full(shape, blur.most, np.float32) for shape in shapes]
+        varied_scenes, 'radii', lambda _, shapes, widest: [np.full(shape, 5, np.float32) for shape in shapes]
     )
     checked = 0
     for seed in range(12):

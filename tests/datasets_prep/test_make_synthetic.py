@@ -14,6 +14,7 @@ from ggkm_plugin.data import synthesis, varied_scenes
 from ggkm_plugin.data.decoding import write_image
 from ggkm_plugin.data.lmdb_store import LmdbStore
 from ggkm_plugin.data.paired_defocus_dataset import PairedDefocusDataset
+from ggkm_plugin.data.photographs import held_out
 from ggkm_plugin.data.sensor import Sensor
 
 
@@ -152,13 +153,23 @@ def test_photographs_that_are_not_there_are_told(tmp_path, capsys, kind):
     assert not (tmp_path / 'out').exists()
 
 
-def test_a_photograph_that_is_broken_or_too_small_is_named(tmp_path, photos, capsys):
+def test_a_photograph_that_is_broken_is_named(tmp_path, photos, capsys):
     (Path(photos) / 'a.png').write_bytes(b'broken')
     assert main([str(tmp_path / 'out'), '--photos', photos]) == 1
     assert 'a.png: not a readable image' in capsys.readouterr().err
+
+
+def test_a_photograph_that_is_too_small_is_skipped_and_named(tmp_path, photos, capsys):
     write_image(f'{photos}/a.png', np.zeros((4, 90, 3), np.uint8))
-    assert main([str(tmp_path / 'other'), '--photos', photos]) == 1
-    assert 'a.png: 4x90 is too small' in capsys.readouterr().err
+    assert main([str(tmp_path / 'out'), '--photos', photos, '--dry-run']) == 0
+    printed = capsys.readouterr().out
+    assert 'a.png: 4x90' in printed
+    assert '1 pairs of 1 photographs' in printed
+    assert main([str(tmp_path / 'out'), '--photos', photos]) == 0
+    assert 'a.png: 4x90' in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / 'out' / 'input').iterdir()) == ['IMG.1 ü_000.png']
+    assert main([str(tmp_path / 'more'), '--photos', photos, '--crop', '36', '--max-blur-radius', '3']) == 2
+    assert 'leave no photograph' in capsys.readouterr().err
 
 
 def test_two_photographs_of_one_name_are_told_before_one_overwrites_the_other(tmp_path, photos, capsys):
@@ -305,7 +316,7 @@ def test_an_interrupted_run_goes_on(tmp_path, photos, monkeypatch, capsys, after
         patch.setattr(synthesis, '_make', interrupted)
         patch.setattr(synthesis, '_convert', interrupted_conversion)
         assert main([out, *arguments]) == 1
-    assert f'the same command goes on where it stopped: {out} --photos' in capsys.readouterr().err
+    assert f'{out} --photos' in capsys.readouterr().err
     assert not Path(out).exists()
 
     assert main([out, *arguments[:-1], '4']) == 1  # another set
@@ -323,3 +334,73 @@ def test_names_without_a_folder_of_photographs(tmp_path, capsys):
     code, said = refused(capsys, [tmp_path / 'out', '--hold-out', 'coffee'])
     assert code == 2
     assert '--photos' in said
+
+
+# --- real optics, several folders, choice of photographs
+
+
+REAL = ['--scenes', 'real', '--crop', '24', '--max-blur-radius', '3', '--format', 'raw']
+
+
+def test_real_scenes_of_several_folders_as_databases(tmp_path, photos):
+    write_image(str(tmp_path / 'more' / 'a.webp'), np.full((50, 60, 3), 90, np.uint8))
+    arguments = ['--photos', photos, str(tmp_path / 'more'), *REAL, '--count', '2', '--val-crop', '32']
+    assert main([str(tmp_path / 'out'), *arguments, '--hold-out', 'more_a']) == 0
+    train, val = samples(tmp_path / 'out', 'train'), samples(tmp_path / 'out', 'val')
+    assert list(train) == [f'{name}_{scene:03d}.png' for name in ('IMG.1 ü', 'photos_a') for scene in range(2)]
+    assert [sample['gt'].shape for sample in val.values()] == [(3, 32, 32)]
+    assert main([str(tmp_path / 'again'), *arguments, '--hold-out', 'more_a']) == 0
+    assert same(train, samples(tmp_path / 'again', 'train'))
+
+
+def test_optics_are_of_the_pairs(tmp_path, photos):
+    nothing = ['radius=0.5,0.5', 'noise_prob=0', 'compress_prob=0', 'sharp_prob=0']
+    for name, words in (('none', ['basic', *nothing]), ('soft', ['basic', *nothing, 'soften_prob=1'])):
+        assert main([str(tmp_path / name), '--photos', photos, *REAL, '--optics', *words]) == 0
+    plain, soft = samples(tmp_path / 'none', 'train'), samples(tmp_path / 'soft', 'train')
+    for name in plain:
+        assert torch.equal(plain[name]['lq'], plain[name]['gt'])
+        assert torch.equal(plain[name]['gt'], soft[name]['gt'])
+        assert not torch.equal(soft[name]['lq'], soft[name]['gt'])
+
+
+@pytest.mark.parametrize(
+    ('words', 'named'),
+    [
+        (['--optics', 'foggy'], 'foggy'),
+        (['--optics', 'basic', 'radius'], 'radius'),
+        (['--optics', 'even_prob=often'], 'even_prob'),
+        (['--optics', 'coma_prob=1'], 'coma_prob'),
+        (['--scenes', 'varied', '--optics', 'basic'], 'optics'),
+        (['--hold-out-share', '1.5'], '--hold-out-share'),
+        (['--val-crop', '4'], '--val-crop'),
+    ],
+)
+def test_optics_and_shares_out_of_range_are_wrong_usage(tmp_path, photos, capsys, words, named):
+    code, message = refused(capsys, [tmp_path / 'out', '--photos', photos, *REAL, *words])
+    assert code == 2
+    assert named in message
+
+
+def test_photographs_are_held_out_and_left_out_by_files_and_by_share(tmp_path, photos, capsys):
+    for number in range(12):
+        write_image(f'{photos}/photo {number}.png', np.full((40, 52, 3), 20 * number, np.uint8))
+    (tmp_path / 'held.txt').write_text('# by hand\nIMG.1 ü\n\n', encoding='utf-8')
+    (tmp_path / 'left.txt').write_text('photo 3\n')
+    arguments = ['--photos', photos, *REAL, '--hold-out-file', str(tmp_path / 'held.txt'), '--leave-out-file',
+                 str(tmp_path / 'left.txt'), '--hold-out-share', '0.4']  # fmt: skip
+    expected = {'IMG.1 ü', *held_out(['a', *(f'photo {number}' for number in range(12) if number != 3)], 0.4)}
+    assert 1 < len(expected) < 13
+    assert main([str(tmp_path / 'out'), *arguments, '--dry-run']) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith('held out: ')]
+    assert set(line.removeprefix('held out: ').split(', ')) == expected
+    assert main([str(tmp_path / 'out'), *arguments]) == 0
+    names = {split: {name[:-8] for name in samples(tmp_path / 'out', split)} for split in ('train', 'val')}
+    assert names['val'] == expected
+    assert names['train'] == {'a', 'IMG.1 ü', *(f'photo {number}' for number in range(12))} - expected - {'photo 3'}
+
+
+def test_a_file_of_names_that_is_not_there_is_named(tmp_path, photos, capsys):
+    code, message = refused(capsys, [tmp_path / 'out', '--photos', photos, '--hold-out-file', tmp_path / 'nobody.txt'])
+    assert code == 1
+    assert 'nobody.txt' in message

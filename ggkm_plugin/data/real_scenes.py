@@ -1,0 +1,309 @@
+"""Training pairs with the optics and camera pipelines of real photographs (`scenes: real`).
+
+The scenes are those of `varied_scenes`: layers cut out of photographs. `Optics` holds the probability and the range of
+each property of lens and camera. The parameters of one pair are drawn from independent streams for scene, lens, camera
+and noise, so a property that is turned off leaves the other parameters of a pair as they were.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from ggkm_plugin.data import varied_scenes
+from ggkm_plugin.data.apertures import GAUSSIAN, PSF, GaussianPSF, random_aperture, spread
+from ggkm_plugin.data.layered_scene import Layer, in_focus, photograph
+from ggkm_plugin.data.sensor import Sensor, denoised, sharpened, softened, with_highlights
+from ggkm_plugin.data.varied_scenes import Pair
+from ggkm_plugin.errors import OptionError
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Optics:
+    """Probabilities and ranges of lens and camera properties. A probability of 0 turns a property off.
+
+    | key | meaning | unit |
+    | --- | --- | --- |
+    | sharp_prob | share of scenes that are entirely in focus; their camera has little noise and compression | |
+    | even_prob, even_radius | share of the other scenes under one PSF; radius (2 sigma), log-uniform | px |
+    | radius | largest radius of a layered scene, log-uniform; at most max_blur_radius | px |
+    | gaussian_prob, gaussian_exponent | PSF is a generalized Gaussian, half of them with exponent 2; log-uniform | |
+    | spherical_prob, spherical | spherical aberration of an aperture; either sign | |
+    | chromatic_prob, chromatic | offset of the radius in R; in B 0.5 to 1.5 times minus that; either sign | px |
+    | residual_prob, residual | sigma of a Gaussian over the whole frame, focal plane included | px |
+    | exposure | factor of the light, 2^x | stops |
+    | highlights_prob, highlights | highlights up to 1 + x times as bright before the blur | |
+    | gamma_prob, gamma | tone curve is not sRGB but x^(1/gamma), half of them with gamma 1 (blur of values) | |
+    | noise_prob, shot, read | noise of variance shot x + read^2; log-uniform | light |
+    | chroma_prob, chroma | noise reduction: sigma of a Gaussian on the chroma of lq | px |
+    | luma_prob, luma | noise reduction: range sigma of a bilateral filter on the luma of lq | values |
+    | sharpen_prob, sharpen, sharpen_sigma | unsharp mask: amount and sigma | px |
+    | sharpen_both | share of the unsharp masks that gt has too; on lq alone the amount is halved | |
+    | resize_prob, resize | the scene is rendered x times as large, then both images are reduced | |
+    | soften_prob, soften | lq is reduced by this factor and enlarged again | |
+    | compress_prob, quality | JPEG or WebP of lq, half each, chroma 4:2:0; gt has quality 100 and the same chroma | |
+
+    Raises OptionError for values outside their bounds.
+    """
+
+    sharp_prob: float = 0.12
+    even_prob: float = 0.25
+    even_radius: Range = (1.0, 16.0)
+    radius: Range = (0.5, 16.0)
+    gaussian_prob: float = 0.35
+    gaussian_exponent: Range = (1.0, 8.0)
+    spherical_prob: float = 0.5
+    spherical: Range = (0.1, 0.9)
+    chromatic_prob: float = 0.3
+    chromatic: Range = (0.2, 1.5)
+    residual_prob: float = 0.4
+    residual: Range = (0.0, 1.2)
+    exposure: Range = (-1.2, 0.7)
+    highlights_prob: float = 0.4
+    highlights: Range = (0.0, 6.0)
+    gamma_prob: float = 0.4
+    gamma: Range = (1.0, 2.4)
+    noise_prob: float = 0.5
+    shot: Range = (1e-5, 1e-3)
+    read: Range = (1e-4, 3e-3)
+    chroma_prob: float = 0.25
+    chroma: Range = (0.5, 2.0)
+    luma_prob: float = 0.2
+    luma: Range = (0.01, 0.05)
+    sharpen_prob: float = 0.35
+    sharpen: Range = (0.1, 1.0)
+    sharpen_sigma: Range = (0.5, 1.2)
+    sharpen_both: float = 0.75
+    resize_prob: float = 0.25
+    resize: Range = (1.0, 2.0)
+    soften_prob: float = 0.15
+    soften: Range = (0.6, 0.95)
+    compress_prob: float = 0.4
+    quality: Range = (60.0, 98.0)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, low, high = getattr(self, field.name), *_BOUNDS.get(field.name, (0.0, 1.0))
+            if field.name in _RANGES:
+                good = _are_numbers(value) and len(value) == 2 and low <= value[0] <= value[1] <= high
+                expected = f'two numbers, low and high, from {low:g} to {high:g}'
+            else:
+                good, expected = _are_numbers([value]) and low <= value <= high, f'a number from {low:g} to {high:g}'
+            if not good:
+                raise OptionError(f'optics: {field.name} is {expected}, not {value!r}')
+
+    @classmethod
+    def from_option(cls, option: Any) -> 'Optics':
+        """Read the option `optics`: None, a preset's name, or a mapping of keys with the optional key `preset`.
+
+        Raises OptionError for an unknown preset or key.
+        """
+        if isinstance(option, Optics):
+            return option
+        keys = {'preset': option} if isinstance(option, str) else dict(option or {}) if _is_mapping(option) else None
+        if keys is None:
+            raise OptionError(f'optics is the name of a preset or a mapping of keys, not {option!r}')
+        preset = keys.pop('preset', 'full')
+        if preset not in PRESETS:
+            raise OptionError(f'optics: no preset {preset!r}; there are {", ".join(PRESETS)}')
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(map(str, set(keys) - set(known)))
+        if unknown:
+            raise OptionError(f'optics: unknown key {", ".join(unknown)}; there are preset, {", ".join(known)}')
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list | tuple) else value for key, value in keys.items()
+        }
+        return dataclasses.replace(PRESETS[preset], **values)
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, list | tuple) and all(
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) for value in values
+    )
+
+
+def _is_mapping(option: Any) -> bool:
+    return option is None or isinstance(option, Mapping)
+
+
+# Bounds of the values that are not probabilities.
+_BOUNDS: dict[str, Range] = {
+    'even_radius': (0.5, 64), 'radius': (0.5, 64), 'gaussian_exponent': (0.8, 64), 'spherical': (0, 0.99),
+    'chromatic': (0, 8), 'residual': (0, 8), 'exposure': (-8, 8), 'highlights': (0, 100), 'gamma': (0.2, 5),
+    'shot': (1e-9, 1), 'read': (1e-9, 1), 'chroma': (0.1, 16), 'luma': (1e-4, 1), 'sharpen': (0, 4),
+    'sharpen_sigma': (0.3, 8), 'resize': (1, 4), 'soften': (0.1, 1), 'quality': (1, 100),
+}  # fmt: skip
+_RANGES = frozenset(_BOUNDS)
+
+_LENS = {f'{name}_prob': 0.0 for name in ('even', 'gaussian', 'spherical', 'chromatic', 'residual')}
+_CAMERA = {f'{name}_prob': 0.0 for name in ('chroma', 'luma', 'sharpen', 'resize', 'soften')}
+PRESETS = {
+    'full': Optics(),
+    'lens': Optics(**_CAMERA),  # type: ignore[arg-type]
+    'camera': Optics(**_LENS),  # type: ignore[arg-type]
+    'basic': Optics(**_LENS, **_CAMERA),  # type: ignore[arg-type]
+}
+
+
+def training_pair(
+    rng: np.random.Generator,
+    draw: Callable[[], np.ndarray],
+    first: np.ndarray,
+    size: int,
+    max_radius: float,
+    optics: Optics = PRESETS['full'],
+) -> Pair:
+    """Render a scene of size x size pixels made of scaled, rotated and recolored parts of photographs.
+
+    `first`, `draw` and `max_radius` are those of `varied_scenes.training_pair`.
+    """
+    shot = _shot(rng, optics, max_radius)
+    window, margin = round(size * shot.resize), math.ceil(max_radius)
+    side = window + 2 * margin
+    pictures = [varied_scenes.recoloured(shot.scene, varied_scenes.part(shot.scene, first, side))]
+    for _ in range(shot.scene.integers(varied_scenes.MOST_OBJECTS + 1)):
+        pictures.append(varied_scenes.recoloured(shot.scene, varied_scenes.part(shot.scene, draw(), side)))
+    middle = slice(margin, margin + window)
+    return _taken(shot, pictures, (middle, middle), (size, size))
+
+
+def whole_pair(
+    rng: np.random.Generator,
+    draw: Callable[[], np.ndarray],
+    first: np.ndarray,
+    max_radius: float,
+    optics: Optics = PRESETS['full'],
+) -> Pair:
+    """Render a whole photograph as it is, with parts of others, scaled to its size, in front of it.
+
+    For validation: never entirely in focus, because the PSNR of such an input has no upper bound, and never resized.
+    """
+    shot = _shot(rng, dataclasses.replace(optics, sharp_prob=0.0, resize_prob=0.0), max_radius)
+    height, width, _ = first.shape
+    pictures = [first]
+    for _ in range(shot.scene.integers(varied_scenes.MOST_OBJECTS + 1)):
+        pictures.append(cv2.resize(draw(), (width, height), interpolation=cv2.INTER_AREA))
+    return _taken(shot, pictures, (slice(None), slice(None)), (height, width))
+
+
+class _Shot(NamedTuple):
+    """The parameters of one pair, and the generators of its scene and its noise."""
+
+    scene: np.random.Generator
+    noise: np.random.Generator
+    kind: str  # sharp, even or layers
+    psf: PSF
+    radius: float  # the largest, or that of an even scene
+    chromatic: tuple[float, ...]
+    residual: float  # sigma
+    exposure: float
+    highlights: float
+    sensor: Sensor
+    chroma: float
+    luma: float
+    sharpen: tuple[float, float]  # sigma, amount; 0 for none
+    sharpen_both: bool
+    resize: float
+    soften: float
+
+
+def _shot(rng: np.random.Generator, optics: Optics, max_radius: float) -> _Shot:
+    """Draw the parameters of a pair. The number of draws from each stream does not depend on `optics`."""
+    scene, aperture, lens, camera, noise = (np.random.default_rng(seed) for seed in rng.integers(2**62, size=5))
+    sharp, even, psf_kind, sign = lens.random(4)
+    kind = 'sharp' if sharp < optics.sharp_prob else 'even' if even < optics.even_prob else 'layers'
+    psf: PSF = random_aperture(aperture)
+    exponent = _drawn(lens, 0.5, optics.gaussian_exponent, log=True) or 2.0
+    spherical = _drawn(lens, optics.spherical_prob, optics.spherical)
+    if psf_kind < optics.gaussian_prob:
+        psf = GaussianPSF(exponent)
+    elif spherical:
+        psf = dataclasses.replace(psf, spherical=math.copysign(spherical, sign - 0.5))  # type: ignore[type-var]
+    low, high = optics.even_radius if kind == 'even' else optics.radius
+    radius = _drawn(lens, 1.0, (min(low, max_radius), min(high, max_radius)), log=True)
+    red = math.copysign(_drawn(lens, optics.chromatic_prob, optics.chromatic), lens.random() - 0.5)
+    blue = -red * lens.uniform(0.5, 1.5)
+    residual = _drawn(lens, optics.residual_prob, optics.residual)
+
+    exposure = 2.0 ** _drawn(camera, 1.0, optics.exposure)
+    highlights = _drawn(camera, optics.highlights_prob, optics.highlights)
+    values_blur, webp = camera.random(2)
+    gamma = _drawn(camera, optics.gamma_prob, optics.gamma)
+    noisy = camera.random() < optics.noise_prob
+    shot_noise = _drawn(camera, 1.0, optics.shot, log=True)
+    read_noise = _drawn(camera, 1.0, optics.read, log=True)
+    chroma = _drawn(camera, optics.chroma_prob, optics.chroma)
+    luma = _drawn(camera, optics.luma_prob, optics.luma)
+    amount = _drawn(camera, optics.sharpen_prob, optics.sharpen)
+    sigma = _drawn(camera, 1.0, optics.sharpen_sigma)
+    both = camera.random() < optics.sharpen_both
+    resize = _drawn(camera, optics.resize_prob, optics.resize) or 1.0
+    soften = _drawn(camera, optics.soften_prob, optics.soften) or 1.0
+    quality = round(_drawn(camera, optics.compress_prob, optics.quality)) or None
+    if kind == 'sharp':  # the output must stay the input: no processing that hides detail
+        shot_noise, read_noise = 0.1 * shot_noise, 0.1 * read_noise
+        chroma, luma, soften, residual, both = 0.0, 0.0, 1.0, 0.0, True
+        quality = quality and 92 + quality // 16
+    sensor = Sensor(
+        None if not gamma else 1.0 if values_blur < 0.5 else gamma,
+        shot_noise if noisy else 0.0,
+        read_noise if noisy else 0.0,
+        None if webp < 0.5 else quality,
+        quality if webp < 0.5 else None,
+    )
+    return _Shot(
+        scene, noise, kind, psf, 0.0 if kind == 'sharp' else radius, (red, 0.0, blue) if red else (),
+        residual, exposure, highlights, sensor, chroma, luma,
+        (sigma, amount if both else amount / 2), both, resize, soften,
+    )  # fmt: skip
+
+
+def _drawn(rng: np.random.Generator, prob: float, bounds: Range, log: bool = False) -> float:
+    """A value within the bounds with probability `prob`, else 0. Always takes two numbers from the generator."""
+    chance, share = rng.random(2)
+    if chance >= prob:
+        return 0.0
+    low, high = bounds
+    return float(low * (high / low) ** share if log else low + (high - low) * share)
+
+
+def _taken(shot: _Shot, pictures: list[np.ndarray], window: tuple[slice, slice], size: tuple[int, int]) -> Pair:
+    """Photograph the pictures, given from back to front."""
+    sensor = shot.sensor
+    light = [
+        with_highlights(sensor.light(picture), shot.highlights) * np.float32(shot.exposure) for picture in pictures
+    ]
+    shape = light[0].shape[:2]
+    alphas = [np.ones(shape, np.float32), *(varied_scenes.mask(shot.scene, shape) for _ in light[1:])]
+    radii = varied_scenes.radii(shot.scene, [shape] * len(light), lambda _: shot.radius)
+    layers = [Layer(*layer) for layer in zip(light, alphas, radii, strict=True)]
+    sharp = in_focus(layers)
+    if shot.kind == 'layers':
+        blurred = photograph(layers, shot.psf, shot.chromatic)
+    elif shot.kind == 'even':
+        offsets = shot.chromatic or (0.0, 0.0, 0.0)
+        channels = [spread(sharp[..., c], shot.psf.kernel(shot.radius + offset)) for c, offset in enumerate(offsets)]
+        blurred = np.dstack(channels)
+    else:
+        blurred = sharp
+    if shot.residual:
+        blurred = spread(blurred, GAUSSIAN.kernel(2 * shot.residual))
+    gt, lq = sensor.values(sharp[window]), sensor.values(sensor.noisy(shot.noise, blurred[window]))
+    if shot.chroma or shot.luma:
+        lq = denoised(lq, shot.chroma, shot.luma)
+    sigma, amount = shot.sharpen
+    if amount:
+        lq, gt = sharpened(lq, sigma, amount), sharpened(gt, sigma, amount) if shot.sharpen_both else gt
+    if shot.resize > 1:
+        lq, gt = (cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA) for image in (lq, gt))
+    if shot.soften < 1:
+        lq = softened(lq, shot.soften)
+    # Both images lose the same chroma resolution: restoring it would alter every photograph that is a JPEG.
+    chroma = Sensor(jpeg=sensor.jpeg and 100, webp=sensor.webp and 100)
+    return Pair(sensor.stored(lq), chroma.stored(gt))
