@@ -1,0 +1,42 @@
+"""Parity of GGKMNet and its ablations with version 0.1.0: outputs, checkpoint keys and the start from a seed."""
+
+import json
+
+import numpy as np
+import pytest
+from goldens import CASES, FILE, STARTS, build, channels_of, filled, outputs, start
+
+
+@pytest.fixture(scope='module')
+def golden():
+    with np.load(FILE) as file:
+        return dict(file)
+
+
+@pytest.fixture(scope='module')
+def description(golden):
+    return json.loads(golden['description'].tobytes())
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_outputs_are_those_of_0_1_0(case, golden):
+    """In float64; the stored values are rounded to float32."""
+    got = outputs(filled(build(case)), channels_of(case))
+    stored = {key.removeprefix(f'{case}/') for key in golden if key.startswith(f'{case}/')}
+    assert set(got) == stored
+    for name, array in got.items():
+        want = golden[f'{case}/{name}']
+        assert array.shape == want.shape
+        np.testing.assert_allclose(array, want, rtol=2e-7, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_checkpoint_keys_are_those_of_0_1_0(case, description):
+    keys = {key: list(tensor.shape) for key, tensor in build(case).state_dict().items()}
+    assert keys == description['keys'][case]
+
+
+@pytest.mark.parametrize('case', STARTS)
+def test_the_start_from_a_seed_is_that_of_0_1_0(case, description):
+    for key, sums in start(build(case)).items():
+        np.testing.assert_allclose(sums, description['starts'][case][key], rtol=0, atol=1e-5, err_msg=key)
