@@ -1,4 +1,4 @@
-"""The fused blur in Triton's interpreter, which has to be switched on before Triton is imported: a process of its own.
+"""Run the Triton form of the blur in Triton's interpreter, in a separate process: it must be enabled before the import.
 
 `python interpreted.py CASES RESULTS` reads a list of `Case`s and writes a value and gradients for each.
 """
@@ -15,7 +15,7 @@ from problems import problem, with_gradients
 
 @dataclass(frozen=True)
 class Case:
-    """A problem, and how the kernels' host takes it."""
+    """A problem and the settings of the launch code."""
 
     size: tuple[int, int]
     groups: int = 4
@@ -33,20 +33,20 @@ class Case:
     steps: int = 8  # at once, at most
 
     def inputs(self):
-        """x, alpha, beta, mix or none, and bank, in float64; beta as its own dtype rounds it."""
+        """Return x, alpha, beta, mix (if any) and bank in float64; beta is rounded to its dtype."""
         x, alpha, beta, mix, bank = problem(
             self.size, self.groups, self.kernels, self.batch, self.channels, self.identity, self.out_channels
         )
         return [x, alpha, self.stored(beta).double(), *([mix] if self.mixed else []), bank]
 
     def stored(self, beta):
-        """Maps in their dtype and layout."""
+        """Convert maps to their dtype and layout."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         return beta.to(getattr(torch, self.beta)).contiguous(memory_format=layout)
 
 
 def run_all(cases: list[Case], folder: Path) -> list[tuple]:
-    """In another process: value and gradients of each."""
+    """Run the cases in another process; return value and gradients of each."""
     torch.save([{field.name: getattr(case, field.name) for field in fields(case)} for case in cases], folder / 'cases')
     command = [sys.executable, __file__, folder / 'cases', folder / 'results']
     environment = {**os.environ, 'TRITON_INTERPRET': '1', 'OMP_NUM_THREADS': '1'}
@@ -56,9 +56,10 @@ def run_all(cases: list[Case], folder: Path) -> list[tuple]:
 
 
 def run(case: Case) -> tuple:
-    from ggkm_plugin.ops import fused, ggkm_blur, steps
+    from ggkm_plugin.ops import ggkm_blur, steps
+    from ggkm_plugin.ops.ggkm import triton as kernels
 
-    fused._TILE, fused._SUMMING_TILE, steps._MOST_STEPS = (*case.tile, 4), (*case.tile, 1), case.steps
+    kernels._TILE, kernels._SUMMING_TILE, steps._MOST_STEPS = (*case.tile, 4), (*case.tile, 1), case.steps
 
     def blur(x, alpha, beta, mix=None):
         options = {'include_identity': case.identity, 'iterative': case.iterative, 'margin': case.margin}

@@ -1,4 +1,4 @@
-"""Inputs of the GGKM operator, and its value with gradients, for the tests of its forms."""
+"""Inputs of the GGKM operator, and its value and gradients, for the tests of its forms."""
 
 import math
 
@@ -12,7 +12,7 @@ def noise(*shape, seed):
 
 
 def problem(size, groups=4, kernels=3, batch=2, channels=3, identity=True, out_channels=3):
-    """x, alpha (different for each image), beta, mix and bank, all of order 1."""
+    """Return x, alpha (different for each image), beta, mix and bank, all of order 1."""
     maps = groups + identity
     x = noise(batch, channels, *size, seed=1).sigmoid()
     alpha = noise(batch, groups, kernels, seed=2).softmax(-1)
@@ -26,7 +26,7 @@ def close(got, want, atol=1e-12):
 
 
 def with_gradients(operator, inputs, *rest, **options):
-    """The value, and the gradients of its inner product with a fixed tensor."""
+    """Return the value and the gradients of its inner product with a fixed tensor."""
     inputs = [tensor.clone().requires_grad_() for tensor in inputs]
     value = operator(*inputs, *rest, **options)
     return value.detach(), torch.autograd.grad((value * noise(*value.shape, seed=9)).sum(), inputs)

@@ -30,7 +30,7 @@ from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.ops import gaussian_bank
 from ggkm_plugin.ops.boundary import pad
 from ggkm_plugin.ops.gaussian import gkm_taps
-from ggkm_plugin.ops.precision import colour_mix, full_precision
+from ggkm_plugin.ops.precision import color_mix, full_precision
 
 
 def _steps(net: GGKMNet) -> Iterator[FixedPointStep]:
@@ -140,7 +140,7 @@ class LearnedGroupBlur(nn.Module):
                 outputs.append(z)
             weighted = beta.unsqueeze(2) * torch.stack(outputs, dim=1)
             bias = cast(Tensor, self.mix.bias).to(dtype).view(1, -1, 1, 1)
-            return colour_mix(weighted.flatten(1, 2), self.mix.weight.to(dtype)) + bias
+            return color_mix(weighted.flatten(1, 2), self.mix.weight.to(dtype)) + bias
 
     def _convolved(self, x: Tensor, kernel: Tensor) -> Tensor:
         """x (B,C,H,W) convolved with kernel (B,k,k), the same for every colour; of x continued beyond its edges."""

@@ -23,10 +23,10 @@ from ggkm_plugin.errors import CropSizeError
 from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.ops import gaussian_bank, ggkm_blur
 from ggkm_plugin.ops.boundary import BOUNDARIES, pad
-from ggkm_plugin.ops.mixture import FORMS
-from ggkm_plugin.ops.precision import colour_mix, full_precision
+from ggkm_plugin.ops.ggkm import FORMS
+from ggkm_plugin.ops.ggkm.spectral import widest_margin
+from ggkm_plugin.ops.precision import color_mix, full_precision
 from ggkm_plugin.ops.pyramid import double, pyramid
-from ggkm_plugin.ops.spectral import widest_margin
 
 State = tuple[Tensor, Tensor]
 Edges = tuple[int, int, int, int]  # pixels at the top, the bottom, the left and the right
@@ -300,7 +300,7 @@ class FixedPointStep(nn.Module):
             weight, bias = self.fuse.weight, cast(Tensor, self.fuse.bias)
             with full_precision(y):  # what is rounded here is rounded in the image
                 both = torch.cat([y, xu], dim=1)
-                return colour_mix(both, weight.to(both.dtype)) + bias.to(both.dtype).view(1, -1, 1, 1)
+                return color_mix(both, weight.to(both.dtype)) + bias.to(both.dtype).view(1, -1, 1, 1)
         return (y + xu) / 2 if self.fuse_mode == 'add' else xu
 
     def pass_xu_through(self) -> None:

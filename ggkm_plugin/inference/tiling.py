@@ -18,8 +18,8 @@ from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedGroupBlur
 from ggkm_plugin.archs.ggkmnet_arch import Edges, FixedPointStep, GGKMNet, GroupGaussianBlur, Memory, State
 from ggkm_plugin.errors import OptionError, TrainingError
 from ggkm_plugin.memory import free_bytes, is_out_of_memory, release
+from ggkm_plugin.ops.ggkm.spectral import margin_of
 from ggkm_plugin.ops.pyramid import double, pyramid
-from ggkm_plugin.ops.spectral import margin_of
 
 Tile = int | str | None
 

@@ -1,11 +1,11 @@
-"""Filtering with a kernel of its own at every pixel.
+"""Per-pixel filtering: every pixel has its own kernel.
 
     out[b,c,i,j] = sum_{u,v} kernels[b,c, columns*u + v, i,j] * x[b,c, i + u - (rows-1)/2, j + v - (columns-1)/2]
 
-x        (B,C,H,W)             continued by its edge pixels
+x        (B,C,H,W)             extended by its edge pixels
 kernels  (B,C,rows*columns,H,W) or (B,1,rows*columns,H,W), one for all channels
 
-A correlation: the first row of a kernel weighs the pixels above. rows and columns are odd.
+This is a correlation: the first row of a kernel weights the pixels above. `rows` and `columns` are odd.
 """
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def filter_per_pixel(x: Tensor, kernels: Tensor, rows: int, columns: int) -> Tensor:
-    """Tap by tap, so that no copy of x for each tap is held."""
+    """Filter x tap by tap, without a copy of x per tap."""
     height, width = x.shape[-2:]
     around = F.pad(x, (columns // 2, columns // 2, rows // 2, rows // 2), mode='replicate')
     total = torch.zeros_like(x)
@@ -25,8 +25,8 @@ def filter_per_pixel(x: Tensor, kernels: Tensor, rows: int, columns: int) -> Ten
 
 
 def filter_per_pixel_ref(x: Tensor, kernels: Tensor, rows: int, columns: int) -> Tensor:
-    """As the equation reads: all neighbours of every pixel, then one sum."""
+    """Filter x as the equation reads: gather all neighbors of every pixel, then sum."""
     batch, channels, height, width = x.shape
     around = F.pad(x, (columns // 2, columns // 2, rows // 2, rows // 2), mode='replicate')
-    neighbours = F.unfold(around, (rows, columns)).view(batch, channels, rows * columns, height, width)
-    return (kernels * neighbours).sum(dim=2)
+    neighbors = F.unfold(around, (rows, columns)).view(batch, channels, rows * columns, height, width)
+    return (kernels * neighbors).sum(dim=2)

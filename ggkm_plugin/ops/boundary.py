@@ -1,4 +1,4 @@
-"""How an image is continued beyond its edges, for any size from 1x1 and any margin."""
+"""Padding of images of any size, from 1x1, by any number of pixels."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ BOUNDARIES: tuple[str, ...] = ('reflect', 'zeros', 'replicate')
 
 
 def reflect_index(n: int, before: int, after: int, device: torch.device | None = None) -> Tensor:
-    """Positions in 0..n-1 that a line of n pixels shows at -before..n-1+after under whole-sample reflection.
+    """Return the positions in 0..n-1 that a line of n pixels shows at -before..n-1+after under whole-sample reflection.
 
     The edge pixel is not repeated: ``... 2 1 0 1 2 ...``, folded as often as needed (period 2(n-1); n = 1 is constant).
     """
@@ -37,7 +37,7 @@ def pad(x: Tensor, left: int, right: int, top: int, bottom: int, boundary: str =
 
 
 def pad_adjoint(x: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:
-    """The adjoint of `pad` under `reflect`: adds what lies in the margins to the pixels that it mirrors."""
+    """Apply the adjoint of `pad` with `reflect`: add the margins to the pixels that they mirror."""
     height, width = x.shape[-2] - top - bottom, x.shape[-1] - left - right
     lines = x.new_zeros(*x.shape[:-1], width).index_add_(-1, reflect_index(width, left, right, x.device), x)
     return x.new_zeros(*x.shape[:-2], height, width).index_add_(-2, reflect_index(height, top, bottom, x.device), lines)

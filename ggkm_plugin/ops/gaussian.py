@@ -1,13 +1,13 @@
-"""The Gaussian kernels of the GGKM model, Eqs. (3) and (6), as one-dimensional taps: g(sigma) = taps x taps."""
+"""Gaussian kernels of the GGKM model, Eqs. (3) and (6), as one-dimensional taps: g(sigma) = outer(taps, taps)."""
 
 import torch
 from torch import Tensor
 
 
 def gaussian_taps(size: int, sigma: float, sigma_conv: str = '2s2') -> Tensor:
-    """Odd number of float64 taps, sum 1, of exp(-r^2 / (2 sigma^2)), or of Eq. (3)'s exp(-r^2 / sigma^2) with `s2`.
+    """Compute `size` (odd) float64 taps of exp(-r^2 / (2 sigma^2)) with sum 1; sigma is in pixels.
 
-    Sigma is in pixels. The paper prints `s2`; `2s2` is the default since its authors' earlier code uses it.
+    `sigma_conv='s2'` is Eq. (3)'s exp(-r^2 / sigma^2). The default is `2s2`, as in the authors' earlier code.
     """
     if sigma_conv not in ('2s2', 's2'):
         raise ValueError(f'sigma_conv is 2s2 or s2, not {sigma_conv!r}')
@@ -19,9 +19,9 @@ def gaussian_taps(size: int, sigma: float, sigma_conv: str = '2s2') -> Tensor:
 def group_sigma(
     p: int, q: int, num_groups: int, kernels_per_group: int, sigma_denom: str = 'PQ', sigma_q0: int = 0
 ) -> float:
-    """Sigma in pixels of kernel q (from 0) of step p (from 2): (p + PQ)/(2PQ) + q, Sec. 4.3.
+    """Compute sigma, in pixels, of kernel q (from 0) of step p (from 2): (p + PQ)/(2PQ) + q, Sec. 4.3.
 
-    Not in the paper: `sigma_q0`, the q that the first kernel of a group has, is 0 because Fig. 6 counts from 0.
+    Not in the paper: `sigma_q0` is the q of the first kernel of a group, 0 because Fig. 6 counts from 0.
     `sigma_denom='P'` reads the formula as (p + P)/(2P) + q.
     """
     if sigma_denom not in ('PQ', 'P'):
@@ -37,10 +37,10 @@ def gaussian_bank(
     sigma_conv: str = '2s2',
     sigma_q0: int = 0,
 ) -> Tensor:
-    """Taps of all kernels of the steps p = 2..P+1, float64 (P, Q, 2P+1), each centred and zero beyond its size 2p-1.
+    """Compute the taps of all kernels of the steps p = 2..P+1: float64 (P, Q, 2P+1), centered, zero beyond their size.
 
     The 2-D kernel g_{p,q} is the outer product of its taps with themselves, so it sums to 1 and is the same for every
-    colour. Kernels are cut by their size (3 to 2P+1 pixels), as in the paper, however wide their sigma.
+    color. Its size is 2p-1 (3 to 2P+1 pixels), as in the paper, which truncates the kernels with a larger sigma.
     """
     if num_groups < 1 or kernels_per_group < 1:
         raise ValueError(f'num_groups and kernels_per_group are at least 1, not {num_groups} and {kernels_per_group}')
@@ -55,10 +55,10 @@ def gaussian_bank(
 
 
 def gkm_taps() -> Tensor:
-    """Taps (22, 21) float64 of the fixed kernels of GKMNet (NeurIPS 2021), the grouped model's predecessor.
+    """Compute the taps (22, 21), float64, of the fixed kernels of GKMNet (NeurIPS 2021).
 
-    The identity, then 21 Gaussians of sigma 0.25, 0.5, ... 5.25 pixels (2 sigma^2 in the exponent), 3, 3, 3, 5, 5, 7,
-    7, ... 21, 21 pixels wide and zero beyond.
+    They are the identity and 21 Gaussians of sigma 0.25, 0.5, ... 5.25 pixels (2 sigma^2 in the exponent) and size
+    3, 3, 3, 5, 5, 7, 7, ... 21, 21 pixels.
     """
     taps = torch.zeros(22, 21, dtype=torch.float64)
     taps[0, 10] = 1

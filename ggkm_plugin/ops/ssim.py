@@ -1,13 +1,13 @@
-"""SSIM as a differentiable operator: the training loss and the metrics share it.
+"""Differentiable SSIM, used by the training losses and the metrics.
 
 Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural similarity", 2004:
 
     SSIM = (2 ux uy + C1) (2 vxy + C2) / ((ux^2 + uy^2 + C1) (vx + vy + C2)),  C1 = (0.01 L)^2,  C2 = (0.03 L)^2
 
 with ux, uy the windowed means, vx, vy the windowed variances, vxy the covariance, L the data range. Correlation with a
-symmetric window of unit sum; only windows that lie wholly inside the image count (no padding).
+symmetric window of unit sum; only windows inside the image count (no padding).
 
-Two windows are in use, and their values differ by several thousandths on the same pair of images:
+Two windows are in use. Their values differ by several thousandths on the same pair of images:
 
 ==========  ======================  =======================  ===================================================
 window      taps                    covariance               same as
@@ -29,27 +29,25 @@ Window = Literal['gaussian', 'uniform']
 
 
 def _taps(window: Window, like: Tensor) -> tuple[Tensor, float]:
-    """One axis of the separable window, unit sum, and the factor that turns its variance into the one SSIM uses."""
+    """Return one axis of the separable window (unit sum) and the factor from its variance to that of SSIM."""
     if window == 'gaussian':
         offset = torch.arange(-5, 6, dtype=like.dtype, device=like.device)
         taps = torch.exp(-offset.square() / (2 * 1.5**2))
         return taps / taps.sum(), 1.0
     if window == 'uniform':
         return torch.full((7,), 1 / 7, dtype=like.dtype, device=like.device), 49 / 48
-    raise ValueError(f"SSIM window {window!r} is unknown: use 'gaussian' or 'uniform'.")
+    raise ValueError(f"SSIM window {window!r} is unknown: use 'gaussian' or 'uniform'")
 
 
 def ssim(x: Tensor, y: Tensor, window: Window = 'gaussian', data_range: float = 1.0) -> Tensor:
-    """SSIM of each image pair, (B,), in [-1, 1]: mean over the channels and over all valid window positions.
+    """Compute SSIM of each image pair, (B,) in [-1, 1]: the mean over channels and all valid window positions.
 
-    x, y: (B, C, H, W), floats in [0, `data_range`]. Half precision and autocast are computed in float32: the variances
-    are differences of nearly equal numbers. Raises ValueError on unequal shapes, an unknown window, or images smaller
-    than it.
+    x, y: (B, C, H, W), floats in [0, `data_range`]. Half precision is computed in float32, because the variances are
+    differences of nearly equal numbers. Raises ValueError for unequal shapes, an unknown window, or images smaller than
+    the window.
     """
     if x.shape != y.shape or x.dim() != 4:
-        raise ValueError(
-            f'SSIM takes two (B, C, H, W) tensors of one shape, got {tuple(x.shape)} and {tuple(y.shape)}.'
-        )
+        raise ValueError(f'SSIM takes two (B, C, H, W) tensors of one shape, got {tuple(x.shape)} and {tuple(y.shape)}')
     dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
     with full_precision(x):
         x, y = x.to(dtype), y.to(dtype)
@@ -58,10 +56,9 @@ def ssim(x: Tensor, y: Tensor, window: Window = 'gaussian', data_range: float = 
         batch, _, height, width = x.shape
         if min(height, width) < size:
             raise ValueError(
-                f'SSIM with the {window} window needs images of at least {size}x{size} pixels, got {height}x{width}.'
+                f'SSIM with the {window} window needs images of at least {size}x{size} pixels, got {height}x{width}'
             )
-        # vx and vy enter only as their sum: four moments, not five. All planes are channels of one image: a depthwise
-        # convolution is the fast path on the CPU, and on CUDA it keeps full float32 (a plain one may take TF32).
+        # Only the sum of vx and vy is needed. A depthwise convolution is fast on a CPU and, on CUDA, never uses TF32.
         planes = torch.stack((x, y, x * x + y * y, x * y)).reshape(1, -1, height, width)
         groups = planes.shape[1]
         planes = F.conv2d(planes, taps.view(1, 1, 1, size).repeat(groups, 1, 1, 1), groups=groups)

@@ -1,4 +1,4 @@
-"""How the steps of a chain are walked: several at once on a GPU, and backwards from few kept states."""
+"""Iteration over the steps of a chain: chunks for a GPU, and reverse order from few stored states."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -6,30 +6,30 @@ from typing import TypeVar
 
 State = TypeVar('State')
 
-# On a GPU the images of this many steps at most are transformed at once: small images then fill it. Large ones come in
-# fewer steps, so that a chunk (in float32) stays about as large as the GPU's last cache. Chosen on paper, not timed.
+# Most steps transformed at once on a GPU, enough for small images to fill it. For large images the chunk (in float32)
+# stays about as large as the GPU's last-level cache. Chosen on paper, not timed.
 _MOST_STEPS = 8
 _CHUNK_BYTES = 32 << 20
 
 
 def steps_at_once(pixels: int) -> int:
-    """Steps a chunk for as many pixels a step, margins, colours and batch together: 2, 4, 6 or 8 however many follow.
+    """Return the steps per chunk (2, 4, 6 or 8) for this many pixels per step, with margins, colors and batch.
 
-    Even numbers, since pairs of steps make complex images (`triton_kernels`).
+    Even numbers, because two steps form one complex image (`ggkm.triton`).
     """
     return 2 * max(1, min(_MOST_STEPS // 2, _CHUNK_BYTES // (8 * pixels)))
 
 
 def chunks_of(steps: int, size: int) -> list[range]:
-    """0..steps-1 in ranges of `size` at most."""
+    """Divide 0..steps-1 into ranges of at most `size`."""
     return [range(first, min(first + size, steps)) for first in range(0, steps, size)]
 
 
 def backwards(count: int, start: State, advance: Callable[[int, State], State]) -> Iterator[tuple[int, State]]:
-    """(i, the state before step i) from the last of `count` steps to the first.
+    """Yield (i, state before step i) from the last of `count` steps to the first.
 
-    advance(i, state) makes the state after step i and leaves the one before as it is. All but the last step are made
-    once to keep every sqrt(count)-th state, then stretch by stretch again: at most 2 sqrt(count) + 2 states are alive.
+    advance(i, state) returns the state after step i and leaves its argument unchanged. A first pass stores every
+    sqrt(count)-th state; each stretch is then recomputed, so at most 2 sqrt(count) + 2 states are alive.
     """
     stride = math.isqrt(count - 1) + 1
     kept = [start]

@@ -22,8 +22,8 @@ from ggkm_plugin.archs.ggkmnet_ablations_arch import GGKMNetFullyLearned
 from ggkm_plugin.archs.ggkmnet_arch import GGKMNet
 from ggkm_plugin.ops import gaussian_bank, ggkm_blur, ggkm_blur_ref
 from ggkm_plugin.ops.boundary import pad
-from ggkm_plugin.ops.dct import dct1
 from ggkm_plugin.ops.gaussian import gaussian_taps
+from ggkm_plugin.ops.ggkm.spectral import dct1
 
 
 def noise(*shape, seed):

@@ -1,7 +1,7 @@
-"""The GGKM operator: parity with its reference, two goldens made independently of it, and the laws of Eqs. (9), (13).
+"""GGKM operator: parity with its reference, two independent golden results, and the laws of Eqs. (9) and (13).
 
-float64 unless said. Parity tolerances: 1e-12 is rounding of values of size 1, 1e-10 that of gradients, which are sums
-over pixels and steps.
+float64 unless stated. Tolerances: 1e-12 is the rounding error of values of size 1, 1e-10 that of gradients, which are
+sums over pixels and steps.
 """
 
 import numpy as np
@@ -11,8 +11,16 @@ import torch
 from problems import close, noise, problem, with_gradients
 from scipy.signal import convolve2d
 
-from ggkm_plugin.ops import gaussian_bank, ggkm_blur, ggkm_blur_ref, iterative_group_conv, iterative_group_conv_ref
+from ggkm_plugin.ops import (
+    blur_form,
+    gaussian_bank,
+    ggkm_blur,
+    ggkm_blur_ref,
+    iterative_group_conv,
+    iterative_group_conv_ref,
+)
 from ggkm_plugin.ops.boundary import BOUNDARIES
+from ggkm_plugin.ops.ggkm import ENVIRONMENT, FORMS, chosen_form
 
 # One pixel, one line, smaller than the kernels, odd, and both sides larger than the first kernels.
 SIZES = [(1, 1), (2, 5), (1, 8), (7, 9), (30, 17)]
@@ -57,7 +65,7 @@ def test_the_bank_of_the_paper_equals_the_reference(boundary):
 
 
 @pytest.mark.parametrize('boundary', BOUNDARIES)
-def test_one_colour_and_other_output_channels(boundary):
+def test_one_color_and_other_output_channels(boundary):
     x, alpha, beta, mix, bank = problem((6, 5), channels=1, out_channels=2)
     got = ggkm_blur(x, alpha, beta, bank, mix, boundary)
     assert got.shape == (2, 2, 6, 5)
@@ -67,7 +75,7 @@ def test_one_colour_and_other_output_channels(boundary):
 @pytest.mark.parametrize('boundary', BOUNDARIES)
 @pytest.mark.parametrize('size', [(5, 7), (48, 65)])
 def test_float32_is_within_1e_5_of_float64(size, boundary):
-    """Relative to the largest value, which is the size of the image: 21 steps and sums of up to 65 terms."""
+    """Relative to the largest value."""
     x, alpha, _, _, bank = problem(size, 21, 4, batch=1)
     got = iterative_group_conv(x.float(), alpha.float(), bank.float(), boundary)
     want = iterative_group_conv_ref(x, alpha, bank, boundary)
@@ -88,11 +96,11 @@ def test_float32_gradients_are_within_1e_5_of_float64():
         assert (got - want).abs().max() <= 1e-5 * want.abs().max()
 
 
-# Goldens, made by numpy and scipy
+# Golden results by numpy and scipy
 
 
 def composite_kernels(alpha, bank):
-    """gbar_p of one image, Eq. (16), each cut to its size 2p-1."""
+    """Yield gbar_p of one image, Eq. (16), each of size 2p-1."""
     groups = bank.shape[0]
     for j in range(groups):
         taps = bank[j, :, groups - j - 1 : groups + j + 2].numpy()
@@ -118,7 +126,7 @@ def test_golden_numpy_padding_and_scipy_convolution_step_by_step(size, boundary,
 
 @pytest.mark.parametrize('size', [(2, 5), (17, 30), (64, 41)])
 def test_golden_cumulative_products_in_the_dct_basis_of_scipy(size):
-    """The whole chain of the paper as one transform (spec, 4): transfer functions from the kernels' own cosine sums."""
+    """The whole chain of the paper as one transform: transfer functions are cosine sums of the kernels."""
     x, alpha, _, _, bank = problem(size, 21, 4)
     r = np.arange(-21, 22)
     rows, columns = (
@@ -149,7 +157,7 @@ def test_a_constant_image_stays_constant(operator, boundary, iterative):
 
 
 def test_zeros_darken_the_border():
-    """Why `reflect` is the default: 21 steps with equal weights leave 0.03 of a constant image in its corner."""
+    """21 steps with equal weights leave 0.03 of a constant image in its corner: the reason for `reflect`."""
     alpha, x = torch.full((1, 21, 4), 0.25, dtype=torch.float64), torch.ones(1, 1, 100, 100, dtype=torch.float64)
     z = iterative_group_conv(x, alpha, gaussian_bank(), 'zeros')[0, :, 0]
     assert z[-1, 0, 0].item() == pytest.approx(0.03, abs=0.005)
@@ -161,8 +169,8 @@ def test_zeros_darken_the_border():
 @pytest.mark.parametrize('boundary', BOUNDARIES)
 @pytest.mark.parametrize('iterative', [True, False])
 @pytest.mark.parametrize('channel', [0, 1, 2])
-def test_an_impulse_stays_in_its_colour_and_draws_the_cumulative_kernel(channel, iterative, boundary, operator):
-    """Two published codes bind kernels to the wrong colour: this fails for them. Four steps reach 10 pixels."""
+def test_an_impulse_gives_the_cumulative_kernel_of_its_color(channel, iterative, boundary, operator):
+    """Two published implementations apply kernels to the wrong color and fail this. Four steps reach 10 pixels."""
     _, alpha, _, _, bank = problem((25, 27), 4, 3)
     x = torch.zeros(2, 3, 25, 27, dtype=torch.float64)
     x[1, channel, 12, 13] = 1
@@ -182,7 +190,7 @@ def test_an_impulse_stays_in_its_colour_and_draws_the_cumulative_kernel(channel,
 
 
 def test_variances_add_along_the_chain():
-    """The kernel of z_p is as wide as its steps together: var = sum over the steps of sum_q alpha[q] var(g_q)."""
+    """The variance of the kernel of z_p is the sum over the steps of sum_q alpha[q] var(g_q)."""
     _, alpha, _, _, bank = problem((61, 61), 6, 4)
     x = torch.zeros(2, 1, 61, 61, dtype=torch.float64)
     x[:, 0, 30, 30] = 1
@@ -195,7 +203,7 @@ def test_variances_add_along_the_chain():
 
 
 def border_weight(height, width):
-    """W of the adjoint law: 1/2 on border rows and columns, 1/4 in the corners."""
+    """Build W of the adjoint law: 1/2 on border rows and columns, 1/4 in the corners."""
     rows, columns = torch.ones(height, dtype=torch.float64), torch.ones(width, dtype=torch.float64)
     for line in (rows, columns):
         line[0] = line[-1] = 0.5
@@ -205,7 +213,7 @@ def border_weight(height, width):
 @OPERATORS
 @pytest.mark.parametrize('size', [(1, 8), (2, 5), (7, 9)])
 def test_adjoint_under_reflection_is_the_operator_between_border_weights(size, operator):
-    """<T x, v> = <x, W T W^-1 v> (spec, 4), for every step's T; backward agrees with it."""
+    """<T x, v> = <x, W T W^-1 v> for the T of every step; the backward pass agrees."""
     x, alpha, _, _, bank = problem(size, 5, 2)
     v = noise(2, 3, *size, seed=5)
     weight = border_weight(*size)
@@ -220,11 +228,11 @@ def test_adjoint_under_reflection_is_the_operator_between_border_weights(size, o
 
 
 @pytest.mark.parametrize('boundary', BOUNDARIES)
-def test_mixing_colours_commutes_with_the_chain(boundary):
+def test_mixing_colors_commutes_with_the_chain(boundary):
     x, alpha, _, _, bank = problem((9, 12))
-    colours = noise(3, 3, seed=6)
-    mixed_before = iterative_group_conv(torch.einsum('dc,bchw->bdhw', colours, x), alpha, bank, boundary)
-    mixed_after = torch.einsum('dc,bmchw->bmdhw', colours, iterative_group_conv(x, alpha, bank, boundary))
+    colors = noise(3, 3, seed=6)
+    mixed_before = iterative_group_conv(torch.einsum('dc,bchw->bdhw', colors, x), alpha, bank, boundary)
+    mixed_after = torch.einsum('dc,bmchw->bmdhw', colors, iterative_group_conv(x, alpha, bank, boundary))
     close(mixed_before, mixed_after)
 
 
@@ -240,7 +248,7 @@ def test_linear_in_the_image(boundary):
 
 
 @pytest.mark.parametrize('boundary', BOUNDARIES)
-def test_images_of_a_batch_do_not_see_each_other(boundary):
+def test_images_of_a_batch_are_independent(boundary):
     x, alpha, beta, mix, bank = problem((8, 6), batch=3)
     together = ggkm_blur(x, alpha, beta, bank, mix, boundary)
     for b in range(3):
@@ -254,7 +262,7 @@ def test_without_mix_it_is_the_sum_of_eq_9():
     close(ggkm_blur(x, alpha, beta, bank), sum(beta[:, m, None] * z[:, m] for m in range(5)))
 
 
-def test_channel_of_mix_is_map_times_colours_plus_colour():
+def test_channel_of_mix_is_map_times_colors_plus_color():
     x, alpha, beta, _, bank = problem((8, 6))
     z = iterative_group_conv_ref(x, alpha, bank)
     for m, c in ((0, 1), (2, 0), (4, 2)):
@@ -270,7 +278,7 @@ def test_channel_of_mix_is_map_times_colours_plus_colour():
 
 @pytest.mark.parametrize('boundary', BOUNDARIES)
 def test_autocast_leaves_it_in_float32(boundary):
-    """A bfloat16 chain is off by 0.012 (spec, 4): equal to the last bit, so that no step slips in."""
+    """A chain in bfloat16 has an error of 0.012, so the result must be equal to the last bit."""
     x, alpha, beta, mix, bank = (tensor.float() for tensor in problem((9, 14), 21, 4))
     want = ggkm_blur(x, alpha, beta, bank, mix, boundary)
     with torch.autocast('cpu', dtype=torch.bfloat16):
@@ -303,10 +311,87 @@ def test_errors_name_the_shape_and_the_boundary(operator):
 
 @pytest.mark.parametrize('operator', [ggkm_blur, ggkm_blur_ref])
 def test_coefficient_maps_of_another_shape_are_refused(operator):
-    """None may be stretched silently: one map for all kernels is another operator."""
+    """No map is broadcast silently: one map for all kernels is another operator."""
     x, alpha, beta, mix, bank = problem((4, 5))
     for wrong in (beta[:, :4], beta[:, :1], beta[:1], beta[..., :1, :1], beta[..., :4]):
         with pytest.raises(ValueError, match=r'beta has shape .*, not \(B, M, H, W\) = \(2, 5, 4, 5\)'):
             operator(x, alpha, wrong, bank, mix)
     with pytest.raises(ValueError, match=r'beta .* = \(2, 4, 4, 5\)'):
         operator(x, alpha, beta, bank, include_identity=False)
+
+
+# The run-time choice of the form
+
+
+@pytest.fixture
+def forms(monkeypatch):
+    """Names of the forms that `ggkm_blur` calls; each returns zeros."""
+    called = []
+
+    def recorded(name):
+        return lambda x, *_: called.append(name) or torch.zeros_like(x)
+
+    import ggkm_plugin.ops.ggkm as module
+
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    monkeypatch.setattr(module, 'ggkm_blur_ref', recorded('reference'))
+    monkeypatch.setattr(module, 'separable_blur', recorded('separable'))
+    monkeypatch.setattr(module, 'spectral_blur', lambda x, *rest: called.append(rest[-1]) or torch.zeros_like(x))
+    return called
+
+
+def test_the_form_comes_from_the_argument_the_context_or_the_environment(forms, monkeypatch):
+    x, alpha, beta, _, bank = problem((4, 5))
+    ggkm_blur(x, alpha, beta, bank)
+    monkeypatch.setenv(ENVIRONMENT, 'separable')
+    ggkm_blur(x, alpha, beta, bank)
+    with blur_form('reference'):
+        ggkm_blur(x, alpha, beta, bank)
+        ggkm_blur(x, alpha, beta, bank, form='fft')
+        with blur_form('dct'), blur_form(None):
+            ggkm_blur(x, alpha, beta, bank)
+        ggkm_blur(x, alpha, beta, bank)
+    ggkm_blur(x, alpha, beta, bank)
+    assert forms == ['auto', 'separable', 'reference', 'fft', 'dct', 'reference', 'separable']
+
+
+def test_an_exception_restores_the_form(monkeypatch):
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    with pytest.raises(ZeroDivisionError), blur_form('fft'):
+        raise ZeroDivisionError
+    assert chosen_form() == 'auto'
+    assert chosen_form('dct') == 'dct'
+
+
+def test_unknown_forms_are_errors(monkeypatch):
+    with pytest.raises(ValueError, match='blur_form'), blur_form('fast'):
+        pass
+    monkeypatch.setenv(ENVIRONMENT, 'fast')
+    with pytest.raises(ValueError, match=ENVIRONMENT):
+        chosen_form()
+    with blur_form('fft'):  # the context has priority
+        assert chosen_form() == 'fft'
+
+
+@pytest.mark.parametrize('form', [form for form in FORMS if form != 'fused'])
+def test_every_form_gives_the_same_result_under_the_context(form):
+    x, alpha, beta, mix, bank = problem((9, 12))
+    with blur_form(form):
+        close(ggkm_blur(x, alpha, beta, bank, mix), ggkm_blur_ref(x, alpha, beta, bank, mix))
+
+
+@pytest.mark.parametrize('form', ['dct', 'fft', 'fused'])
+def test_spectral_forms_need_reflection(form):
+    x, alpha, beta, mix, bank = problem((4, 5))
+    with blur_form(form), pytest.raises(ValueError, match='reflect'):
+        ggkm_blur(x, alpha, beta, bank, mix, 'zeros')
+
+
+@pytest.mark.parametrize('form', ['dct', 'fft', 'separable', 'reference'])
+@pytest.mark.parametrize('iterative', [True, False])
+def test_gradients_by_finite_differences(form, iterative):
+    x, alpha, beta, mix, bank = problem((4, 5), groups=3, kernels=2, batch=1, channels=2, out_channels=2)
+    inputs = [tensor.requires_grad_() for tensor in (x, alpha, beta, mix)]
+    assert torch.autograd.gradcheck(
+        lambda *a: ggkm_blur(*a[:3], bank, a[3], iterative=iterative, form=form), inputs, atol=1e-6
+    )

@@ -1,6 +1,6 @@
-"""The blur as products of spectra: what it leaves out, what it keeps in memory, and its two forms against each other.
+"""Spectral form of the blur: neglected frequencies and margins, memory, and its two bases against each other.
 
-Parity with the reference on all options is in test_mixture.py; gradients of the operator there too.
+Parity with the reference for all options, and gradients, are in test_operator.py.
 """
 
 import math
@@ -10,8 +10,9 @@ import torch
 from problems import close, noise, problem, with_gradients
 
 from ggkm_plugin.complexity import LiveTensors
-from ggkm_plugin.ops import gaussian_bank, ggkm_blur, spectral
-from ggkm_plugin.ops.spectral import (
+from ggkm_plugin.ops import gaussian_bank, ggkm_blur
+from ggkm_plugin.ops.ggkm import spectral
+from ggkm_plugin.ops.ggkm.spectral import (
     ADAPTIVE,
     NEGLIGIBLE,
     margin_of,
@@ -35,11 +36,11 @@ def fixed(weights):
         ((1, 1), None, 'reference'),
         ((25, 28), NARROW, 'reference'),
         ((25, 28), WIDE, 'reference'),
-        ((131, 97), None, 'separable'),  # in several blocks of rows, larger than the margin
+        ((131, 97), None, 'separable'),  # several blocks of rows, larger than the margin
     ],
 )
 def test_float32_with_gradients_is_within_1e_5_of_the_reference(form, size, weights, reference):
-    """Also where the chain stays nearly sharp, and where most of it is left out."""
+    """Also where the chain stays nearly sharp, and where most of the spectrum is neglected."""
     x, alpha, beta, mix, bank = problem(size, 21, 4, batch=1)
     alpha = alpha if weights is None else fixed(weights)
     inputs = (x, alpha, beta, mix)
@@ -53,7 +54,7 @@ def test_float32_with_gradients_is_within_1e_5_of_the_reference(form, size, weig
 
 @pytest.mark.parametrize('iterative', [True, False])
 def test_a_fixed_margin_gives_what_the_adaptive_one_gives(iterative):
-    """As on a GPU: nothing is decided by alpha."""
+    """As on a GPU, where nothing depends on alpha."""
     x, alpha, beta, mix, bank = problem((33, 40), 21, 4)
     inputs, margin = (x, alpha, beta, mix), widest_margin(bank, iterative, torch.float64)
 
@@ -68,7 +69,7 @@ def test_a_fixed_margin_gives_what_the_adaptive_one_gives(iterative):
 
 
 @pytest.mark.parametrize('iterative', [True, False])
-def test_no_alpha_needs_more_than_the_widest_margin(iterative):
+def test_the_widest_margin_suffices_for_every_alpha(iterative):
     bank = gaussian_bank()
     widest = widest_margin(bank, iterative)
     margins = [margin_of(noise(1, 21, 4, seed=i).mul(3).softmax(-1), bank, iterative, torch.float32) for i in range(9)]
@@ -77,22 +78,22 @@ def test_no_alpha_needs_more_than_the_widest_margin(iterative):
     assert min(margins) < widest / 2
 
 
-def test_the_margin_leaves_out_what_it_says():
-    """Of the cumulative kernel itself, drawn step by step."""
+def test_the_mass_outside_the_margin_is_negligible():
+    """For the cumulative kernel, computed step by step."""
     bank, alpha = gaussian_bank(), noise(1, 21, 4, seed=1).softmax(-1)
     line = torch.ones(1, dtype=torch.float64)
     for taps in torch.einsum('pq,pqn->pn', alpha[0], bank):
         line = torch.nn.functional.conv1d(line[None, None], taps[None, None], padding=len(taps) - 1)[0, 0]
-    margin, centre = margin_of(alpha, bank, True, torch.float32), len(line) // 2
+    margin, center = margin_of(alpha, bank, True, torch.float32), len(line) // 2
 
     def outside(m):
-        return (line.sum() - line[centre - m : centre + m + 1].sum()).item()
+        return (line.sum() - line[center - m : center + m + 1].sum()).item()
 
     assert outside(margin) <= NEGLIGIBLE[torch.float32] < outside(margin - 1)
 
 
 def images_alive(function, *arguments, size):
-    """How many images of `size` and three colours, in float32, live at the peak beside the arguments."""
+    """Count float32 images of `size` and three colors that are alive at the peak, without the arguments."""
     live = LiveTensors([each for each in arguments if isinstance(each, torch.Tensor)])
     before = live.now
     with live:
@@ -102,14 +103,14 @@ def images_alive(function, *arguments, size):
 
 @pytest.fixture
 def in_chunks(monkeypatch):
-    """Four steps at once, as on a GPU."""
+    """Compute four steps at once, as on a GPU."""
     monkeypatch.setattr(spectral, 'chunks_of', lambda steps, size: chunks_of(steps, 4))
 
 
 @pytest.mark.parametrize('iterative', [True, False])
 @pytest.mark.parametrize('mixed', [True, False])
 @pytest.mark.parametrize('form', ['dct', 'fft'])
-def test_steps_in_chunks_are_steps_one_by_one(in_chunks, form, mixed, iterative):
+def test_chunks_do_not_change_the_result(in_chunks, form, mixed, iterative):
     *inputs, bank = problem((33, 20), 21, 4)
     inputs = inputs if mixed else inputs[:3]
 
@@ -127,7 +128,7 @@ def test_steps_in_chunks_are_steps_one_by_one(in_chunks, form, mixed, iterative)
 
 @pytest.mark.parametrize(('form', 'most'), [('dct', 20), ('fft', 20), ('chunks', 40)])
 def test_images_alive_do_not_grow_with_the_steps(request, form, most):
-    """Forward: as many for 84 steps as for 21. Backward: beside the gradient of beta itself, by sqrt(P) at most."""
+    """Forward: as many for 84 steps as for 21. Backward: without the gradient of beta, at most sqrt(P) more."""
     if form == 'chunks':
         request.getfixturevalue('in_chunks')
         form = 'fft'
@@ -135,14 +136,14 @@ def test_images_alive_do_not_grow_with_the_steps(request, form, most):
     for groups in (21, 84):
         bank = gaussian_bank(groups, 1).float()
         x, alpha, beta, mix, _ = (tensor.float() for tensor in problem(size, groups, 1, batch=1))
-        arguments = (x, alpha, beta, bank, mix, True, 20, form)  # what is not adaptive keeps all frequencies
+        arguments = (x, alpha, beta, bank, mix, True, 20, form)  # a fixed margin keeps all frequencies
         forward.append(images_alive(spectral_blur._init_fn, *arguments, size=size))
         gradient_maps = (groups + 1) / 3
         alive = images_alive(spectral_blur_backward._init_fn, x, *arguments, size=size)
         backward.append(alive - gradient_maps)
     assert forward[1] < forward[0] + 1
     assert forward[0] < most
-    # a transfer function is half a spectrum, or a third of an image
+    # a transfer function is half a spectrum, a third of an image
     assert backward[1] - backward[0] < math.sqrt(84) - math.sqrt(21) + 2
 
 
@@ -156,8 +157,8 @@ def test_under_torch_compile():
         close(one, other, atol=1e-10)
 
 
-def test_the_custom_operators_keep_torch_s_contract():
-    """Schema, fake kernels, autograd registration, as torch's own checker sees them."""
+def test_the_custom_operator_passes_opcheck():
+    """Schema, fake kernels and autograd registration."""
     x, alpha, beta, mix, bank = problem((9, 12), 4, 3)
     for weights in (mix.requires_grad_(), None):
         inputs = [each.detach().requires_grad_() for each in (x, alpha, beta)]

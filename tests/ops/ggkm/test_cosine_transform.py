@@ -1,12 +1,12 @@
-"""Laws of the DCT-I. float64 throughout: 1e-12 is rounding of sums over at most a thousand terms."""
+"""Laws of the DCT-I in float64; 1e-12 is the rounding error of sums of up to a thousand terms."""
 
 import numpy as np
 import pytest
 import scipy.fft
 import torch
 
-from ggkm_plugin.ops import dct
-from ggkm_plugin.ops.dct import dct1, dct1_matrix, idct1, transfer_function
+from ggkm_plugin.ops.ggkm import spectral
+from ggkm_plugin.ops.ggkm.spectral import dct1, dct1_matrix, idct1, transfer_function
 
 LENGTHS = [1, 2, 3, 4, 7, 16, 31, 64]
 SIZES = [(1, 1), (1, 8), (9, 1), (2, 5), (7, 9), (16, 31)]
@@ -14,8 +14,8 @@ SIZES = [(1, 1), (1, 8), (9, 1), (2, 5), (7, 9), (16, 31)]
 
 @pytest.fixture(params=['gemm', 'fft'])
 def form(request, monkeypatch):
-    """Both ways to transform a line, for lines of any length."""
-    monkeypatch.setattr(dct, '_GEMM_LENGTH', 10**6 if request.param == 'gemm' else 0)
+    """Use one of the two line transforms for every length."""
+    monkeypatch.setattr(spectral, '_GEMM_LENGTH', 10**6 if request.param == 'gemm' else 0)
 
 
 def image(*shape, seed=0):
@@ -48,13 +48,13 @@ def test_equals_scipy(size):
 def test_gemm_form_equals_fft_form(size, monkeypatch):
     x = image(2, *size)
     gemm = dct1(x)
-    monkeypatch.setattr(dct, '_GEMM_LENGTH', 0)
+    monkeypatch.setattr(spectral, '_GEMM_LENGTH', 0)
     close(dct1(x), gemm)
 
 
 def test_a_line_beyond_the_gemm_length_equals_scipy():
-    """The switch as it is: one side of the image by a product, the other by an FFT."""
-    x = image(3, dct._GEMM_LENGTH + 77)
+    """One side is transformed by a matrix product, the other by an FFT."""
+    x = image(3, spectral._GEMM_LENGTH + 77)
     close(dct1(x), scipy.fft.dctn(x.numpy(), type=1), atol=1e-10)
 
 
@@ -66,6 +66,11 @@ def test_inverse_inverts(size):
     close(dct1(idct1(x)), x)
 
 
+def line(n):
+    """Period and number of frequencies of a line of n pixels under reflection."""
+    return max(2 * (n - 1), 1), n
+
+
 def symmetric_taps(reach, seed=1):
     half = image(reach + 1, seed=seed)
     return torch.cat([half[1:].flip(0), half])
@@ -75,19 +80,19 @@ def symmetric_taps(reach, seed=1):
 @pytest.mark.parametrize('reach', [0, 1, 4, 21])
 @pytest.mark.parametrize('size', SIZES)
 def test_symmetric_convolution_under_reflection_is_diagonal(size, reach):
-    """The law the operator rests on, also for kernels wider than the image."""
+    """Also for kernels wider than the image."""
     rows, columns = symmetric_taps(reach), symmetric_taps(reach, seed=2)
     x = image(*size)
     padded = np.pad(x.numpy(), reach, mode='reflect')
     for axis, taps in enumerate((rows, columns)):
-        padded = np.apply_along_axis(lambda line, taps=taps: np.convolve(line, taps, 'valid'), axis, padded)
-    transfer = torch.outer(transfer_function(rows, size[0]), transfer_function(columns, size[1]))
+        padded = np.apply_along_axis(lambda values, taps=taps: np.convolve(values, taps, 'valid'), axis, padded)
+    transfer = torch.outer(*(transfer_function(taps, *line(n)) for taps, n in zip((rows, columns), size, strict=True)))
     close(idct1(transfer * dct1(x)), padded, atol=1e-11)
 
 
 def test_transfer_function_at_zero_frequency_is_the_sum():
     taps = torch.stack([symmetric_taps(3), symmetric_taps(3, seed=2)])
-    got = transfer_function(taps, 12)
+    got = transfer_function(taps, *line(12))
     assert got.shape == (2, 12)
     close(got[:, 0], taps.sum(-1))
     # At the highest frequency the taps alternate in sign.
@@ -96,4 +101,3 @@ def test_transfer_function_at_zero_frequency_is_the_sum():
 
 def test_float32_in_float32_out():
     assert dct1(image(5, 6).float()).dtype == torch.float32
-    assert transfer_function(symmetric_taps(2).float(), 6).dtype == torch.float32

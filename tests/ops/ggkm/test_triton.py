@@ -1,5 +1,6 @@
-"""The blur by Triton kernels, without a GPU: what they compute, by Triton's interpreter; that they compile for GPUs, as
-they are launched; and what their host keeps in memory. Whether they are fast is not tested here.
+"""Triton form of the blur, tested without a GPU: results in Triton's interpreter, compilation for GPUs, and memory.
+
+Speed is not tested.
 """
 
 import math
@@ -11,28 +12,28 @@ from interpreted import Case, run_all
 from problems import problem, with_gradients
 
 from ggkm_plugin.complexity import LiveTensors
-from ggkm_plugin.ops import fused, ggkm_blur, ggkm_blur_ref
-from ggkm_plugin.ops.traffic import bytes_moved
+from ggkm_plugin.ops import ggkm_blur, ggkm_blur_ref
+from ggkm_plugin.ops.ggkm import triton as kernels
 
 CASES = {
     'odd sizes, several tiles, a batch': Case((7, 9), batch=2),
     'an odd number of steps': Case((8, 11), groups=3, kernels=2),
-    'one pixel, one step, one colour': Case((1, 1), groups=1, kernels=1, channels=1, margin=3),
-    'no identity, other colours': Case((6, 5), channels=2, out_channels=1, identity=False),
+    'one pixel, one step, one color': Case((1, 1), groups=1, kernels=1, channels=1, margin=3),
+    'no identity, other colors': Case((6, 5), channels=2, out_channels=1, identity=False),
     'a plain sum': Case((5, 14), mixed=False),
     'a plain sum without identity': Case((5, 6), mixed=False, identity=False),
     'not iterative': Case((9, 6), iterative=False),
     'bfloat16 maps': Case((9, 12), beta='bfloat16'),
     'float16 maps, channels last': Case((9, 12), beta='float16', channels_last=True),
-    'two steps at once, states kept': Case((4, 6), groups=6, kernels=2, steps=2, margin=21, tile=(32, 32)),
-    'lines of pixels, folded often': Case((2, 40), margin=10, kernels=1),
+    'two steps at once, stored states': Case((4, 6), groups=6, kernels=2, steps=2, margin=21, tile=(32, 32)),
+    'lines of pixels, many reflections': Case((2, 40), margin=10, kernels=1),
     "the paper's bank": Case((20, 31), groups=21, kernels=4, margin=81, tile=(256, 128)),
 }
 
 
 @pytest.fixture(scope='module')
 def results(tmp_path_factory):
-    reason = "Triton is not installed, or older than 3.7, whose interpreter's loops fail under newer numpy"
+    reason = 'needs Triton 3.7 or newer; the interpreter of older versions fails with current numpy'
     pytest.importorskip('triton', minversion='3.7', reason=reason)
     return dict(zip(CASES, run_all(list(CASES.values()), tmp_path_factory.mktemp('interpreted')), strict=True))
 
@@ -40,7 +41,7 @@ def results(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', CASES)
 def test_values_and_gradients_are_within_1e_5_of_the_reference(results, name):
-    """In float64, through the public operator, torch's dispatcher and autograd."""
+    """Through the public operator, the dispatcher and autograd; the reference runs in float64."""
     case = CASES[name]
     *inputs, bank = case.inputs()
     options = {'include_identity': case.identity, 'iterative': case.iterative}
@@ -50,7 +51,7 @@ def test_values_and_gradients_are_within_1e_5_of_the_reference(results, name):
 
     value, gradients = with_gradients(reference, inputs)
     got_value, got_gradients = results[name]
-    # beta's gradient comes in beta's dtype
+    # the gradient of beta has beta's dtype
     of_beta = max(1e-5, 2 * torch.finfo(getattr(torch, case.beta)).eps)
     tolerances = [1e-5, 1e-5, 1e-5, of_beta, 1e-5]
     pairs = zip((got_value, *got_gradients), (value, *gradients), strict=True)
@@ -60,20 +61,20 @@ def test_values_and_gradients_are_within_1e_5_of_the_reference(results, name):
 
 
 def launched(monkeypatch, case, backward=True):
-    """(kernel, grid, arguments, constants) of a problem's launches, without running them."""
+    """Record (kernel, grid, arguments, constants) of the launches without running them."""
     calls = []
-    monkeypatch.setattr(fused, '_launch', lambda *call, **constants: calls.append((*call[:2], call[2:], constants)))
+    monkeypatch.setattr(kernels, '_launch', lambda *call, **constants: calls.append((*call[:2], call[2:], constants)))
     x, alpha, beta, mix, bank = (each.float() for each in case.inputs())
     weights = mix.flatten(1).unflatten(1, (case.groups + case.identity, -1)).transpose(0, 1).contiguous()
     problem = (x, alpha, case.stored(beta), bank, weights, case.iterative, case.margin)
-    fused.blur(*problem)
+    kernels.blur(*problem)
     if backward:
-        fused.gradients(x, *problem)
+        kernels.gradients(x, *problem)
     return calls
 
 
-def specialised(kernel, arguments, constants):
-    """A launch as Triton's just-in-time compiler sees it: ones are constants, multiples of 16 known as such."""
+def specialized(kernel, arguments, constants):
+    """Specialize a launch as Triton's compiler does: ones are constants, multiples of 16 are marked."""
     from triton.compiler import ASTSource
 
     types = {torch.float32: '*fp32', torch.bfloat16: '*bf16', torch.float16: '*fp16', float: 'fp32', int: 'i32'}
@@ -102,19 +103,17 @@ def specialised(kernel, arguments, constants):
     ],
     ids=['paper', 'other', 'one pixel'],
 )
-def test_every_kernel_compiles_for_gpus_as_it_is_launched(monkeypatch, tmp_path, capability, case):
+def test_every_launch_compiles_for_gpus(monkeypatch, tmp_path, capability, case):
     triton = pytest.importorskip('triton', reason='Triton is not installed')
     from triton.backends.compiler import GPUTarget
 
-    from ggkm_plugin.ops import triton_kernels
-
     monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
-    if not isinstance(triton_kernels.fold, triton.JITFunction):
+    if not isinstance(kernels.fold, triton.JITFunction):
         pytest.skip('TRITON_INTERPRET is set: nothing is compiled')
     compiled = {}
-    for name, _, arguments, constants in launched(monkeypatch, case):
-        source = specialised(getattr(triton_kernels, name), arguments, constants)
-        key = (name, source.hash())
+    for kernel, _, arguments, constants in launched(monkeypatch, case):
+        source = specialized(kernel, arguments, constants)
+        key = (kernel.__name__, source.hash())
         if key not in compiled:
             options = {'num_warps': constants.get('num_warps', 4), 'enable_fp_fusion': True}
             compiled[key] = triton.compile(source, target=GPUTarget('cuda', capability, 32), options=options).asm['ptx']
@@ -123,78 +122,40 @@ def test_every_kernel_compiles_for_gpus_as_it_is_launched(monkeypatch, tmp_path,
     assert ('identity_gradients' in names) == case.identity
     for (name, _), code in compiled.items():
         assert 'mma' not in code  # no TF32
-        assert not re.search(r'\b(atom|red)\.', code)  # nothing depends on the order of threads
-        if name in ('fold', 'weigh', 'map_gradients'):  # complex numbers move whole
+        assert not re.search(r'\b(atom|red)\.', code)  # no dependence on the order of threads
+        if name in ('fold', 'weigh', 'map_gradients'):  # complex numbers are loaded in one piece
             assert '.global.v2' in code
-        if name == 'spectral_gradients':  # one warp sums without waiting for others
+        if name == 'spectral_gradients':  # one warp sums without barriers
             assert 'bar.sync' not in code
 
 
 def images_alive(case, backward):
-    """How many images of three colours its host keeps at the peak, beside inputs and the gradient of beta."""
+    """Count images of three colors that are alive at the peak, without inputs and the gradient of beta."""
     x, alpha, beta, mix, bank = (each.float() for each in case.inputs())
     weights = mix.flatten(1).unflatten(1, (case.groups + 1, -1)).transpose(0, 1).contiguous()
     problem = (x, alpha, beta, bank, weights, True, case.margin)
     live = LiveTensors([x, *problem[:5]])
     before = live.now
     with live:
-        fused.gradients(x, *problem) if backward else fused.blur(*problem)
+        kernels.gradients(x, *problem) if backward else kernels.blur(*problem)
     maps = (case.groups + 1) / 3 if backward else 0
     return (live.peak - before) / (4 * x.numel()) - maps
 
 
 @pytest.mark.parametrize('backward', [False, True])
 def test_images_alive_do_not_grow_with_the_steps(monkeypatch, backward):
-    """Forward: as many for 84 steps as for 21. Backward: by sqrt(P) transfer functions, thirds of an image, at most."""
-    monkeypatch.setattr(fused, '_launch', lambda *_, **__: None)
+    """Forward: as many for 84 steps as for 21. Backward: at most sqrt(P) transfer functions (a third each) more."""
+    monkeypatch.setattr(kernels, '_launch', lambda *_, **__: None)
     few, many = (images_alive(Case((160, 170), groups, 1, margin=5), backward) for groups in (21, 84))
     assert many < few + (math.sqrt(84) / 3 if backward else 0.5)
     assert few < 26  # eight steps at once, as spectra and as images
 
 
-def test_the_count_of_bytes_is_that_of_the_tensors_handed_over(monkeypatch):
-    """One chunk, no margin: every tensor is then read or written once, but for the few that are added to."""
-    case = Case((120, 160), groups=8, margin=0)
-    transformed = []
-
-    def recorded(name):
-        transform = getattr(torch.fft, name)
-
-        def run(tensor, **options):
-            result = transform(tensor, **options)
-            transformed.append(2 * (tensor.nbytes + result.nbytes))
-            return result
-
-        return run
-
-    for backward in (False, True):
-        with monkeypatch.context() as patch:
-            for name in ('rfft2', 'irfft2', 'fft2', 'ifft2'):
-                patch.setattr(torch.fft, name, recorded(name))
-            transformed.clear()
-            calls = launched(patch, case, backward)
-        handed = sum(each.nbytes for *_, arguments, _ in calls for each in arguments if isinstance(each, torch.Tensor))
-        counted = bytes_moved([case.size], 0, groups=8).moved
-        if backward:
-            counted += bytes_moved([case.size], 0, groups=8, backward=True).moved
-        assert counted == pytest.approx(handed + sum(transformed), rel=0.05)
-
-
-def test_bytes_of_the_scales_add_up():
-    scales = [(720, 1280), (360, 640), (180, 320)]
-    apart = [bytes_moved([size], 81, backward=True) for size in scales]
-    together = bytes_moved(scales, 81, backward=True)
-    assert together.moved == sum(each.moved for each in apart)
-    assert together.compulsory == sum(each.compulsory for each in apart)
-    # u and out of three colours and 22 maps, in float32
-    assert bytes_moved(scales, 81).compulsory == 4 * (3 + 3 + 22) * sum(math.prod(size) for size in scales)
-
-
-def test_what_the_kernels_cannot_do_is_told():
+def test_unavailable_is_an_error_on_request():
     x, alpha, beta, mix, bank = problem((5, 6))
-    with pytest.raises(ValueError, match='fused cannot be taken: the kernels compute in float32, not float64'):
+    with pytest.raises(ValueError, match='float64'):
         ggkm_blur(x, alpha, beta, bank, mix, form='fused', margin=10)
-    with pytest.raises(ValueError, match='form: fused needs boundary: reflect'):
+    with pytest.raises(ValueError, match='reflect'):
         ggkm_blur(x, alpha, beta, bank, mix, 'zeros', form='fused', margin=10)
-    with pytest.raises(ValueError, match='fused cannot be taken: Triton'):  # not installed, or no GPU
+    with pytest.raises(ValueError, match='Triton'):  # not installed, or no GPU
         ggkm_blur(*(each.float() for each in (x, alpha, beta, bank, mix)), form='fused', margin=10)
