@@ -23,16 +23,16 @@ setup(
     python_requires='>=3.10,<3.13',
     packages=[
         *find_packages(include=['ggkm_plugin', 'ggkm_plugin.*']),
-        'ggkm_plugin.options',
+        'ggkm_plugin.utils.config',
         'ggkm_plugin.datasets_prep',
     ],
-    package_dir={'ggkm_plugin.options': 'options', 'ggkm_plugin.datasets_prep': 'datasets_prep'},
+    package_dir={'ggkm_plugin.utils.config': 'options', 'ggkm_plugin.datasets_prep': 'datasets_prep'},
     package_data={
-        'ggkm_plugin.options': ['*.yml'],
-        'ggkm_plugin.compare': ['report/*'],
-        'ggkm_plugin.analysis': ['psf_page/*'],
+        'ggkm_plugin.utils.config': ['*.yml'],
+        'ggkm_plugin.report': ['comparison/*'],
+        'ggkm_plugin.inspection': ['page_parts/*'],
         'ggkm_plugin.classical': ['jnb_dictionary.npz'],
-        'ggkm_plugin.viewer': ['*.html', '*.css', '*.js'],
+        'ggkm_plugin.report.viewer': ['*.html', '*.css', '*.js'],
         'ggkm_plugin.weights': ['*.pth', 'README.md'],
     },
     install_requires=[
@@ -59,8 +59,8 @@ setup(
         'test': ['pytest>=7', 'ruff', 'h5py', SPANDREL, SPANDREL_EXTRA, SKLEARN, TRITON],
     },
     entry_points={
-        'console_scripts': ['basicsr = ggkm_plugin.cli:main'],
-        'basicsr.plugins': ['ggkm_plugin = ggkm_plugin.registrations'],
+        'console_scripts': ['basicsr = ggkm_plugin.cli.main:main'],
+        'basicsr.plugins': ['ggkm_plugin = ggkm_plugin.training.registrations'],
     },
     classifiers=[
         'Programming Language :: Python :: 3.10',

@@ -13,8 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from ggkm_plugin.classical.jnb_learning import learned
-from ggkm_plugin.errors import DataError, UserError
-from ggkm_plugin.files import write_whole
+from ggkm_plugin.utils.errors import DataError, UserError
+from ggkm_plugin.utils.files import write_whole
 
 
 def build_parser() -> argparse.ArgumentParser:

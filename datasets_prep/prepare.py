@@ -13,7 +13,7 @@ from ggkm_plugin.data.archives import MAX_BYTES
 from ggkm_plugin.data.layouts import LAYOUTS
 from ggkm_plugin.data.preparation import prepare, report_lines
 from ggkm_plugin.data.preparation_plan import FORMATS, Job, check_faults, make_plan, plan_lines
-from ggkm_plugin.errors import UserError
+from ggkm_plugin.utils.errors import UserError
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ggkm_plugin.data.layouts import LAYOUTS
 from ggkm_plugin.data.verification import MAX_SHIFT, Report, SplitReport, as_json, verify
-from ggkm_plugin.errors import DataError, OptionError, UserError
-from ggkm_plugin.files import write_whole
 from ggkm_plugin.metrics.protocols import PROTOCOLS
+from ggkm_plugin.utils.errors import DataError, OptionError, UserError
+from ggkm_plugin.utils.files import write_whole
 
 # Each may take 0.7 GB for a pair of DPDD.
 _MOST_WORKERS = 8

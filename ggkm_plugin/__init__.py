@@ -10,6 +10,6 @@ def register() -> None:
     """Make `import basicsr` work on today's stack and register every arch, loss, data set, model and metric of ours.
 
     Put it at the top of your own ``train.py``, before any basicsr import. Idempotent. Nothing of basicsr is replaced:
-    two import shims (see `ggkm_plugin.host.imports`) and the registrations, that is all.
+    two import shims (see `ggkm_plugin.utils.basicsr_imports`) and the registrations, that is all.
     """
-    import ggkm_plugin.registrations  # noqa: F401  (importing it registers)
+    import ggkm_plugin.training.registrations  # noqa: F401  (importing it registers)

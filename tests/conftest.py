@@ -16,7 +16,7 @@ import torch
 import yaml
 
 import ggkm_plugin
-from ggkm_plugin import cli
+from ggkm_plugin.cli.main import main
 
 ggkm_plugin.register()
 
@@ -106,7 +106,7 @@ def write_options(workplace):
 def run_command(*arguments: str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess:
     """The command in a process of its own; always on two threads, since sums depend on their number."""
     return subprocess.run(
-        [sys.executable, '-m', 'ggkm_plugin.cli', *arguments],
+        [sys.executable, '-m', 'ggkm_plugin.cli.main', *arguments],
         cwd=cwd,
         env={**os.environ, 'OMP_NUM_THREADS': '2'},
         timeout=timeout,
@@ -128,7 +128,7 @@ def command(workplace, capsys):
 
     def run(*arguments):
         try:
-            code = cli.main(arguments)
+            code = main.main(arguments)
         except SystemExit as stop:
             code = stop.code
         out, err = capsys.readouterr()

@@ -48,10 +48,10 @@ class Server:
 
 
 def serve() -> None:
-    import ggkm_plugin.cli
-    import ggkm_plugin.host.seams
+    import ggkm_plugin.basicsr_patches.seams
+    import ggkm_plugin.cli.main
     import ggkm_plugin.models.defocus_model
-    import ggkm_plugin.preflight  # noqa: F401
+    import ggkm_plugin.training.check_config  # noqa: F401
 
     for line in sys.stdin:
         job = json.loads(line)
@@ -90,7 +90,7 @@ def free_port() -> int:
 
 
 def run(job: dict) -> None:
-    from ggkm_plugin.cli import main
+    from ggkm_plugin.cli.main import main
 
     os.chdir(job['cwd'])
     printed = os.open('printed.txt', os.O_APPEND | os.O_WRONLY)

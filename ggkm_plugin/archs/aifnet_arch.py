@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ggkm_plugin.archs.blocks import AnySizeNet, check_choice, check_width
 from ggkm_plugin.archs.tensorflow_layers import SameConv2d, double_legacy, he_init
-from ggkm_plugin.host.registries import ARCH_REGISTRY
+from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 NUM_PLANES = 29
 SLOPE = 0.2

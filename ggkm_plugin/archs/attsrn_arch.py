@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ggkm_plugin.archs.blocks import check_choice
 from ggkm_plugin.archs.srn_arch import SRN, ResBlock5
-from ggkm_plugin.host.registries import ARCH_REGISTRY
+from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 
 class AttentionBlock(ResBlock5):

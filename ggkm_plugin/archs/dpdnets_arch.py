@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ggkm_plugin.archs.blocks import AnySizeNet, check_width
 from ggkm_plugin.archs.tensorflow_layers import SameConv2d, he_init
-from ggkm_plugin.host.registries import ARCH_REGISTRY
+from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 
 def conv_relu(in_ch: int, out_ch: int, kernel_size: int = 3) -> nn.Sequential:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ggkm_plugin.archs.blocks import AnySizeNet, PixelFilter, check_choice, check_width, xavier_init
 from ggkm_plugin.archs.ifan_blocks import ResStack, add_encoder, add_upscales, conv_lk, encode, upscale
-from ggkm_plugin.host.registries import ARCH_REGISTRY
+from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 KERNEL_SIZE = 7
 

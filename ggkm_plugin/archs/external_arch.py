@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ggkm_plugin.errors import OptionError
-from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.ops.boundary import pad
+from ggkm_plugin.utils.errors import OptionError
+from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 _EXTRAS = {'spandrel': 'models', 'spandrel_extra_arches': 'academic-models'}
 

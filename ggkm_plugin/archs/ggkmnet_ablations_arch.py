@@ -26,11 +26,11 @@ from ggkm_plugin.archs.ggkmnet_arch import (
     GroupGaussianBlur,
     State,
 )
-from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.ops import gaussian_bank
 from ggkm_plugin.ops.boundary import pad
 from ggkm_plugin.ops.gaussian import gkm_taps
 from ggkm_plugin.ops.precision import color_mix, full_precision
+from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 
 def _steps(net: GGKMNet) -> Iterator[FixedPointStep]:

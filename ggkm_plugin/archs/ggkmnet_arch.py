@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 from ggkm_plugin.archs.blocks import ConvLSTMCell, conv3x3, res_blocks, xavier_init
 from ggkm_plugin.archs.folding import inference_form
-from ggkm_plugin.errors import CropSizeError
-from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.ops import gaussian_bank, ggkm_blur
 from ggkm_plugin.ops.boundary import BOUNDARIES, pad
 from ggkm_plugin.ops.ggkm import FORMS
 from ggkm_plugin.ops.ggkm.spectral import widest_margin
 from ggkm_plugin.ops.precision import color_mix, full_precision
 from ggkm_plugin.ops.pyramid import double, pyramid
+from ggkm_plugin.utils.errors import CropSizeError
+from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 State = tuple[Tensor, Tensor]
 Edges = tuple[int, int, int, int]  # pixels at the top, the bottom, the left and the right

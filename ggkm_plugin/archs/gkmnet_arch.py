@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from ggkm_plugin.archs.blocks import ConvLSTMCell, check_choice, conv3x3
 from ggkm_plugin.archs.folding import inference_form
 from ggkm_plugin.archs.ggkmnet_arch import SelfReconstruction
-from ggkm_plugin.errors import CropSizeError
-from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.ops.boundary import pad
 from ggkm_plugin.ops.gaussian import gkm_taps
 from ggkm_plugin.ops.pyramid import double, pyramid
+from ggkm_plugin.utils.errors import CropSizeError
+from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 State = tuple[Tensor, Tensor]
 

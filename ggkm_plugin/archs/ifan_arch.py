@@ -22,7 +22,7 @@ from ggkm_plugin.archs.ifan_blocks import (
     leaky,
     upscale,
 )
-from ggkm_plugin.host.registries import ARCH_REGISTRY
+from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 TAPS = 3
 SCALE = 8  # features are filtered at 1/8 of the image's size

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ggkm_plugin.archs.blocks import AnySizeNet, check_choice, check_width
 from ggkm_plugin.archs.tensorflow_layers import SameConv2d
-from ggkm_plugin.host.registries import ARCH_REGISTRY
+from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 SLOPE = 0.2
 DILATIONS = (1, 2, 3, 4, 5)

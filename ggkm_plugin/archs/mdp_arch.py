@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ggkm_plugin.archs.blocks import AnySizeNet, check_choice, check_width
 from ggkm_plugin.archs.dpdnets_arch import Output, Up, convs, keras_init
-from ggkm_plugin.host.registries import ARCH_REGISTRY
+from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 
 class EarlyBranch(nn.Module):

@@ -27,9 +27,9 @@ from ggkm_plugin.archs.gkmnet_arch import (
     State,
     check_crop,
 )
-from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.ops.boundary import pad
 from ggkm_plugin.ops.pyramid import double
+from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 NUM_IMAGES = 22
 SMALLEST = 2 * SIZE_MULTIPLE  # the coarsest features must have two pixels a side, which reflection by one needs

@@ -24,8 +24,8 @@ from ggkm_plugin.archs.dpdnets_arch import DPDNetS
 from ggkm_plugin.archs.ifan_arch import IFAN
 from ggkm_plugin.archs.kpac_arch import KPAC
 from ggkm_plugin.archs.mdp_arch import MDP
-from ggkm_plugin.checkpoints import read_tensors
-from ggkm_plugin.errors import CheckpointError, listed
+from ggkm_plugin.utils.checkpoint import read_tensors
+from ggkm_plugin.utils.errors import CheckpointError, listed
 
 _WRAPPERS = ('params', 'state_dict', 'model')
 _PREFIX = 'module.'  # of torch's data-parallel wrappers

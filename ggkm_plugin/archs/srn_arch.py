@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ggkm_plugin.archs.blocks import AnySizeNet, ConvLSTMCell, check_choice, check_width, xavier_init
 from ggkm_plugin.archs.tensorflow_layers import SameConv2d, double_legacy
-from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.ops.pyramid import double
+from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 NUM_SCALES = 3
 State = tuple[Tensor, Tensor]

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ggkm_plugin.archs.ggkmnet_arch import FixedPointStep, GGKMNet, GroupGaussianBlur
-from ggkm_plugin.complexity import aligned
-from ggkm_plugin.errors import OptionError
-from ggkm_plugin.inference.tiling import Tile
 from ggkm_plugin.ops import iterative_group_conv
+from ggkm_plugin.report.tables import aligned
+from ggkm_plugin.restoration.tiling import Tile
+from ggkm_plugin.utils.errors import OptionError
 
 _LEAST, _MOST = 3, 200  # times each form is run
 

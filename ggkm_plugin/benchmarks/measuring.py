@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ggkm_plugin.data.archives import size_text
-from ggkm_plugin.errors import DataError, OptionError
+from ggkm_plugin.utils.errors import DataError, OptionError
 
 # Seconds between two looks at a process's memory. A 16-bit photograph takes 50 milliseconds to decode, a look 0.1.
 _PERIOD = 0.01
@@ -140,31 +139,6 @@ def check_space(folder: str, needed: int) -> None:
             f'{folder}: needs {size_text(needed)}, but {size_text(free)} are free; name a folder on another disk with '
             '--work, or measure fewer (--pairs) or smaller (--size) images'
         )
-
-
-def machine() -> dict[str, Any]:
-    """The facts that a number belongs to."""
-    import cv2
-    import lmdb
-    import numpy as np
-    import torch
-
-    from ggkm_plugin import __version__
-    from ggkm_plugin.complexity import device_name
-
-    return {
-        'processor': device_name(torch.device('cpu')),
-        'cores': len(os.sched_getaffinity(0)),
-        'memory_bytes': os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE'),
-        'system': f'{platform.system()} {platform.release()}',
-        'load_average': round(os.getloadavg()[0], 2),
-        'python': platform.python_version(),
-        'torch': torch.__version__,
-        'opencv': cv2.__version__,
-        'lmdb': lmdb.__version__,
-        'numpy': np.__version__,
-        'ggkm_plugin': __version__,
-    }
 
 
 def machine_line(facts: dict[str, Any]) -> str:

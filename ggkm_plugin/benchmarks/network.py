@@ -11,15 +11,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ggkm_plugin import allocator
 from ggkm_plugin.archs.ggkmnet_arch import FixedPointStep, GGKMNet, Memory
 from ggkm_plugin.archs.gkmnet_arch import GKMNet
 from ggkm_plugin.benchmarks.forms import Report, Settings, compared, plain, table
 from ggkm_plugin.benchmarks.measuring import Failed, check_proc, observed
-from ggkm_plugin.complexity import device_name
-from ggkm_plugin.errors import OptionError
-from ggkm_plugin.inference.tiling import Tile, restored
 from ggkm_plugin.ops.pyramid import pyramid
+from ggkm_plugin.restoration.tiling import Tile, restored
+from ggkm_plugin.utils import allocator
+from ggkm_plugin.utils.devices import device_name
+from ggkm_plugin.utils.errors import OptionError
 
 __all__ = ['run', 'table']
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from ggkm_plugin.benchmarks.forms import Report, Settings, compared, plain_blur, table
-from ggkm_plugin.complexity import device_name
 from ggkm_plugin.ops import gaussian_bank, ggkm_blur
 from ggkm_plugin.ops.ggkm.spectral import widest_margin
+from ggkm_plugin.utils.devices import device_name
 
 __all__ = ['run', 'table']
 

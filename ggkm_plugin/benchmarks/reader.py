@@ -35,13 +35,13 @@ from ggkm_plugin.benchmarks.measuring import (
     observed,
     read_into_cache,
 )
-from ggkm_plugin.complexity import aligned
 from ggkm_plugin.data.archives import size_text
-from ggkm_plugin.data.decoding import write_image
 from ggkm_plugin.data.layouts import Pair
 from ggkm_plugin.data.lmdb_store import CODECS, key_of, write_lmdb
 from ggkm_plugin.data.photographs import Photograph, builtin_photographs, load_photograph
-from ggkm_plugin.errors import DataError, OptionError
+from ggkm_plugin.report.tables import aligned
+from ggkm_plugin.utils.errors import DataError, OptionError
+from ggkm_plugin.utils.image_decoding import write_image
 
 CROP = 256
 BATCH = 4
@@ -238,7 +238,7 @@ def _exposed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _write_host_lmdb(images: Path, database: Path, names: Sequence[str]) -> None:
     """By the host's own function, which talks a lot."""
-    from ggkm_plugin.host import registries  # noqa: F401  (the import shims come before basicsr)
+    from ggkm_plugin.utils import registry  # noqa: F401  (the import shims come before basicsr)
 
     from basicsr.utils.lmdb_util import make_lmdb_from_imgs  # isort: skip
 
@@ -350,7 +350,7 @@ def _loader(reader: Reader, workers: int, ratio: float) -> Iterable[Any]:
         'batch_size_per_gpu': BATCH,
         'dataset_enlarge_ratio': ratio,
     }
-    from ggkm_plugin import registrations  # noqa: F401
+    from ggkm_plugin.training import registrations  # noqa: F401
 
     if reader.is_host:
         from basicsr.data import build_dataloader, build_dataset
@@ -359,7 +359,7 @@ def _loader(reader: Reader, workers: int, ratio: float) -> Iterable[Any]:
         opt |= reader.options
         dataset = build_dataset({**opt, 'type': 'PairedImageDataset'})
         return build_dataloader(dataset, opt, num_gpu=0, sampler=EnlargedSampler(dataset, 1, 0, ratio), seed=0)
-    from ggkm_plugin.host.loading import train_loader
+    from ggkm_plugin.basicsr_patches.data_loading import train_loader
 
     whole = {'manual_seed': 0, 'world_size': 1, 'rank': 0, 'num_gpu': 0, 'dist': False}
     # The host's `use_rot` means vertical flips too.

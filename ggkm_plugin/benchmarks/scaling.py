@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from ggkm_plugin.benchmarks.forms import Report, Row, Settings, in_turns, table
 from ggkm_plugin.benchmarks.measuring import check_proc
 from ggkm_plugin.benchmarks.network import BUILDERS, image, peak
-from ggkm_plugin.complexity import device_name
-from ggkm_plugin.inference.tiling import Tile, restored
+from ggkm_plugin.restoration.tiling import Tile, restored
+from ggkm_plugin.utils.devices import device_name
 
 __all__ = ['run', 'table']
 

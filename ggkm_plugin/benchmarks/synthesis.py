@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from ggkm_plugin.benchmarks.measuring import Failed
 from ggkm_plugin.benchmarks.reader import BATCH, WORKERS, Reader, Reading, Settings, watch
-from ggkm_plugin.complexity import aligned
 from ggkm_plugin.data.photographs import builtin_photographs
 from ggkm_plugin.data.synthesis import Job, synthesise
-from ggkm_plugin.errors import DataError
+from ggkm_plugin.report.tables import aligned
+from ggkm_plugin.utils.errors import DataError
 
 STEP = 0.010
 CROP = 160  # of options/train_GGKMNet_synthetic.yml, as the next two

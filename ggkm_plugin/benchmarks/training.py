@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from ggkm_plugin.archs.ggkmnet_arch import GGKMNet
 from ggkm_plugin.benchmarks.forms import Report, Settings, compared, plain, table
-from ggkm_plugin.complexity import device_name
 from ggkm_plugin.losses.ggkm_loss import GGKMLoss
+from ggkm_plugin.utils.devices import device_name
 
 __all__ = ['run', 'table']
 

@@ -12,8 +12,8 @@ from ggkm_plugin.classical.edge_map import luma
 from ggkm_plugin.classical.jnb_map import ERROR, MOST_ATOMS, Dictionary, patches, spread_counts
 from ggkm_plugin.classical.sparse_coding import pursuit
 from ggkm_plugin.classical.working import Progress
-from ggkm_plugin.data.decoding import read_image
 from ggkm_plugin.data.photographs import builtin_photographs
+from ggkm_plugin.utils.image_decoding import read_image
 
 # Not in the paper: these, since with them sharp patches need many atoms and those of sigma 2 few.
 BLUR = 2.0  # of the patches learned from

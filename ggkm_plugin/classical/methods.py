@@ -9,8 +9,8 @@ import numpy as np
 
 from ggkm_plugin.classical import deconvolution, edge_map, jnb_map
 from ggkm_plugin.classical.working import Progress
-from ggkm_plugin.errors import OptionError
-from ggkm_plugin.options import nearest
+from ggkm_plugin.utils.config import nearest
+from ggkm_plugin.utils.errors import OptionError
 
 _DECONVOLUTIONS = ('hyper_laplacian', 'richardson_lucy')
 _MAPS: dict[str, Callable[[np.ndarray, Progress | None], np.ndarray]] = {

@@ -20,7 +20,7 @@ from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
-from ggkm_plugin.errors import DataError
+from ggkm_plugin.utils.errors import DataError
 
 # More than any of the benchmarks with all its views; what unpacks to more is taken for a bomb.
 MAX_BYTES = 200 * 10**9

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ggkm_plugin.data.archives import names_below
-from ggkm_plugin.data.decoding import IMAGE_SUFFIXES, image_files
-from ggkm_plugin.errors import DataError, OptionError, listed
+from ggkm_plugin.utils.errors import DataError, OptionError, listed
+from ggkm_plugin.utils.image_decoding import IMAGE_SUFFIXES, image_files
 
 
 class Pair(NamedTuple):

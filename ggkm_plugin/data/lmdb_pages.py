@@ -9,7 +9,7 @@ import mmap
 import struct
 from collections.abc import Iterator
 
-from ggkm_plugin.errors import DataError
+from ggkm_plugin.utils.errors import DataError
 
 _PAGE_HEADER = struct.Struct('<8x2xHHH')  # flags, end of the node pointers, start of the nodes
 _NODE_HEADER = struct.Struct('<HHHH')  # low and high half of a size (leaf) or page number (branch), flags, key size

@@ -22,10 +22,10 @@ import lmdb
 import numpy as np
 from tqdm import tqdm
 
-from ggkm_plugin.data.decoding import PNG_SIGNATURE, decode_image, read_bytes
 from ggkm_plugin.data.layouts import Pair
 from ggkm_plugin.data.lmdb_pages import ValueMap
-from ggkm_plugin.errors import DataError, OptionError, listed
+from ggkm_plugin.utils.errors import DataError, OptionError, listed
+from ggkm_plugin.utils.image_decoding import PNG_SIGNATURE, decode_image, read_bytes
 
 CODECS = ('png', 'raw')
 

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ggkm_plugin.basicsr_patches.sampler import SampleIndex
 from ggkm_plugin.data.paired_defocus_dataset import PairedDefocusDataset
-from ggkm_plugin.errors import OptionError, UserError
-from ggkm_plugin.host.registries import DATASET_REGISTRY
-from ggkm_plugin.host.sampler import SampleIndex
-from ggkm_plugin.options import nearest
+from ggkm_plugin.utils.config import nearest
+from ggkm_plugin.utils.errors import OptionError, UserError
+from ggkm_plugin.utils.registry import DATASET_REGISTRY
 
 # What all sources share, so that one training has one kind of crop.
 _SHARED = frozenset((

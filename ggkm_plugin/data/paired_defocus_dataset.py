@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ggkm_plugin.data.decoding import to_float
 from ggkm_plugin.data.sampling import (
     check_sampling_options,
     crop_window,
@@ -19,8 +18,9 @@ from ggkm_plugin.data.sampling import (
     with_noise,
 )
 from ggkm_plugin.data.sources import SOURCE_KEYS, check_bit_depth, open_source
-from ggkm_plugin.errors import DataError
-from ggkm_plugin.host.registries import DATASET_REGISTRY
+from ggkm_plugin.utils.errors import DataError
+from ggkm_plugin.utils.image_decoding import to_float
+from ggkm_plugin.utils.registry import DATASET_REGISTRY
 
 
 @DATASET_REGISTRY.register()

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ggkm_plugin.data.decoding import image_files, read_image
-from ggkm_plugin.errors import DataError
+from ggkm_plugin.utils.errors import DataError
+from ggkm_plugin.utils.image_decoding import image_files, read_image
 
 # Files of skimage/data, chosen by eye. Left out: chelsea.png (its own background is out of focus, so it is no ground
 # truth), motorcycle_right.png (the scene of a val photograph), and what no camera lens took (ihc, moon, retina, ...).

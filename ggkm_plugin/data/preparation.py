@@ -22,13 +22,13 @@ from tqdm import tqdm
 
 from ggkm_plugin import __version__
 from ggkm_plugin.data.archives import Archive, Folder, size_text, writing
-from ggkm_plugin.data.decoding import decode_image, read_bytes
 from ggkm_plugin.data.layouts import LAYOUTS, Pair, pairs_of_split
 from ggkm_plugin.data.lmdb_store import key_of, write_lmdb
 from ggkm_plugin.data.preparation_plan import Job, Plan, check_faults, common_lines, names_of, usable
-from ggkm_plugin.digests import digest, file_digest
-from ggkm_plugin.errors import DataError, listed
-from ggkm_plugin.files import unfinished, write_whole
+from ggkm_plugin.utils.errors import DataError, listed
+from ggkm_plugin.utils.files import unfinished, write_whole
+from ggkm_plugin.utils.hashing import digest, file_digest
+from ggkm_plugin.utils.image_decoding import decode_image, read_bytes
 
 MANIFEST = 'manifest.json'
 # Below OUT.part, where an archive's images wait for their conversion.

@@ -19,7 +19,7 @@ from ggkm_plugin.data.layouts import (
     names_in,
 )
 from ggkm_plugin.data.lmdb_store import key_of
-from ggkm_plugin.errors import DataError, OptionError, listed
+from ggkm_plugin.utils.errors import DataError, OptionError, listed
 
 FORMATS = ('folder', 'png', 'raw')
 

@@ -19,7 +19,7 @@ from ggkm_plugin.data.apertures import GAUSSIAN, PSF, GaussianPSF, random_apertu
 from ggkm_plugin.data.layered_scene import Layer, in_focus, photograph
 from ggkm_plugin.data.sensor import Sensor, denoised, sharpened, softened, with_highlights
 from ggkm_plugin.data.varied_scenes import Pair
-from ggkm_plugin.errors import OptionError
+from ggkm_plugin.utils.errors import OptionError
 
 Range = tuple[float, float]
 

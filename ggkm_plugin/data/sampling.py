@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import torch
 
-from ggkm_plugin.errors import DataError, OptionError
-from ggkm_plugin.host.sampler import SampleIndex
+from ggkm_plugin.basicsr_patches.sampler import SampleIndex
+from ggkm_plugin.utils.errors import DataError, OptionError
 
 # How many of the samples are noisy (where there is noise), grey, reduced.
 SHARES = ('noise_prob', 'grey_prob', 'rescale_prob')

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ggkm_plugin.data.decoding import decode_image
 from ggkm_plugin.data.optics import linear_to_srgb, srgb_to_linear
+from ggkm_plugin.utils.image_decoding import decode_image
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from ggkm_plugin.data.decoding import to_float
 from ggkm_plugin.data.sampling import to_tensor
 from ggkm_plugin.data.sources import SOURCE_KEYS, check_bit_depth, open_source
-from ggkm_plugin.errors import OptionError
-from ggkm_plugin.host.registries import DATASET_REGISTRY
+from ggkm_plugin.utils.errors import OptionError
+from ggkm_plugin.utils.image_decoding import to_float
+from ggkm_plugin.utils.registry import DATASET_REGISTRY
 
 
 @DATASET_REGISTRY.register()

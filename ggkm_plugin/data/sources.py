@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ggkm_plugin.data.decoding import decode_image, image_files, read_bytes
 from ggkm_plugin.data.layouts import LAYOUTS, Pair, detect_layout, pairs_in_folders, pairs_of_layout
 from ggkm_plugin.data.lmdb_store import LmdbStore
-from ggkm_plugin.errors import DataError, OptionError, listed
+from ggkm_plugin.utils.errors import DataError, OptionError, listed
+from ggkm_plugin.utils.image_decoding import decode_image, image_files, read_bytes
 
 BACKENDS = ('disk', 'lmdb')
 # Options of a data set that say where its images are and how they must be.

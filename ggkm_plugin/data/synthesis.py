@@ -19,14 +19,14 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ggkm_plugin.basicsr_patches.sampler import SampleIndex
 from ggkm_plugin.data import layouts
-from ggkm_plugin.data.decoding import write_image
 from ggkm_plugin.data.lmdb_store import write_lmdb
 from ggkm_plugin.data.real_scenes import Optics
 from ggkm_plugin.data.synthetic_defocus_dataset import SyntheticDefocusDataset
-from ggkm_plugin.errors import DataError, OptionError, listed
-from ggkm_plugin.files import write_whole
-from ggkm_plugin.host.sampler import SampleIndex
+from ggkm_plugin.utils.errors import DataError, OptionError, listed
+from ggkm_plugin.utils.files import write_whole
+from ggkm_plugin.utils.image_decoding import write_image
 
 FORMATS = ('folder', 'raw')
 SIDES = ('input', 'ground_truth')

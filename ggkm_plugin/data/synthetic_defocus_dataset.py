@@ -10,7 +10,6 @@ import torch
 from torch.utils.data import Dataset
 
 from ggkm_plugin.data import real_scenes, varied_scenes
-from ggkm_plugin.data.decoding import to_float
 from ggkm_plugin.data.optics import procedural_disparity, render_defocus
 from ggkm_plugin.data.photographs import Photograph, builtin_photographs, load_photograph, photographs_from_folders
 from ggkm_plugin.data.sampling import (
@@ -21,8 +20,9 @@ from ggkm_plugin.data.sampling import (
     to_tensor,
     with_noise,
 )
-from ggkm_plugin.errors import DataError, OptionError, listed
-from ggkm_plugin.host.registries import DATASET_REGISTRY
+from ggkm_plugin.utils.errors import DataError, OptionError, listed
+from ggkm_plugin.utils.image_decoding import to_float
+from ggkm_plugin.utils.registry import DATASET_REGISTRY
 
 SCENES = ('plain', 'varied', 'real')
 

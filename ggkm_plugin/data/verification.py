@@ -17,7 +17,6 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ggkm_plugin.data.decoding import decode_image, image_files, read_bytes, to_float
 from ggkm_plugin.data.layouts import (
     LAYOUTS,
     Folders,
@@ -33,9 +32,10 @@ from ggkm_plugin.data.layouts import (
 from ggkm_plugin.data.lmdb_store import LmdbStore
 from ggkm_plugin.data.registration import Registration, registration
 from ggkm_plugin.data.sampling import to_tensor
-from ggkm_plugin.errors import DataError, OptionError, listed
 from ggkm_plugin.metrics.defocus_metrics import defocus_psnr, defocus_ssim
 from ggkm_plugin.metrics.protocols import find_protocol
+from ggkm_plugin.utils.errors import DataError, OptionError, listed
+from ggkm_plugin.utils.image_decoding import decode_image, image_files, read_bytes, to_float
 
 _SPLITS = ('train', 'val', 'test')
 # Pixels. The estimate errs by up to 0.21 on Kodak photographs under disks of up to 10 pixels' radius (see

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ggkm_plugin.errors import CropSizeError
+from ggkm_plugin.utils.errors import CropSizeError
 
 SSIM_WINDOW = 11
 

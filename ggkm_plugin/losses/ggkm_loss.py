@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.host.registries import LOSS_REGISTRY
 from ggkm_plugin.losses.common import check_crop, checked_weights, fourier_l1
 from ggkm_plugin.ops.pyramid import pyramid
 from ggkm_plugin.ops.ssim import ssim
+from ggkm_plugin.utils.registry import LOSS_REGISTRY
 
 
 @LOSS_REGISTRY.register()

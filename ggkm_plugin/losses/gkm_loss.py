@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.host.registries import LOSS_REGISTRY
 from ggkm_plugin.losses.common import check_crop
 from ggkm_plugin.ops.pyramid import pyramid
 from ggkm_plugin.ops.ssim import ssim
+from ggkm_plugin.utils.registry import LOSS_REGISTRY
 
 _SSIM_WINDOW = 11
 _FIRST_EPOCH, _PERIOD, _TURN = 1000, 200, 100

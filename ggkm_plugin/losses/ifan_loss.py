@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.host.registries import LOSS_REGISTRY
 from ggkm_plugin.losses.common import checked_weights
+from ggkm_plugin.utils.registry import LOSS_REGISTRY
 
 
 @LOSS_REGISTRY.register()

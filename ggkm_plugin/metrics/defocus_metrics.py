@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ggkm_plugin.host.registries import METRIC_REGISTRY
 from ggkm_plugin.metrics.protocols import Protocol, find_protocol
 from ggkm_plugin.ops.ssim import ssim
+from ggkm_plugin.utils.registry import METRIC_REGISTRY
 
 Image = np.ndarray | Tensor
 

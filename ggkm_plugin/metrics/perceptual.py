@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ggkm_plugin.errors import OptionError
-from ggkm_plugin.host.registries import METRIC_REGISTRY
 from ggkm_plugin.metrics.defocus_metrics import Image, prepare
 from ggkm_plugin.metrics.protocols import PROTOCOLS, find_protocol
+from ggkm_plugin.utils.errors import OptionError
+from ggkm_plugin.utils.registry import METRIC_REGISTRY
 
 # torchvision's file of each trunk; LPIPS was calibrated on these weights.
 TRUNKS = {

@@ -9,8 +9,8 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal
 
-from ggkm_plugin.errors import OptionError
 from ggkm_plugin.ops.ssim import Window
+from ggkm_plugin.utils.errors import OptionError
 
 # RGB in [-1, 1], as the metric was made for; BGR in [-1, 1]; or RGB left in [0, 1].
 LpipsInput = Literal['rgb', 'bgr', 'unscaled']

@@ -12,20 +12,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ggkm_plugin.checkpoints import save_atomically
-from ggkm_plugin.errors import Interrupted, NotFiniteError, OptionError, UserError
-from ggkm_plugin.host.generators import generator_states, restore_generators, unchanged_generators
-from ggkm_plugin.host.interruption import StopRequest
-from ggkm_plugin.host.loading import Position
-from ggkm_plugin.host.processes import any_of, barrier, from_first, gathered, rank_and_size
-from ggkm_plugin.host.registries import METRIC_REGISTRY, MODEL_REGISTRY
-from ggkm_plugin.host.resuming import numbered_states
-from ggkm_plugin.memory import memory_advice
+from ggkm_plugin.basicsr_patches.data_loading import Position
+from ggkm_plugin.basicsr_patches.distributed import any_of, barrier, from_first, gathered, rank_and_size
+from ggkm_plugin.basicsr_patches.generators import generator_states, restore_generators, unchanged_generators
+from ggkm_plugin.basicsr_patches.graceful_shutdown import StopRequest
+from ggkm_plugin.basicsr_patches.resuming import numbered_states
 from ggkm_plugin.models.history import ValidationHistory
 from ggkm_plugin.models.optimizing import build_optimizer, build_schedule
 from ggkm_plugin.models.progress import Throughput, TrainingProgress
 from ggkm_plugin.models.step_options import StepOptions
 from ggkm_plugin.models.validating_model import ValidatingModel
+from ggkm_plugin.utils.checkpoint import save_atomically
+from ggkm_plugin.utils.errors import Interrupted, NotFiniteError, OptionError, UserError
+from ggkm_plugin.utils.memory import memory_advice
+from ggkm_plugin.utils.registry import METRIC_REGISTRY, MODEL_REGISTRY
 
 from basicsr.utils import get_root_logger  # isort: skip
 from basicsr.utils.dist_util import master_only  # isort: skip

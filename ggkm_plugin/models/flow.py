@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.checkpoints import read_checkpoint
-from ggkm_plugin.errors import CheckpointError, OptionError, UserError
-from ggkm_plugin.host.registries import Registry
 from ggkm_plugin.ops.boundary import pad
-from ggkm_plugin.options import nearest
+from ggkm_plugin.utils.checkpoint import read_checkpoint
+from ggkm_plugin.utils.config import nearest
+from ggkm_plugin.utils.errors import CheckpointError, OptionError, UserError
+from ggkm_plugin.utils.registry import Registry
 
 FLOW_REGISTRY = Registry('flow')
 

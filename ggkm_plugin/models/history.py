@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ggkm_plugin.errors import CheckpointError
-from ggkm_plugin.files import write_whole
+from ggkm_plugin.utils.errors import CheckpointError
+from ggkm_plugin.utils.files import write_whole
 
 
 class ValidationHistory:

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ggkm_plugin.archs.reblurring import ReblurNet
-from ggkm_plugin.errors import CheckpointError, OptionError
-from ggkm_plugin.host.registries import MODEL_REGISTRY
 from ggkm_plugin.models.defocus_model import DefocusModel
 from ggkm_plugin.models.flow import build_flow, calibration_mask, warp
-from ggkm_plugin.options import nearest
+from ggkm_plugin.utils.config import nearest
+from ggkm_plugin.utils.errors import CheckpointError, OptionError
+from ggkm_plugin.utils.registry import MODEL_REGISTRY
 
 
 @dataclass(frozen=True)

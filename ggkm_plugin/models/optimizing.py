@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch.optim import Optimizer, lr_scheduler
 
-from ggkm_plugin.errors import OptionError
-from ggkm_plugin.options import nearest
+from ggkm_plugin.utils.config import nearest
+from ggkm_plugin.utils.errors import OptionError
 
 import basicsr.models.lr_scheduler as host_schedules  # isort: skip
 

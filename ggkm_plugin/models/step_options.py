@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ggkm_plugin.errors import OptionError
+from ggkm_plugin.utils.errors import OptionError
 
 _COMPILE_MODES = ('default', 'reduce-overhead', 'max-autotune', 'max-autotune-no-cudagraphs')
 _AMP_TYPES = {'none': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}

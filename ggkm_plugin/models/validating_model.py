@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Subset
 
-from ggkm_plugin.checkpoints import describe
-from ggkm_plugin.data.decoding import write_image
-from ggkm_plugin.errors import CheckpointError
-from ggkm_plugin.figures import SheetRow, comparison_sheet
-from ggkm_plugin.host.processes import gathered, rank_and_size, spread_buffers
-from ggkm_plugin.host.registries import METRIC_REGISTRY
-from ggkm_plugin.memory import memory_advice
-from ggkm_plugin.models.pictures import coefficient_map, strip, to_uint8
-from ggkm_plugin.models.score_files import ImageScores, means, write_scores
+from ggkm_plugin.basicsr_patches.distributed import gathered, rank_and_size, spread_buffers
+from ggkm_plugin.evaluation.score_files import ImageScores, means, write_scores
+from ggkm_plugin.report.pictures import coefficient_map, strip, to_uint8
+from ggkm_plugin.report.sheet import SheetRow, comparison_sheet
+from ggkm_plugin.utils.checkpoint import describe
+from ggkm_plugin.utils.errors import CheckpointError
+from ggkm_plugin.utils.image_decoding import write_image
+from ggkm_plugin.utils.memory import memory_advice
+from ggkm_plugin.utils.registry import METRIC_REGISTRY
 
 from basicsr.metrics import calculate_metric  # isort: skip
 from basicsr.models.sr_model import SRModel  # isort: skip

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ggkm_plugin.errors import CheckpointError
+from ggkm_plugin.utils.errors import CheckpointError
 
 DEFAULT, LIGHT = 'GGKMNet', 'GGKMNet_light'
 NAMES = (DEFAULT, LIGHT)
@@ -31,7 +31,7 @@ def checkpoint_path(given: str | Path | None) -> str:
         raise CheckpointError(f'the name of the weights is empty; name a file, or one of {", ".join(NAMES)}')
     bare = len(Path(path).parts) == 1 and (not Path(path).suffix or path.removesuffix('.pth') in NAMES)
     if bare and not Path(path).exists():
-        from ggkm_plugin.options import nearest  # brings yaml, which --help does without
+        from ggkm_plugin.utils.config import nearest  # brings yaml, which --help does without
 
         raise CheckpointError(f'{path}: no such checkpoint.{nearest(path, list(NAMES), "Packaged are")}')
     return path

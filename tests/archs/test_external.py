@@ -16,14 +16,14 @@ import torch
 from conftest import write_pairs
 from torch import nn
 
-from ggkm_plugin import preflight
 from ggkm_plugin.archs import external_arch
 from ggkm_plugin.archs.external_arch import ARCHS, AnySize
 from ggkm_plugin.archs.released import load_released
-from ggkm_plugin.errors import CheckpointError, OptionError
-from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.losses.ggkm_loss import GGKMLoss
 from ggkm_plugin.models.defocus_model import DefocusModel
+from ggkm_plugin.utils import registry
+from ggkm_plugin.utils.errors import CheckpointError, OptionError
+from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 NAMES = [arch.__name__ for arch in ARCHS]
 # name: (options of a small network, its last layer, its size multiple)
@@ -340,7 +340,7 @@ def test_a_wrong_option_is_named_with_the_nearest(name):
     find(name)
     right = next(iter(SMALL[name][0]))
     with pytest.raises(OptionError, match=rf'^network_g: {name} has no option {right}x\..*{right}'):
-        preflight.build('network_g', 'archs', {'type': name, f'{right}x': 4})
+        registry.build('network_g', 'archs', {'type': name, f'{right}x': 4})
     with pytest.raises(TypeError, match=f'{right}x'):
         ARCH_REGISTRY.get(name)(**{f'{right}x': 4})
 
@@ -348,7 +348,7 @@ def test_a_wrong_option_is_named_with_the_nearest(name):
 def test_what_would_change_the_images_size_is_no_option():
     find('GRL')
     with pytest.raises(OptionError, match='GRL has no option upscale'):
-        preflight.build('network_g', 'archs', {'type': 'GRL', 'upscale': 2})
+        registry.build('network_g', 'archs', {'type': 'GRL', 'upscale': 2})
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -388,7 +388,7 @@ def test_a_missing_package_says_what_to_install(name, monkeypatch):
     monkeypatch.setattr(external_arch, '_class', external_arch._class.__wrapped__)  # which remembers nothing
     extra = {'spandrel': 'models', 'spandrel_extra_arches': 'academic-models'}[package]
     with pytest.raises(OptionError) as caught:
-        preflight.build('network_g', 'archs', {'type': name})
+        registry.build('network_g', 'archs', {'type': name})
     assert str(caught.value) == (
         f'network_g: {name} needs the package {package}, which is not installed: '
         f"`pip install --upgrade 'ggkm_plugin[{extra}]'`"
@@ -405,7 +405,7 @@ def test_a_package_without_the_network_says_what_to_install():
 def test_registering_imports_no_package_and_leaves_a_taken_name_to_its_owner(python):
     result = python("""
 import sys
-from ggkm_plugin.host.registries import ARCH_REGISTRY
+from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 @ARCH_REGISTRY.register()
 class NAFNet:

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 
 from ggkm_plugin.archs import ggkmnet_arch
 from ggkm_plugin.archs.ggkmnet_arch import GGKMNet, Memory, SelfReconstruction
-from ggkm_plugin.errors import CropSizeError
-from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.losses.ggkm_loss import GGKMLoss
 from ggkm_plugin.ops import gaussian_bank, ggkm_blur_ref, iterative_group_conv_ref
+from ggkm_plugin.utils.errors import CropSizeError
+from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 SMALL = {'num_groups': 3, 'kernels_per_group': 2, 'num_scales': 2, 'width': 4}
 # `fused` needs a GPU, or Triton's interpreter: tests/ops/test_fused.py

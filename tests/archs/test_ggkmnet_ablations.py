@@ -22,10 +22,10 @@ from ggkm_plugin.archs.ggkmnet_ablations_arch import (
     ungrouped_bank,
 )
 from ggkm_plugin.archs.ggkmnet_arch import GGKMNet
-from ggkm_plugin.errors import CropSizeError
-from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.losses.ggkm_loss import GGKMLoss
 from ggkm_plugin.ops import gaussian_bank
+from ggkm_plugin.utils.errors import CropSizeError
+from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 GROUPS = {'num_groups': 3, 'kernels_per_group': 2}
 # Small networks, by the names of Table 8's rows.

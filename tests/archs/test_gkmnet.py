@@ -14,10 +14,10 @@ from PIL import Image
 
 from ggkm_plugin.archs.ggkmnet_arch import SelfReconstruction
 from ggkm_plugin.archs.gkmnet_arch import GKMNet, gkm_taps, released_pyramid
-from ggkm_plugin.errors import CropSizeError
-from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.losses.ggkm_loss import GGKMLoss
 from ggkm_plugin.losses.gkm_loss import GKMLoss
+from ggkm_plugin.utils.errors import CropSizeError
+from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 BLOCKS = {  # weight, channels out
     'in_block': ((32, 3, 3, 3), 32),

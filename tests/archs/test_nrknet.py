@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 
 from ggkm_plugin.archs.nrknet_arch import NRKNet
-from ggkm_plugin.errors import CropSizeError
-from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.losses.ggkm_loss import GGKMLoss
 from ggkm_plugin.losses.nrk_loss import NRKLoss
+from ggkm_plugin.utils.errors import CropSizeError
+from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 SHAPES = {
     'SummationLayer.conv.weight': (3, 66, 1, 1),

@@ -17,10 +17,10 @@ from conftest import write_pairs
 from reference import rand
 from torch.nn.parallel import DistributedDataParallel
 
-from ggkm_plugin import complexity
 from ggkm_plugin.archs.blocks import AnySizeNet
-from ggkm_plugin.checkpoints import network_options, read_checkpoint
-from ggkm_plugin.host.registries import ARCH_REGISTRY
+from ggkm_plugin.evaluation import complexity
+from ggkm_plugin.utils.checkpoint import network_options, read_checkpoint
+from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 from basicsr.archs import build_network  # isort: skip
 from basicsr.losses import build_loss  # isort: skip

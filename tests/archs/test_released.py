@@ -10,7 +10,7 @@ import torch
 from ggkm_plugin.archs.gkmnet_arch import GKMNet
 from ggkm_plugin.archs.nrknet_arch import NRKNet
 from ggkm_plugin.archs.released import load_released
-from ggkm_plugin.errors import CheckpointError
+from ggkm_plugin.utils.errors import CheckpointError
 
 FORMATS = {
     'bare': lambda state: state,

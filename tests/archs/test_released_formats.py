@@ -15,8 +15,8 @@ from ggkm_plugin.archs.ifan_arch import IFAN
 from ggkm_plugin.archs.kpac_arch import KPAC
 from ggkm_plugin.archs.mdp_arch import MDP
 from ggkm_plugin.archs.released import load_ifan, load_keras, load_kpac, load_released
-from ggkm_plugin.checkpoints import network_options, read_checkpoint
-from ggkm_plugin.errors import CheckpointError
+from ggkm_plugin.utils.checkpoint import network_options, read_checkpoint
+from ggkm_plugin.utils.errors import CheckpointError
 
 from basicsr.archs import build_network  # isort: skip
 

@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from ggkm_plugin import cli
 from ggkm_plugin.archs.ggkmnet_arch import GGKMNet
 from ggkm_plugin.benchmarks import forms, network, operator, scaling, training
-from ggkm_plugin.errors import OptionError
+from ggkm_plugin.cli.main import main
+from ggkm_plugin.utils.errors import OptionError
 
 SMALL = {'num_groups': 3, 'kernels_per_group': 2, 'width': 4}
 
@@ -33,7 +33,7 @@ def small(monkeypatch):
 
 def bench(name, tmp_path, *words):
     out = tmp_path / 'bench.json'
-    assert cli.main(['bench', name, '--seconds', '0.01', '--json', str(out), *words]) == 0
+    assert main.main(['bench', name, '--seconds', '0.01', '--json', str(out), *words]) == 0
     return json.loads(out.read_text())[name]['rows']
 
 
@@ -89,7 +89,7 @@ def test_the_plain_step_is_the_same_step(monkeypatch):
     ],
 )
 def test_wrong_words(words, message, capfd):
-    assert cli.main(['bench', 'operator', *words]) == 2
+    assert main.main(['bench', 'operator', *words]) == 2
     assert message in capfd.readouterr().err
 
 

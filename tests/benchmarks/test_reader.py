@@ -9,9 +9,10 @@ from collections import namedtuple
 import pytest
 import torch
 
-from ggkm_plugin import benchmarks, cli
+from ggkm_plugin import benchmarks
 from ggkm_plugin.benchmarks import measuring, reader
-from ggkm_plugin.errors import DataError, OptionError
+from ggkm_plugin.cli.main import main
+from ggkm_plugin.utils.errors import DataError, OptionError
 
 NAMES = ['host, PNG folders', 'host, its own LMDB', 'ours, PNG folders', 'ours, LMDB png', 'ours, LMDB raw']
 SIZE = (256, 288)
@@ -73,7 +74,7 @@ def test_the_command(tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(reader, 'make_readers', lambda *arguments: _some(make_all(*arguments)))
     monkeypatch.setattr(reader, 'WORKERS', (2,))
     arguments = ['--pairs', '4', '--size', '256x288', '--seconds', '0.05', '--work', str(work), '--json', str(out)]
-    assert cli.main(['bench', 'reader', *arguments]) == 0
+    assert main.main(['bench', 'reader', *arguments]) == 0
     printed = capfd.readouterr().out
     record = json.loads(out.read_text())
     rows = [reader.Row(**row) for row in record['reader']['rows']]
@@ -151,7 +152,7 @@ def test_files_are_removed_when_it_fails(tmp_path, monkeypatch):
 )
 def test_mistakes(tmp_path, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(['bench', *arguments]) == 2
+    assert main.main(['bench', *arguments]) == 2
     message = capsys.readouterr().err
     assert message.startswith('basicsr bench: ')
     assert all(word in message for word in words), message

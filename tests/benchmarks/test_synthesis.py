@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from ggkm_plugin import cli
 from ggkm_plugin.benchmarks import reader, synthesis
 from ggkm_plugin.benchmarks.measuring import Failed
-from ggkm_plugin.errors import DataError
+from ggkm_plugin.cli.main import main
+from ggkm_plugin.utils.errors import DataError
 
 NAMES = ['plain scenes, made anew', 'varied scenes, made anew', 'varied scenes, LMDB raw']
 
@@ -20,9 +20,9 @@ def test_steps_are_of_10_ms():
 
 
 def test_the_crop_is_the_recipe_s():
-    from ggkm_plugin import options
+    from ggkm_plugin.utils import config
 
-    recipe = options.load_options(options.packaged_folder() / 'train_GGKMNet_synthetic.yml')
+    recipe = config.load_options(config.packaged_folder() / 'train_GGKMNet_synthetic.yml')
     assert recipe['datasets']['train']['gt_size'] == synthesis.CROP
 
 
@@ -33,7 +33,7 @@ def test_the_command(tmp_path, capfd, monkeypatch):
     work.mkdir()
     monkeypatch.setattr(synthesis, 'WORKERS', (0,))
     arguments = ['--pairs', '4', '--seconds', '0.05', '--work', str(work), '--json', str(out)]
-    assert cli.main(['bench', 'synthesis', *arguments]) == 0
+    assert main.main(['bench', 'synthesis', *arguments]) == 0
     printed, record = capfd.readouterr().out, json.loads(out.read_text())
     assert set(record) == {'machine', 'synthesis'}
     assert [row['reader'] for row in record['synthesis']['rows']] == NAMES

@@ -9,8 +9,8 @@ from scipy import fft, ndimage, optimize
 
 from ggkm_plugin.classical import deconvolution
 from ggkm_plugin.classical.deconvolution import deconvolved, gaussian_taps, hyper_laplacian, quantised, richardson_lucy
-from ggkm_plugin.data.decoding import read_image
 from ggkm_plugin.data.photographs import builtin_photographs
+from ggkm_plugin.utils.image_decoding import read_image
 
 PHOTOGRAPHS = {photo.name: photo for split in ('train', 'val') for photo in builtin_photographs(split)}
 SHARP = partial(hyper_laplacian, fidelity=420)

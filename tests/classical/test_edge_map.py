@@ -6,9 +6,9 @@ from scipy import ndimage
 from skimage.feature import canny as skimage_canny
 
 from ggkm_plugin.classical import edge_map
-from ggkm_plugin.data.decoding import read_image
 from ggkm_plugin.data.optics import linear_to_srgb, srgb_to_linear
 from ggkm_plugin.data.photographs import builtin_photographs
+from ggkm_plugin.utils.image_decoding import read_image
 
 PHOTOGRAPHS = {photo.name: photo for split in ('train', 'val') for photo in builtin_photographs(split)}
 SCENES = ('astronaut', 'camera', 'coffee', 'motorcycle_left', 'rocket')  # the others are pictures of a texture

@@ -5,8 +5,8 @@ import pytest
 from scipy import ndimage
 
 from ggkm_plugin.classical import jnb_learning, jnb_map
-from ggkm_plugin.data.decoding import read_image
 from ggkm_plugin.data.photographs import builtin_photographs
+from ggkm_plugin.utils.image_decoding import read_image
 
 
 @pytest.fixture(scope='module')

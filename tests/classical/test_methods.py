@@ -5,9 +5,9 @@ import pytest
 from scipy import ndimage
 
 from ggkm_plugin.classical.methods import METHODS, Method, Settings, method
-from ggkm_plugin.data.decoding import read_image
 from ggkm_plugin.data.photographs import builtin_photographs
-from ggkm_plugin.errors import OptionError
+from ggkm_plugin.utils.errors import OptionError
+from ggkm_plugin.utils.image_decoding import read_image
 
 
 @pytest.fixture(scope='module')

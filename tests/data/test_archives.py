@@ -10,7 +10,7 @@ import zipfile
 import pytest
 
 from ggkm_plugin.data.archives import open_archive, size_text
-from ggkm_plugin.errors import DataError
+from ggkm_plugin.utils.errors import DataError
 
 FILES = {'a/1.png': b'one', 'a/2.PNG': b'two' * 1000, 'Bücher/IMG.1 ü.png': b'dotted', 'empty.png': b''}
 KINDS = ['zip', 'tar', 'tar.gz', 'tar.bz2', 'tar.xz', 'folder']

@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 import pytest
 
-from ggkm_plugin.data.decoding import decode_image
 from ggkm_plugin.data.layouts import (
     LAYOUTS,
     Pair,
@@ -14,7 +13,8 @@ from ggkm_plugin.data.layouts import (
     pairs_of_layout,
     scene_kinds,
 )
-from ggkm_plugin.errors import DataError, OptionError
+from ggkm_plugin.utils.errors import DataError, OptionError
+from ggkm_plugin.utils.image_decoding import decode_image
 
 
 def plant(root, *names):

@@ -19,11 +19,11 @@ import pytest
 from PIL import Image
 
 from ggkm_plugin.data import lmdb_store
-from ggkm_plugin.data.decoding import decode_image, write_image
 from ggkm_plugin.data.layouts import Pair
 from ggkm_plugin.data.lmdb_pages import ValueMap
 from ggkm_plugin.data.lmdb_store import CODECS, LmdbStore, key_of, write_lmdb
-from ggkm_plugin.errors import DataError, OptionError
+from ggkm_plugin.utils.errors import DataError, OptionError
+from ggkm_plugin.utils.image_decoding import decode_image, write_image
 
 SIZE = (40, 50)
 
@@ -580,7 +580,7 @@ def test_a_full_disk_is_told_and_the_conversion_goes_on_when_there_is_room(tmp_p
     code = f"""
         import resource, sys
         from ggkm_plugin.data import lmdb_store
-        from ggkm_plugin.errors import DataError
+        from ggkm_plugin.utils.errors import DataError
         lmdb_store._COMMIT_BYTES = 200_000
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
         try:
@@ -618,7 +618,7 @@ def test_a_read_only_target_is_told(tmp_path):
     code = f"""
         import os
         from ggkm_plugin.data.lmdb_store import write_lmdb
-        from ggkm_plugin.errors import DataError
+        from ggkm_plugin.utils.errors import DataError
         os.seteuid(65534)
         try:
             write_lmdb('/usr/a.lmdb', {files!r}, [], 'png')

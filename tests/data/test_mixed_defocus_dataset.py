@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from ggkm_plugin import options, preflight
-from ggkm_plugin.data.decoding import write_image
+from ggkm_plugin.basicsr_patches.sampler import EpochSampler, SampleIndex
 from ggkm_plugin.data.mixed_defocus_dataset import MixedDefocusDataset, _shares
 from ggkm_plugin.data.paired_defocus_dataset import PairedDefocusDataset
-from ggkm_plugin.errors import DataError, OptionError
-from ggkm_plugin.host.sampler import EpochSampler, SampleIndex
+from ggkm_plugin.training import check_config
+from ggkm_plugin.utils import config
+from ggkm_plugin.utils.errors import DataError, OptionError
+from ggkm_plugin.utils.image_decoding import write_image
 
 SIZES = (5, 12, 3)
 
@@ -287,7 +288,7 @@ def test_it_is_for_training_only(mixed):
 def test_a_training_with_it_passes_the_checks_or_is_told_what_is_wrong(workplace, tiny):
     folders = {key: tiny['datasets']['train'].pop(key) for key in ('dataroot_lq', 'dataroot_gt')}
     tiny['datasets']['train'].update(type='MixedDefocusDataset', sources=[{**folders, 'ratio': 1}] * 2)
-    preflight.check_options(tiny, is_train=True)
+    check_config.check_options(tiny, is_train=True)
     for change, says in (
         ({'gt_size': 36}, 'gt_size to a multiple of 8'),
         ({'gt_size': None}, 'gt_size'),
@@ -301,14 +302,14 @@ def test_a_training_with_it_passes_the_checks_or_is_told_what_is_wrong(workplace
         opt = copy.deepcopy(tiny)
         opt['datasets']['train'].update(change)
         with pytest.raises(OptionError, match=says):
-            preflight.check_options(opt, is_train=True)
+            check_config.check_options(opt, is_train=True)
 
 
 def test_the_mixed_training_differs_from_dpdd_s_in_its_data_only():
     dpdd, both = (
-        options.load_options(options.packaged_folder() / f'train_GGKMNet_{name}.yml') for name in ('DPDD', 'DPDD_LFDOF')
+        config.load_options(config.packaged_folder() / f'train_GGKMNet_{name}.yml') for name in ('DPDD', 'DPDD_LFDOF')
     )
-    lfdof = options.load_options(options.packaged_folder() / 'train_GGKMNet_LFDOF.yml')
+    lfdof = config.load_options(config.packaged_folder() / 'train_GGKMNet_LFDOF.yml')
     train, plain = both['datasets']['train'], dpdd['datasets']['train']
     assert both['datasets']['val'] == dpdd['datasets']['val']
     assert both['datasets']['val_2'] == lfdof['datasets']['val']
@@ -325,10 +326,10 @@ def test_the_mixed_training_differs_from_dpdd_s_in_its_data_only():
 @pytest.mark.parametrize('name', ['DPDD', 'RTF'])
 @pytest.mark.parametrize('std', [3, 5, 15])
 def test_noise_is_tested_on_the_network_that_was_trained_with_it(name, std):
-    file = options.packaged_folder() / f'test_GGKMNet_{name}.yml'
-    trained = options.load_options(options.packaged_folder() / 'train_GGKMNet_DPDD.yml', 'noise')
+    file = config.packaged_folder() / f'test_GGKMNet_{name}.yml'
+    trained = config.load_options(config.packaged_folder() / 'train_GGKMNet_DPDD.yml', 'noise')
     assert trained['datasets']['train']['noise_std'] == [0, pytest.approx(255 * 0.07)]
     assert 'noise_std' not in trained['datasets']['val']
-    clean, noisy = options.load_options(file), options.load_options(file, f'noise{std}')
+    clean, noisy = config.load_options(file), config.load_options(file, f'noise{std}')
     assert noisy['path']['pretrain_network_g'] == f'experiments/{trained["name"]}/models/net_g_latest.pth'
     assert noisy['datasets']['test'] == {**clean['datasets']['test'], 'noise_std': std, 'seed': 0}

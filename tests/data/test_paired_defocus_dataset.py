@@ -14,12 +14,12 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import ggkm_plugin
-from ggkm_plugin.data.decoding import write_image
+from ggkm_plugin.basicsr_patches.sampler import EpochSampler, SampleIndex
 from ggkm_plugin.data.layouts import Pair, pairs_of_layout
 from ggkm_plugin.data.lmdb_store import CODECS, key_of, write_lmdb
 from ggkm_plugin.data.paired_defocus_dataset import PairedDefocusDataset
-from ggkm_plugin.errors import DataError, OptionError
-from ggkm_plugin.host.sampler import EpochSampler, SampleIndex
+from ggkm_plugin.utils.errors import DataError, OptionError
+from ggkm_plugin.utils.image_decoding import write_image
 
 LFDOF_PAIRS = Path(__file__).parents[2] / '../shared/data/lfdof_pairs'
 HEIGHT, WIDTH, COUNT = 30, 40, 5
@@ -266,7 +266,7 @@ def test_memory_stays_flat_over_ten_thousand_samples(dpdd, python):
     result = python(
         f"""
 from ggkm_plugin.data.paired_defocus_dataset import PairedDefocusDataset
-from ggkm_plugin.host.sampler import SampleIndex
+from ggkm_plugin.basicsr_patches.sampler import SampleIndex
 def anonymous():
     return int(next(line for line in open('/proc/self/status') if line.startswith('RssAnon')).split()[1])
 dataset = PairedDefocusDataset({dict(dpdd, gt_size=64)!r})

@@ -14,7 +14,7 @@ from ggkm_plugin.data.photographs import (
     photographs_from_folder,
     photographs_from_folders,
 )
-from ggkm_plugin.errors import DataError
+from ggkm_plugin.utils.errors import DataError
 
 
 def write(path, shape=(6, 8, 3), value=128):

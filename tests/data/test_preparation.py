@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 
 from ggkm_plugin.data.archives import Archive
-from ggkm_plugin.data.decoding import decode_image
 from ggkm_plugin.data.layouts import LAYOUTS, detect_layout, pairs_of_layout, scene_kinds
 from ggkm_plugin.data.lmdb_store import LmdbStore
 from ggkm_plugin.data.preparation import prepare, report_lines
 from ggkm_plugin.data.preparation_plan import Job, make_plan, plan_lines
-from ggkm_plugin.errors import DataError, OptionError
+from ggkm_plugin.utils.errors import DataError, OptionError
+from ggkm_plugin.utils.image_decoding import decode_image
 
 SETS = list(LAYOUTS)
 
@@ -578,7 +578,7 @@ SCRIPT = """
 import os, resource, signal, sys
 from ggkm_plugin.data import archives, lmdb_store, preparation
 from ggkm_plugin.data.preparation_plan import Job, make_plan
-from ggkm_plugin.errors import UserError
+from ggkm_plugin.utils.errors import UserError
 source, out, job_format, place, number = sys.argv[1:]
 if place == 'full':
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(number), int(number)))

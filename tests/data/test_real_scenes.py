@@ -9,7 +9,7 @@ import pytest
 from ggkm_plugin.data import real_scenes
 from ggkm_plugin.data.apertures import GaussianPSF
 from ggkm_plugin.data.real_scenes import PRESETS, Optics, training_pair, whole_pair
-from ggkm_plugin.errors import OptionError
+from ggkm_plugin.utils.errors import OptionError
 
 # Nothing but the scene: no blur, no camera.
 NOTHING = dataclasses.replace(

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import fourier_shift
 
-from ggkm_plugin.data.decoding import decode_image, read_bytes
 from ggkm_plugin.data.registration import SMALLEST, registration
+from ggkm_plugin.utils.image_decoding import decode_image, read_bytes
 
 _MARGIN = 8  # of what the periodic shift brings in from the other side
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from ggkm_plugin.basicsr_patches.sampler import SampleIndex
 from ggkm_plugin.data.sampling import (
     check_sampling_options,
     crop_window,
@@ -17,8 +18,7 @@ from ggkm_plugin.data.sampling import (
     to_tensor,
     with_noise,
 )
-from ggkm_plugin.errors import DataError, OptionError
-from ggkm_plugin.host.sampler import SampleIndex
+from ggkm_plugin.utils.errors import DataError, OptionError
 
 
 def places(images, flips, seed):

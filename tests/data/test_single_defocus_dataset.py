@@ -10,11 +10,11 @@ import torch
 from torch.utils.data import DataLoader
 
 import ggkm_plugin
-from ggkm_plugin.data.decoding import write_image
 from ggkm_plugin.data.layouts import Pair
 from ggkm_plugin.data.lmdb_store import CODECS, key_of, write_lmdb
 from ggkm_plugin.data.single_defocus_dataset import SingleDefocusDataset
-from ggkm_plugin.errors import DataError, OptionError
+from ggkm_plugin.utils.errors import DataError, OptionError
+from ggkm_plugin.utils.image_decoding import write_image
 
 
 def picture(value, shape=(6, 9), dtype=np.uint8):

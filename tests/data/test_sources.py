@@ -6,11 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
-from ggkm_plugin.data.decoding import write_image
 from ggkm_plugin.data.layouts import Pair
 from ggkm_plugin.data.lmdb_store import key_of, write_lmdb
 from ggkm_plugin.data.sources import FolderSource, LmdbSource, check_bit_depth, open_source
-from ggkm_plugin.errors import DataError, OptionError
+from ggkm_plugin.utils.errors import DataError, OptionError
+from ggkm_plugin.utils.image_decoding import write_image
 
 DPDD = ('source', 'target')
 

@@ -10,12 +10,12 @@ import torch
 from torch.utils.data import DataLoader
 
 import ggkm_plugin
+from ggkm_plugin.basicsr_patches.sampler import EpochSampler, SampleIndex
 from ggkm_plugin.data import synthetic_defocus_dataset
-from ggkm_plugin.data.decoding import read_image, write_image
 from ggkm_plugin.data.photographs import Photograph
 from ggkm_plugin.data.synthetic_defocus_dataset import SyntheticDefocusDataset
-from ggkm_plugin.errors import DataError, OptionError
-from ggkm_plugin.host.sampler import EpochSampler, SampleIndex
+from ggkm_plugin.utils.errors import DataError, OptionError
+from ggkm_plugin.utils.image_decoding import read_image, write_image
 
 ROUNDING = 1e-4  # float32 through the sRGB curve and back; an 8-bit step is forty times as much
 SHAPES = ((40, 61), (52, 44), (33, 33))

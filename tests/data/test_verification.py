@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from ggkm_plugin.data import verification
-from ggkm_plugin.data.decoding import write_image
 from ggkm_plugin.data.layouts import LAYOUTS, InputRow
 from ggkm_plugin.data.lmdb_store import key_of, write_lmdb
 from ggkm_plugin.data.verification import as_json, verify
-from ggkm_plugin.errors import DataError, OptionError
 from ggkm_plugin.metrics.defocus_metrics import defocus_psnr, defocus_ssim
+from ggkm_plugin.utils.errors import DataError, OptionError
+from ggkm_plugin.utils.image_decoding import write_image
 
 
 def sharp(seed, size=(24, 32), dtype=np.uint8):

@@ -8,9 +8,9 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from ggkm_plugin.datasets_prep.verify import main
 
-from ggkm_plugin.data.decoding import write_image
+from ggkm_plugin.datasets_prep.verify import main
+from ggkm_plugin.utils.image_decoding import write_image
 
 
 @pytest.fixture

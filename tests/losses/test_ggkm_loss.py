@@ -6,10 +6,10 @@ import torch
 from skimage.metrics import structural_similarity
 
 from ggkm_plugin.archs.ggkmnet_arch import GGKMNet
-from ggkm_plugin.errors import CropSizeError
-from ggkm_plugin.host.registries import LOSS_REGISTRY
 from ggkm_plugin.losses import ggkm_loss
 from ggkm_plugin.losses.ggkm_loss import GGKMLoss
+from ggkm_plugin.utils.errors import CropSizeError
+from ggkm_plugin.utils.registry import LOSS_REGISTRY
 
 TERMS = ['l_mse', 'l_fr', 'l_ssim', 'l_sr']
 ALONE = {name: {f'{other[2:]}_weight': float(other == name) for other in TERMS} for name in TERMS}

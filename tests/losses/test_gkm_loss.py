@@ -8,9 +8,9 @@ import torch
 from skimage.metrics import structural_similarity
 
 from ggkm_plugin.archs.gkmnet_arch import GKMNet
-from ggkm_plugin.errors import CropSizeError
-from ggkm_plugin.host.registries import LOSS_REGISTRY
 from ggkm_plugin.losses.gkm_loss import GKMLoss
+from ggkm_plugin.utils.errors import CropSizeError
+from ggkm_plugin.utils.registry import LOSS_REGISTRY
 
 SIZE = (48, 56)
 

@@ -6,10 +6,10 @@ import torch
 from skimage.metrics import structural_similarity
 
 from ggkm_plugin.archs.nrknet_arch import NRKNet
-from ggkm_plugin.errors import CropSizeError
-from ggkm_plugin.host.registries import LOSS_REGISTRY
 from ggkm_plugin.losses import nrk_loss
 from ggkm_plugin.losses.nrk_loss import NRKLoss
+from ggkm_plugin.utils.errors import CropSizeError
+from ggkm_plugin.utils.registry import LOSS_REGISTRY
 
 TERMS = ['l_mse', 'l_ssim', 'l_fr', 'l_reblur']
 ALONE = {name: {f'{other[2:]}_weight': float(other == name) for other in TERMS} for name in TERMS}

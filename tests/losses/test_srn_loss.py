@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ggkm_plugin.errors import CropSizeError
 from ggkm_plugin.losses.srn_loss import SRNLoss
+from ggkm_plugin.utils.errors import CropSizeError
 
 
 def rand(*shape, seed=1):

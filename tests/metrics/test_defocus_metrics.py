@@ -7,10 +7,10 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from ggkm_plugin.errors import OptionError
-from ggkm_plugin.host.registries import METRIC_REGISTRY
 from ggkm_plugin.metrics.defocus_metrics import as_rgb, defocus_mae, defocus_psnr, defocus_ssim
 from ggkm_plugin.metrics.protocols import PROTOCOLS, find_protocol
+from ggkm_plugin.utils.errors import OptionError
+from ggkm_plugin.utils.registry import METRIC_REGISTRY
 
 METRICS = [defocus_psnr, defocus_ssim, defocus_mae]
 

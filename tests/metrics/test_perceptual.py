@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from ggkm_plugin import preflight
-from ggkm_plugin.errors import OptionError
 from ggkm_plugin.metrics.perceptual import TRUNKS, defocus_lpips, find_trunk
+from ggkm_plugin.training import check_config
+from ggkm_plugin.utils.errors import OptionError
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_file_that_is_no_trunk(tmp_path):
 def test_wrong_options_are_found_before_a_run(workplace, tiny, options, message):
     tiny['val']['metrics'] = {'lpips': {'type': 'defocus_lpips', **options}}
     with pytest.raises(OptionError, match=f'val.metrics.lpips: .*{message}'):
-        preflight.check_options(tiny, is_train=True)
+        check_config.check_options(tiny, is_train=True)
 
 
 def test_an_image_smaller_than_the_trunk_can_see(tmp_path):

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from ggkm_plugin.host.registries import ARCH_REGISTRY
 from ggkm_plugin.models.flow import FLOW_REGISTRY, warp
+from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 
 @FLOW_REGISTRY.register()

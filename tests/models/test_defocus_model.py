@@ -9,15 +9,15 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio
 
-from ggkm_plugin import checkpoints
-from ggkm_plugin.errors import CheckpointError
-from ggkm_plugin.host import loading
+from ggkm_plugin.basicsr_patches import data_loading
+from ggkm_plugin.utils import checkpoint
+from ggkm_plugin.utils.errors import CheckpointError
 
 from basicsr.models import build_model  # isort: skip
 
 
 def _loaders(options):
-    loader, _, val_loaders, *_ = loading.create_train_val_dataloader(options, logging.getLogger('test'))
+    loader, _, val_loaders, *_ = data_loading.create_train_val_dataloader(options, logging.getLogger('test'))
     return loader, val_loaders[0]
 
 
@@ -139,7 +139,7 @@ def test_two_data_sets_with_the_same_file_names(options, workplace):
     first = options['datasets']['val']
     options['datasets']['val_2'] = {**first, 'name': 'second'}
     model = build_model(options)
-    for loader in loading.create_train_val_dataloader(options, logging.getLogger('test'))[2]:
+    for loader in data_loading.create_train_val_dataloader(options, logging.getLogger('test'))[2]:
         model.validation(loader, 7, None, True)
     saved = workplace / 'experiments/tiny/visualization'
     assert sorted(path.name for path in saved.iterdir()) == ['second', 'val']
@@ -207,8 +207,8 @@ def test_checkpoints_say_what_they_hold(options):
     model.validation(_loaders(options)[1], 1, None, False)
     model.save(0, 2)
     path = f'{options["path"]["models"]}/net_g_2.pth'
-    assert checkpoints.network_options(path) == network
-    description = checkpoints.read_checkpoint(path)['description']
+    assert checkpoint.network_options(path) == network
+    description = checkpoint.read_checkpoint(path)['description']
     assert description['iteration'] == 2
     assert description['metrics'] == model.metric_results
     assert len(description['option_digest']) == 64

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torchvision.models.optical_flow import raft_small
 
-from ggkm_plugin.errors import OptionError
 from ggkm_plugin.models.flow import FLOW_REGISTRY, RAFT, build_flow, calibration_mask, warp
+from ggkm_plugin.utils.errors import OptionError
 
 
 def even_flow(x, y, size=(20, 30), batch=1):

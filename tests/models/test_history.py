@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from ggkm_plugin.errors import CheckpointError
 from ggkm_plugin.models.history import ValidationHistory
+from ggkm_plugin.utils.errors import CheckpointError
 
 
 @pytest.fixture

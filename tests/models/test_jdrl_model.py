@@ -11,12 +11,12 @@ import yaml
 from conftest import TINY, write_pairs
 from forking import Server
 
-from ggkm_plugin import preflight
-from ggkm_plugin.checkpoints import read_checkpoint
-from ggkm_plugin.errors import CheckpointError, OptionError
 from ggkm_plugin.models.flow import warp
 from ggkm_plugin.models.jdrl_model import JDRLOptions
-from ggkm_plugin.options import load_options, packaged_folder
+from ggkm_plugin.training import check_config
+from ggkm_plugin.utils.checkpoint import read_checkpoint
+from ggkm_plugin.utils.config import load_options, packaged_folder
+from ggkm_plugin.utils.errors import CheckpointError, OptionError
 
 from basicsr.archs import build_network  # isort: skip
 from basicsr.models import build_model  # isort: skip
@@ -30,7 +30,7 @@ CHARBONNIER = {'type': 'CharbonnierLoss', 'eps': 1e-6}
 @pytest.fixture(autouse=True, scope='module')
 def parts():
     """The plugin's names, for this file alone."""
-    from ggkm_plugin import plugins
+    from ggkm_plugin.utils import plugins
 
     before = {kind: dict(registry._obj_map) for kind, registry in plugins.REGISTRIES.items()}
     sys.path.insert(0, str(HERE))
@@ -263,7 +263,7 @@ def test_training_on_shifted_pairs_finds_the_gain(jdrl, shifted):
 def test_faults_are_found_before_the_first_step(jdrl, change, words):
     jdrl['train'].update(change)
     with pytest.raises(OptionError) as raised:
-        preflight.check_options(given(jdrl), is_train=True)
+        check_config.check_options(given(jdrl), is_train=True)
     assert all(word in str(raised.value) for word in words), raised.value
 
 
@@ -279,17 +279,17 @@ def given(options):
 
 
 def test_right_options_have_no_fault(jdrl):
-    preflight.check_options(given(jdrl), is_train=True, strict=True)
+    check_config.check_options(given(jdrl), is_train=True, strict=True)
 
 
 def test_phases_that_leave_nothing_are_doubted(jdrl):
     jdrl['train']['jdrl']['reblur_iter'] = 4
-    assert any('train.jdrl' in doubt for doubt in preflight.doubts(given(jdrl)))
+    assert any('train.jdrl' in doubt for doubt in check_config.doubts(given(jdrl)))
 
 
 def test_others_have_no_such_key(jdrl):
     with pytest.raises(OptionError, match=r'train\.jdrl is no option of DefocusModel'):
-        preflight.check_options({**given(jdrl), 'model_type': 'DefocusModel'}, is_train=True)
+        check_config.check_options({**given(jdrl), 'model_type': 'DefocusModel'}, is_train=True)
 
 
 def test_the_paper_s_network_and_recipe():

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ggkm_plugin.errors import OptionError
 from ggkm_plugin.models.optimizing import HOST_SCHEDULES, build_optimizer, build_schedule, optimizers, schedules
+from ggkm_plugin.utils.errors import OptionError
 
 import basicsr.models.lr_scheduler as host  # isort: skip
 

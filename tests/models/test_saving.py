@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from ggkm_plugin.checkpoints import read_checkpoint
+from ggkm_plugin.utils.checkpoint import read_checkpoint
 
 from basicsr.models import build_model  # isort: skip
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ggkm_plugin.errors import OptionError
 from ggkm_plugin.models.step_options import StepOptions
+from ggkm_plugin.utils.errors import OptionError
 
 
 def test_what_is_left_out():

@@ -7,9 +7,9 @@ import shutil
 import pytest
 import torch
 
-from ggkm_plugin.checkpoints import read_checkpoint
-from ggkm_plugin.errors import NotFiniteError, TrainingError
 from ggkm_plugin.models import defocus_model, optimizing
+from ggkm_plugin.utils.checkpoint import read_checkpoint
+from ggkm_plugin.utils.errors import NotFiniteError, TrainingError
 
 from basicsr.models import build_model  # isort: skip
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from ggkm_plugin.host.registries import METRIC_REGISTRY
 from ggkm_plugin.ops.ssim import ssim
+from ggkm_plugin.utils.registry import METRIC_REGISTRY
 
 WINDOWS = [('gaussian', 11), ('uniform', 7)]
 

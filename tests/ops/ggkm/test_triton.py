@@ -8,10 +8,11 @@ import re
 
 import pytest
 import torch
+from ggkm_plugin.complexity import LiveTensors
 from interpreted import Case, run_all
 from problems import problem, with_gradients
 
-from ggkm_plugin.complexity import LiveTensors
+from ggkm_plugin.evaluation.complexity import LiveTensors
 from ggkm_plugin.ops import ggkm_blur, ggkm_blur_ref
 from ggkm_plugin.ops.ggkm import triton as kernels
 

@@ -1,0 +1,1 @@
+"""Replacements for the functions of basicsr 1.4.2 that are broken."""

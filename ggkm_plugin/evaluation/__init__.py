@@ -1,0 +1,1 @@
+"""Scores, complexity and their comparison."""

@@ -1,0 +1,536 @@
+"""What a network costs: parameters, multiply-accumulates (MACs) in two conventions, time and peak memory.
+
+=============  =====================================================================================================
+true MACs      `torch.utils.flop_counter` / 2: convolutions and transposed convolutions, linear layers and matrix
+               products (so LSTM cells and ConvLSTMs too), attention, functional or not; FFTs as 2.5 N log2 N MACs
+               (FFTW's convention; half of that for a real transform). Elementwise operations, norms, pooling and
+               resizing count nothing.
+paper MACs     the unit of the GGKMNet paper's tables: half of what thop counts for the modules. thop takes a
+               transposed convolution of stride 2 for four times what it costs, counts norms, and sees no functional
+               operation.
+kernel MACs    the part of each that blur kernels cost (the IGGCM), whatever evaluates them (under `reflect` that is a
+               product in the DCT basis). Gaussians count as separable passes: two lines of the kernel's size and one
+               weighting per kernel, pixel and colour. Learned kernels truly cost a dense composite kernel per pixel
+               and colour; the paper's figure for them is explained by separable passes too.
+               Kernels that a network predicts for every pixel (IFAN, DRBNet) cost a multiplication a tap, pixel and
+               channel, and nothing in the paper's unit.
+=============  =====================================================================================================
+
+Counting runs the network on fake tensors, which have shapes and no values: 1280x720 takes a second or two, and no
+memory. A network that decides by values cannot be counted so and is run for real.
+"""
+
+import contextlib
+import copy
+import csv
+import dataclasses
+import io
+import json
+import math
+import statistics
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from ggkm_plugin.archs.blocks import PixelFilter
+from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedGroupBlur
+from ggkm_plugin.archs.ggkmnet_arch import GroupGaussianBlur
+from ggkm_plugin.ops import gaussian_bank
+from ggkm_plugin.report.tables import aligned
+from ggkm_plugin.utils import config, plugins, registry
+from ggkm_plugin.utils.devices import device_name, find_device
+from ggkm_plugin.utils.errors import OptionError
+from ggkm_plugin.utils.registry import ARCH_REGISTRY
+
+Size = tuple[int, int]
+
+PAPER_SIZE: Size = (720, 1280)  # (H, W) of the paper's complexity figures
+
+MEMORY_SOURCES = {
+    'cpu': 'live tensors',  # weights, input and activations, by their shapes; scratch memory of the libraries unseen
+    'cuda': 'cuda allocator',  # torch.cuda.max_memory_allocated
+}
+
+
+class ClosedCount(NamedTuple):
+    """MACs of one call of a module: of its blur kernels, as the paper counts these (thop's unit), and of the rest."""
+
+    kernels: int
+    paper_kernels: int
+    rest: int
+
+
+ClosedForm = Callable[[Any, Tensor], ClosedCount]
+_closed_forms: dict[type[nn.Module], ClosedForm] = {}
+
+
+def closed_form(kind: type[nn.Module]) -> Callable[[ClosedForm], ClosedForm]:
+    """Register (module, its output) -> ClosedCount for modules of this class and its subclasses.
+
+    For modules whose cost should not depend on how they are evaluated; what they run inside is then not counted.
+    """
+
+    def register(form: ClosedForm) -> ClosedForm:
+        _closed_forms[kind] = form
+        return form
+
+    return register
+
+
+def separable_macs(sizes: Sequence[int], kernels: int) -> int:
+    """MACs per pixel and colour of steps with `kernels` separable kernels each: rows, columns, and the weighted sum."""
+    return kernels * sum(2 * size + 1 for size in sizes)
+
+
+def _points(module: GroupGaussianBlur | LearnedGroupBlur, num_groups: int, blurred: Tensor) -> tuple[int, int]:
+    """How many pixels, and how many pixels of one colour, a blur works on."""
+    pixels = blurred.shape[0] * blurred.shape[-2] * blurred.shape[-1]
+    return pixels, pixels * module.mix.in_channels // (num_groups + module.include_identity)
+
+
+@closed_form(GroupGaussianBlur)
+def _group_gaussian_blur(blur: GroupGaussianBlur, blurred: Tensor) -> ClosedCount:
+    """Q Gaussians a step of Eq. (16), as separable passes; then the 1x1 convolution."""
+    num_groups, kernels, _ = blur.bank.shape
+    if getattr(blur.make_bank, 'func', None) is gaussian_bank:
+        sizes = [2 * j + 3 for j in range(num_groups)]  # 2p-1; a far tap of a narrow one may be zero in floating point
+    else:
+        offsets = (blur.make_bank() != 0).any(dim=1) * torch.arange(-num_groups, num_groups + 1).abs()
+        sizes = [2 * int(reach) + 1 for reach in offsets.amax(dim=1)]
+    pixels, points = _points(blur, num_groups, blurred)
+    chain = points * separable_macs(sizes, kernels)
+    return ClosedCount(chain, chain, pixels * blur.mix.weight.numel())
+
+
+@closed_form(LearnedGroupBlur)
+def _learned_group_blur(blur: LearnedGroupBlur, blurred: Tensor) -> ClosedCount:
+    """Q learned kernels a step: their weighted sum once an image, and its dense two-dimensional convolution."""
+    learned = list(blur.kernels)
+    sizes, kernels = [kernel.shape[-1] for kernel in learned], learned[0].shape[0]
+    pixels, points = _points(blur, len(learned), blurred)
+    composed = blurred.shape[0] * sum(kernel.numel() for kernel in learned)
+    return ClosedCount(
+        composed + points * sum(size**2 for size in sizes),
+        points * separable_macs(sizes, kernels),
+        pixels * blur.mix.weight.numel(),
+    )
+
+
+@closed_form(PixelFilter)
+def _pixel_filter(pixel_filter: PixelFilter, filtered: Tensor) -> ClosedCount:
+    """One multiplication a tap, pixel and channel; thop sees none of it."""
+    return ClosedCount(filtered.numel() * pixel_filter.rows * pixel_filter.columns, 0, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """The cost of one (1,C,H,W) image in evaluation, the network in float32.
+
+    `parameters` are all of them, `inference_parameters` those without what only training uses. `kernel_macs` is part
+    of `macs`, `paper_kernel_macs` of `paper_macs`. `seconds` is the median of the timed runs on `device`, `memory` in
+    bytes the peak with the weights, measured as `memory_source` says; both are None where nothing was run.
+    """
+
+    name: str
+    height: int
+    width: int
+    parameters: int
+    inference_parameters: int
+    macs: int
+    kernel_macs: int
+    paper_macs: int
+    paper_kernel_macs: int
+    seconds: float | None
+    memory: int | None
+    memory_source: str
+    device: str
+
+
+def profile(
+    net: nn.Module,
+    size: Size = PAPER_SIZE,
+    device: str = 'cpu',
+    repeats: int = 3,
+    channels: int = 3,
+    name: str | None = None,
+) -> Profile:
+    """The costs of `net` on one image of `size` (H, W); `net` itself is left as it is, a copy is run in eval mode.
+
+    `repeats` runs are timed after one that is not; with 0 nothing is run, only counted. Raises OptionError for a
+    device or a size that cannot be used.
+    """
+    name = name or type(net).__name__
+    where = find_device(device)
+    shape = (1, channels, *size)
+    if min(size) < 1:
+        raise OptionError(f'--size {size[0]}x{size[1]}: height and width are at least 1')
+    count = count_macs(net, shape, name)
+    seconds, memory = None, None
+    if repeats > 0:
+        seconds, memory = _timed(net, shape, where, repeats)
+        if memory is None:
+            memory = count.peak
+    return Profile(
+        name,
+        *size,
+        *count_parameters(net),
+        count.macs,
+        count.kernel_macs,
+        count.paper_macs,
+        count.paper_kernel_macs,
+        seconds,
+        memory,
+        MEMORY_SOURCES[where.type] if memory is not None else '',
+        device_name(where) if repeats > 0 else '',
+    )
+
+
+def profile_named(
+    name: str,
+    variant: str | None = None,
+    size: Size = PAPER_SIZE,
+    device: str = 'cpu',
+    repeats: int = 3,
+) -> Profile:
+    """`profile` of a registered arch with its default arguments, or of an option file's `network_g`.
+
+    Plugins must be loaded; those that an option file names are loaded here. Raises OptionError.
+    """
+    if name in ARCH_REGISTRY and not Path(name).is_file():
+        if variant is not None:
+            raise OptionError(f'--variant {variant}: {name} is an arch; only option files have variants')
+        try:
+            net = registry.build('profile', 'archs', {'type': name})
+        except OptionError as error:
+            raise OptionError(f'{error}; to give it arguments, name an option file with them as network_g') from error
+        return profile(net, size, device, repeats, name=name)
+    try:
+        path = config.find_option_file(name)
+    except OptionError as error:
+        raise OptionError(f'{error} Nor is an arch of this name registered: `basicsr list archs` shows them') from None
+    opt = config.load_options(path, variant)
+    plugins.load_local(opt.get('plugins') or [])
+    net = registry.build('network_g', 'archs', opt.get('network_g'))
+    label = f'{path.stem}:{variant}' if variant else path.stem
+    return profile(net, size, device, repeats, name=label)
+
+
+def count_parameters(net: nn.Module) -> tuple[int, int]:
+    """All parameters, and those without the submodules that only training uses, which the network names so."""
+    training_only = getattr(net, 'training_only', ())
+    counts = [(key.partition('.')[0], parameter.numel()) for key, parameter in net.named_parameters()]
+    return sum(n for _, n in counts), sum(n for child, n in counts if child not in training_only)
+
+
+def parse_size(text: str) -> Size:
+    """'720x1280' -> (720, 1280), height first. Raises OptionError."""
+    height, times, width = text.lower().partition('x')
+    if not (times and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise OptionError(f'--size {text}: height x width in pixels, for example 720x1280')
+    return int(height), int(width)
+
+
+# --- counting ---------------------------------------------------------------------------------------------------------
+
+
+class Count(NamedTuple):
+    """See `Profile`; `peak` is the largest sum of live tensors in bytes."""
+
+    macs: int
+    kernel_macs: int
+    paper_macs: int
+    paper_kernel_macs: int
+    peak: int
+
+    @property
+    def paper_macs_without_kernels(self) -> int:
+        """As the paper counts the rows in which it leaves out the IGGCM."""
+        return self.paper_macs - self.paper_kernel_macs
+
+
+_REFUSALS = (RuntimeError, TypeError, ValueError, IndexError, AttributeError, AssertionError)
+
+
+def count_macs(net: nn.Module, shape: Sequence[int], name: str = 'the network') -> Count:
+    """Count one evaluation of `net` on an input of this shape. Raises OptionError if it refuses such an input."""
+    fake = FakeTensorMode(allow_non_fake_inputs=True).from_tensor(torch.empty(1)).new_empty(tuple(shape))
+    # It may decide by values, use an operation without a rule for shapes, or refuse the input: a real run tells.
+    with contextlib.suppress(*_REFUSALS):
+        return _count(net, fake)
+    try:
+        return _count(net, torch.zeros(tuple(shape)))
+    except _REFUSALS as error:
+        size = 'x'.join(map(str, shape))
+        raise OptionError(f'{name} does not take an input of {size}: {type(error).__name__}: {error}') from error
+
+
+def _count(net: nn.Module, x: Tensor) -> Count:
+    net = copy.deepcopy(net).cpu().eval()
+    counter = FlopCounterMode(display=False, custom_mapping=_MORE_FLOPS)
+    live = LiveTensors([x, *net.parameters(), *net.buffers()])
+    with torch.no_grad(), live, counter, _closed(net, counter) as closed:
+        net(x)
+    macs = (counter.get_total_flops() - closed.inside) // 2 + closed.kernels + closed.rest
+    return Count(macs, closed.kernels, _thop(net, x) // 2, closed.paper_kernels // 2, live.peak)
+
+
+@dataclasses.dataclass
+class _Closed:
+    """What the closed forms count, and the FLOPs counted inside their modules, which they replace."""
+
+    kernels: int = 0
+    paper_kernels: int = 0
+    rest: int = 0
+    inside: int = 0
+
+
+def _kind(module: nn.Module) -> type[nn.Module] | None:
+    """The class whose closed form counts the module."""
+    return next((kind for kind in type(module).__mro__ if kind in _closed_forms), None)
+
+
+def _closed_count(module: nn.Module, output: Tensor) -> ClosedCount:
+    return _closed_forms[cast(type[nn.Module], _kind(module))](module, output)
+
+
+def _with_closed_form(net: nn.Module) -> list[nn.Module]:
+    """The outermost modules that have a closed form, each once."""
+    found: dict[nn.Module, None] = {}
+
+    def search(module: nn.Module) -> None:
+        if _kind(module) is not None:
+            found[module] = None
+        else:
+            for child in module.children():
+                search(child)
+
+    search(net)
+    return list(found)
+
+
+@contextlib.contextmanager
+def _closed(net: nn.Module, counter: FlopCounterMode) -> Iterator[_Closed]:
+    total = _Closed()
+    handles: list[Any] = []
+
+    def before(module: nn.Module, args: object) -> None:
+        total.inside -= counter.get_total_flops()
+
+    def after(module: nn.Module, args: object, output: Tensor) -> None:
+        count = _closed_count(module, output)
+        total.inside += counter.get_total_flops()
+        total.kernels += count.kernels
+        total.paper_kernels += count.paper_kernels
+        total.rest += count.rest
+
+    for module in _with_closed_form(net):
+        handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
+    try:
+        yield total
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _thop(net: nn.Module, x: Tensor) -> int:
+    """thop's count, with the closed forms for what it cannot see; a subclass of a layer counts as that layer."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # it compares versions with distutils
+        import thop
+        from thop.profile import register_hooks
+
+    def by_closed_form(module: Any, args: object, output: Tensor) -> None:
+        count = _closed_count(module, output)
+        module.total_ops += count.paper_kernels + count.rest
+
+    rules: dict[type[nn.Module], Callable[..., None]] = {
+        type(module): register_hooks[kind]
+        for module in net.modules()
+        for kind in type(module).__mro__[:0:-1]
+        if kind in register_hooks and type(module) not in register_hooks
+    }
+    rules.update({type(module): by_closed_form for module in _with_closed_form(net)})
+    total, _ = thop.profile(copy.deepcopy(net), (x,), custom_ops=rules, verbose=False)
+    return int(total)
+
+
+def _fft_flops(shape: Sequence[int], dims: Sequence[int], share: float) -> int:
+    """5 N log2 N for each transform of N points; half where one side is real."""
+    points = math.prod(shape[dim] for dim in dims)
+    return round(share * 5 * math.prod(shape) * math.log2(max(points, 1)))
+
+
+def _c2c(shape: Sequence[int], dims: Sequence[int], *_: object, **__: object) -> int:
+    return _fft_flops(shape, dims, 1)
+
+
+def _r2c(shape: Sequence[int], dims: Sequence[int], *_: object, **__: object) -> int:
+    return _fft_flops(shape, dims, 0.5)
+
+
+def _c2r(shape: Sequence[int], dims: Sequence[int], *_: object, out_shape: Sequence[int], **__: object) -> int:
+    return _fft_flops(out_shape, dims, 0.5)
+
+
+def _matrix_vector(matrix: Sequence[int], *_: object, **__: object) -> int:
+    return 2 * math.prod(matrix)
+
+
+def _attention(q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: object, **__: object) -> int:
+    """(B,heads,L,E), (B,heads,S,E), (B,heads,S,Ev): both products."""
+    return 2 * math.prod(q[:-1]) * k[-2] * (q[-1] + v[-1])
+
+
+def _rnn_layer(x: Sequence[int], w_input: Sequence[int], w_hidden: Sequence[int], *_: object, **__: object) -> int:
+    """nn.LSTM on the CPU, one layer and direction: (steps,batch,features)."""
+    return 2 * x[0] * x[1] * (math.prod(w_input) + math.prod(w_hidden))
+
+
+_aten = torch.ops.aten
+# Beyond the host counter's own: FLOPs from the shapes of the arguments.
+_MORE_FLOPS: dict[Any, Callable[..., int]] = {
+    _aten._fft_c2c: _c2c,
+    _aten._fft_r2c: _r2c,
+    _aten._fft_c2r: _c2r,
+    _aten.mv: _matrix_vector,
+    _aten.dot: _matrix_vector,
+    _aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    _aten.mkldnn_rnn_layer: _rnn_layer,
+}
+
+
+class LiveTensors(TorchDispatchMode):
+    """Follows the storages that operations return until they are freed: `peak` is the largest sum in bytes.
+
+    Scratch memory inside an operation is not seen. `held` are tensors that live from the start.
+    """
+
+    def __init__(self, held: Sequence[Tensor]) -> None:
+        super().__init__()
+        self._sizes: dict[int, int] = {}
+        self.now = self.peak = 0
+        for tensor in held:
+            self._follow(tensor)
+
+    def _follow(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = id(storage)
+        if key not in self._sizes:
+            self._sizes[key] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._freed, key).atexit = False
+
+    def _freed(self, key: int) -> None:
+        self.now -= self._sizes.pop(key)
+
+    def __torch_dispatch__(
+        self, func: Any, types: object, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(value, Tensor):
+                self._follow(value)
+        return result
+
+
+# --- running ----------------------------------------------------------------------------------------------------------
+
+
+def _timed(net: nn.Module, shape: Sequence[int], device: torch.device, repeats: int) -> tuple[float, int | None]:
+    """Median seconds of one image, and on CUDA the peak of allocated bytes over what was allocated before."""
+    cuda = device.type == 'cuda'
+    before = 0
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+    net = copy.deepcopy(net).to(device).eval()
+    x = torch.rand(tuple(shape), device=device)
+    seconds = []
+    with torch.no_grad():
+        for _ in range(repeats + 1):
+            if cuda:
+                torch.cuda.synchronize(device)
+            start = time.perf_counter()
+            net(x)
+            if cuda:
+                torch.cuda.synchronize(device)
+            seconds.append(time.perf_counter() - start)
+    memory = torch.cuda.max_memory_allocated(device) - before if cuda else None
+    return statistics.median(seconds[1:]), memory
+
+
+# --- reporting --------------------------------------------------------------------------------------------------------
+
+
+def table(rows: Sequence[Profile]) -> str:
+    """A table for people, with the conventions below it."""
+    header = (
+        'network',
+        'input',
+        'params M',
+        'in training',
+        'true GMAC',
+        'paper GMAC',
+        'kernels',
+        'time s',
+        'memory MiB',
+    )
+    lines = [
+        (
+            row.name,
+            f'{row.height}x{row.width}',
+            f'{row.inference_parameters / 1e6:.3f}',
+            f'{row.parameters / 1e6:.3f}' if row.parameters != row.inference_parameters else '-',
+            f'{row.macs / 1e9:.1f}',
+            f'{row.paper_macs / 1e9:.1f}',
+            f'{row.kernel_macs / 1e9:.1f}' if row.kernel_macs else '-',
+            '-' if row.seconds is None else f'{row.seconds:.3f}',
+            '-' if row.memory is None else f'{row.memory / 2**20:.0f}',
+        )
+        for row in rows
+    ]
+    notes = [
+        'true GMAC: multiply-accumulates in evaluation (torch.utils.flop_counter / 2). paper GMAC: the convention of '
+        'the GGKMNet paper, thop / 2. kernels: the part of true GMAC that blur kernels cost, Gaussians as separable '
+        'passes.'
+    ]
+    if any(row.seconds is not None for row in rows):
+        notes.append(f'time: median, one image, float32, {", ".join(sorted({row.device for row in rows}))}.')
+    sources = sorted({row.memory_source for row in rows if row.memory is not None})
+    if 'live tensors' in sources:
+        notes.append(
+            'memory: peak of weights, input and activations, from their shapes; scratch memory of the libraries is not '
+            'seen.'
+        )
+    if 'cuda allocator' in sources:
+        notes.append('memory: torch.cuda.max_memory_allocated.')
+    return '\n'.join([aligned(header, lines), '', *notes])
+
+
+def to_csv(rows: Sequence[Any]) -> str:
+    """One line a row (of `Profile` or of another flat dataclass) under a line of field names; empty where None."""
+    text = io.StringIO()
+    records = _records(rows)
+    writer = csv.DictWriter(text, list(records[0]) if records else [], lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def to_json(rows: Sequence[Any]) -> str:
+    """A list of objects with the field names as keys."""
+    return json.dumps(_records(rows), indent=2, ensure_ascii=False) + '\n'
+
+
+def _records(rows: Sequence[Any]) -> list[dict[str, Any]]:
+    return [cast(dict[str, Any], dataclasses.asdict(row)) for row in rows]

@@ -1,0 +1,1 @@
+"""PSFs, blur maps and coefficient maps of one photograph."""

@@ -1,0 +1,69 @@
+"""The network that is looked at: from a checkpoint that describes itself, or untrained, and then said to be so."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from torch import nn
+
+from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedGroupBlur
+from ggkm_plugin.archs.ggkmnet_arch import FixedPointStep, GGKMNet, GroupGaussianBlur
+from ggkm_plugin.restoration.restorer import network_of
+from ggkm_plugin.utils import registry
+from ggkm_plugin.utils.checkpoint import read_checkpoint
+from ggkm_plugin.utils.errors import OptionError
+from ggkm_plugin.weights import checkpoint_path
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A network in evaluation mode whose steps blur by alpha and beta.
+
+    source: its weights, or that it has none; options: `type` and the arguments that build it.
+    """
+
+    net: GGKMNet
+    source: str
+    trained: bool
+    options: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return type(self.net).__name__
+
+    def step_of(self, scale: int, iteration: int) -> FixedPointStep:
+        """Both count from 1, scales from the coarsest."""
+        return cast(FixedPointStep, self.net.steps_of_scale(scale)[iteration - 1])
+
+
+def load_subject(weights: str | None, arch: str = 'GGKMNet') -> Subject:
+    """The network of a checkpoint, or an untrained `arch` with its defaults.
+
+    Raises CheckpointError for a file that is no complete checkpoint of a network that it describes, OptionError for a
+    network that predicts no PSFs.
+    """
+    if weights is None:
+        options = {'type': arch}
+        net = _checked(registry.build('network', 'archs', options), arch)
+        return Subject(net.eval(), 'untrained, random weights', False, options)
+    weights = checkpoint_path(weights)
+    content = read_checkpoint(weights)
+    network, options = network_of(content, weights)
+    net = _checked(network, weights)
+    iteration = content['description'].get('iteration', 'latest')
+    if iteration == 0:
+        return Subject(net.eval(), f'{Path(weights).name}, saved before any training', False, options)
+    after = 'at the end of its training' if iteration == 'latest' else f'after {iteration} iterations'
+    return Subject(net.eval(), f'{Path(weights).name}, {after}', True, options)
+
+
+def _checked(net: nn.Module, where: str) -> GGKMNet:
+    if isinstance(net, GGKMNet):
+        blurs = [cast(FixedPointStep, step).blur for step in net.steps]
+        if all(isinstance(blur, GroupGaussianBlur | LearnedGroupBlur) for blur in blurs):
+            if (channels := blurs[0].mix.out_channels) != 3:
+                raise OptionError(f'{where}: its images have {channels} channels, and photographs have three')
+            return net
+    raise OptionError(
+        f'{where}: {type(net).__name__} predicts no PSFs by alpha and beta; GGKMNet and its ablations but for MCPNet do'
+    )

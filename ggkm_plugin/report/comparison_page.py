@@ -1,0 +1,234 @@
+"""A comparison as one folder that opens from disk: index.html, images/ and thumbs/; no network, no framework.
+
+The folder `report` holds the page's parts for `viewer`. This module checks the results, makes small previews, and gives
+the data to the page. Sources (input, models, further pictures such as
+a blur map, ground truth) become columns: the page never uses a name as a key. The page makes the error maps itself,
+|picture - ground truth| by the canvas' `difference` mode and an SVG filter, since a page opened from disk may draw
+pictures but not read their pixels.
+"""
+
+import contextlib
+import hashlib
+import math
+import numbers
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from ggkm_plugin.report import viewer
+from ggkm_plugin.report.comparison_tables import settings_words
+
+_PARTS = Path(__file__).with_name('comparison')
+_SCRIPTS = ('data', 'tables', 'controls', 'list', 'plot', 'panes', 'address', 'start')
+# What `record` leaves beside the page, to be linked.
+_FILES = ('results.json', 'scores.csv', 'table.md', 'table.tex')
+THUMB_SIZE = (192, 128)  # pixels: twice the size shown, for dense screens
+
+_COLOUR_STOPS = 33  # of the error maps' colours; linear in between, within 2 levels of the 256
+
+
+def write_report(folder: str | Path, results: Mapping[str, Any]) -> Path:
+    """Write `folder`/index.html and `folder`/thumbs from a comparison's results; return the page's path.
+
+    results: name, protocol, machine, metrics, models, datasets, published; all may be missing, and so may scores,
+    means and files. `files` are paths relative to `folder`. Optional beside them: `difference_to` (what the paired
+    differences are measured against), `measured_at` (the size that MACs, time and memory are for). Numbers may be NaN
+    or infinite. A file key which is neither input, gt nor a model is shown as one more picture. A data set's
+    `benchmark` (else its name) and `noise_std` choose its rows of `published` and `published_drops`; its `note` says
+    what its further pictures are.
+    Raises ValueError where a path leaves the folder, two models share a name, or one is called input or gt.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    data = page_data(folder, results)
+    page = viewer.page(data['name'], data, _PARTS, _SCRIPTS, images="'self' file: data:")
+    content = page.encode('utf-8', 'replace')  # the title may hold a file name's half of a surrogate pair
+    _write_atomically(folder / 'index.html', lambda path: path.write_bytes(content))
+    return folder / 'index.html'
+
+
+def page_data(folder: Path, results: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page shows, as plain JSON; makes the previews that are missing."""
+    metrics = [_metric(metric) for metric in results.get('metrics') or ()]
+    words = settings_words(results)
+    models = [{**_plain(model), 'settings': words.get(model['name'])} for model in results.get('models') or ()]
+    datasets = list(results.get('datasets') or ())
+    sources = _sources([str(model['name']) for model in models], datasets)
+    columns, names = [source['key'] for source in sources], [metric['name'] for metric in metrics]
+    return {
+        'name': str(results.get('name') or 'Comparison'),
+        'protocol': _plain(results.get('protocol')),
+        'protocol_words': _plain(results.get('protocol_words')),
+        'failures': [str(failure) for failure in results.get('failures') or ()],
+        'files': [name for name in _FILES if (folder / name).is_file()],
+        'machine': [[str(key), _plain(value)] for key, value in (results.get('machine') or {}).items()],
+        'difference_to': _plain(results.get('difference_to')),
+        'drop_from': _plain(results.get('drop_from') or {}),
+        'measured_at': _plain(results.get('measured_at')),
+        'memory_source': _plain(results.get('memory_source')),
+        'colours': _error_colours(),
+        'metrics': metrics,
+        'sources': sources,
+        'models': models,
+        'datasets': [_dataset(folder, dataset, columns, names) for dataset in datasets],
+        'published': [
+            _published(row, names) for key in ('published', 'published_drops') for row in results.get(key) or ()
+        ],
+    }
+
+
+def _metric(metric: Mapping[str, Any]) -> dict[str, Any]:
+    better = str(metric.get('better', 'higher'))
+    if better not in ('higher', 'lower'):
+        raise ValueError(f"Metric {metric['name']!r}: better must be 'higher' or 'lower', got {better!r}.")
+    name = str(metric['name'])
+    return {
+        'name': name,
+        'label': str(metric.get('label') or name),
+        'better': better,
+        'digits': int(metric.get('digits', 3)),
+    }
+
+
+def _sources(models: Sequence[str], datasets: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """All pictures an image can have, in the order shown; further files stand between the models and the truth."""
+    taken = [name for name in models if name in ('input', 'gt') or models.count(name) > 1]
+    if taken:
+        raise ValueError(f'Models need names of their own, other than input and gt; got {taken[0]!r}.')
+    further: dict[str, None] = {}
+    for dataset in datasets:
+        for image in dataset.get('images') or ():
+            further.update(dict.fromkeys(str(key) for key in image.get('files') or ()))
+    extras = [key for key in further if key not in ('input', 'gt', *models)]
+    return [
+        {'key': 'input', 'label': 'Input', 'kind': 'input'},
+        *({'key': name, 'label': name, 'kind': 'model'} for name in models),
+        *({'key': key, 'label': key, 'kind': 'extra'} for key in extras),
+        {'key': 'gt', 'label': 'Ground truth', 'kind': 'gt'},
+    ]
+
+
+def _dataset(folder: Path, dataset: Mapping[str, Any], columns: list[str], metrics: list[str]) -> dict[str, Any]:
+    means, differences, drops = (dataset.get(key) or {} for key in ('means', 'differences', 'drops'))
+    return {
+        'name': str(dataset['name']),
+        'has_gt': bool(dataset.get('has_gt', True)),
+        'benchmark': _plain(dataset.get('benchmark')),
+        'noise_std': _plain(dataset.get('noise_std') or 0),
+        'scenes': _plain(dataset.get('scenes')),
+        'note': _plain(dataset.get('note')),
+        'images': [_image(folder, image, columns, metrics) for image in dataset.get('images') or ()],
+        'means': [_scores(means.get(source), metrics) for source in columns],
+        'drops': [_scores(drops.get(source), metrics) for source in columns],
+        'differences': [
+            [_plain((differences.get(source) or {}).get(metric)) for metric in metrics] for source in columns
+        ],
+    }
+
+
+def _image(folder: Path, image: Mapping[str, Any], columns: list[str], metrics: list[str]) -> dict[str, Any]:
+    files = {key: _inside(path) for key, path in (image.get('files') or {}).items() if path}
+    scores = image.get('scores') or {}
+    present = {key: path for key, path in files.items() if (folder / path).is_file()}
+    preview = next((present[key] for key in ('input', 'gt', *present) if key in present), None)
+    return {
+        'name': str(image['name']),
+        'size': _size(folder, image, preview),
+        'thumb': _thumb(folder, preview) if preview else None,
+        'files': [_url(present[key]) if key in present else None for key in columns],
+        'scores': [_scores(scores.get(source), metrics) for source in columns],
+    }
+
+
+def _scores(scores: Mapping[str, Any] | None, metrics: list[str]) -> list[Any]:
+    return [_plain((scores or {}).get(metric)) for metric in metrics]
+
+
+def _published(row: Mapping[str, Any], metrics: list[str]) -> dict[str, Any]:
+    """A row from a paper; what is not measured here, or not published there, is null."""
+    return {
+        **{key: str(row.get(key) or '') for key in ('method', 'dataset', 'source', 'remark')},
+        **{key: _plain(row.get(key)) for key in ('parameters', 'macs_paper')},
+        'std': _plain(row.get('std') or 0),
+        'scores': _scores(row, metrics),
+    }
+
+
+def _inside(path: str | Path) -> PurePosixPath:
+    inside = PurePosixPath(path)
+    if inside.is_absolute() or '..' in inside.parts:
+        raise ValueError(f'A picture of a report must lie in its folder, got {str(path)!r}.')
+    return inside
+
+
+def _url(path: PurePosixPath) -> str:
+    return quote(os.fsencode(path))
+
+
+def _size(folder: Path, image: Mapping[str, Any], preview: PurePosixPath | None) -> list[int] | None:
+    """Height and width: as given, else from the picture's header."""
+    if image.get('size'):
+        return [int(side) for side in image['size'][:2]]
+    if preview:
+        with contextlib.suppress(OSError), Image.open(folder / preview) as picture:
+            return [picture.height, picture.width]
+    return None
+
+
+def thumb_path(source: PurePath) -> PurePosixPath:
+    """Of a picture's preview; both are relative to the page's folder."""
+    return PurePosixPath('thumbs', hashlib.sha256(os.fsencode(source)).hexdigest()[:16] + '.jpg')
+
+
+def _thumb(folder: Path, source: PurePosixPath) -> str | None:
+    """The relative URL of `source`'s small JPEG, made if missing or older; None where the picture cannot be read."""
+    thumb = thumb_path(source)
+    target = folder / thumb
+    try:
+        if not target.is_file() or target.stat().st_mtime < (folder / source).stat().st_mtime:
+            target.parent.mkdir(exist_ok=True)
+            with Image.open(folder / source) as picture:
+                picture.thumbnail(THUMB_SIZE, reducing_gap=2.0)
+                small = picture.convert('RGB')
+            _write_atomically(target, lambda path: small.save(path, format='JPEG', quality=80))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # Pillow's ways to refuse a picture
+        return None
+    return _url(thumb)
+
+
+def _write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write through a temporary file beside `path`, so that a reader sees the old file or the whole new one."""
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _error_colours() -> list[str]:
+    """The error maps' colours from zero to full scale, as on the comparison sheet (`figures`)."""
+    levels = np.linspace(0, 255, _COLOUR_STOPS).round().astype(np.uint8)[:, None]
+    return ['#{2:02x}{1:02x}{0:02x}'.format(*bgr) for bgr in cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[:, 0]]
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON can hold it: NaN and infinities as the words nan, inf and -inf, which the page reads back."""
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        number = float(value)
+        return number if math.isfinite(number) else str(number)
+    return str(value)

@@ -1,0 +1,203 @@
+"""Works through photographs, in this process or in several: what fails is recorded, and the rest goes on."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ggkm_plugin.restoration.encoding import KINDS, picture
+from ggkm_plugin.restoration.image_io import read_photograph, write_bytes, write_photograph
+from ggkm_plugin.restoration.jobs import Job
+from ggkm_plugin.utils import allocator
+from ggkm_plugin.utils.errors import DataError, UserError
+from ggkm_plugin.utils.files import nearest_there, unfinished
+from ggkm_plugin.utils.memory import is_out_of_memory
+
+# RGB (H,W,3) or grey (H,W), uint8 or uint16, to the same: a `Restorer`, or any other method.
+Restore = Callable[[np.ndarray], np.ndarray]
+Tell = Callable[[str], None]
+# Makes a Restore for a device, with something to tell lines to. It is sent to processes, so it has to be picklable.
+Make = Callable[[str, Tell], Restore]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """fault: why there is no result. lost: what of the source the result does not hold. size: (H,W)."""
+
+    job: Job
+    fault: str | None = None
+    lost: list[str] = field(default_factory=list)
+    size: tuple[int, int] = (0, 0)
+    seconds: float = 0.0
+
+
+def deblur(job: Job, restore: Callable[[], Restore], overwrite: bool) -> Outcome:
+    """One photograph; whatever fails is the outcome's fault. The result is there as a whole or not at all."""
+    start = time.monotonic()
+    try:
+        if os.path.lexists(job.output) and not overwrite:
+            raise DataError(f'{job.output}: is there already; --overwrite replaces it')
+        _check_writable(Path(job.output).parent)
+        photograph = read_photograph(job.source)
+        if Path(job.output).suffix.lower() not in KINDS:
+            raise DataError(f'{job.output}: cannot be written; end the name in one of {", ".join(KINDS)}')
+        result = photograph.with_colours(restore()(photograph.colours))
+        for path, shown in zip(job.pictures or (), (photograph, result), strict=False):
+            write_bytes(path, picture(shown.pixels, photograph.metadata.icc))
+        lost = write_photograph(job.output, result)  # last: what has a result is finished
+    except Exception as error:  # a network or a decoder may raise anything
+        return Outcome(job, fault=_worded(job, error))
+    height, width = photograph.colours.shape[:2]
+    return Outcome(job, None, lost, (height, width), time.monotonic() - start)
+
+
+def _check_writable(folder: Path) -> None:
+    """Before the work, as far as that can be told without making anything. Raises DataError."""
+    there = nearest_there(folder)
+    if not there.is_dir():
+        raise DataError(f'{there}: is a file, not a folder; give another -o')
+    if not os.access(there, os.W_OK):
+        raise DataError(f'{there}: cannot be written; give another -o')
+
+
+def _worded(job: Job, error: Exception) -> str:
+    text = ' '.join(str(error).split())
+    if is_out_of_memory(error):
+        text = f'out of memory; make it smaller, or run it where there is more ({text[:200]})'
+    elif not isinstance(error, UserError):
+        text = f'{type(error).__name__}: {text}'
+    return text if text.startswith((job.source, job.output)) else f'{job.source}: {text}'
+
+
+def run(
+    jobs: Sequence[Job], make: Make, devices: Sequence[str], threads: int, overwrite: bool, tell: Tell
+) -> Iterator[Outcome]:
+    """The outcomes as they come; a process for each of `devices`, with `threads` threads. One works in this process,
+    and raises what `make` does.
+
+    A process that is killed, for lack of memory as a rule, costs its photograph only. When the iterator is closed or
+    an interruption comes, the processes end and what they had begun to write is removed.
+    """
+    if len(devices) > 1:
+        yield from _Team(make, devices, threads, overwrite, tell).run(jobs)
+        return
+    restore = make(devices[0], tell)
+    for job in jobs:
+        yield deblur(job, lambda: restore, overwrite)
+
+
+class _Once:
+    """Makes it when it is first needed: then a failure to is a photograph's fault, and tried again for the next."""
+
+    def __init__(self, make: Callable[[], Restore]) -> None:
+        self._make = make
+        self._made: Restore | None = None
+
+    def __call__(self) -> Restore:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+
+class _Worker:
+    """A process on its device and the photograph it is at."""
+
+    def __init__(self, device: str, make: Make, threads: int, overwrite: bool) -> None:
+        context = multiprocessing.get_context('spawn')  # a fork would share CUDA's and OpenMP's state
+        self.device = device
+        self.job: Job | None = None
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, make, device, threads, overwrite), daemon=True)
+        # Ctrl-C reaches the parent too, which ends its processes: theirs is blocked from their first moment on
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()  # so that the end of the process is the end of the pipe
+
+    def begin(self, job: Job) -> None:
+        self.job = job
+        with suppress(OSError):  # it is gone, which is seen when it is listened to
+            self.pipe.send(job)
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.join()
+        self.pipe.close()
+        if self.job:
+            for path in (self.job.output, *(self.job.pictures or ())):
+                with suppress(OSError):
+                    unfinished(Path(path)).unlink()
+
+
+class _Team:
+    def __init__(self, make: Make, devices: Sequence[str], threads: int, overwrite: bool, tell: Tell) -> None:
+        self._start = partial(_Worker, make=make, threads=threads, overwrite=overwrite)
+        self._devices, self._tell = devices, tell
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+        waiting = list(reversed(jobs))
+        workers: list[_Worker] = []
+        try:
+            for device in self._devices[: len(jobs)]:
+                workers.append(self._start(device))
+                workers[-1].begin(waiting.pop())
+            while workers:
+                pipes = {worker.pipe: worker for worker in workers}
+                for pipe in wait(list(pipes)):
+                    worker = pipes[pipe]  # type: ignore[index]
+                    outcome = self._heard(worker)
+                    if outcome is None:
+                        continue
+                    yield outcome
+                    if waiting:
+                        if not worker.process.is_alive():
+                            workers[workers.index(worker)] = worker = self._start(worker.device)
+                        worker.begin(waiting.pop())
+                    else:
+                        workers.remove(worker)
+                        worker.end()
+        finally:
+            for worker in workers:
+                worker.end()
+
+    def _heard(self, worker: _Worker) -> Outcome | None:
+        """The outcome of its photograph; None if it had only something to tell."""
+        assert worker.job is not None
+        try:
+            heard: Any = worker.pipe.recv()
+        except (EOFError, OSError):
+            worker.process.join()
+            code, job = worker.process.exitcode, worker.job
+            worker.end()
+            return Outcome(job, f'{job.source}: its process was ended ({_how(code)}), for lack of memory as a rule')
+        if isinstance(heard, Outcome):
+            worker.job = None
+            return heard
+        self._tell(heard)
+        return None
+
+
+def _how(code: int | None) -> str:
+    return signal.Signals(-code).name if code is not None and code < 0 else f'exit code {code}'
+
+
+def _work(pipe: Connection, make: Make, device: str, threads: int, overwrite: bool) -> None:
+    """In a process of its own: photographs come by the pipe, outcomes and lines to tell go."""
+    torch.set_num_threads(threads)
+    allocator.keep_freed_memory()
+    restore = _Once(partial(make, device, pipe.send))
+    with suppress(EOFError, OSError):  # the parent is gone
+        while True:
+            pipe.send(deblur(pipe.recv(), restore, overwrite))

@@ -1,0 +1,211 @@
+"""What `basicsr deblur` does, from the words of the command line to the files beside the photographs."""
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from ggkm_plugin.restoration import batch, tiling
+from ggkm_plugin.restoration.batch import Make, Outcome, Restore, Tell
+from ggkm_plugin.restoration.classical import chosen_method, method_restorer
+from ggkm_plugin.restoration.jobs import BEFORE_AFTER, Job, plan
+from ggkm_plugin.restoration.restorer import Restorer, load_network
+from ggkm_plugin.utils import plugins
+from ggkm_plugin.utils.devices import find_device
+from ggkm_plugin.utils.errors import OptionError, UserError
+from ggkm_plugin.utils.memory import free_bytes
+from ggkm_plugin.weights import NOTICE, checkpoint_path
+
+SUFFIX = '_deblurred'
+
+# Of a CPU: more threads than this gain little on one photograph, which takes up to this many bytes.
+_THREADS, _BYTES = 4, 6 << 30
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asked for; see its help."""
+
+    inputs: Sequence[str]
+    out: str | None = None
+    weights: str | None = None
+    method: str | None = None
+    tile: str = 'auto'
+    half: bool = False
+    device: str = 'auto'
+    jobs: int | None = None
+    suffix: str = SUFFIX
+    recursive: bool = False
+    overwrite: bool = False
+    compare: bool = False
+    plugins: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Deblurred:
+    """outcomes: in the order in which they came. folder: of the pictures for --compare."""
+
+    outcomes: list[Outcome]
+    folder: Path | None
+
+    @property
+    def faults(self) -> list[str]:
+        """Why some have no result."""
+        return [outcome.fault for outcome in self.outcomes if outcome.fault]
+
+    @property
+    def pairs(self) -> list[tuple[str, str, str]]:
+        """Of each result for --compare: its photograph's name, and the pictures before and after."""
+        jobs = [outcome.job for outcome in self.outcomes if not outcome.fault]
+        top = os.path.commonpath([Path(job.source).absolute().parent for job in jobs]) if jobs else ''
+        pairs = [(os.path.relpath(job.source, top), *job.pictures) for job in jobs if job.pictures]
+        return sorted(pairs, key=lambda pair: pair[1])
+
+
+class DeblurError(UserError):
+    """Some photographs could not be deblurred; the results of the others are there."""
+
+
+def deblur(request: Request) -> Deblurred:
+    """Deblur, and say so on the way: results on stdout, all else on stderr. Plugins are loaded.
+
+    Raises OptionError or CheckpointError before anything is written; what fails later is in the outcomes.
+    """
+    jobs = plan(request.inputs, request.out, request.suffix, request.recursive)
+    make = _maker(request)
+    devices = _devices(request, len(jobs))
+    folder = _folder_of_pictures(request, jobs) if request.compare else None
+    if request.weights is None and request.method is None:
+        print(f'basicsr deblur: {NOTICE}', file=sys.stderr)
+    if folder:
+        jobs = [replace(job, pictures=_pictures(folder, index)) for index, job in enumerate(jobs, start=1)]
+    if len(devices) > 1 and request.method is None:  # else each process would find it out for itself
+        load_network(checkpoint_path(request.weights))
+    threads = max(1, torch.get_num_threads() // len(devices))
+    outcomes = []
+    with _Progress(len(jobs)) as progress:
+        work = batch.run(jobs, make, devices, threads, request.overwrite, progress.tell)
+        with closing(work):  # type: ignore[type-var]
+            for outcome in work:
+                outcomes.append(outcome)
+                progress.done(outcome)
+    return Deblurred(outcomes, folder)
+
+
+def check(deblurred: Deblurred) -> None:
+    """Raises DeblurError that lists what failed, if anything did."""
+    faults = deblurred.faults
+    if faults:
+        several = f'{len(faults)} of {len(deblurred.outcomes)} photographs were not deblurred:'
+        raise DeblurError(faults[0] if len(deblurred.outcomes) == 1 else '\n  '.join([several, *faults]))
+
+
+def _maker(request: Request) -> Make:
+    """How each process makes what restores its photographs. Raises OptionError or CheckpointError for what no process
+    could use.
+    """
+    if request.method is not None:
+        unused = {'--weights': request.weights is not None, '--tile': request.tile != 'auto', '--half': request.half}
+        for argument, given in unused.items():
+            if given:
+                raise OptionError(f'{argument} is for networks; leave it out, or leave out --method {request.method}')
+        return partial(method_restorer, chosen_method(request.method))
+    tile = _tile(request.tile)
+    find_device(request.device)
+    return partial(_restorer, checkpoint_path(request.weights), tile, request.half, list(request.plugins))
+
+
+def _restorer(weights: str, tile: tiling.Tile, half: bool, modules: list[str], device: str, tell: Tell) -> Restore:
+    plugins.load_installed()
+    plugins.load_local(modules)
+    dtype = _half(find_device(device)) if half else torch.float32
+    return Restorer(weights, device, tile, dtype, tell)
+
+
+def _half(device: torch.device) -> torch.dtype:
+    """bfloat16, which cannot overflow; float16 on GPUs that are older than it."""
+    old = device.type == 'cuda' and torch.cuda.get_device_capability(device) < (8, 0)
+    return torch.float16 if old else torch.bfloat16
+
+
+def _tile(text: str) -> tiling.Tile:
+    try:
+        return tiling.parse_tile(text)
+    except OptionError:
+        raise OptionError(f'--tile {text}: auto, none, or a whole number of pixels from {tiling.SMALLEST} on') from None
+
+
+def _devices(request: Request, photographs: int) -> list[str]:
+    """The device of each process: each GPU has one; on a CPU as many as there are threads and memory for."""
+    if request.jobs is not None and request.jobs < 1:
+        raise OptionError(f'--jobs {request.jobs}: at least 1')
+    device = find_device(request.device)
+    if request.method is not None:
+        there, count = ['cpu'], 1  # which works on all processors
+    elif device.type == 'cuda':
+        every = request.device in ('auto', 'cuda')
+        there = [f'cuda:{index}' for index in range(torch.cuda.device_count())] if every else [request.device]
+        count = len(there)
+    else:
+        there = ['cpu']
+        free = free_bytes(device)
+        count = min(torch.get_num_threads() // _THREADS, photographs if free is None else free // _BYTES)
+    count = max(1, min(request.jobs or count, photographs))
+    return [there[index % len(there)] for index in range(count)]
+
+
+def _folder_of_pictures(request: Request, jobs: Sequence[Job]) -> Path:
+    """Beside the results. Raises OptionError if it is there already and is not to be replaced."""
+    if request.out is not None and len(jobs) > 1:
+        parent = Path(request.out)
+    else:
+        parent = Path(os.path.commonpath([Path(job.output).absolute().parent for job in jobs]))
+    folder = parent / (f'{Path(jobs[0].output).stem}_{BEFORE_AFTER}' if len(jobs) == 1 else BEFORE_AFTER)
+    if (folder / 'index.html').exists() and not request.overwrite:  # without it, it is of a run that was interrupted
+        raise OptionError(f'{folder}: is there already; --overwrite replaces it')
+    inside = folder.resolve()
+    for job in jobs:
+        if inside in Path(job.source).resolve().parents:
+            raise OptionError(f'{job.source}: lies in {folder}, which --compare writes; choose another --out')
+    return folder
+
+
+def _pictures(folder: Path, index: int) -> tuple[str, str]:
+    return str(folder / f'images/{index:04d}_before.jpg'), str(folder / f'images/{index:04d}_after.jpg')
+
+
+class _Progress:
+    """A bar on a terminal, a line for each photograph elsewhere."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._count = total, 0
+        self._bar = tqdm(total=total, unit='photo', dynamic_ncols=True, disable=None, delay=0.5)
+
+    def __enter__(self) -> '_Progress':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def tell(self, line: str) -> None:
+        tqdm.write(f'basicsr deblur: {line}', file=sys.stderr)
+
+    def done(self, outcome: Outcome) -> None:
+        self._count += 1
+        job = outcome.job
+        where = '' if self._total == 1 else f'{self._count} of {self._total}: '
+        if outcome.fault:
+            if self._total > 1:  # else it is the last line, which the command says
+                tqdm.write(f'{where}{outcome.fault}', file=sys.stderr)
+        else:
+            height, width = outcome.size
+            tqdm.write(f'{where}{job.output} ({width}x{height}, {outcome.seconds:.1f} s)', file=sys.stdout)
+            if outcome.lost:
+                tqdm.write(f'{job.output}: without {", ".join(outcome.lost)}', file=sys.stderr)
+        self._bar.update()

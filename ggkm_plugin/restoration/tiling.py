@@ -1,0 +1,271 @@
+"""GGKMNet on images of any size in bounded memory, with the result of the untiled network.
+
+alpha depends on the image through one mean of F1, beta on neither alpha nor x. So each iteration runs in two passes.
+Pass A goes through tiles that overlap by what their edges spoil: the features once, which drop the overlap as soon as
+nothing depends on it, the sum of F1, and beta, which is kept with the recurrent maps that finer scales ask for. Pass B
+has alpha, and makes x in larger tiles that overlap by the reach of the blur. Beside beta, 4 M bytes a pixel, only a few
+images of the whole size are kept.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedGroupBlur
+from ggkm_plugin.archs.ggkmnet_arch import Edges, FixedPointStep, GGKMNet, GroupGaussianBlur, Memory, State
+from ggkm_plugin.ops.ggkm.spectral import margin_of
+from ggkm_plugin.ops.pyramid import double, pyramid
+from ggkm_plugin.utils.errors import OptionError, TrainingError
+from ggkm_plugin.utils.memory import free_bytes, is_out_of_memory, release
+
+Tile = int | str | None
+
+SMALLEST = 64
+# A tile of this many halos a side is read with a quarter more pixels than its share, which not all layers see; larger
+# ones gain little, and take memory.
+_HALOS = 17
+# Bytes a pixel in float32, measured at their peak (two cores, width 32, `allocator.keep_freed_memory`): of a tile in
+# pass A with its halo, and of the whole image beside its M maps.
+_TILE_BYTES = 2100
+_IMAGE_BYTES = 100
+# Pass B takes far less memory a pixel than pass A: its tiles are up to twice as long and wide, and no longer than this.
+_BLUR_SIDE = 512
+
+
+def restored(net: nn.Module, y: Tensor, tile: Tile = 'auto', tell: Callable[[str], None] = lambda line: None) -> Tensor:
+    """`net(y)` for y (B,3,H,W), in tiles of `tile` pixels a side: `auto`, as large as the free memory allows; None, at
+    once.
+
+    Networks other than GGKMNet's family cannot be tiled exactly and run at once. Where the memory does not suffice,
+    tiles are halved, and `tell` is told. Raises OptionError for a tile that cannot be, TrainingError if no tile is
+    small enough.
+    """
+    check_tile(tile)
+    if not isinstance(net, GGKMNet):
+        if isinstance(tile, int):
+            raise OptionError(
+                f'tile: only GGKMNet can be tiled exactly, {type(net).__name__} runs at once; leave it out'
+            )
+        side = None
+    else:
+        side = _side_for(net, y) if tile == 'auto' else cast('int | None', tile)
+    while True:
+        try:
+            return net(y) if side is None else _tiled(cast(GGKMNet, net), y, side)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = ' '.join(str(error).split())[:200]
+        smaller = _smaller(net, y, side)
+        size = f'{y.shape[-2]}x{y.shape[-1]}'
+        if smaller is None:
+            raise TrainingError(
+                f'out of memory on an image of {size}{f" in tiles of {side}" if side else ""}: make it smaller, or '
+                f'run it where there is more memory ({reason})'
+            )
+        tell(f'out of memory on {size} {f"in tiles of {side}" if side else "at once"}: trying tiles of {smaller}')
+        side = smaller
+        release(y.device)
+
+
+def check_tile(tile: Tile) -> None:
+    """Raises OptionError unless it is auto, None, or a whole number that is not too small."""
+    if tile in ('auto', None) or (type(tile) is int and tile >= SMALLEST):
+        return
+    raise OptionError(f'tile: auto, none, or a whole number of pixels from {SMALLEST} on, not {tile!r}')
+
+
+def parse_tile(text: str) -> Tile:
+    """A word of a command line: auto, none, or a number. Raises OptionError."""
+    if text == 'none':
+        return None
+    try:
+        tile: Tile = int(text)
+    except ValueError:
+        tile = text
+    check_tile(tile)
+    return tile
+
+
+def _smaller(net: nn.Module, y: Tensor, side: int | None) -> int | None:
+    """The next side to try, None if there is none."""
+    if not isinstance(net, GGKMNet):
+        return None
+    largest = max(y.shape[-2:]) if side is None else side
+    side = max(largest // 2 // 16 * 16, SMALLEST)
+    return side if side < largest else None
+
+
+def _side_for(net: GGKMNet, y: Tensor) -> int | None:
+    """The side of tiles for which the memory should suffice; None if the image is no larger than one."""
+    halo = _steps(net)[0].reach()
+    side = -(-_HALOS * halo // 64) * 64
+    free = free_bytes(y.device)
+    if free is not None:
+        step = _steps(net)[0]
+        width = cast(nn.Conv2d, step.bfe.enc1[0]).out_channels
+        kept = y.shape[0] * y.shape[-2] * y.shape[-1] * (4 * _maps(step) + _IMAGE_BYTES)
+        budget = (free - kept) // 2
+        while side > 128 and y.shape[0] * (side + 2 * halo) ** 2 * _TILE_BYTES * width / 32 > budget:
+            side -= 64
+    return side if max(y.shape[-2:]) > side + 2 * halo else None
+
+
+def _steps(net: GGKMNet) -> list[FixedPointStep]:
+    return [cast(FixedPointStep, step) for step in net.steps]
+
+
+def _maps(step: FixedPointStep) -> int:
+    return next(layer.out_channels for layer in step.beta_apu.path2 if isinstance(layer, nn.Conv2d))
+
+
+def _computed_in(step: FixedPointStep, y: Tensor) -> torch.dtype:
+    """The dtype of the coefficients."""
+    if torch.is_autocast_enabled(y.device.type):
+        return torch.get_autocast_dtype(y.device.type)
+    return next(step.parameters()).dtype
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """Where a tile lies, (top, bottom, left, right) in pixels: its `core`, and what is read for it."""
+
+    core: Edges
+    read: Edges
+
+    def around(self, reach: int) -> '_Tile':
+        """The same core, read with no more than this around it."""
+        edges = zip(self.core, self.read, (max, min, max, min), (-reach, reach, -reach, reach), strict=True)
+        return _Tile(self.core, cast(Edges, tuple(choose(read, core + far) for core, read, choose, far in edges)))
+
+    def beyond(self, other: '_Tile') -> Edges:
+        """What is read more than for another tile, at each edge."""
+        return cast(Edges, tuple(abs(ours - theirs) for ours, theirs in zip(self.read, other.read, strict=True)))
+
+    def inside(self, image: Tensor, shrink: int = 1) -> Tensor:
+        """The core of what was made from the read part, at 1/shrink of the resolution."""
+        top, bottom, left, right = self.core
+        up, _, before, _ = self.read
+        return image[
+            ..., (top - up) // shrink : (bottom - up) // shrink, (left - before) // shrink : (right - before) // shrink
+        ]
+
+
+def _part(image: Tensor, place: Edges, shrink: int = 1) -> Tensor:
+    top, bottom, left, right = (edge // shrink for edge in place)
+    return image[..., top:bottom, left:right]
+
+
+def _tiles(height: int, width: int, side: int, halo: int) -> Iterator[_Tile]:
+    """As few as have no core longer than `side` but at the image's borders, and are read in one size, or nearly."""
+    rows, columns = list(_cores(height, side, halo)), list(_cores(width, side, halo))
+    for top, bottom in rows:
+        for left, right in columns:
+            read = (max(top - halo, 0), min(bottom + halo, height), max(left - halo, 0), min(right + halo, width))
+            yield _Tile((top, bottom, left, right), read)
+
+
+def _cores(length: int, side: int, halo: int) -> Iterator[tuple[int, int]]:
+    """Those at the borders are longer by the halo that they do not need there."""
+    inner = max(length - 2 * halo, 1)
+    count = -(-inner // max(side // 16 * 16, 16))
+    step = -(-inner // (16 * count)) * 16
+    start = 0
+    for end in (*range(halo + step, length - halo, step), length):
+        yield start, end
+        start = end
+
+
+def _doubled(image: Tensor, place: Edges) -> Tensor:
+    """A part, in pixels of the result, of the image enlarged twofold; the part begins and ends at even pixels."""
+    height, width = image.shape[-2:]
+    top, bottom, left, right = (edge // 2 for edge in place)
+    up, down, before, after = max(top - 1, 0), min(bottom + 1, height), max(left - 1, 0), min(right + 1, width)
+    large = double(image[..., up:down, before:after])
+    rows, columns = 2 * (top - up), 2 * (left - before)
+    return large[..., rows : rows + 2 * (bottom - top), columns : columns + 2 * (right - left)]
+
+
+def _tiled(net: GGKMNet, y: Tensor, side: int) -> Tensor:
+    """`net.unroll` in tiles."""
+    height, width = y.shape[-2:]
+    levels = pyramid(net.padded(y), net.num_scales)
+    memories = [Memory([None, None], None)] * net.num_iters
+    # The largest beta has the room of all: what stays must not lie among what comes and goes, or that takes more.
+    step = _steps(net)[0]
+    room = y.new_empty(y.shape[0] * _maps(step) * levels[-1][0, 0].numel(), dtype=_computed_in(step, y))
+    x: Tensor | None = None
+    for t in range(1, net.num_scales + 1):
+        y_t = levels.pop(0)
+        for r, module in enumerate(net.steps_of_scale(t)):
+            step = cast(FixedPointStep, module)
+            alpha, beta, memories[r] = _coefficients(step, y_t, memories[r], side, room, keep=t < net.num_scales)
+            x = _updated(step, y_t, y_t if x is None else x, alpha, beta, side)
+    assert x is not None
+    return x[..., :height, :width].to(y.dtype)
+
+
+def _coefficients(
+    step: FixedPointStep, y: Tensor, memory: Memory, side: int, room: Tensor, keep: bool
+) -> tuple[Tensor, Tensor, Memory]:
+    """Pass A: alpha and beta of one iteration, and what it remembers: the maps only if they are to be kept.
+
+    beta lies in `room`.
+    """
+    batch, _, height, width = y.shape
+    beta = room[: batch * _maps(step) * height * width].view(batch, _maps(step), height, width)
+    kept: State | None = None
+    if keep:
+        h, c = (y.new_empty(batch, _maps(step), height // 2, width // 2, dtype=room.dtype) for _ in range(2))
+        kept = (h, c)
+    total: Tensor | float = 0.0
+    for tile in _tiles(height, width, side, step.reach()):
+        near = tile.around(step.BETA_REACH)
+        f1, f2 = step.bfe(_part(y, tile.read), tile.beyond(near))
+        total = total + tile.inside(f1, 4).sum((-2, -1), dtype=torch.float64)
+        del f1
+        state: State | None = None
+        if memory.beta is not None:
+            place = cast(Edges, tuple(edge // 2 for edge in near.read))
+            state = cast(State, tuple(_doubled(maps, place) for maps in memory.beta))
+        part, state = step.beta_apu(f2, state)
+        del f2
+        _part(beta, near.core).copy_(near.inside(part))
+        if state is None:  # a network without memory
+            kept = None
+        for whole, maps in zip(kept or (), state or (), strict=False):
+            _part(whole, near.core, 2).copy_(near.inside(maps, 2))
+        del part, state
+    mean = cast(Tensor, total) / (height // 4 * (width // 4))
+    alpha, alpha_states = step.alpha_apu(mean.to(room.dtype)[..., None, None], memory.alpha)
+    return alpha, beta, Memory(alpha_states, kept)
+
+
+def _blur_reach(blur: nn.Module, alpha: Tensor) -> int:
+    """Pixels beyond which the blur of a pixel is not felt."""
+    if isinstance(blur, GroupGaussianBlur):
+        if blur.boundary == 'reflect':
+            bank = blur.bank
+            return blur.margin if alpha.is_cuda else margin_of(alpha, bank, blur.iterative, torch.float32)
+        groups = blur.bank.shape[0]
+        return groups * (groups + 1) // 2 if blur.iterative else groups
+    if isinstance(blur, LearnedGroupBlur):
+        reaches = [kernels.shape[-1] // 2 for kernels in blur.kernels]
+        return sum(reaches) if blur.iterative else max(reaches)
+    return 0
+
+
+def _updated(step: FixedPointStep, y: Tensor, xu: Tensor, alpha: Tensor, beta: Tensor, side: int) -> Tensor:
+    """Pass B: x of one iteration. xu is of y's size or, from the scale before, of half of it."""
+    height, width = y.shape[-2:]
+    part_of = _part if xu.shape == y.shape else _doubled
+    x = torch.empty_like(y, dtype=torch.promote_types(y.dtype, torch.float32))
+    side = max(side, min(2 * side, _BLUR_SIDE))
+    reach = _blur_reach(step.blur, alpha)
+    for tile in _tiles(height, width, side, reach + reach % 2):
+        part = step.updated(_part(y, tile.read), part_of(xu, tile.read), alpha, _part(beta, tile.read))
+        _part(x, tile.core).copy_(tile.inside(part))
+    return x

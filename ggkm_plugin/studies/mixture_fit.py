@@ -1,0 +1,144 @@
+"""Fits PSFs that are mixtures of Gaussians: GKM, Eq. (5), and GGKM, Eqs. (7) to (9).
+
+    y[m,n] = sum_k c_k[m,n] z_k[m,n],    z_k the sharp image under kernel k
+
+At a pixel that is three equations, one a colour, for 21 or 22 coefficients.
+
+unconstrained   The equations can be met to rounding, wherever the z_k span the three colours: the least of all such
+                coefficients is the closed form. A first-order optimiser (Adam) comes as near as its number of steps
+                allows, and how near it comes measures the optimiser.
+simplex         Coefficients of at least 0 with sum 1: blur adds light up, and keeps its amount. The mixtures are then
+                the hull of the z_k, and the nearest to y is found exactly (`hull`). This measures the model.
+
+GGKM's alphas belong to the whole image. Any will do in the closed form; on the simplex they take descent steps (Adam on
+logits), each with the best coefficients beta for them.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ggkm_plugin.archs.ggkmnet_ablations_arch import gkm_bank
+from ggkm_plugin.inspection.psf import cumulative_kernels, effective_radius, psf_maps, step_kernels, trimmed
+from ggkm_plugin.ops import gaussian_bank, iterative_group_conv
+from ggkm_plugin.studies.convex_hull import nearest_in_hull
+from ggkm_plugin.studies.psf_fitting import MARGIN, Curve, Fit, StudyPair
+
+# Not in the paper. Adam's rate in the unconstrained fits: the better of 0.01 and 0.1 after 300 steps on an LFDOF pair.
+RATE = 0.01
+# Of the steps of alpha.
+ALPHA_RATE = 0.3
+
+
+class Mixture:
+    """A bank of kernels with what the fits need of it: the blurred images, and the kernels themselves."""
+
+    def __init__(self, bank: Tensor, iterative: bool, identity: bool) -> None:
+        self.bank, self.iterative, self.identity = bank, iterative, identity
+
+    @property
+    def uniform(self) -> Tensor:
+        """Equal alphas (P,Q)."""
+        groups, kernels, _ = self.bank.shape
+        return torch.full((groups, kernels), 1 / kernels, dtype=torch.float64)
+
+    def images(self, sharp: Tensor, alpha: Tensor) -> Tensor:
+        """z (K,3,H,W) in the dtype of `sharp`, inside its margin."""
+        z = iterative_group_conv(
+            sharp[None],
+            alpha[None].to(sharp.dtype),
+            self.bank.to(sharp.dtype),
+            include_identity=self.identity,
+            iterative=self.iterative,
+        )
+        return z[0, ..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+    def kernels(self, alpha: Tensor) -> Tensor:
+        """(K,S,S) float64."""
+        return trimmed(cumulative_kernels(step_kernels(self.bank, alpha), self.iterative, self.identity))
+
+
+def gkm(identity: bool = True) -> Mixture:
+    """GKM's 21 Gaussians, those of GKMNet, which also has the identity kernel."""
+    return Mixture(gkm_bank(), iterative=False, identity=identity)
+
+
+def ggkm(identity: bool = True) -> Mixture:
+    """GGKM's chain of P = 21 groups of Q = 4, as in GGKMNet, which also has the identity kernel."""
+    return Mixture(gaussian_bank(21, 4), iterative=True, identity=identity)
+
+
+def _by_pixel(images: Tensor) -> Tensor:
+    """(K,3,H,W) -> (H*W,K,3)."""
+    return images.flatten(2).permute(2, 0, 1).contiguous()
+
+
+def fit_closed_form(pair: StudyPair, model: Mixture) -> Fit:
+    """The least coefficients that meet the equations, in float64."""
+    curve = Curve(pair.blurred.numel())
+    alpha = model.uniform
+    points = _by_pixel(model.images(pair.sharp.double(), alpha))
+    y = pair.blurred.double().flatten(1).T.unsqueeze(2)
+    coefficients = torch.linalg.lstsq(points.mT, y, driver='gelsd').solution
+    curve.add(1, (points.mT @ coefficients - y).square().sum().item())
+    maps = coefficients.squeeze(2).T.unflatten(1, pair.blurred.shape[1:])
+    return Fit(curve.points, psf_maps(model.kernels(alpha), maps).radius)
+
+
+def fit_adam(pair: StudyPair, model: Mixture, steps: int) -> Fit:
+    """Unconstrained coefficients by Adam from equal ones, in float32; alphas equal."""
+    curve = Curve(pair.blurred.numel())
+    alpha = model.uniform
+    images = model.images(pair.sharp, alpha)
+    maps = torch.full((len(images), *pair.blurred.shape[1:]), 1 / len(images), requires_grad=True)
+    optimizer = torch.optim.Adam([maps], RATE)
+    for step in range(steps + 1):
+        residual = torch.einsum('khw,kchw->chw', maps.detach(), images) - pair.blurred
+        curve.add(step, residual.double().square().sum().item())
+        maps.grad = torch.einsum('kchw,chw->khw', images, residual)
+        optimizer.step()
+    return Fit(curve.points, psf_maps(model.kernels(alpha), maps.detach()).radius)
+
+
+def _on_simplex(images: Tensor, blurred: Tensor, each_cycle: Callable[[float], object]) -> Tensor:
+    """The best coefficients (K,H,W) for these images; `each_cycle` is told the squared error."""
+    y = blurred.double().flatten(1).T.unsqueeze(1)
+    for found, distances in nearest_in_hull(_by_pixel(images.double()) - y):
+        coefficients = found
+        each_cycle(distances.sum().item())
+    return coefficients.T.unflatten(1, blurred.shape[1:])
+
+
+def _simplex_radius(kernels: Tensor, maps: Tensor) -> Tensor:
+    """Where nothing is negative the squared radius is linear in the coefficients: the mean of the kernels'."""
+    return torch.einsum('k,khw->hw', effective_radius(kernels).square(), maps).sqrt().float()
+
+
+def fit_gkm_on_simplex(pair: StudyPair, model: Mixture) -> Fit:
+    """The exact optimum; a step of the curve is a cycle of Wolfe's method over all pixels."""
+    curve = Curve(pair.blurred.numel())
+    images = model.images(pair.sharp.double(), model.uniform)
+    maps = _on_simplex(images, pair.blurred, lambda error: curve.add(len(curve.points), error))
+    return Fit(curve.points, _simplex_radius(model.kernels(model.uniform), maps))
+
+
+def fit_ggkm_on_simplex(pair: StudyPair, model: Mixture, steps: int) -> Fit:
+    """beta exact for each alpha, alpha by descent: a step of the curve is one of alpha, step 0 equal alphas."""
+    curve = Curve(pair.blurred.numel())
+    logits = torch.zeros(model.bank.shape[:2], requires_grad=True)
+    optimizer = torch.optim.Adam([logits], ALPHA_RATE)
+    best, best_error = (logits.detach().clone(), torch.empty(0)), float('inf')
+    for step in range(steps + 1):
+        images = model.images(pair.sharp, logits.softmax(dim=1))
+        errors: list[float] = []
+        maps = _on_simplex(images.detach(), pair.blurred, errors.append)
+        if errors[-1] < best_error:
+            best, best_error = (logits.detach().clone(), maps), errors[-1]
+        curve.add(step, best_error)
+        if step < steps:
+            # Of the error with the best beta for each alpha the gradient is that with beta held.
+            loss = (torch.einsum('khw,kchw->chw', maps.float(), images) - pair.blurred).square().sum()
+            (logits.grad,) = torch.autograd.grad(loss, logits)
+            optimizer.step()
+    return Fit(curve.points, _simplex_radius(model.kernels(best[0].double().softmax(dim=1)), best[1]))

@@ -1,0 +1,228 @@
+"""What a study will run: an option file for every row and seed, all alike but for what the row changes."""
+
+import copy
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ggkm_plugin.data.photographs import builtin_photographs
+from ggkm_plugin.data.synthetic_defocus_dataset import SyntheticDefocusDataset
+from ggkm_plugin.report.pictures import to_uint8
+from ggkm_plugin.studies.catalog import STUDIES, Row, Study
+from ggkm_plugin.utils import config
+from ggkm_plugin.utils.config import Options
+from ggkm_plugin.utils.errors import OptionError
+from ggkm_plugin.utils.hashing import digest
+from ggkm_plugin.utils.image_decoding import write_image
+
+BASE = 'train_GGKMNet_study'
+PAPER_VARIANTS = 'train_GGKMNet_DPDD'
+# The built-in mixture: scenes of each photograph, and the largest blur of each set in pixels.
+_SCENES = 8
+_RADII = {'narrow': 2, 'wide': 4}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line asks for. opt: option file of the training; test: option file whose data sets are scored,
+    None for the validation sets of `opt`; iterations: None for those of `opt`; rows: None for all.
+    """
+
+    study: str
+    opt: str | None = None
+    test: str | None = None
+    iterations: int | None = None
+    seeds: tuple[int, ...] = (0, 1, 2)
+    rows: tuple[str, ...] | None = None
+    force_yml: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A row under a seed: the options that train it, and those that score it; equal ones are run once.
+
+    `name` ends in a digest of the options of the training, so that other budgets have folders of their own.
+    """
+
+    row: Row
+    seed: int
+    train: Options
+    test: Options
+
+    @property
+    def name(self) -> str:
+        return str(self.train['name'])
+
+    @property
+    def test_name(self) -> str:
+        return str(self.test['name'])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study with its jobs, row by row, and the options that all rows start from.
+
+    builtin_mixture: it trains on the pairs that `make_mixture` writes.
+    """
+
+    name: str
+    study: Study
+    jobs: list[Job]
+    base: Options
+    builtin_mixture: bool
+
+
+def plan(settings: Settings) -> Plan:
+    """Raises OptionError for a row, variant or option that is not there."""
+    study = STUDIES[settings.study]
+    names = [row.name for row in study.rows]
+    wanted = settings.rows or tuple(names)
+    for name in wanted:
+        if name not in names:
+            raise OptionError(
+                f'--rows {name}: no such row of {settings.study}.{config.nearest(name, names, "There are")}'
+            )
+    opt_file = config.find_option_file(settings.opt or BASE)
+    base = config.load_options(opt_file, None, settings.force_yml)
+    _check_base(base, study, opt_file)
+    _, own_variants = config.read_options(opt_file)
+    _, paper_variants = config.read_options(config.find_option_file(PAPER_VARIANTS))
+    _shorten(base, settings.iterations)
+    if study.plain_start:
+        base['network_g'].pop('init', None)
+    builtin_mixture = study.mixture and settings.opt is None
+    if builtin_mixture:
+        _use_builtin_mixture(base)
+    scored = _scored(base, settings)
+    jobs = []
+    for row in study.rows:
+        if row.name in wanted or row.name == study.reference:
+            variants = own_variants if row.variant in own_variants else paper_variants
+            for seed in settings.seeds:
+                jobs.append(_job(row, seed, base, variants, scored))
+    return Plan(settings.study, study, jobs, base, builtin_mixture)
+
+
+def _check_base(base: Options, study: Study, opt_file: Path) -> None:
+    """Raises OptionError for a file that a study cannot change."""
+    for section in ('datasets', 'network_g', 'train', 'logger', 'train.scheduler'):
+        value: Any = base
+        for key in section.split('.'):
+            value = value.get(key) if isinstance(value, dict) else None
+        if not isinstance(value, dict):
+            raise OptionError(f'{opt_file}: {section} is missing; name the option file of a training, with -opt')
+    network = base['network_g'].get('type')
+    if network != 'GGKMNet' and not study.own_networks:
+        raise OptionError(f'{opt_file}: its network is {network}, and the rows of this study change GGKMNet')
+
+
+def _shorten(opt: Options, iterations: int | None) -> None:
+    """Another number of iterations, with the schedule in proportion; validation at the end alone."""
+    train = opt['train']
+    before, total = int(train['total_iter']), iterations or int(train['total_iter'])
+    schedule = train['scheduler']
+    for key in ('milestones', 'periods'):
+        if key in schedule:
+            schedule[key] = [max(1, round(value * total / before)) for value in schedule[key]]
+    if 'periods' in schedule:  # rounding must not end them early
+        schedule['periods'][-1] += max(0, total - sum(schedule['periods']))
+    if (train.get('warmup_iter') or 0) > 0:
+        train['warmup_iter'] = max(1, round(train['warmup_iter'] * total / before))
+    train['total_iter'] = total
+    if opt.get('val'):
+        opt['val']['val_freq'] = total
+    opt['logger']['save_checkpoint_freq'] = min(int(opt['logger']['save_checkpoint_freq']), total)
+
+
+def _scored(base: Options, settings: Settings) -> Options:
+    """Options of a test without its network: data sets and metrics."""
+    source = base if settings.test is None else config.load_options(config.find_option_file(settings.test))
+    datasets = {key: dataset for key, dataset in source['datasets'].items() if not key.startswith('train')}
+    metrics = (source.get('val') or {}).get('metrics')
+    if not datasets or not metrics:
+        raise OptionError(
+            'nothing to score: the option file needs a validation set and val.metrics, or name --test FILE'
+        )
+    return {
+        'model_type': base['model_type'],
+        'scale': base.get('scale', 1),
+        'num_gpu': base['num_gpu'],
+        'manual_seed': 0,
+        'datasets': copy.deepcopy(datasets),
+        'val': {'save_img': False, 'metrics': metrics},
+        **({'plugins': base['plugins']} if base.get('plugins') else {}),
+    }
+
+
+def _job(row: Row, seed: int, base: Options, variants: dict[str, Options], scored: Options) -> Job:
+    train = copy.deepcopy(base)
+    train['manual_seed'] = seed
+    if row.variant is not None:
+        if row.variant not in variants:
+            raise OptionError(f'no variant {row.variant!r} for the row {row.label}')
+        config.change(train, variants[row.variant])
+    if row.source is not None:
+        _take_alone(train, row.source)
+    train.pop('name')
+    # Named by the variant, not the row: rows that are scored otherwise may be one training.
+    what = row.variant or (row.name if row.source is not None else 'full')
+    train = {'name': f'study_{what}_s{seed}_{digest(train)[:8]}', **train}
+    test = copy.deepcopy(scored)
+    for dataset in test['datasets'].values() if row.noise else ():
+        dataset.update(noise_std=row.noise, seed=0)
+    weights = f'experiments/{train["name"]}/models/net_g_latest.pth'
+    test = {'name': f'{train["name"]}_{digest(test)[:8]}', **test, 'path': {'pretrain_network_g': weights}}
+    if train['train'].get('ema_decay'):
+        test['path']['param_key_g'] = 'params_ema'
+    return Job(row, seed, train, test)
+
+
+def _take_alone(train: Options, number: int) -> None:
+    """One source of the mixture as the whole training set."""
+    mixture = train['datasets']['train']
+    sources = mixture.get('sources')
+    if not isinstance(sources, list) or len(sources) != 2:
+        raise OptionError('study mixed needs datasets.train.type: MixedDefocusDataset with two sources')
+    shared = {key: value for key, value in mixture.items() if key != 'sources'}
+    alone = {key: value for key, value in sources[number].items() if key != 'ratio'}
+    train['datasets']['train'] = {**shared, **alone, 'type': 'PairedDefocusDataset'}
+
+
+def _use_builtin_mixture(base: Options) -> None:
+    """Two sets of pairs, blurred little and much; scored on held-out photographs of both kinds."""
+    base['datasets']['train'].pop('max_blur_radius', None)
+    base['datasets']['train'].pop('dataroot_gt', None)
+    sources = []
+    for name in _RADII:
+        folder = f'datasets/study_{name}'
+        sources.append({'dataroot_lq': f'{folder}/input', 'dataroot_gt': f'{folder}/ground_truth', 'ratio': 1})
+    base['datasets']['train'].update(type='MixedDefocusDataset', sources=sources, dataset_enlarge_ratio=25)
+    held_out = base['datasets'].pop('val')
+    for number, (name, radius) in enumerate(_RADII.items(), start=1):
+        key = 'val' if number == 1 else f'val_{number}'
+        base['datasets'][key] = {**held_out, 'name': f'held_out_{name}', 'max_blur_radius': radius}
+
+
+def make_mixture(folder: Path) -> None:
+    """Write the pairs that are not there yet, a set as a whole. Raises DataError."""
+    for name, radius in _RADII.items():
+        target, part = folder / f'study_{name}', folder / f'.study_{name}.part'
+        if target.is_dir():
+            continue
+        shutil.rmtree(part, ignore_errors=True)
+        photographs = part / 'photographs'
+        photographs.mkdir(parents=True)
+        for photo in builtin_photographs('train'):
+            shutil.copy(photo.path, photographs)
+        for scene in range(_SCENES):
+            dataset = SyntheticDefocusDataset(
+                {'phase': 'test', 'dataroot_gt': str(photographs), 'max_blur_radius': radius, 'seed': scene}
+            )
+            for index in range(len(dataset)):
+                sample: dict[str, Any] = dataset[index]
+                for kind, key in (('input', 'lq'), ('ground_truth', 'gt')):
+                    path = part / kind / f'{sample["lq_path"]}_{scene}.png'
+                    write_image(str(path), to_uint8(sample[key]))
+        shutil.rmtree(photographs)
+        part.rename(target)

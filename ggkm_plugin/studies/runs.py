@@ -1,0 +1,175 @@
+"""Carries a study out: each training and each test is `basicsr train` or `basicsr test` in a process of its own.
+
+All is kept in results/study/: options/, logs/, and for what is finished one file in scores/. The same command goes on
+where it was: a training resumes from its newest state, what is scored is not done again.
+"""
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ggkm_plugin import __version__
+from ggkm_plugin.basicsr_patches.graceful_shutdown import StopRequest
+from ggkm_plugin.studies.plan import Job, Plan, make_mixture
+from ggkm_plugin.utils import registry
+from ggkm_plugin.utils.errors import Interrupted, UserError
+from ggkm_plugin.utils.files import write_whole, writing_into
+from ggkm_plugin.utils.hashing import digest
+
+_LOOK = 0.2  # seconds between two looks at a process
+_STOPPED = 'stopped by {}; the same command goes on from here'
+_LAST_WORDS = 400  # characters of a failed process's last line
+
+Means = dict[str, dict[str, dict[str, float]]]  # {data set: {result or input: {metric: mean}}}
+
+
+class RunError(UserError):
+    """A training or a test ended badly; the study goes on with the others."""
+
+
+@dataclass
+class Outcome:
+    """Means by (row, seed), and why a row has none under a seed."""
+
+    means: dict[tuple[str, int], Means] = field(default_factory=dict)
+    failures: dict[tuple[str, int], str] = field(default_factory=dict)
+
+
+def run(plan: Plan, root: Path, plugins: list[str], tell: Callable[[str], object]) -> Outcome:
+    """Every job of the plan below `root`. Raises Interrupted on a signal, DataError where nothing can be written."""
+    outcome = Outcome()
+    runner = _Runner(root, plugins, tell)
+    if plan.builtin_mixture:
+        make_mixture(root / 'datasets')
+    _check_scored(plan, root)
+    with StopRequest(announce=False) as stop:
+        for number, job in enumerate(plan.jobs, start=1):
+            key = (job.row.name, job.seed)
+            tell(f'[{number}/{len(plan.jobs)}] {job.row.label}, seed {job.seed}')
+            try:
+                outcome.means[key] = runner.finish(job, stop)
+            except RunError as error:
+                outcome.failures[key] = str(error)
+                tell(f'  failed: {error}')
+    return outcome
+
+
+def _check_scored(plan: Plan, root: Path) -> None:
+    """Build the data sets that are scored, before hours of training. Raises OptionError."""
+    for phase, dataset in plan.jobs[0].test['datasets'].items():
+        placed = {key: str(root / value) for key, value in dataset.items() if value and key.startswith('dataroot')}
+        registry.build(f'datasets.{phase}', 'datasets', {**dataset, **placed, 'phase': 'test'})
+
+
+def check(outcome: Outcome) -> None:
+    """Raises RunError if anything failed: the table has the rest."""
+    if outcome.failures:
+        raise RunError(f'{len(outcome.failures)} of the rows and seeds failed; the table says why')
+
+
+class _Runner:
+    def __init__(self, root: Path, plugins: list[str], tell: Callable[[str], object]) -> None:
+        self.root, self.folder, self.tell = root, root / 'results' / 'study', tell
+        self.failed: dict[str, str] = {}  # trainings, and why
+        self.flags = ['--root', str(root), *(word for plugin in plugins for word in ('--plugin', plugin))]
+
+    def finish(self, job: Job, stop: StopRequest) -> Means:
+        """Train and score unless that was done. Raises RunError, Interrupted."""
+        kept = self._kept(job)
+        if kept is not None:
+            self.tell('  done before')
+            return kept
+        weights = self.root / job.test['path']['pretrain_network_g']
+        if not weights.is_file():
+            self._train(job, stop)
+        self._process('test', job.test_name, job.test, [], stop)
+        means = {
+            dataset['name']: _scores(self.root / 'results' / job.test_name / f'scores_{dataset["name"]}.json')
+            for dataset in job.test['datasets'].values()
+        }
+        self._write(self._scores_file(job), json.dumps({'digest': self._depends(job), 'means': means}, indent=1) + '\n')
+        return means
+
+    def _train(self, job: Job, stop: StopRequest) -> None:
+        """Once in a study: several rows may be scores of one training."""
+        if job.name in self.failed:
+            raise RunError(self.failed[job.name])
+        try:
+            self._process('train', job.name, job.train, ['--auto_resume'], stop)
+        except RunError as error:
+            self.failed[job.name] = str(error)
+            raise
+
+    def _scores_file(self, job: Job) -> Path:
+        return self.folder / 'scores' / f'{job.test_name}.json'
+
+    def _depends(self, job: Job) -> str:
+        return digest([job.train, job.test, __version__])
+
+    def _kept(self, job: Job) -> Means | None:
+        try:
+            content = json.loads(self._scores_file(job).read_text(encoding='utf-8'))
+            return content['means'] if content['digest'] == self._depends(job) else None
+        except (OSError, ValueError, LookupError, TypeError):  # not there, or damaged: as good as not there
+            return None
+
+    def _process(self, kind: str, name: str, options: dict[str, Any], flags: list[str], stop: StopRequest) -> None:
+        """Raises RunError with the last words of a process that fails; Interrupted once it has saved what it had."""
+        if stop.signal:
+            raise Interrupted(_STOPPED.format(stop.signal))
+        file, log = self.folder / 'options' / f'{name}.yml', self.folder / 'logs' / f'{name}_{kind}.log'
+        self._write(file, yaml.safe_dump(options, sort_keys=False))
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.tell(f'  {kind}: {log}')
+        command = [sys.executable, '-m', 'ggkm_plugin.cli.main', kind, '-opt', str(file), *self.flags, *flags]
+        started = time.monotonic()
+        with log.open('a') as output:
+            # In a session of its own Ctrl-C does not reach it: it gets one signal, from here, and saves.
+            process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+            asked = False
+            while process.poll() is None:
+                if stop.signal and not asked:
+                    process.send_signal(signal.SIGTERM)
+                    asked = True
+                time.sleep(_LOOK)
+        if stop.signal:
+            raise Interrupted(_STOPPED.format(stop.signal))
+        if process.returncode:
+            raise RunError(f'{kind}: {_last_words(log) or f"exit code {process.returncode}"} ({log})')
+        self.tell(f'  {kind}: done in {time.monotonic() - started:.0f} s')
+
+    def _write(self, path: Path, text: str) -> None:
+        with writing_into(path, '--root'):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, text)
+
+
+def _scores(path: Path) -> dict[str, dict[str, float]]:
+    """Means of the results and of their inputs, by metric. Raises RunError."""
+    try:
+        means = json.loads(path.read_text(encoding='utf-8'))['means']['all']
+    except (OSError, ValueError, LookupError) as error:
+        raise RunError(f'test: no scores in {path} ({error})') from error
+    return {
+        kind: {name: math.inf if mean is None else mean for name, mean in means[kind].items()}
+        for kind in ('result', 'input')
+    }
+
+
+def _last_words(log: Path) -> str:
+    """The message that the command ended with, or its last line."""
+    lines = [line for line in log.read_text(errors='replace').splitlines() if line.strip()]
+    said = [line for line in lines if line.startswith('basicsr ')]
+    words = (said or lines or [''])[-1]
+    return words if len(words) <= _LAST_WORDS else f'{words[:_LAST_WORDS]}...'

@@ -1,0 +1,204 @@
+"""Fig. 9: t-SNE of the coefficients that a network predicts for the images of several data sets.
+
+An image's alpha feature is all its alpha vectors (of every scale and iteration); its beta feature the coefficient maps
+of the last step, of a central crop of one size. t-SNE is scikit-learn's, exact, from distances; the seed decides how
+the picture lies. Beside it, as a number that no seed moves: how often an image's nearest neighbour is of its own set.
+"""
+
+import random
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from ggkm_plugin.data.layouts import Pair
+from ggkm_plugin.data.sampling import to_tensor
+from ggkm_plugin.data.sources import FolderSource, Source, open_source
+from ggkm_plugin.inspection.network import Subject
+from ggkm_plugin.report import drawing, tables
+from ggkm_plugin.report.plots import Series, plot
+from ggkm_plugin.studies.psf_pairs import central
+from ggkm_plugin.utils.errors import DataError, OptionError
+from ggkm_plugin.utils.files import write_whole, writing_into
+from ggkm_plugin.utils.image_decoding import image_files, to_float
+
+_BLOCK = 1 << 20  # columns of the features that are multiplied at once
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The paper's: perplexity 15, 5000 iterations, crops of 360. per_set: images of a set, None for those of the
+    smallest set (the paper draws as many of the largest as the others have together).
+    """
+
+    perplexity: float = 15
+    iterations: int = 5000
+    size: int = 360
+    per_set: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """points (N,2) of a feature, and the share of the images whose nearest neighbour in it is of their own set."""
+
+    points: np.ndarray
+    own_neighbours: float
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """data set and name of each of N images, and where alpha and beta put them; by_chance: that share, at random."""
+
+    datasets: list[str]
+    images: list[str]
+    alpha: Cloud
+    beta: Cloud
+    by_chance: float
+
+
+def open_sets(words: Sequence[str]) -> dict[str, Source]:
+    """NAME=DIR to images: of a folder, or of a benchmark's test split. Raises OptionError or DataError."""
+    sets: dict[str, Source] = {}
+    for word in words:
+        name, equals, folder = word.partition('=')
+        if not equals or not name or not folder or name in sets:
+            raise OptionError(f'--data {word}: write NAME=DIR, each name once')
+        try:
+            sets[name] = FolderSource([Pair(path, None) for path in image_files(folder)])
+        except DataError:
+            sets[name] = open_source({'dataroot': folder, 'phase': 'test'}, needs_gt=False)
+    return sets
+
+
+def check_installed() -> None:
+    """Raises OptionError saying what to install."""
+    if find_spec('sklearn') is None:
+        raise OptionError("figure tsne needs scikit-learn: `pip install 'ggkm_plugin[figures]'`")
+
+
+def embed(subject: Subject, sets: dict[str, Source], settings: Settings, tell: Callable[[str], object]) -> Embedding:
+    """Run the network on the images and t-SNE on its coefficients.
+
+    Raises DataError for an image smaller than the crop, OptionError where there are too few for the perplexity.
+    """
+    count = settings.per_set or min(len(source.pairs) for source in sets.values())
+    drawn = random.Random(settings.seed)
+    chosen = [
+        (name, source, pair.lq)
+        for name, source in sets.items()
+        for pair in sorted(drawn.sample(source.pairs, min(count, len(source.pairs))))
+    ]
+    if len(chosen) <= settings.perplexity + 1:
+        raise OptionError(f'{len(chosen)} images are too few for a perplexity of {settings.perplexity:g}; lower it')
+    alphas = []
+    with tempfile.TemporaryFile() as file:  # the maps of a hundred images fill a gigabyte
+        betas: np.memmap | None = None
+        for number, (name, source, path) in enumerate(chosen):
+            tell(f'{number + 1} of {len(chosen)}: {name}, {Path(path).stem}')
+            alpha, beta = _coefficients(subject, source, path, settings.size)
+            alphas.append(alpha)
+            if betas is None:
+                betas = np.memmap(file, np.float32, 'w+', shape=(len(chosen), len(beta)))
+            betas[number] = beta
+        assert betas is not None
+        of_alpha, of_beta = _squared_distances(np.stack(alphas)), _squared_distances(betas)
+    labels = np.array([name for name, _, _ in chosen])
+    cloud_of_alpha, cloud_of_beta = (
+        Cloud(_tsne(matrix, settings), _own_neighbours(matrix, labels)) for matrix in (of_alpha, of_beta)
+    )
+    shares = [(labels == name).sum() for name in sets]
+    chance = sum(share * (share - 1) for share in shares) / (len(labels) * (len(labels) - 1))
+    names = [Path(path).stem for _, _, path in chosen]
+    return Embedding(labels.tolist(), names, cloud_of_alpha, cloud_of_beta, float(chance))
+
+
+def _coefficients(subject: Subject, source: Source, path: str, size: int) -> tuple[np.ndarray, np.ndarray]:
+    with source.image(path) as pixels:
+        height, width = pixels.shape[:2]
+        if min(height, width) < size:
+            raise DataError(f'{path}: {height}x{width} is smaller than the crop of {size}; lower --size')
+        image = to_tensor(to_float(pixels[central(height, width, size)]))
+    with torch.no_grad():
+        found = subject.net.coefficients(image[None])
+    alpha = torch.cat([coefficients.alpha.flatten() for coefficients in found])
+    return alpha.numpy(), found[-1].beta.flatten().numpy()
+
+
+def _squared_distances(features: np.ndarray) -> np.ndarray:
+    """(N,N) float64 of (N,D), read block by block."""
+    total = np.zeros((len(features), len(features)))
+    for start in range(0, features.shape[1], _BLOCK):
+        block = np.asarray(features[:, start : start + _BLOCK], np.float64)
+        block = block - block.mean(axis=0)  # far from 0, squares would cancel
+        total += block @ block.T
+    sizes = np.diag(total)
+    return np.maximum(sizes[:, None] + sizes - 2 * total, 0)
+
+
+def _own_neighbours(distances: np.ndarray, labels: np.ndarray) -> float:
+    """Share of the points whose nearest other point has their label."""
+    others = distances + np.diag(np.full(len(distances), np.inf))
+    return float((labels[others.argmin(axis=1)] == labels).mean())
+
+
+def _tsne(distances: np.ndarray, settings: Settings) -> np.ndarray:
+    from sklearn.manifold import TSNE
+
+    tsne = TSNE(
+        perplexity=settings.perplexity,
+        max_iter=settings.iterations,
+        n_iter_without_progress=settings.iterations,
+        min_grad_norm=0,
+        metric='precomputed',
+        init='random',
+        method='exact',
+        random_state=settings.seed,
+    )
+    return tsne.fit_transform(np.sqrt(distances))
+
+
+def _titled(picture: Image.Image, subject: Subject) -> Image.Image:
+    """With the network's name and weights above, and that it is untrained if it is."""
+    whole = Image.new('RGB', (picture.width, picture.height + 40), drawing.PAPER)
+    whole.paste(picture, (0, 40))
+    words, colour = f'{subject.name}: {subject.source}', drawing.INK
+    if not subject.trained:
+        words, colour = f'UNTRAINED: {words}', drawing.WARM
+    ImageDraw.Draw(whole).text((16, 14), words, colour, drawing.font(16))
+    return whole
+
+
+def write(found: Embedding, subject: Subject, settings: Settings, folder: Path) -> tuple[str, list[Path]]:
+    """tsne.png and tsne.csv, and what they say in words. Raises DataError."""
+    rows = [
+        [dataset, image, *alpha, *beta, subject.name, subject.source]
+        for dataset, image, alpha, beta in zip(
+            found.datasets, found.images, found.alpha.points, found.beta.points, strict=True
+        )
+    ]
+    names = list(dict.fromkeys(found.datasets))
+    panels = []
+    for title, cloud in (('alpha', found.alpha), ('beta', found.beta)):
+        series = []
+        for name in names:
+            own = cloud.points[[dataset == name for dataset in found.datasets]]
+            series.append(Series(name, own[:, 0].tolist(), own[:, 1].tolist()))
+        words = f'{title}: nearest neighbour of the own set {cloud.own_neighbours:.0%}'
+        panels.append(plot(series, words, 't-SNE 1', 't-SNE 2', size=(560, 480), marks=True))
+    with writing_into(folder, '-o'):
+        drawing.write_png(_titled(drawing.tiled(panels, 2), subject), folder / 'tsne.png')
+        header = ['dataset', 'image', 'alpha_x', 'alpha_y', 'beta_x', 'beta_y', 'network', 'weights']
+        write_whole(folder / 'tsne.csv', tables.csv_text(header, rows))
+    said = (
+        f'{subject.name}: {subject.source}\n{len(rows)} images of {len(names)} sets, crops of {settings.size}, '
+        f'perplexity {settings.perplexity:g}, {settings.iterations} iterations, seed {settings.seed}\n'
+        f'nearest neighbour of the own set: alpha {found.alpha.own_neighbours:.0%}, '
+        f'beta {found.beta.own_neighbours:.0%}, by chance {found.by_chance:.0%}'
+    )
+    return said, [folder / 'tsne.png', folder / 'tsne.csv']

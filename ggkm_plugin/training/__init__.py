@@ -1,0 +1,1 @@
+"""Training and test runs: config checks, dry runs, the run itself."""

@@ -1,0 +1,1 @@
+"""Errors, files, configs, registries and other helpers without knowledge of the task."""

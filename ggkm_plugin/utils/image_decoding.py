@@ -1,0 +1,132 @@
+"""From a file to an RGB array, 8 or 16 bits kept; every failure names the file."""
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ggkm_plugin.utils.errors import DataError, listed
+from ggkm_plugin.utils.files import write_whole
+
+PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.webp')
+_SUFFIXES_OF_16_BITS = ('.png', '.tif', '.tiff')
+
+
+def image_files(folder: str, recursive: bool = False) -> list[str]:
+    """Paths of the images in a folder, sorted by name; what is hidden and other kinds of files are left out.
+
+    Raises DataError if the folder is missing or has no image.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise DataError(f'{folder}: {"not a folder" if root.exists() else "no such folder"}')
+    paths = [str(path) for path in find_images(root, recursive)]
+    gone = [path for path in paths if not Path(path).exists()]
+    if gone:
+        raise DataError(f'{folder}: links to images that are not there: {listed(gone)}; mend or remove them')
+    if not paths:
+        raise DataError(f'{folder}: no image in this folder (looked for {", ".join(IMAGE_SUFFIXES)})')
+    return paths
+
+
+def find_images(root: Path, recursive: bool = False) -> list[Path]:
+    """What is an image by its name, sorted; with links to nothing, without what is hidden."""
+    images = (
+        path
+        for path in (root.rglob('*') if recursive else root.iterdir())
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not _is_hidden(path.relative_to(root))
+        and (path.is_file() or not path.exists())
+    )
+    return sorted(images, key=str)
+
+
+def decode_image(content: bytes, name: str) -> np.ndarray:
+    """RGB (H,W,3) uint8 or uint16 from the bytes of an image file; grey is repeated, alpha dropped.
+
+    Raises DataError, naming `name`, if the bytes are no image or cut off, or if a checksum (PNG has them, the others
+    not) tells that they are damaged.
+    """
+    if not content:
+        raise DataError(f'{name}: the file is empty')
+    image = None
+    if _is_complete(content):
+        try:
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        except cv2.error:
+            image = None
+    if image is None:
+        raise DataError(f'{name}: not a readable image (truncated, damaged, or another kind of file); replace it')
+    if image.dtype not in (np.uint8, np.uint16):
+        raise DataError(f'{name}: {image.dtype} pixels; convert it to 8 or 16 bits')
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_bytes(path: str) -> bytes:
+    """The file's content. Raises DataError if it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f'{path}: {error.strerror or error}') from error
+
+
+def read_image(path: str) -> np.ndarray:
+    """RGB (H,W,3) float32 in [0,1]: the file's values divided by its dtype's maximum. Raises DataError."""
+    return to_float(decode_image(read_bytes(path), path))
+
+
+def to_float(image: np.ndarray) -> np.ndarray:
+    """uint8 or uint16 to float32 in [0,1], a new array: exactly k/255 or k/65535, rounded once."""
+    scaled = image.astype(np.float32)
+    scaled /= np.iinfo(image.dtype).max
+    return scaled
+
+
+def write_image(path: str, image: np.ndarray) -> None:
+    """Write RGB (H,W,3) uint8 or uint16 as the path's suffix says; complete or not at all.
+
+    uint16 is rounded to 8 bits where the kind of file has no more. Raises DataError if the suffix is not of
+    `IMAGE_SUFFIXES` or the folder cannot be written.
+    """
+    target = Path(path)
+    suffix = target.suffix.lower()
+    if suffix not in IMAGE_SUFFIXES:
+        raise DataError(f'{path}: cannot be encoded; end the name in one of {", ".join(IMAGE_SUFFIXES)}')
+    if image.dtype == np.uint16 and suffix not in _SUFFIXES_OF_16_BITS:  # OpenCV would cut every value off at 255
+        image = (image / 257).round().astype(np.uint8)
+    encoded, content = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not encoded:
+        raise DataError(f'{path}: cannot be encoded')
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(target, content.tobytes())
+    except OSError as error:
+        raise DataError(f'{path}: {error.strerror or error}') from error
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith('.') for part in path.parts)
+
+
+def _is_complete(content: bytes) -> bool:
+    """False for a PNG or JPEG that was cut off: OpenCV 4 returns those half grey without a word.
+
+    Files that end as they should pass at once; others (trailing bytes are legal) are decoded strictly.
+    """
+    if content.startswith(PNG_SIGNATURE):
+        ending = content[-8:-4] == b'IEND'
+    elif content.startswith(b'\xff\xd8'):
+        ending = content.endswith(b'\xff\xd9')
+    else:
+        return True
+    if ending:
+        return True
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+    except (OSError, SyntaxError, UnidentifiedImageError):
+        return False
+    return True

@@ -1,0 +1,35 @@
+"""How the processes of a run find one another in a store that remembers earlier groups."""
+
+import threading
+
+from torch import distributed
+
+from ggkm_plugin.basicsr_patches.distributed import meet
+
+
+def _group(store, size: int) -> list[str]:
+    prefixes = [''] * size
+
+    def join(rank: int) -> None:
+        prefixes[rank] = meet(store, rank, size)
+
+    threads = [threading.Thread(target=join, args=(rank,), daemon=True) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    return prefixes
+
+
+def test_every_group_has_keys_of_its_own():
+    """Also after one that another process has left its word for."""
+    store = distributed.HashStore()
+    store.set('hello/1', 'of a process that is gone')
+    groups = [_group(store, 3) for _ in range(3)]
+    assert all(len(set(group)) == 1 for group in groups)
+    assert len({group[0] for group in groups}) == 3
+
+
+def test_a_process_alone_waits_for_nobody():
+    assert meet(distributed.HashStore(), 0, 1)

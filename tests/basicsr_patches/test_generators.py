@@ -1,0 +1,72 @@
+"""The state of the random generators, through a file that is read safely."""
+
+import contextlib
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from ggkm_plugin.basicsr_patches.generators import (
+    generator_states,
+    restore_generators,
+    seed_generators,
+    unchanged_generators,
+)
+
+# ruff: noqa: NPY002
+
+
+def draws():
+    """Of each kind a few; an odd number of normal ones, of which python and numpy make two and keep one."""
+    return [
+        [random.random(), random.gauss(0, 1), random.getrandbits(64)],
+        [np.random.rand(), np.random.randn(), int(np.random.randint(1 << 30)), np.random.randn()],
+        torch.cat([torch.rand(3), torch.randn(17), torch.randperm(5)]).tolist(),
+    ]
+
+
+@pytest.mark.parametrize('normal', [0, 1, 2])
+@pytest.mark.parametrize('seed', [0, 1, 2**32 - 1])
+def test_the_next_draws_come_again(tmp_path, seed, normal):
+    seed_generators(seed)
+    for _ in range(normal):  # after an odd number of them one is kept
+        np.random.randn()
+        random.gauss(0, 1)
+    torch.save(generator_states(), tmp_path / 'states')
+    expected = draws()
+    seed_generators(77)
+    assert draws() != expected
+    restore_generators(torch.load(tmp_path / 'states', weights_only=True))
+    assert draws() == expected
+
+
+def test_a_kept_normal_number_is_part_of_the_state():
+    seed_generators(0)
+    np.random.randn()
+    states = generator_states()
+    kept = np.random.randn()
+    np.random.randn()
+    restore_generators(states)
+    assert np.random.randn() == kept
+
+
+def test_a_seed_sets_all_of_them():
+    seed_generators(5)
+    first = draws()
+    assert draws() != first
+    seed_generators(5)
+    assert draws() == first
+    seed_generators(6)
+    assert all(one != other for one, other in zip(draws(), first, strict=True))
+
+
+def test_unchanged_whatever_the_block_draws():
+    seed_generators(3)
+    expected = draws()
+    seed_generators(3)
+    with unchanged_generators():
+        draws()
+    with contextlib.suppress(KeyError), unchanged_generators():
+        raise KeyError(draws())
+    assert draws() == expected

@@ -1,0 +1,104 @@
+"""The seams: in place for the length of a command, where the host looks them up."""
+
+import contextlib
+import socket
+import sys
+
+import pytest
+import torch
+
+from ggkm_plugin.basicsr_patches import distributed, seams
+from ggkm_plugin.utils.errors import OptionError
+
+import basicsr.utils.dist_util as host_dist  # isort: skip
+import basicsr.utils.options as host_options  # isort: skip
+
+
+def _there(places):
+    return [getattr(module, name) for module, name, _ in places]
+
+
+def test_installed_puts_the_host_back():
+    places = seams.Session().seams
+    before = _there(places)
+    with seams.installed() as session:
+        assert _there(session.seams) == [ours for _, _, ours in session.seams]
+    assert _there(places) == before
+    with contextlib.suppress(KeyError), seams.installed():
+        raise KeyError
+    assert _there(places) == before
+
+
+def test_the_seams_are_these():
+    decoding = {(module.__name__, name) for module, name, _ in seams.Session().seams if name == 'imfrombytes'}
+    assert {(module.__name__, name) for module, name, _ in seams.Session().seams} - decoding == {
+        ('basicsr.train', 'load_resume_state'),
+        ('basicsr.train', 'create_train_val_dataloader'),
+        ('basicsr.train', 'init_tb_loggers'),
+        ('basicsr.train', 'build_model'),
+        ('basicsr.train', 'make_exp_dirs'),
+        ('basicsr.test', 'make_exp_dirs'),
+        ('basicsr.train', 'CPUPrefetcher'),
+        ('basicsr.train', 'CUDAPrefetcher'),
+        ('basicsr.data.prefetch_dataloader', 'PrefetchGenerator'),
+        ('basicsr.utils.options', 'init_dist'),
+        ('basicsr.data.degradations', 'add_jpg_compression'),
+    }
+    users = {
+        name
+        for name, module in sys.modules.items()
+        if name.startswith('basicsr.data.') and 'imfrombytes' in vars(module)
+    }
+    assert {name for name, _ in decoding} == users
+
+
+def test_every_seam_is_looked_up_where_it_is_put():
+    """A seam on a name that the host's loop does not use would never act."""
+    for module, name, _ in seams.Session().seams:
+        users = [
+            f
+            for f in vars(module).values()
+            if callable(f) and hasattr(f, '__code__') and f.__module__ == module.__name__
+        ]
+        methods = [
+            m for c in vars(module).values() if isinstance(c, type) for m in vars(c).values() if hasattr(m, '__code__')
+        ]
+        assert any(name in f.__code__.co_names for f in users + methods), (module.__name__, name)
+
+
+# ---- init_dist
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='the defect shows without a GPU')
+def test_process_group_without_a_gpu(monkeypatch):
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = str(probe.getsockname()[1])
+    for key, value in {'RANK': '0', 'WORLD_SIZE': '1', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port}.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(ZeroDivisionError):
+        host_dist._init_dist_pytorch('nccl')
+    with seams.installed():
+        host_options.init_dist('pytorch')
+        assert torch.distributed.get_backend() == 'gloo'
+    assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize(('launcher', 'starter'), [('pytorch', 'torchrun'), ('slurm', 'srun')])
+def test_a_launcher_that_is_not_there(monkeypatch, launcher, starter):
+    for variable in ('RANK', 'SLURM_PROCID'):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(OptionError, match=f'--launcher {launcher}: not started by {starter}'):
+        distributed.init_dist(launcher)
+
+
+def test_the_log_is_closed_after_a_command(tmp_path):
+    from basicsr.utils import get_root_logger
+
+    with seams.installed():
+        logger = get_root_logger(log_file=str(tmp_path / 'first.log'))
+        logger.info('one')
+    assert not logger.handlers
+    with seams.installed():
+        get_root_logger(log_file=str(tmp_path / 'second.log')).info('two')
+    assert 'two' in (tmp_path / 'second.log').read_text()

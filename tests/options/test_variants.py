@@ -1,0 +1,67 @@
+"""Every variant of every option file: read, built and trained for one step, in a narrow network."""
+
+import copy
+
+import pytest
+import torch
+import yaml
+
+from ggkm_plugin.utils import config
+
+from basicsr.archs import build_network  # isort: skip
+from basicsr.losses import build_loss  # isort: skip
+
+DPDD = config.packaged_folder() / 'train_GGKMNet_DPDD.yml'
+VARIANTS = [
+    (file, name)
+    for file in sorted(config.packaged_folder().glob('train_*.yml'))
+    for name in yaml.safe_load(file.read_text()).get('variants') or {}
+]
+# What the paper's tables list, but for the rows that are the option file itself.
+TABLES = {
+    8: 'wo_group_21 wo_group_84 wo_lstm_n wo_lstm_s t1 mcp_net fully_learned_r fully_learned_g wo_fr wo_ssim wo_sr',
+    10: 'p10_q1 p21_q1 p84_q1',
+    11: 's1_r3 s2_r1 s2_r2 s2_r3 s3_r2',
+    6: 'noise',  # and 7, the same network on RTF
+    2: 'dagger',
+}
+
+
+def test_every_row_of_the_tables_has_a_variant():
+    assert [name for file, name in VARIANTS if file == DPDD] == ' '.join(TABLES.values()).split()
+
+
+@pytest.mark.parametrize(('file', 'name'), VARIANTS, ids=lambda value: getattr(value, 'stem', value))
+def test_it_is_read_built_and_trained(file, name):
+    base, opt = config.load_options(file), config.load_options(file, name)
+    assert 'variants' not in opt
+    assert {key for key in opt if opt[key] != base[key]} <= {
+        'name', 'network_g', 'train', 'datasets', 'val', 'logger',
+    }  # fmt: skip
+    if opt['network_g']['type'] not in ('GKMNet', 'NRKNet'):  # which have one width
+        opt['network_g']['width'] = 4
+    torch.manual_seed(0)
+    net, loss = build_network(copy.deepcopy(opt['network_g'])), build_loss(copy.deepcopy(opt['train']['pixel_opt']))
+    before = [parameter.detach().clone() for parameter in net.parameters()]
+    lq, gt = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-4)
+    value = loss(net.train()(lq), gt)
+    value.backward()
+    optimizer.step()
+    assert torch.isfinite(value)
+    for (key, parameter), start in zip(net.named_parameters(), before, strict=True):
+        assert parameter.grad is not None, key  # else DistributedDataParallel stops
+        assert parameter.isfinite().all(), key
+        assert parameter.grad.abs().max() < 1e-6 or not torch.equal(parameter, start), key
+
+
+def test_variants_are_different_trainings():
+    """Only (84,1) repeats a row, in the paper too."""
+    made = {}
+    for file, name in VARIANTS:
+        opt = config.load_options(file, name)
+        made.setdefault((file, *(repr(opt[key]) for key in ('network_g', 'train', 'datasets'))), []).append(name)
+    assert [names for names in made.values() if len(names) > 1] == [['wo_group_84', 'p84_q1']]
+    for file in {file for file, _ in VARIANTS}:
+        base = config.load_options(file)
+        assert (file, *(repr(base[key]) for key in ('network_g', 'train', 'datasets'))) not in made

@@ -1,0 +1,120 @@
+"""Photographs in this process and in several: what fails costs one photograph, and an end leaves no half file."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from restoration.conftest import pixels
+from restoring import cannot_make, make
+
+from ggkm_plugin.restoration import batch
+from ggkm_plugin.restoration.jobs import Job
+
+
+def photographs(folder, shades):
+    jobs = []
+    for number, shade in enumerate(shades):
+        image = np.full((9, 11, 3), shade, np.uint8)
+        Image.fromarray(image).save(folder / f'{number}.png')
+        jobs.append(Job(str(folder / f'{number}.png'), str(folder / f'out/{number}.png')))
+    return jobs
+
+
+def outcomes(jobs, devices, made=make, overwrite=False, threads=1):
+    told = []
+    found = list(batch.run(jobs, made, devices, threads, overwrite, told.append))
+    assert sorted(outcome.job.source for outcome in found) == sorted(job.source for job in jobs)
+    return {Path(outcome.job.source).name: outcome for outcome in found}, told
+
+
+@pytest.mark.parametrize('devices', [['cpu'], pytest.param(['cpu', 'cpu'], marks=pytest.mark.slow)])
+def test_every_photograph_has_an_outcome(tmp_path, devices):
+    jobs = photographs(tmp_path, [10, 1, 20, 3])
+    Path(jobs[2].source).write_bytes(b'damaged')
+    found, told = outcomes(jobs, devices)
+    assert found['0.png'].fault is None
+    assert found['0.png'].size == (9, 11)
+    assert np.array_equal(np.asarray(Image.open(jobs[0].output)), np.full((9, 11, 3), 245))
+    assert found['1.png'].fault == f'{jobs[1].source}: ZeroDivisionError: a bug'
+    assert found['2.png'].fault.startswith(f'{jobs[2].source}: not an image')
+    assert 'out of memory' in found['3.png'].fault
+    assert os.listdir(tmp_path / 'out') == ['0.png']
+    own = torch.get_num_threads()  # in this process, which is not told how many to use
+    assert set(told) == {f'on cpu with {own if len(devices) == 1 else 1} threads'}
+    assert len(told) == len(devices)
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_costs_its_photograph(tmp_path):
+    found, _ = outcomes(photographs(tmp_path, [10, 2, 20, 2, 30, 40]), ['cpu', 'cpu'])
+    assert {name for name, outcome in found.items() if outcome.fault} == {'1.png', '3.png'}
+    assert 'SIGKILL' in found['1.png'].fault
+    assert 'memory' in found['1.png'].fault
+
+
+@pytest.mark.slow
+def test_a_network_that_cannot_be_made_is_a_fault_in_processes(tmp_path):
+    jobs = photographs(tmp_path, [10, 20, 30])
+    found, _ = outcomes(jobs, ['cpu', 'cpu'], cannot_make)
+    assert all('out of memory' in outcome.fault for outcome in found.values())
+    with pytest.raises(torch.OutOfMemoryError):
+        outcomes(jobs, ['cpu'], cannot_make)
+
+
+def test_what_is_there_stays_unless_it_may_be_replaced(tmp_path):
+    jobs = photographs(tmp_path, [10, 20])
+    (tmp_path / 'out').mkdir()
+    Path(jobs[0].output).write_bytes(b'earlier')
+    os.symlink('nowhere', jobs[1].output)
+    found, _ = outcomes(jobs, ['cpu'])
+    assert all('--overwrite' in outcome.fault for outcome in found.values())
+    assert Path(jobs[0].output).read_bytes() == b'earlier'
+    found, _ = outcomes(jobs, ['cpu'], overwrite=True)
+    assert not any(outcome.fault for outcome in found.values())
+    assert not Path(jobs[1].output).is_symlink()
+
+
+def test_depth_and_grey_reach_the_method(tmp_path):
+    seen = []
+
+    def watch(image):
+        seen.append((image.shape, image.dtype))
+        return image
+
+    Image.fromarray(pixels(9, 11)[..., 0]).save(tmp_path / 'grey.png')
+    Image.fromarray(pixels(9, 11, dtype=np.uint16)[..., 0]).save(tmp_path / 'deep.png')
+    jobs = [Job(str(tmp_path / name), str(tmp_path / f'out/{name}')) for name in ('grey.png', 'deep.png')]
+    outcomes(jobs, ['cpu'], lambda device, tell: watch)
+    assert seen == [((9, 11), np.uint8), ((9, 11), np.uint16)]
+
+
+def test_a_kind_of_file_that_cannot_be_written(tmp_path):
+    Image.fromarray(pixels(9, 11)).save(tmp_path / 'photo.txt', 'PNG')
+    job = Job(str(tmp_path / 'photo.txt'), str(tmp_path / 'photo_deblurred.txt'))
+    found, _ = outcomes([job], ['cpu'])
+    assert 'photo_deblurred.txt: cannot be written; end the name in one of' in found['photo.txt'].fault
+
+
+def test_pictures_of_both(tmp_path):
+    (job,) = photographs(tmp_path, [10])
+    pictures = tuple(str(tmp_path / f'page/{name}.jpg') for name in ('before', 'after'))
+    outcomes([Job(job.source, job.output, pictures)], ['cpu'])
+    assert [np.asarray(Image.open(path)).mean().round() for path in pictures] == [10, 245]
+
+
+@pytest.mark.slow
+def test_an_end_in_between_leaves_no_half_file(tmp_path):
+    """As Ctrl-C does: the iterator is closed while two processes work, one of which had begun to write."""
+    jobs = photographs(tmp_path, [10, 4, 4, 10])
+    work = batch.run(jobs, make, ['cpu', 'cpu'], 1, False, lambda line: None)
+    assert next(work).fault is None
+    begun = tmp_path / 'out/.1.png.part'
+    begun.write_bytes(b'half')
+    start = time.monotonic()
+    work.close()
+    assert time.monotonic() - start < 30
+    assert os.listdir(tmp_path / 'out') == ['0.png']

@@ -1,0 +1,461 @@
+"""`basicsr deblur`: from words to files, exit codes, and one clear line for each mistake."""
+
+import errno
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from restoration.conftest import OPTIONS, make_network, pixels, save
+
+from ggkm_plugin.classical.methods import method
+from ggkm_plugin.inference import Restorer
+from ggkm_plugin.restoration import deblur as deblur_module
+from ggkm_plugin.restoration import tiling
+from ggkm_plugin.restoration.classical import chosen_method
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty current folder with weights in it."""
+    monkeypatch.chdir(tmp_path)
+    save('w.pth')
+    return tmp_path
+
+
+@pytest.fixture
+def deblur(place, capsys):
+    """The command with weights, in this process: exit code, stdout, stderr."""
+    from ggkm_plugin.cli.main import main
+
+    def run(*words, weights=('--weights', 'w.pth')):
+        try:
+            code = main.main(['deblur', *words, *weights])
+        except SystemExit as stop:
+            code = stop.code
+        out, err = capsys.readouterr()
+        assert 'Traceback' not in err
+        return code, out, err
+
+    return run
+
+
+def photo(name, size=(21, 30), **options):
+    os.makedirs(os.path.dirname(name) or '.', exist_ok=True)
+    Image.fromarray(pixels(*size)).save(name, **options)
+    return name
+
+
+def files(folder='.'):
+    return sorted(name for name in os.listdir(folder) if name != 'w.pth')
+
+
+def test_a_photograph_beside_itself(deblur):
+    photo('sea.png')
+    before = hashlib.sha256(Path('sea.png').read_bytes()).digest()
+    code, out, err = deblur('sea.png')
+    assert (code, err) == (0, '')
+    assert out.startswith('sea_deblurred.png (30x21, ')
+    assert files() == ['sea.png', 'sea_deblurred.png']
+    assert np.array_equal(np.asarray(Image.open('sea_deblurred.png')), Restorer('w.pth')(pixels(21, 30)))
+    assert hashlib.sha256(Path('sea.png').read_bytes()).digest() == before
+
+
+def test_a_folder_and_one_bad_file_in_it(deblur):
+    photo('photos/a.jpg')
+    photo('photos/b/c.tif')
+    with open('photos/bad.png', 'w') as file:
+        file.write('text')
+    os.symlink('nowhere', 'photos/gone.png')
+    code, out, err = deblur('photos', '-r', '-o', 'new')
+    assert code == 1
+    assert err.splitlines()[-3:] == [
+        'basicsr deblur: 2 of 4 photographs were not deblurred:',
+        '  photos/bad.png: not an image that is read; BMP, JPEG, PNG, TIFF, WebP are read, or it is damaged',
+        '  photos/gone.png: No such file or directory',
+    ]
+    assert [line.partition(' (')[0] for line in out.splitlines()] == [
+        '1 of 4: new/a_deblurred.jpg',
+        '2 of 4: new/b/c_deblurred.tif',
+    ]
+    assert files('new') == ['a_deblurred.jpg', 'b']
+
+
+def test_the_same_command_again_does_the_rest(deblur):
+    photo('photos/a.png')
+    assert deblur('photos')[0] == 0
+    first = os.stat('photos/a_deblurred.png').st_mtime_ns
+    photo('photos/b.png')
+    code, out, err = deblur('photos')
+    assert code == 1
+    assert 'a_deblurred.png: is there already; --overwrite replaces it' in err
+    assert 'b_deblurred.png' in out
+    assert os.stat('photos/a_deblurred.png').st_mtime_ns == first
+    assert deblur('photos', '--overwrite')[0] == 0
+    assert os.stat('photos/a_deblurred.png').st_mtime_ns != first
+    assert files('photos') == ['a.png', 'a_deblurred.png', 'b.png', 'b_deblurred.png']
+
+
+@pytest.mark.parametrize('size', [(1, 1), (3, 10_000), (2, 3)])
+def test_sizes_at_the_edge(deblur, size):
+    photo('a.png', size)
+    assert deblur('a.png')[0] == 0
+    assert Image.open('a_deblurred.png').size == size[::-1]
+
+
+@pytest.mark.parametrize('options', [['--tile', '64'], ['--tile', 'none'], ['--device', 'cpu'], ['--half']])
+def test_options_that_change_nothing_much(deblur, options):
+    photo('a.png', (150, 170))
+    assert deblur('a.png')[0] == 0
+    assert deblur('a.png', '-o', 'b.png', *options)[0] == 0
+    one, two = (np.asarray(Image.open(name)).astype(int) for name in ('a_deblurred.png', 'b.png'))
+    assert np.abs(one - two).max() <= (8 if options == ['--half'] else 1)
+
+
+def test_what_a_file_cannot_hold_is_said(deblur):
+    photo('a.jpg', comment=b'Sea')
+    code, _, err = deblur('a.jpg', '-o', 'a.webp')
+    assert code == 0
+    assert err == 'a.webp: without comments or colours as a JPEG says them\n'
+
+
+def test_without_weights_the_packaged_ones_are_used_and_named(deblur):
+    photo('a.png')
+    code, _, err = deblur('a.png', weights=())
+    assert code == 0
+    said = 'GGKMNet; --weights GGKMNet_light is faster, --weights FILE names yours'
+    assert err == f'basicsr deblur: with the packaged weights, {said}\n'
+    assert files() == ['a.png', 'a_deblurred.png']
+
+
+def test_packaged_weights_go_by_their_names(deblur):
+    photo('a.png')
+    assert deblur('a.png', '-o', 'default.png', weights=())[0] == 0
+    for name in ('GGKMNet', 'GGKMNet_light'):
+        assert deblur('a.png', '-o', f'{name}.png', weights=('--weights', name))[0] == 0
+    default, whole, light = (Path(f'{name}.png').read_bytes() for name in ('default', 'GGKMNet', 'GGKMNet_light'))
+    assert default == whole != light
+    Path('GGKMNet').mkdir()
+    assert deblur('a.png', '-o', 'b.png', weights=('--weights', 'GGKMNet'))[0] == 0
+    Path('GGKMNet').rmdir()
+    Path('GGKMNet').write_bytes(b'a file of this name is that file')
+    assert deblur('a.png', '-o', 'c.png', weights=('--weights', 'GGKMNet'))[0] == 1
+    assert deblur('a.png', '-o', 'd.png', weights=())[0] == 0  # but it is not the default
+    assert Path('b.png').read_bytes() == Path('d.png').read_bytes() == default
+
+
+@pytest.mark.parametrize(
+    ('words', 'said'),
+    [
+        (['gone.png'], 'gone.png: no such file'),
+        (['a.png', '-o', 'a.png'], 'would replace the photograph a.png'),
+        (['a.png', '-o', 'w.pth/'], 'is a file, not a folder'),
+        (['a.png', '--suffix', ''], 'would replace the photograph'),
+        (['a.png', '--tile', '7'], '--tile 7'),
+        (['a.png', '--tile', 'all'], '--tile all'),
+        (['a.png', '--jobs', '0'], '--jobs 0'),
+        (['a.png', '--device', 'gpu'], 'device gpu'),
+        (['a.png', '--device', 'cuda:77'], 'device cuda:77'),
+        (['a.png', '--plugin', 'no_such_module'], 'no_such_module'),
+        ([], 'IN'),
+    ],
+)
+def test_wrong_usage_is_2_and_writes_nothing(deblur, words, said):
+    photo('a.png')
+    code, _, err = deblur(*words)
+    assert code == 2
+    assert said in err
+    assert files() == ['a.png']
+
+
+@pytest.mark.parametrize(
+    ('description', 'said'),
+    [
+        (None, 'does not say what network it holds'),
+        ({'arch': 'NoSuchNet', 'options': {}}, "'NoSuchNet' is not registered"),
+        ({'arch': 'GGKMNet', 'options': OPTIONS | {'width': 8}}, 'not a checkpoint of GGKMNet'),
+    ],
+)
+@pytest.mark.parametrize('jobs', [1, 2])
+def test_weights_that_do_not_fit(deblur, description, said, jobs):
+    photo('a.png')
+    photo('b.png')
+    torch.save({'params': make_network().state_dict(), 'description': description}, 'w.pth')
+    code, _, err = deblur('a.png', 'b.png', '--jobs', str(jobs))
+    assert code == (2 if 'registered' in said else 1)
+    assert err.count(said) == 1
+    assert err.startswith('basicsr deblur: w.pth: ')
+    assert files() == ['a.png', 'b.png']
+
+
+@pytest.mark.parametrize(
+    ('weights', 'said'),
+    [
+        ('v.pth', 'v.pth: no such checkpoint'),
+        ('folder', 'folder: is a folder; name the checkpoint in it'),
+        ('GGKMNet.pth', 'GGKMNet.pth: no such checkpoint. Did you mean GGKMNet?'),
+        ('', 'the name of the weights is empty; name a file, or one of GGKMNet, GGKMNet_light'),
+        (
+            'text.pth',
+            'text.pth: truncated, or not a checkpoint of tensors alone (torch.save did not write it); copy or',
+        ),
+        ('three.pth', 'three.pth: holds no state dict under params but int; save it again'),
+    ],
+)
+def test_weights_that_are_not_there(deblur, weights, said):
+    photo('a.png')
+    os.mkdir('folder')
+    Path('text.pth').write_text('hello')
+    torch.save({'params': 3, 'description': {'arch': 'GGKMNet', 'options': OPTIONS}}, 'three.pth')
+    code, _, err = deblur('a.png', weights=('--weights', weights))
+    assert code == 1
+    assert err.startswith(f'basicsr deblur: {said}')
+    assert err.count('\n') == 1
+
+
+@pytest.mark.parametrize('out', ['a.png/b.png', 'closed/b.png', 'closed/new/b.png'])
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(deblur, monkeypatch, out):
+    photo('a.png')
+    os.mkdir('closed')
+    monkeypatch.setattr('os.access', lambda path, mode: Path(path).name != 'closed')  # root may write everywhere
+    monkeypatch.setattr(Restorer, '__call__', lambda *_: pytest.fail('it worked in vain'))
+    code, _, err = deblur('a.png', '-o', out)
+    assert code == 1
+    where = 'a.png: is a file, not a folder' if out.startswith('a.png') else 'closed: cannot be written'
+    assert err.endswith(f'{where}; give another -o\n')
+    assert files() == ['a.png', 'closed']
+    assert files('closed') == []
+
+
+def test_a_network_of_a_local_plugin(deblur, place):
+    (place / 'deblur_archs.py').write_text(
+        'from torch import nn\nfrom basicsr.utils.registry import ARCH_REGISTRY\n'
+        '@ARCH_REGISTRY.register()\nclass DeblurTestNegative(nn.Module):\n'
+        '    def forward(self, y):\n        return 1 - y\n'
+    )
+    torch.save({'params': {}, 'description': {'arch': 'DeblurTestNegative', 'options': {}}}, 'w.pth')
+    photo('a.png')
+    assert deblur('a.png', '--plugin', 'deblur_archs')[0] == 0
+    assert np.array_equal(np.asarray(Image.open('a_deblurred.png')), 255 - pixels(21, 30))
+
+
+def test_a_full_disk(deblur, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    photo('a.png')
+    monkeypatch.setattr(os, 'fsync', full)
+    code, _, err = deblur('a.png')
+    assert (code, err) == (1, 'basicsr deblur: a_deblurred.png: No space left on device\n')
+    assert files() == ['a.png']
+
+
+def test_a_full_memory(deblur, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError('no room')
+
+    photo('a.png', (200, 200))
+    monkeypatch.setattr(tiling, '_tiled', full)
+    code, _, err = deblur('a.png', '--tile', '128')
+    assert code == 1
+    assert 'basicsr deblur: out of memory on 200x200 in tiles of 128: trying tiles of 64' in err
+    assert 'a.png: out of memory on an image of 200x200' in err.splitlines()[-1]
+    assert files() == ['a.png']
+
+
+def test_compare_makes_a_page(deblur):
+    photo('photos/a.png')
+    photo('photos/sea/a.png')
+    photo('photos/z.png')
+    with open('photos/bad.png', 'w') as file:
+        file.write('text')
+    code, out, _ = deblur('photos', '-r', '--compare')
+    assert code == 1
+    assert out.splitlines()[-1].startswith('Slider: file:///')
+    assert out.splitlines()[-1].endswith('photos/before_after/index.html')
+    assert files('photos/before_after') == ['images', 'index.html', 'thumbs']
+    page = Path('photos/before_after/index.html').read_text(encoding='utf-8')
+    assert all(f'"name":"{name}"' in page for name in ('a.png', 'sea/a.png', 'z.png'))
+    assert 'photos/bad.png: not an image' in page
+    code, _, err = deblur('photos', '-r', '--compare')
+    assert code == 2
+    assert 'before_after: is there already; --overwrite replaces it' in err
+    assert deblur('photos/a.png', 'photos/z.png', '-o', 'new', '--compare')[0] == 0
+    assert files('new') == ['a_deblurred.png', 'before_after', 'z_deblurred.png']
+    assert deblur('photos/z.png', '-o', 'z2.png', '--compare')[0] == 0
+    assert files('z2_before_after') == ['images', 'index.html', 'thumbs']
+
+
+def test_nothing_to_compare_makes_no_page(deblur):
+    with open('bad.png', 'w') as file:
+        file.write('text')
+    code, out, _ = deblur('bad.png', '--compare')
+    assert (code, out) == (1, '')
+    assert files() == ['bad.png']
+
+
+def devices(monkeypatch, jobs=None, device='auto', photographs=10, threads=8, gpus=0, free=64 << 30):
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: threads)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: gpus)
+    monkeypatch.setattr(deblur_module, 'free_bytes', lambda device: free)
+    return deblur_module._devices(deblur_module.Request([], device=device, jobs=jobs), photographs)
+
+
+def test_how_many_processes(monkeypatch):
+    assert devices(monkeypatch) == ['cpu'] * 2
+    assert devices(monkeypatch, threads=2) == ['cpu']
+    assert devices(monkeypatch, threads=64) == ['cpu'] * 10  # photographs
+    assert devices(monkeypatch, threads=64, free=20 << 30) == ['cpu'] * 3
+    assert devices(monkeypatch, free=1 << 30) == ['cpu']
+    assert devices(monkeypatch, jobs=5) == ['cpu'] * 5
+    assert devices(monkeypatch, gpus=3) == ['cuda:0', 'cuda:1', 'cuda:2']
+    assert devices(monkeypatch, gpus=3, photographs=1) == ['cuda:0']
+    assert devices(monkeypatch, gpus=3, device='cuda:1') == ['cuda:1']
+    assert devices(monkeypatch, gpus=2, jobs=3) == ['cuda:0', 'cuda:1', 'cuda:0']
+    assert devices(monkeypatch, gpus=3, device='cpu') == ['cpu'] * 2
+
+
+def processes_of(process):
+    return Path(f'/proc/{process.pid}/task/{process.pid}/children').read_text().split()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('starting', [False, True])
+def test_ctrl_c_leaves_what_is_finished(place, starting):
+    """Two processes that are just starting, or one of which is in the middle of a photograph that takes long."""
+    (place / 'slow_archs.py').write_text(
+        'import time\nfrom torch import nn\nfrom basicsr.utils.registry import ARCH_REGISTRY\n'
+        '@ARCH_REGISTRY.register()\nclass Sleeping(nn.Module):\n'
+        '    def forward(self, y):\n        time.sleep(0 if y.shape[-1] < 99 else 60)\n        return y\n'
+    )
+    torch.save({'params': {}, 'description': {'arch': 'Sleeping', 'options': {}}}, 'w.pth')
+    photo('photos/a.png')
+    photo('photos/b.png', (30, 120))
+    words = ['deblur', 'photos', '--weights', 'w.pth', '--plugin', 'slow_archs', '--jobs', '2']
+    with subprocess.Popen(
+        [sys.executable, '-m', 'ggkm_plugin.cli.main', *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a background shell ignores it
+    ) as process:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not (
+            len(processes_of(process)) > 1 if starting else os.path.exists('photos/a_deblurred.png')
+        ):
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err.splitlines()[-1] == (
+        'basicsr deblur: interrupted; what is finished is whole, and the same command names it and does the rest'
+    )
+    assert 'Traceback' not in err
+    assert files('photos') == ['a.png', *([] if starting else ['a_deblurred.png']), 'b.png']
+
+
+@pytest.mark.parametrize(
+    ('mode', 'dtype'),
+    [('RGB', np.uint8), ('L', np.uint8), ('I;16', np.uint16)],
+)
+def test_a_classical_method(deblur, mode, dtype):
+    values = pixels(40, 50) if mode == 'RGB' else pixels(40, 50)[..., 0].astype(dtype) * (257 if mode == 'I;16' else 1)
+    Image.fromarray(values).save('sea.png')
+    code, _, err = deblur('sea.png', '--method', 'EBDB,fidelity=420,bins=4', weights=())
+    assert code == 0
+    assert 'EBDB: ' in err
+    assert 'weights' not in err
+    with Image.open('sea_deblurred.png') as image:
+        assert (image.mode, image.size) == (mode, (50, 40))
+        got = np.asarray(image).astype(float)
+    white = np.iinfo(dtype).max
+    floats = (values if mode == 'RGB' else np.repeat(values[..., None], 3, 2)).astype(np.float32) / white
+    want = method('EBDB', {'fidelity': 420, 'bins': 4})(floats).clip(0, 1) * white
+    assert np.abs(got - (want if mode == 'RGB' else want.mean(2))).max() <= 0.51
+    assert np.abs(got - values).max() > 1
+
+
+@pytest.mark.parametrize(
+    ('words', 'told'),
+    [
+        (['EBBD'], '--method EBBD: '),
+        (['ebdb'], 'Did you mean EBDB'),
+        (['EBDB,fidelty=3'], 'Did you mean fidelity'),
+        (['EBDB,fidelity'], '--method EBDB: fidelity: write key=value'),
+        (['EBDB,fidelity=soft'], 'a number above 0'),
+        (['EBDB,fidelity=1e-40'], 'from 0.000001'),
+        (['EBDB,fidelity=!!bool x'], "'!!bool x' is not a YAML value"),
+        (['EBDB,bins=99999999999'], 'at most 1024'),
+        (['EBDB,bins=2,bins=3'], 'a setting is set twice'),
+        (['EBDB,=3'], 'write key=value'),
+        (['EBDB', '--tile', '512'], '--tile is for networks'),
+        (['EBDB', '--weights', 'w.pth'], '--weights is for networks'),
+        (['EBDB', '--half'], '--half is for networks'),
+    ],
+)
+def test_a_method_that_cannot_be(deblur, words, told):
+    photo('sea.png')
+    code, _, err = deblur('sea.png', '--method', *words, weights=())
+    assert code in (1, 2)
+    assert told in err
+    assert len(err.splitlines()) == 1
+    assert files() == ['sea.png']
+
+
+def test_a_method_in_several_processes(deblur):
+    for name in ('a', 'b'):
+        photo(f'in/{name}.png')
+    code, _, _ = deblur('in', '--method', 'JNB', '--jobs', '2', weights=())
+    assert code == 0
+    assert files('in') == ['a.png', 'a_deblurred.png', 'b.png', 'b_deblurred.png']
+
+
+def test_a_method_s_numbers_as_people_write_them():
+    assert chosen_method('EBDB, fidelity = 1e-3').settings.fidelity == 1e-3
+    assert chosen_method('JNB,bins=7').settings.bins == 7
+
+
+def test_pictures_for_compare_replace_no_photograph(deblur):
+    for name in ('x', 'y'):
+        photo(f'{name}.png')
+    assert deblur('x.png', 'y.png', '-o', 'out', '--compare')[0] == 0
+    inputs = [f'out/before_after/images/000{number}_before.jpg' for number in (2, 1)]
+    before = [Path(name).read_bytes() for name in inputs]
+    code, _, err = deblur(*inputs, '-o', 'out', '--compare', '--overwrite')
+    assert code == 2
+    assert f'{inputs[0]}: lies in out/before_after' in err
+    assert [Path(name).read_bytes() for name in inputs] == before
+
+
+def test_pictures_of_an_interrupted_run_are_in_nobody_s_way(deblur):
+    photo('x.png')
+    os.makedirs('x_deblurred_before_after/images')
+    assert deblur('x.png', '--compare')[0] == 0
+    assert deblur('x.png', '--compare', '--suffix', '2')[0] == 0
+
+
+def test_a_picture_for_compare_of_what_no_jpeg_holds(deblur):
+    photo('wide.png', (1, 66000))
+    code, _, err = deblur('wide.png', '--compare', '--method', 'JNB,bins=1', weights=())
+    assert code == 0, err
+    with Image.open('wide_deblurred_before_after/images/0001_after.jpg') as image:
+        assert image.size == (33000, 1)
+
+
+@pytest.mark.parametrize('words', [[''], ['x.png', '-o', '']])
+def test_an_empty_word_is_not_the_current_folder(deblur, words):
+    photo('x.png')
+    code, _, err = deblur(*words)
+    assert code == 2
+    assert 'empty' in err
+    assert files() == ['x.png']

@@ -1,0 +1,234 @@
+"""The function that users call: types, shapes, any network, any weights, and each mistake named."""
+
+import numpy as np
+import pytest
+import torch
+from basicsr.utils.registry import ARCH_REGISTRY
+from restoration.conftest import OPTIONS, make_network, pixels, save
+from torch import nn
+
+from ggkm_plugin.inference import Restorer
+from ggkm_plugin.restoration import tiling
+from ggkm_plugin.restoration.restorer import RestorationError
+from ggkm_plugin.utils.errors import CheckpointError, DataError, OptionError, TrainingError
+
+
+def run(net, image):
+    with torch.no_grad():
+        return net(image)
+
+
+def test_a_tensor_becomes_what_the_network_gives(network):
+    image = torch.rand(2, 3, 37, 50)
+    restorer = Restorer(network, 'cpu')
+    torch.testing.assert_close(restorer(image), run(network, image), atol=1e-5, rtol=0)
+    torch.testing.assert_close(restorer(image[0]), run(network, image)[0], atol=1e-5, rtol=0)
+
+
+def test_an_array_is_rgb_and_rounded(network):
+    image = pixels(20, 30)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+    expected = run(network, tensor)[0].clamp(0, 1).mul(255).permute(1, 2, 0).numpy()
+    assert np.abs(Restorer(network)(image).astype(float) - expected).max() <= 0.5 + 1e-3
+
+
+@pytest.mark.parametrize('dtype', ['uint8', 'uint16', '>u2', 'float16', 'float32', 'float64'])
+@pytest.mark.parametrize('shape', [(1, 1, 3), (1, 1), (13, 9), (13, 9, 1), (16, 24, 3)])
+def test_same_type_and_shape_back(network, shape, dtype):
+    dtype = np.dtype(dtype)
+    white = np.iinfo(dtype).max if dtype.kind == 'u' else 1
+    image = (np.random.default_rng(0).random(shape) * white).astype(dtype)
+    before = image.copy()
+    image.flags.writeable = False
+    result = Restorer(network)(image)
+    assert (result.shape, result.dtype) == (shape, dtype)
+    assert np.abs(result.astype(float) - image).max() < 0.3 * white  # near the identity
+    assert np.array_equal(image, before)
+
+
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.uint16, torch.float16, torch.bfloat16, torch.float64])
+def test_tensors_of_other_types(network, dtype):
+    image = torch.rand(3, 8, 9)
+    image = image.to(dtype) if dtype.is_floating_point else (image * 255).to(torch.int32).to(dtype)
+    result = Restorer(network)(image)
+    assert (result.shape, result.dtype) == (image.shape, dtype)
+
+
+def test_grey_is_the_mean_of_three_equal_colours(network):
+    grey = np.random.default_rng(0).random((24, 20)).astype(np.float32)
+    restorer = Restorer(network)
+    np.testing.assert_allclose(restorer(grey), restorer(np.dstack([grey] * 3)).mean(2), atol=1e-6)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_half_precision_is_near(network, dtype):
+    image = torch.rand(3, 40, 48)
+    result = Restorer(network, dtype=dtype)(image)
+    assert result.dtype == torch.float32
+    error = (result - Restorer(network)(image)).abs().max()
+    assert 0 < error < 0.05
+
+
+def test_tiles_change_nothing(network):
+    image = torch.rand(3, 150, 170)
+    torch.testing.assert_close(
+        Restorer(network, tile=64)(image), Restorer(network, tile=None)(image), atol=1e-5, rtol=0
+    )
+
+
+def test_weights_are_averaged_ones_if_there_are_any(tmp_path, network):
+    image = torch.rand(3, 16, 16)
+    other = make_network()
+    nn.init.constant_(other.steps[0].blur.mix.bias, 0.25)
+    path = save(tmp_path / 'both.pth', network, params_ema=other.state_dict())
+    torch.testing.assert_close(Restorer(path)(image), Restorer(other)(image))
+    assert not torch.allclose(Restorer(path)(image), Restorer(save(tmp_path / 'one.pth', network))(image))
+
+
+def test_the_callers_network_is_left_alone(network):
+    network.train()
+    state = {key: value.clone() for key, value in network.state_dict().items()}
+    Restorer(network)(torch.rand(3, 16, 16))
+    assert network.training
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+class Doubled(nn.Module):
+    def forward(self, y):
+        return torch.cat([y, y], dim=-1)
+
+
+class NotANumber(nn.Module):
+    def forward(self, y):
+        return y / (y - y)
+
+
+class Lost(nn.Module):
+    def forward(self, y):
+        return {'scales': [y]}
+
+
+class Inverted(nn.Conv2d):
+    """Somebody's network: no form for inference, no tiles."""
+
+    def __init__(self):
+        super().__init__(3, 3, 1, bias=False)
+        with torch.no_grad():
+            self.weight.copy_(-torch.eye(3)[..., None, None])
+
+
+def test_any_network(tmp_path):
+    image = torch.rand(3, 9, 7)
+    torch.testing.assert_close(Restorer(Inverted())(image), -image)
+    with pytest.raises(OptionError, match='only GGKMNet can be tiled'):
+        Restorer(Inverted(), tile=64)(image)
+
+
+def test_any_registered_arch(tmp_path, monkeypatch):
+    monkeypatch.setitem(ARCH_REGISTRY._obj_map, 'Inverted', Inverted)
+    path = save(tmp_path / 'w.pth', Inverted(), description={'arch': 'Inverted', 'options': {}})
+    assert np.array_equal(Restorer(path)(np.full((4, 4, 3), 200, np.uint8)), np.zeros((4, 4, 3), np.uint8))
+
+
+@pytest.mark.parametrize(('net', 'words'), [(Doubled(), 'shape'), (NotANumber(), 'NaN'), (Lost(), 'Lost gives a dict')])
+def test_networks_that_give_no_image(net, words):
+    with pytest.raises(RestorationError, match=words):
+        Restorer(net)(torch.rand(3, 4, 5))
+
+
+@pytest.mark.parametrize(
+    ('image', 'words'),
+    [
+        (np.zeros((4, 4, 4), np.uint8), r'\(4, 4, 4\)'),
+        (np.zeros((4,), np.uint8), r'\(4,\)'),
+        (np.zeros((0, 4, 3), np.uint8), 'shape'),
+        (np.zeros((4, 4, 3), np.int32), 'int32'),
+        (np.zeros((4, 4, 3), bool), 'bool'),
+        (np.full((4, 4, 3), np.nan), 'NaN'),
+        (torch.zeros(4, 4, 3), r'\(4, 4, 3\)'),
+        (torch.zeros(3, 4, 4, dtype=torch.int64), 'int64'),
+        ([[1, 2], [3, 4]], 'list'),
+    ],
+)
+def test_what_is_no_image(network, image, words):
+    with pytest.raises(DataError, match=words):
+        Restorer(network)(image)
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        ({'device': 'gpu'}, 'device gpu'),
+        ({'device': 'cuda:99'}, 'this machine has'),
+        ({'tile': 3}, 'tile'),
+        ({'tile': 'all'}, 'tile'),
+        ({'dtype': torch.int8}, 'dtype'),
+    ],
+)
+def test_arguments_that_cannot_be(network, options, words):
+    with pytest.raises(OptionError, match=words):
+        Restorer(network, **options)
+
+
+def bad(path, content):
+    torch.save(content, path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ('content', 'words'),
+    [
+        ({'params': {}}, 'does not say what network'),
+        ({'params': {}, 'description': {'arch': 'GGKMNet', 'options': OPTIONS}}, 'missing: '),
+        ({'params': {}, 'description': {'arch': 'NoSuchNet', 'options': {}}}, "'NoSuchNet' is not registered"),
+        ({'params': {}, 'description': {'arch': 'GGKMNet', 'options': {'widht': 3}}}, 'widht'),
+        ({'params': {}, 'description': {'arch': 3}}, 'damaged'),
+        ([1, 2], 'not a checkpoint'),
+    ],
+)
+def test_weights_that_cannot_be_used(tmp_path, content, words):
+    with pytest.raises((CheckpointError, OptionError), match=words) as caught:
+        Restorer(bad(tmp_path / 'w.pth', content))
+    assert 'w.pth' in str(caught.value)
+
+
+@pytest.mark.parametrize('content', [None, b'', b'text'])
+def test_weights_that_are_no_checkpoint(tmp_path, content):
+    path = tmp_path / 'w.pth'
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r'w\.pth'):
+        Restorer(path)
+
+
+def test_a_full_memory_is_told_and_tiles_are_halved(network, monkeypatch):
+    """The allocator refuses the whole image, then every tile."""
+    told = []
+    image = torch.rand(3, 200, 200)
+    expected = Restorer(network)(image)
+    forward = type(network).forward
+
+    def refuse(net, y):
+        raise torch.OutOfMemoryError('no room') if y.shape[-1] > 150 else forward(net, y)
+
+    monkeypatch.setattr(type(network), 'forward', refuse)
+    torch.testing.assert_close(Restorer(network, tile=None, tell=told.append)(image), expected, atol=1e-5, rtol=0)
+    assert len(told) == 1
+    assert 'out of memory' in told[0]
+
+    def full(*_):
+        raise torch.OutOfMemoryError('no room')
+
+    monkeypatch.setattr(tiling, '_tiled', full)
+    with pytest.raises(TrainingError, match='out of memory on an image of 200x200'):
+        Restorer(network, tile=None, tell=told.append)(image)
+
+
+def test_a_gpu_gives_the_same(network):
+    if not torch.cuda.is_available():
+        pytest.skip('no CUDA device')
+    image = torch.rand(3, 64, 80)
+    result = Restorer(network, 'cuda')(image)
+    assert result.device.type == 'cpu'
+    torch.testing.assert_close(result, Restorer(network, 'cpu')(image), atol=1e-3, rtol=0)

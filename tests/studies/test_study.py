@@ -1,0 +1,344 @@
+"""`basicsr study`: rows as the paper prints them, equal budgets, tables that say what holds, runs that go on."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from ggkm_plugin.evaluation.published import PUBLISHED, PUBLISHED_DROPS
+from ggkm_plugin.studies.catalog import STUDIES
+from ggkm_plugin.studies.plan import Settings, make_mixture, plan
+from ggkm_plugin.studies.runs import Outcome, RunError, run
+from ggkm_plugin.studies.summary import cell, report, table, to_csv, write_files
+from ggkm_plugin.training import check_config
+from ggkm_plugin.utils import config
+from ggkm_plugin.utils.errors import OptionError
+
+JOBS = {(job.row.name, name): job for name in STUDIES for job in plan(Settings(name, seeds=(0,))).jobs}
+
+
+def rows_of(name):
+    return {row.name: row for row in STUDIES[name].rows}
+
+
+# The rows
+
+
+def test_the_tables_are_whole():
+    assert [row.label for row in STUDIES['ablations'].rows] == [
+        'w/o Group (21)', 'w/o Group (84)', 'w/o LSTM (N)', 'w/o LSTM (S)', 'GGKMNet(1)', 'MCP-Net',
+        'Fully-Learned (R)', 'Fully-Learned (G)', 'w/o l_FR', 'w/o l_SSIM', 'w/o l_SR', 'GGKMNet',
+    ]  # fmt: skip
+    variants, own = (
+        set(yaml.safe_load((config.packaged_folder() / f'train_GGKMNet_{name}.yml').read_text())['variants'])
+        for name in ('DPDD', 'study')
+    )
+    used = {row.variant for study in STUDIES.values() for row in study.rows if row.variant}
+    assert variants - used == {'p84_q1', 'dagger'}  # the first is w/o Group (84) again, the second no study
+    assert used == own | variants & used
+
+
+def test_the_paper_s_scores_are_those_of_its_other_tables():
+    """What `compare` prints of the paper is typed in a second time there: both agree."""
+    ours = next(row for row in PUBLISHED if (row.method, row.dataset) == ('GGKMNet', 'DPDD'))
+    for study in STUDIES.values():
+        for row in study.rows:
+            if row.name == 'full' and row.paper:
+                assert row.paper == {'psnr': ours.psnr, 'ssim': ours.ssim, 'lpips': ours.lpips}
+    methods = {row.method: row for row in PUBLISHED if row.dataset == 'DPDD'}
+    for row in STUDIES['methods'].rows:
+        found = methods[row.label]
+        assert row.paper == {'psnr': found.psnr, 'ssim': found.ssim, 'lpips': found.lpips}
+    for name, dataset in (('noise', 'DPDD'), ('noise-rtf', 'RTF')):
+        for drop in PUBLISHED_DROPS:
+            if (drop.method, drop.dataset) == ('GGKMNet', dataset):
+                row = rows_of(name)[f'noise{drop.std}']
+                assert row.difference == {'psnr': -drop.psnr, 'ssim': -drop.ssim, 'lpips': drop.lpips}
+                assert row.noise == drop.std
+
+
+# The plan
+
+
+@pytest.mark.parametrize('key', JOBS, ids='-'.join)
+def test_every_row_is_a_training_without_faults(key, tmp_path, monkeypatch):
+    job = JOBS[key]
+    train = yaml.safe_load(yaml.safe_dump(job.train))  # as the process reads it
+    if key[1] != 'methods':
+        train['network_g']['width'] = 4
+    train['datasets']['train']['gt_size'] = 48
+    monkeypatch.chdir(tmp_path)
+    if train['datasets']['train']['type'] != 'SyntheticDefocusDataset':
+        from conftest import write_pairs
+
+        for name in ('narrow', 'wide'):
+            write_pairs(tmp_path / f'datasets/study_{name}', 2, (48, 64))
+    check_config.check_options(train, is_train=True)
+
+
+def test_rows_differ_by_what_the_row_says_and_nothing_else():
+    found = plan(Settings('ablations', seeds=(0, 5)))
+    full = next(job for job in found.jobs if job.row.name == 'full' and job.seed == 5)
+    changes = yaml.safe_load((config.packaged_folder() / 'train_GGKMNet_DPDD.yml').read_text())['variants']
+    for job in (job for job in found.jobs if job.seed == 5):
+        want = yaml.safe_load(yaml.safe_dump(full.train))
+        config.change(want, changes[job.row.variant] if job.row.variant else {})
+        assert {**job.train, 'name': ''} == {**want, 'name': ''}
+        assert job.train['manual_seed'] == 5
+        assert job.test['manual_seed'] == 0  # the same test images for all
+        assert 'init' not in job.train['network_g']  # MCP-Net cannot start near the identity
+    for study in ('losses', 'lstm'):
+        assert plan(Settings(study, seeds=(0,))).base['network_g']['init'] == 'identity'
+
+
+def test_names_are_of_the_training():
+    def names(**settings):
+        return {job.name for job in plan(Settings('losses', seeds=(0,), **settings)).jobs}
+
+    assert len(names()) == 4
+    assert names() == names()
+    assert not names() & names(iterations=10)
+    assert not names() & names(force_yml=['train:optim_g:lr=0.5'])
+    noisy = plan(Settings('noise', seeds=(0,))).jobs
+    assert len({job.name for job in noisy}) == 2  # one network is tested under three noises
+    assert len({job.test_name for job in noisy}) == 4
+    assert [job.test['datasets']['val'].get('noise_std') for job in noisy] == [3, 5, 15, None]
+
+
+def test_another_budget_keeps_the_schedule_s_form(tiny, write_options):
+    tiny['train'].update(total_iter=1000, scheduler={'type': 'MultiStepLR', 'milestones': [400, 800], 'gamma': 0.5})
+    found = plan(Settings('losses', write_options(tiny), iterations=50, seeds=(0,))).base
+    assert found['train']['scheduler']['milestones'] == [20, 40]
+    assert found['val']['val_freq'] == 50
+    tiny['train'].update(
+        total_iter=100,
+        warmup_iter=10,
+        scheduler={'type': 'CosineAnnealingRestartLR', 'periods': [33, 33, 34], 'restart_weights': [1, 1, 1]},
+    )
+    found = plan(Settings('losses', write_options(tiny), iterations=10, seeds=(0,))).base
+    assert sum(found['train']['scheduler']['periods']) >= 10
+    assert found['train']['warmup_iter'] == 1
+
+
+def test_test_sets_of_another_file(tiny, write_options):
+    tiny['datasets']['test'] = {**tiny['datasets'].pop('val'), 'name': 'elsewhere'}
+    del tiny['datasets']['train']
+    found = plan(Settings('losses', test=write_options(tiny, 'test.yml'), seeds=(0,)))
+    assert [list(job.test['datasets']) for job in found.jobs] == [['test']] * 4
+    assert found.jobs[0].test['datasets']['test']['name'] == 'elsewhere'
+
+
+def test_what_cannot_be_planned(tiny, write_options, command):
+    for settings, words in (
+        (Settings('losses', rows=('wo_ssmi',)), 'Did you mean wo_ssim'),
+        (Settings('mixed', write_options(tiny)), 'MixedDefocusDataset'),
+        (Settings('losses', 'gone.yml'), 'no such option file'),
+    ):
+        with pytest.raises(OptionError, match=words):
+            plan(settings)
+    for section, value in (('train', None), ('logger', None), ('network_g', {'type': 'GKMNet'})):
+        path = write_options({**tiny, section: value}, 'wrong.yml')
+        with pytest.raises(
+            OptionError, match=r'wrong\.yml: (train is missing|logger is missing|its network is GKMNet)'
+        ):
+            plan(Settings('losses', path))
+    del tiny['datasets']['val']
+    with pytest.raises(OptionError, match='nothing to score'):
+        plan(Settings('losses', write_options(tiny)))
+    for arguments in (['nothing'], ['losses', '--iterations', '0'], ['losses', '--seeds', '1', '1'], []):
+        assert command('study', *arguments)[0] == 2
+    code, out, _ = command('study', 'noise', '--dry-run', '--seeds', '4')
+    assert code == 0
+    assert out.count('\n') == 4
+
+
+# The table
+
+
+def outcome(differences):
+    """GGKMNet at 30, 31, 32 dB under seeds 0, 1, 2; rows by their differences from it."""
+    found = Outcome()
+    for name, values in {'full': (0, 0, 0), **differences}.items():
+        for seed, value in enumerate(values):
+            scores = {'psnr': 30 + seed + value, 'ssim': 0.9}
+            found.means[name, seed] = {'held_out': {'result': scores, 'input': {'psnr': 28.0, 'ssim': 0.8}}}
+    return found
+
+
+def test_differences_are_taken_seed_by_seed_and_orders_judged():
+    losses = plan(Settings('losses'))
+    found = outcome({'wo_fr': (-0.1, -0.2, -0.3), 'wo_ssim': (0.1, 0.2, 0.3), 'wo_sr': (-0.1, 0.1, 0.1)})
+    rows = rows_of('losses')
+    one = cell(losses, found, rows['wo_fr'], 'held_out', 'psnr')
+    assert one.differences == pytest.approx([-0.1, -0.2, -0.3])
+    assert one.paper_difference == pytest.approx(25.857 - 26.039)
+    verdicts = {name: cell(losses, found, row, 'held_out', 'psnr').verdict for name, row in rows.items()}
+    assert verdicts == {'wo_fr': 'confirmed', 'wo_ssim': 'contradicted', 'wo_sr': 'open', 'full': ''}
+    header, lines = table(losses, found, 'held_out')
+    assert all(len(line) == len(header) for line in lines)
+    by_label = {line[0]: line for line in lines}
+    assert by_label['w/o l_FR'][2] == '30.800 ± 0.900'
+    assert by_label['w/o l_FR'][4] == '-0.200 ± 0.100'
+    assert by_label['blurred input'][2] == '28.000'
+
+
+def test_one_seed_and_failures_are_said():
+    losses = plan(Settings('losses', seeds=(0,), rows=('wo_fr', 'wo_sr')))
+    found = outcome({'wo_fr': (-0.1,)})
+    found.failures['wo_sr', 0] = 'train: basicsr train: no memory'
+    assert [job.row.name for job in losses.jobs] == ['wo_fr', 'wo_sr', 'full']
+    text = report(losses, found, Settings('losses', seeds=(0,)), markdown=True)
+    assert '| confirmed (one seed) |' in text
+    assert '| w/o l_SR | 25.864 | failed |' in text
+    assert '- failed: w/o l_SR, seed 0: train: basicsr train: no memory' in text
+    lines = list(csv.DictReader(to_csv(losses, found).splitlines()))
+    assert {line['row'] for line in lines} == {'wo_fr', 'full'}
+    assert lines[0]['experiment'] == losses.jobs[0].name
+
+
+def test_the_paper_s_losses_by_noise_have_its_signs():
+    noise = plan(Settings('noise'))
+    found = outcome({'noise3': (-0.3, -0.3, -0.2), 'noise5': (0.1, 0.1, 0.1), 'noise15': (-1, -1, -1)})
+    rows = rows_of('noise')
+    assert [cell(noise, found, rows[f'noise{std}'], 'held_out', 'psnr').verdict for std in (3, 5, 15)] == [
+        'confirmed', 'contradicted', 'confirmed',
+    ]  # fmt: skip
+
+
+# Runs
+
+
+def test_the_built_in_mixture_is_made_once(tmp_path, monkeypatch):
+    monkeypatch.setattr('ggkm_plugin.studies.plan._SCENES', 1)
+    make_mixture(tmp_path)
+    files = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob('*.png'))
+    assert len(files) == 2 * 2 * 6
+    times = [os.stat(tmp_path / file).st_mtime_ns for file in files]
+    make_mixture(tmp_path)
+    assert [os.stat(tmp_path / file).st_mtime_ns for file in files] == times
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ['study_narrow', 'study_wide']
+
+
+def test_another_table_is_kept(tmp_path):
+    """Of other rows, seeds or options; the same command replaces its own."""
+    few, more = Settings('losses', seeds=(0,), rows=('wo_fr',)), Settings('losses', seeds=(0,))
+    for settings in (few, more, more):
+        write_files(plan(settings), Outcome(), settings, tmp_path)
+    aside = {path.name for path in tmp_path.iterdir()} - {'losses.md', 'losses.csv'}
+    assert len(aside) == 2
+    (report,) = tmp_path.glob('losses_*.md')
+    assert 'w/o l_FR' in report.read_text()
+    assert 'w/o l_SR' not in report.read_text()
+    assert 'w/o l_SR' in (tmp_path / 'losses.md').read_text()
+
+
+def test_what_is_scored_is_looked_for_before_any_training(tmp_path, tiny, write_options):
+    tiny['datasets']['val']['dataroot_lq'] = 'nowhere'
+    with pytest.raises(OptionError, match='nowhere'):
+        run(plan(Settings('losses', write_options(tiny), seeds=(0,))), tmp_path, [], print)
+    assert not (tmp_path / 'results').exists()
+
+
+@pytest.fixture
+def study_file(workplace, tiny, write_options):
+    """Four iterations on the pairs of the workplace; one variant of the file's own cannot be built."""
+    tiny['variants'] = {'wo_ssim': {'network_g.beta_norm': 'nonsense'}, 'wo_fr': {'train.pixel_opt.fr_weight': 0}}
+    return write_options(tiny)
+
+
+@pytest.mark.slow
+def test_a_study_from_end_to_end(basicsr, workplace, study_file):
+    """One row fails, the other is in the table; the same command again does nothing twice."""
+    words = ['study', 'losses', '-opt', study_file, '--rows', 'wo_ssim', '--seeds', '0', '7']
+    first = basicsr(*words)
+    assert first.returncode == 1
+    assert 'Traceback' not in first.stderr
+    assert '2 of the rows and seeds failed' in first.stderr.splitlines()[-1]
+    text = (workplace / 'results/study/losses.md').read_text()
+    assert '| w/o l_SSIM | 25.944 | failed |' in text
+    assert "beta_norm is one of none, bn, not 'nonsense'" in text
+    with open(workplace / 'results/study/losses.csv') as file:
+        lines = list(csv.DictReader(file))
+    assert [(line['row'], line['seed']) for line in lines] == [('full', '0'), ('full', '7')]
+    assert len({line['value'] for line in lines}) == 2
+    assert len({line['input'] for line in lines}) == 1
+    log = next((workplace / 'results/study/logs').glob('study_full_s0_*_train.log'))
+    changed = log.stat().st_mtime_ns
+    again = basicsr(*words)
+    assert again.stderr.count('done before') == 2
+    assert log.stat().st_mtime_ns == changed
+    assert (workplace / 'results/study/losses.md').read_text() == text
+
+
+@pytest.mark.slow
+def test_a_signal_saves_and_the_same_command_goes_on(workplace, tiny, write_options):
+    tiny['train'].update(total_iter=4000, scheduler={'type': 'MultiStepLR', 'milestones': [3000]})
+    tiny['logger']['save_checkpoint_freq'] = 4000
+    path = write_options(tiny)
+    words = [
+        sys.executable,
+        '-m',
+        'ggkm_plugin.cli.main',
+        'study',
+        'losses',
+        '-opt',
+        path,
+        '--rows',
+        'full',
+        '--seeds',
+        '0',
+    ]
+    running = subprocess.Popen(words, cwd=workplace, stderr=subprocess.PIPE, text=True)
+    logs = workplace / 'results/study/logs'
+    end = time.monotonic() + 120
+    while not any('iter:' in log.read_text() for log in logs.glob('*_train.log')):
+        assert time.monotonic() < end
+        assert running.poll() is None
+        time.sleep(0.2)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=120)
+    assert running.returncode == 1
+    assert 'Go on with: basicsr study losses' in said
+    assert '--auto_resume' not in said
+    (states,) = (workplace / 'experiments').glob('study_full_s0_*/training_states')
+    saved = [int(state.stem) for state in states.iterdir()]
+    assert saved
+    again = subprocess.Popen(words, cwd=workplace, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 120
+    while not any('Resuming training from' in log.read_text() for log in logs.glob('*_train.log')):
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    again.send_signal(signal.SIGINT)
+    again.communicate(timeout=120)
+    assert not (workplace / 'results/study/scores').exists()
+
+
+def test_a_training_that_fails_is_tried_once(tmp_path, monkeypatch):
+    """Three rows of `noise` are tests of one network; the row without noise is another, and comes to its end."""
+    noise, started = plan(Settings('noise', seeds=(0,))), []
+
+    def process(self, kind, name, opt, flags, stop):
+        started.append((kind, name))
+        if kind == 'train' and 'noise' in name:
+            raise RunError('train: no memory')
+        for dataset in opt['datasets'].values() if kind == 'test' else ():
+            scores = {'means': {'all': {'result': {'psnr': 30.0}, 'input': {'psnr': 28.0}}}}
+            path = tmp_path / 'results' / name / f'scores_{dataset["name"]}.json'
+            path.parent.mkdir(parents=True)
+            path.write_text(json.dumps(scores))
+
+    monkeypatch.setattr('ggkm_plugin.studies.runs._Runner._process', process)
+    lines = []
+    found = run(noise, tmp_path, [], lines.append)
+    assert set(found.failures) == {('noise3', 0), ('noise5', 0), ('noise15', 0)}
+    assert set(found.means) == {('full', 0)}
+    assert [kind for kind, _ in started] == ['train', 'train', 'test']
+    again = run(noise, tmp_path, [], lines.append)
+    assert again.means == found.means
+    assert [kind for kind, _ in started[3:]] == ['train']  # another day the failed one is tried again

@@ -1,0 +1,68 @@
+"""Freed memory is kept, counted, and given back; in processes of their own, since the allocator is the process's."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ggkm_plugin.utils import allocator
+
+pytestmark = pytest.mark.skipif(allocator._glibc() is None, reason='the C library is not glibc')
+
+# Frees 100 blocks of 32 MB, one after the other; prints the pages that the system had to clear, and the rest.
+PROGRAM = """
+import resource, sys
+from ggkm_plugin.utils import allocator
+kept = allocator.keep_freed_memory() if sys.argv[1] == 'keep' else False
+import torch
+torch.set_num_threads(1)
+from ggkm_plugin.utils.memory import free_bytes, release
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.ones(2**25, dtype=torch.uint8)
+before = faults()
+for _ in range(100):
+    torch.ones(2**25, dtype=torch.uint8)
+cleared = faults() - before
+freed = allocator.freed_bytes()
+release(torch.device('cpu'))
+print(kept, cleared, freed, allocator.freed_bytes())
+"""
+
+
+def run(mode, **environment):
+    done = subprocess.run(
+        [sys.executable, '-c', PROGRAM, mode],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **environment},
+        check=True,
+    )
+    kept, *numbers = done.stdout.split()
+    return kept == 'True', *map(int, numbers)
+
+
+def test_freed_memory_is_used_again():
+    kept, cleared, freed, _ = run('keep')
+    assert kept
+    assert cleared < 20 * 2**25 / 4096  # of a hundred blocks'
+    assert freed >= 2**25  # and it counts as free
+    kept, cleared, freed, _ = run('leave')
+    assert not kept
+    assert cleared > 50 * 2**25 / 4096
+    assert freed < 2**25
+
+
+def test_a_user_s_own_setting_is_left_alone():
+    kept, cleared, _, _ = run('keep', MALLOC_TRIM_THRESHOLD_='1000000')
+    assert not kept
+    assert cleared > 50 * 2**25 / 4096
+
+
+def test_elsewhere_nothing_happens(monkeypatch):
+    monkeypatch.setattr(allocator, '_glibc', lambda: None)
+    assert not allocator.keep_freed_memory()
+    assert allocator.freed_bytes() == 0
+    allocator.trim()

@@ -1,0 +1,132 @@
+"""The import shims: what fails without them works with them, and nothing of basicsr is replaced."""
+
+from importlib.metadata import version
+
+import pytest
+
+_BREAK_TORCHVISION = """
+import torch
+def fail(path):
+    raise OSError('built for another torch')
+torch.ops.load_library = fail
+"""
+
+
+def _old(package, minimum):
+    return tuple(int(part) for part in version(package).split('+')[0].split('.')[:2]) < minimum
+
+
+@pytest.mark.skipif(_old('torchvision', (0, 17)), reason='this torchvision still has functional_tensor')
+def test_basicsr_cannot_be_imported_without_the_shims(python):
+    assert python('import basicsr').returncode != 0
+
+
+def test_basicsr_can_be_imported_after_register(python):
+    result = python(
+        'import ggkm_plugin\nggkm_plugin.register()\nggkm_plugin.register()\nimport basicsr\n'
+        'from torchvision.transforms.functional_tensor import rgb_to_grayscale\n'
+        'import torch\nassert rgb_to_grayscale(torch.ones(1, 3, 2, 2)).shape == (1, 1, 2, 2)'
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_torchvision_whose_operators_do_not_load(python):
+    """A CPU-only torch beside the registry's torchvision; simulated, so that it is tested on every install."""
+    broken = python(_BREAK_TORCHVISION + 'import torchvision')
+    assert 'operator torchvision::' in broken.stderr
+    mended = python(_BREAK_TORCHVISION + 'import ggkm_plugin\nggkm_plugin.register()\nimport torchvision, basicsr')
+    assert mended.returncode == 0, mended.stderr
+
+
+def test_operators_that_are_there_are_not_declared_again(python):
+    result = python(
+        'import sys, torch\n'
+        'library = torch.library.Library("torchvision", "FRAGMENT")\n'
+        'for name in ("nms", "qnms"):\n'
+        '    library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")\n'
+        'from ggkm_plugin.host import imports\n'
+        'basicsr_imports.install()\n'
+        'hook = sys.meta_path[0]\n'
+        'hook.find_spec("torchvision._meta_registrations")\n'
+        'assert hook._declared == []\n'
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_install_is_idempotent(python):
+    result = python(
+        'import sys\nfrom ggkm_plugin.host import imports\nimports.install()\ncount = len(sys.meta_path)\n'
+        'basicsr_imports.install()\nassert len(sys.meta_path) == count\n'
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_register_replaces_nothing_of_basicsr(python):
+    """Every function and class of every basicsr module is the same object before and after; registries only grow."""
+    result = python("""
+import sys
+from ggkm_plugin.utils import basicsr_imports
+basicsr_imports.install()
+import basicsr
+from ggkm_plugin.utils.registry import REGISTRIES
+
+def inventory():
+    found = {}
+    for module_name, module in sorted(sys.modules.items()):
+        if module_name.split('.')[0] == 'basicsr':
+            for name, value in vars(module).items():
+                if callable(value):
+                    found[module_name, name] = value
+                if isinstance(value, type):
+                    found.update({(module_name, name, key): member for key, member in vars(value).items()})
+    return found
+
+before, names = inventory(), {kind: set(registry.keys()) for kind, registry in REGISTRIES.items()}
+import ggkm_plugin
+ggkm_plugin.register()
+after = inventory()
+assert len(before) > 1000
+assert [key for key in before if after.get(key) is not before[key]] == []
+grown = {kind: set(registry.keys()) - names[kind] for kind, registry in REGISTRIES.items()}
+assert all(names[kind] <= set(registry.keys()) for kind, registry in REGISTRIES.items())
+assert grown == {
+    'archs': {
+        'GGKMNet', 'GGKMNetNoLSTM', 'MCPNet', 'GGKMNetNoGroup', 'GGKMNetFullyLearned', 'GKMNet', 'NRKNet',
+        'KPAC', 'IFAN', 'DRBNet', 'DPDNetS', 'MDP', 'SRN', 'AttSRN', 'AIFNet',
+        'NAFNet', 'Uformer', 'FFTformer', 'GRL', 'KBNet', 'Restormer', 'MPRNet',
+    },
+    'losses': {'GGKMLoss', 'GKMLoss', 'NRKLoss', 'SRNLoss', 'IFANLoss'}, 'models': {'DefocusModel', 'JDRLModel'},
+    'datasets': {
+        'MixedDefocusDataset', 'PairedDefocusDataset', 'SingleDefocusDataset', 'SyntheticDefocusDataset',
+    },
+    'metrics': {'defocus_psnr', 'defocus_ssim', 'defocus_mae', 'defocus_lpips'},
+}, grown
+""")
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('dataset', ['PairedImageDataset', 'PairedDefocusDataset'])
+def test_spawned_workers_can_import_basicsr(python, workplace, dataset):
+    result = python(f"""
+import ggkm_plugin
+ggkm_plugin.register()
+from basicsr.data import build_dataset
+from torch.utils.data import DataLoader
+
+if __name__ == '__main__':
+    opt = dict(name='x', type='{dataset}', phase='val', scale=1, dataroot_lq='pairs/input',
+               dataroot_gt='pairs/ground_truth', io_backend=dict(type='disk'))
+    loader = DataLoader(build_dataset(opt), num_workers=1, multiprocessing_context='spawn')
+    assert len([sample['lq'] for sample in loader]) == 4
+""")
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_command_line_is_light(python):
+    """--help and --version answer without torch, numpy or yaml: importing the module must not bring them."""
+    result = python(
+        'import sys\nimport ggkm_plugin, ggkm_plugin.cli.main\nggkm_plugin.cli.main.build_parser().format_help()\n'
+        'heavy = {"torch", "basicsr", "numpy", "cv2", "yaml"} & set(sys.modules)\nassert not heavy, heavy'
+    )
+    assert result.returncode == 0, result.stderr

@@ -1,0 +1,68 @@
+"""Values, tensors, files and code, told apart by their digests."""
+
+import importlib
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from ggkm_plugin.metrics.defocus_metrics import defocus_ssim
+from ggkm_plugin.utils.hashing import code_digest, digest, file_digest, tensor_digest
+
+
+def test_the_order_of_keys_does_not_matter():
+    assert digest({'a': 1, 'b': [2, {'c': 3}]}) == digest({'b': [2, {'c': 3}], 'a': 1}) != digest({'a': 1, 'b': [2]})
+
+
+def test_tensors_by_shape_type_and_values():
+    x = torch.arange(12.0).view(3, 4)
+    others = [x + 1, x.view(4, 3), x.double(), x.t()]
+    assert tensor_digest(x) == tensor_digest(x.clone()) == tensor_digest(x.t().contiguous().t())
+    assert len({tensor_digest(each) for each in (x, *others)}) == 5
+
+
+def test_a_file_that_changes(tmp_path):
+    path = tmp_path / 'file'
+    path.write_text('a')
+    first = file_digest(str(path))
+    path.write_text('ab')
+    assert file_digest(str(path)) != first
+    with pytest.raises(FileNotFoundError):
+        file_digest(str(tmp_path / 'gone'))
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package with an arch that calls a function of another module of it; returns (its folder, its digest now)."""
+    folder = tmp_path / 'digested_package'
+    folder.mkdir()
+    (folder / '__init__.py').touch()
+    (folder / 'arch.py').write_text('from torch import nn\nfrom .ops import double\nclass Net(nn.Module): pass\n')
+    (folder / 'ops.py').write_text('from . import deeper\ndef double(x): return deeper.f(x)\n')
+    (folder / 'deeper.py').write_text('def f(x): return 2 * x\n')
+    (folder / 'unrelated.py').write_text('def g(): pass\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    names = [f'digested_package.{name}' for name in ('arch', 'ops', 'deeper', 'unrelated')]
+    net = importlib.import_module(names[0]).Net
+    yield folder, lambda: code_digest(net, nn.Module)
+    for name in [*names, 'digested_package']:
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(('file', 'counts'), [('arch', 1), ('ops', 1), ('deeper', 1), ('unrelated', 0)])
+def test_code_counts_with_what_it_imports_from_its_package(package, file, counts):
+    folder, code = package
+    before = code()
+    path = folder / f'{file}.py'
+    path.write_text(path.read_text() + '# changed\n')
+    assert (code() != before) == counts
+
+
+def test_metrics_of_ours_count_with_their_operators():
+    names = []
+    original = sys.modules['ggkm_plugin.utils.hashing'].file_digest
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('ggkm_plugin.utils.hashing.file_digest', lambda path: names.append(path) or original(path))
+        code_digest(defocus_ssim)
+    assert any(name.endswith('ops/ssim.py') for name in names)

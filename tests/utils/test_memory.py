@@ -1,0 +1,105 @@
+"""Words in place of an allocator's."""
+
+import sys
+
+import pytest
+import torch
+
+from ggkm_plugin.utils import memory
+from ggkm_plugin.utils.errors import TrainingError
+from ggkm_plugin.utils.memory import bounded_memory, memory_advice, release
+
+FULL = [
+    torch.OutOfMemoryError('CUDA out of memory.\nTried to allocate 2.00 GiB.'),
+    MemoryError(),
+    RuntimeError('CUDA error: out of memory'),
+    RuntimeError('cuDNN error: CUDNN_STATUS_ALLOC_FAILED'),
+    RuntimeError('CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`'),
+    RuntimeError('could not create a primitive'),
+]
+
+
+@pytest.mark.parametrize('error', FULL, ids=lambda error: str(error)[:30])
+def test_a_full_memory(error):
+    with (
+        pytest.raises(TrainingError, match='out of memory in a step: buy more') as raised,
+        memory_advice('in a step', 'buy more'),
+    ):
+        raise error
+    assert raised.value.__cause__ is error
+    assert '\n' not in str(raised.value)
+
+
+def test_the_machine_s_own():
+    with pytest.raises(TrainingError, match='out of memory here'), memory_advice('here', 'do this'):
+        torch.empty(2**50)
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        RuntimeError('size mismatch'),
+        RuntimeError('could not create a primitive descriptor for it'),
+        ValueError('memory'),
+        KeyError('x'),
+    ],
+)
+def test_others_pass(error):
+    with pytest.raises(type(error)) as raised, memory_advice('here', 'do this'):
+        raise error
+    assert raised.value is error
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='only Linux tells what is free')
+def test_more_than_is_free_is_not_given(monkeypatch):
+    """In place of a promise that the kernel breaks by killing the process."""
+    cpu = torch.device('cpu')
+    monkeypatch.setattr(memory, '_available', lambda: 2**28)
+    with pytest.raises(TrainingError, match='out of memory here'), memory_advice('here', 'x'), bounded_memory(cpu):
+        torch.empty(2**30, dtype=torch.uint8)
+    with bounded_memory(cpu):
+        assert torch.ones(2**20).sum() == 2**20
+    assert len(torch.empty(2**30, dtype=torch.uint8)) == 2**30  # the bound ends with the block
+    with bounded_memory(torch.device('meta')):  # nor is there one for other devices
+        assert len(torch.empty(2**30, dtype=torch.uint8)) == 2**30
+
+
+@pytest.mark.parametrize(
+    ('files', 'left'),
+    [
+        ({'memory.max': '1000', 'memory.current': '900', 'memory.stat': 'anon 100\ninactive_file 700\n'}, 800),
+        (
+            {
+                'memory.limit_in_bytes': '1000',
+                'memory.usage_in_bytes': '900',
+                'memory.stat': 'cache 800\ninactive_file 700\n',
+            },
+            800,
+        ),
+        ({'memory.max': 'max', 'memory.current': '900', 'memory.stat': ''}, None),
+        ({'memory.max': '1000', 'memory.current': '1200', 'memory.stat': ''}, 0),
+        ({}, None),
+    ],
+)
+def test_what_a_container_has_left(tmp_path, files, left):
+    """Files that it read count as used, and are given up when memory is needed."""
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    assert memory._group_left(tmp_path) == left
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='Linux only: /proc')
+def test_released_memory_is_free_for_the_next_attempt():
+    """Many blocks, too small to be mapped on their own, below one that stays."""
+
+    def own():
+        with open('/proc/self/status') as status:
+            return next(int(line.split()[1]) for line in status if line.startswith('VmRSS:'))
+
+    blocks = [torch.ones(25_000) for _ in range(2000)]
+    last = torch.ones(25_000)
+    full = own()
+    del blocks
+    release(torch.device('cpu'))
+    assert own() < full - 150_000  # of 200,000 kB
+    assert last.sum() == 25_000
