@@ -128,7 +128,7 @@ def command(workplace, capsys):
 
     def run(*arguments):
         try:
-            code = main.main(arguments)
+            code = main(arguments)
         except SystemExit as stop:
             code = stop.code
         out, err = capsys.readouterr()

@@ -33,7 +33,7 @@ def small(monkeypatch):
 
 def bench(name, tmp_path, *words):
     out = tmp_path / 'bench.json'
-    assert main.main(['bench', name, '--seconds', '0.01', '--json', str(out), *words]) == 0
+    assert main(['bench', name, '--seconds', '0.01', '--json', str(out), *words]) == 0
     return json.loads(out.read_text())[name]['rows']
 
 
@@ -89,7 +89,7 @@ def test_the_plain_step_is_the_same_step(monkeypatch):
     ],
 )
 def test_wrong_words(words, message, capfd):
-    assert main.main(['bench', 'operator', *words]) == 2
+    assert main(['bench', 'operator', *words]) == 2
     assert message in capfd.readouterr().err
 
 

@@ -74,7 +74,7 @@ def test_the_command(tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(reader, 'make_readers', lambda *arguments: _some(make_all(*arguments)))
     monkeypatch.setattr(reader, 'WORKERS', (2,))
     arguments = ['--pairs', '4', '--size', '256x288', '--seconds', '0.05', '--work', str(work), '--json', str(out)]
-    assert main.main(['bench', 'reader', *arguments]) == 0
+    assert main(['bench', 'reader', *arguments]) == 0
     printed = capfd.readouterr().out
     record = json.loads(out.read_text())
     rows = [reader.Row(**row) for row in record['reader']['rows']]
@@ -152,7 +152,7 @@ def test_files_are_removed_when_it_fails(tmp_path, monkeypatch):
 )
 def test_mistakes(tmp_path, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(tmp_path)
-    assert main.main(['bench', *arguments]) == 2
+    assert main(['bench', *arguments]) == 2
     message = capsys.readouterr().err
     assert message.startswith('basicsr bench: ')
     assert all(word in message for word in words), message

@@ -33,7 +33,7 @@ def test_the_command(tmp_path, capfd, monkeypatch):
     work.mkdir()
     monkeypatch.setattr(synthesis, 'WORKERS', (0,))
     arguments = ['--pairs', '4', '--seconds', '0.05', '--work', str(work), '--json', str(out)]
-    assert main.main(['bench', 'synthesis', *arguments]) == 0
+    assert main(['bench', 'synthesis', *arguments]) == 0
     printed, record = capfd.readouterr().out, json.loads(out.read_text())
     assert set(record) == {'machine', 'synthesis'}
     assert [row['reader'] for row in record['synthesis']['rows']] == NAMES

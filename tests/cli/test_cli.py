@@ -233,7 +233,7 @@ def test_what_nobody_foresaw_is_one_line_too(command, tiny, write_options, monke
     assert "basicsr train: KeyError: 'gone'" in err
     monkeypatch.setenv('BASICSR_TRACEBACK', '1')
     with pytest.raises(KeyError):
-        main.main(['train', '-opt', write_options(tiny)])
+        main(['train', '-opt', write_options(tiny)])
 
 
 def test_the_next_command_is_one_that_works(command, workplace, tiny, write_options):

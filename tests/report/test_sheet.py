@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ggkm_plugin.report.sheet import _GAP, _MARGIN, SheetRow, _crop, _pictures, comparison_sheet
+
 
 def row(name='photo', height=90, width=120, sharpened=0.5, seed=0):
     """A noise photograph, its blur as input, and a result part of the way back."""
@@ -36,7 +38,10 @@ def test_small_images_keep_their_pixels(tmp_path):
     comparison_sheet([photo], tmp_path / 'sheet.png', zoom=False)
     sheet = read(tmp_path / 'sheet.png')
     truth = np.rint(photo.gt * 255).astype(np.uint8).repeat(3, axis=0).repeat(3, axis=1)
-    left, top = sheet._MARGIN + 2 * (300 + sheet._GAP), np.flatnonzero((sheet[:, 700] == truth[0, 52]).all(axis=1))
+    left, top = (
+        _MARGIN + 2 * (300 + _GAP),
+        np.flatnonzero((sheet[:, 700] == truth[0, 52]).all(axis=1)),
+    )
     assert any(np.array_equal(sheet[y : y + 180, left : left + 300], truth) for y in top)
 
 
@@ -44,9 +49,9 @@ def test_result_equal_to_ground_truth_has_a_black_error_map(tmp_path):
     photo = row(sharpened=1)
     comparison_sheet([SheetRow('same', photo.input, photo.gt, photo.gt)], tmp_path / 'sheet.png', zoom=False)
     sheet = read(tmp_path / 'sheet.png').astype(int)
-    column = (sheet.shape[1] - 2 * sheet._MARGIN - 4 * sheet._GAP) // 5
+    column = (sheet.shape[1] - 2 * _MARGIN - 4 * _GAP) // 5
     middle = sheet.shape[0] // 2
-    of_input, of_result = (sheet._MARGIN + index * (column + sheet._GAP) + column // 2 for index in (3, 4))
+    of_input, of_result = (_MARGIN + index * (column + _GAP) + column // 2 for index in (3, 4))
     assert sheet[middle - 20 : middle + 20, of_result - 20 : of_result + 20].max() < 10
     assert sheet[middle - 20 : middle + 20, of_input - 20 : of_input + 20].mean() > 60
 

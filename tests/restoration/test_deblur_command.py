@@ -38,7 +38,7 @@ def deblur(place, capsys):
 
     def run(*words, weights=('--weights', 'w.pth')):
         try:
-            code = main.main(['deblur', *words, *weights])
+            code = main(['deblur', *words, *weights])
         except SystemExit as stop:
             code = stop.code
         out, err = capsys.readouterr()

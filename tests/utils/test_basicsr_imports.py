@@ -44,7 +44,7 @@ def test_operators_that_are_there_are_not_declared_again(python):
         'library = torch.library.Library("torchvision", "FRAGMENT")\n'
         'for name in ("nms", "qnms"):\n'
         '    library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")\n'
-        'from ggkm_plugin.host import imports\n'
+        'from ggkm_plugin.utils import basicsr_imports\n'
         'basicsr_imports.install()\n'
         'hook = sys.meta_path[0]\n'
         'hook.find_spec("torchvision._meta_registrations")\n'
@@ -55,7 +55,8 @@ def test_operators_that_are_there_are_not_declared_again(python):
 
 def test_install_is_idempotent(python):
     result = python(
-        'import sys\nfrom ggkm_plugin.host import imports\nimports.install()\ncount = len(sys.meta_path)\n'
+        'import sys\nfrom ggkm_plugin.utils import basicsr_imports\n'
+        'basicsr_imports.install()\ncount = len(sys.meta_path)\n'
         'basicsr_imports.install()\nassert len(sys.meta_path) == count\n'
     )
     assert result.returncode == 0, result.stderr

@@ -10,9 +10,6 @@ import torch
 from problems import close, noise, problem, with_gradients
 
 from ggkm_plugin.evaluation.complexity import LiveTensors
-from ggkm_plugin.ops import gaussian_bank, ggkm_blur, spectral
-from ggkm_plugin.ops.ggkm.spectral import (
-from ggkm_plugin.complexity import LiveTensors
 from ggkm_plugin.ops import gaussian_bank, ggkm_blur
 from ggkm_plugin.ops.ggkm import spectral
 from ggkm_plugin.ops.ggkm.spectral import (

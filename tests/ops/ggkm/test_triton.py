@@ -8,7 +8,6 @@ import re
 
 import pytest
 import torch
-from ggkm_plugin.complexity import LiveTensors
 from interpreted import Case, run_all
 from problems import problem, with_gradients
 
