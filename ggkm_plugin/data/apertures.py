@@ -50,6 +50,7 @@ class Aperture:
     rim: brightness at the edge relative to the center, (1 + rim) : 1 with r^2 between, on both sides of focus.
     spherical: spherical aberration s in (-1, 1): a factor 1 + s (2 r^2 - 1) in front of the focal plane and
         1 - s (2 r^2 - 1) behind it. A positive one gives a bright rim in front and a bright core behind.
+    centered: kernels are shifted so that their centroid is the center. Without it a cat's eye shifts what it blurs.
 
     Raises ValueError for values outside these ranges.
     """
@@ -61,6 +62,7 @@ class Aperture:
     softness: float = 0.0
     rim: float = 0.0
     spherical: float = 0.0
+    centered: bool = False
 
     def __post_init__(self) -> None:
         if self.blades != 0 and self.blades < 3:
@@ -97,7 +99,7 @@ class Aperture:
     def kernel(self, radius: float) -> np.ndarray:
         """The PSF of a signed radius in pixels: float32 (S, S), S odd, unit sum, its center the aperture's center.
 
-        The image of a point is this array, row 0 on top; a negative radius, behind the focal plane, rotates it by 180
+        With `centered` its center is the centroid. The image of a point is this array, row 0 on top; a negative radius, behind the focal plane, rotates it by 180
         degrees. Within `SHARP_RADIUS` it is the 1x1 identity. Read-only and cached.
         Raises ValueError if the radius is not finite.
         """
@@ -157,7 +159,11 @@ def _kernel(psf: PSF, radius: float) -> np.ndarray:
         reach = max(0, math.ceil(abs(radius) * psf.extent - 0.5))
         size, points = 2 * reach + 1, max(_LEAST_POINTS_PER_PIXEL, math.ceil(_POINTS_PER_RADIUS / abs(radius)))
         at = ((np.arange(size * points) + 0.5) / points - size / 2) / radius
-        light = psf.transmission(at[None, :], at[:, None], radius < 0)
+        x, y = at[None, :], at[:, None]
+        light = psf.transmission(x, y, radius < 0)
+        if getattr(psf, 'centered', False):
+            right, down = ((light * axis).sum() / light.sum() for axis in (x, y))
+            light = psf.transmission(x + right, y + down, radius < 0)
         taps = light.reshape(size, points, size, points).mean((1, 3))
         kernel = (taps / taps.sum()).astype(np.float32)
     kernel.setflags(write=False)

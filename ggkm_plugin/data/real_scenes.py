@@ -30,6 +30,7 @@ class Optics:
 
     | key | meaning | unit |
     | --- | --- | --- |
+    | detail_prob | share of layers that are the more detailed of two parts of their photograph | |
     | sharp_prob | share of scenes that are entirely in focus; their camera has little noise and compression | |
     | even_prob, even_radius | share of the other scenes under one PSF; radius (2 sigma), log-uniform | px |
     | radius | largest radius of a layered scene, log-uniform; at most max_blur_radius | px |
@@ -52,9 +53,10 @@ class Optics:
     Raises OptionError for values outside their bounds.
     """
 
+    detail_prob: float = 0.7
     sharp_prob: float = 0.12
     even_prob: float = 0.25
-    even_radius: Range = (1.0, 16.0)
+    even_radius: Range = (0.8, 8.0)
     radius: Range = (0.5, 16.0)
     gaussian_prob: float = 0.35
     gaussian_exponent: Range = (1.0, 8.0)
@@ -166,9 +168,9 @@ def training_pair(
     shot = _shot(rng, optics, max_radius)
     window, margin = round(size * shot.resize), math.ceil(max_radius)
     side = window + 2 * margin
-    pictures = [varied_scenes.recoloured(shot.scene, varied_scenes.part(shot.scene, first, side))]
+    pictures = [_part(shot.scene, first, side, optics.detail_prob)]
     for _ in range(shot.scene.integers(varied_scenes.MOST_OBJECTS + 1)):
-        pictures.append(varied_scenes.recoloured(shot.scene, varied_scenes.part(shot.scene, draw(), side)))
+        pictures.append(_part(shot.scene, draw(), side, optics.detail_prob))
     middle = slice(margin, margin + window)
     return _taken(shot, pictures, (middle, middle), (size, size))
 
@@ -190,6 +192,15 @@ def whole_pair(
     for _ in range(shot.scene.integers(varied_scenes.MOST_OBJECTS + 1)):
         pictures.append(cv2.resize(draw(), (width, height), interpolation=cv2.INTER_AREA))
     return _taken(shot, pictures, (slice(None), slice(None)), (height, width))
+
+
+def _part(rng: np.random.Generator, picture: np.ndarray, side: int, detail_prob: float) -> np.ndarray:
+    """A recolored part of a photograph, with probability `detail_prob` the more detailed of two.
+
+    Photographs have smooth areas and backgrounds that are out of focus, which are no ground truth to learn from.
+    """
+    tries = 2 if rng.random() < detail_prob else 1
+    return varied_scenes.recoloured(rng, varied_scenes.part(rng.spawn(1)[0], picture, side, tries))
 
 
 class _Shot(NamedTuple):
@@ -218,7 +229,7 @@ def _shot(rng: np.random.Generator, optics: Optics, max_radius: float) -> _Shot:
     scene, aperture, lens, camera, noise = (np.random.default_rng(seed) for seed in rng.integers(2**62, size=5))
     sharp, even, psf_kind, sign = lens.random(4)
     kind = 'sharp' if sharp < optics.sharp_prob else 'even' if even < optics.even_prob else 'layers'
-    psf: PSF = random_aperture(aperture)
+    psf: PSF = dataclasses.replace(random_aperture(aperture), centered=True)
     exponent = _drawn(lens, 0.5, optics.gaussian_exponent, log=True) or 2.0
     spherical = _drawn(lens, optics.spherical_prob, optics.spherical)
     if psf_kind < optics.gaussian_prob:

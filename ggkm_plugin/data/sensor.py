@@ -76,11 +76,11 @@ def denoised(values: np.ndarray, chroma_sigma: float = 0.0, luma_strength: float
 
 
 def softened(values: np.ndarray, factor: float) -> np.ndarray:
-    """Resize by a factor below 1 and back, without a shift: what demosaicing and web pipelines do to fine detail."""
+    """Resize by a factor below 1 and back, without a shift or overshoot: fine detail as web pipelines leave it."""
     height, width = values.shape[:2]
     small = (max(1, round(width * factor)), max(1, round(height * factor)))
     reduced = cv2.resize(values, small, interpolation=cv2.INTER_AREA)
-    return np.clip(cv2.resize(reduced, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
+    return cv2.resize(reduced, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def with_highlights(light: np.ndarray, gain: float, knee: float = 0.8) -> np.ndarray:

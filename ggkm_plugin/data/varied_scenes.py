@@ -122,10 +122,11 @@ def random_sensor(rng: np.random.Generator) -> Sensor:
     return Sensor(gamma, shot, read, int(rng.integers(75, 99)) if rng.random() < 0.4 else None)
 
 
-def part(rng: np.random.Generator, picture: np.ndarray, side: int) -> np.ndarray:
-    """A square part of a photograph, side x side: made smaller by any factor, half of the time turned and tilted.
+def part(rng: np.random.Generator, picture: np.ndarray, side: int, tries: int = 1) -> np.ndarray:
+    """Cut out a square part of a photograph, side x side: reduced by any factor, half of the time rotated and tilted.
 
     A part that is larger than the photograph is continued by reflection (101). Mirrored half of the time each way.
+    Of several `tries` at the same scale it takes the most detailed one.
     """
     height, width, _ = picture.shape
     smallest = min(1.0, max(_SMALLEST_SCALE, side / min(height, width)))
@@ -133,7 +134,11 @@ def part(rng: np.random.Generator, picture: np.ndarray, side: int) -> np.ndarray
     height, width = max(2, round(scale * height)), max(2, round(scale * width))
     picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     # its corner above and to the left, at a whole pixel: a part that is not turned is not softened either
-    corner = np.array([rng.integers(min(0, n - side), max(0, n - side) + 1) for n in (width, height)], np.float32)
+    corners = [
+        np.array([rng.integers(min(0, n - side), max(0, n - side) + 1) for n in (width, height)], np.float32)
+        for _ in range(tries)
+    ]
+    corner = corners[0] if tries == 1 else max(corners, key=lambda corner: _detail(picture, corner, side))
     square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) * (side - 1)
     source: np.ndarray = square
     if rng.random() < 0.5:
@@ -147,6 +152,12 @@ def part(rng: np.random.Generator, picture: np.ndarray, side: int) -> np.ndarray
     out = out[:, ::-1] if rng.random() < 0.5 else out
     out = out[::-1] if rng.random() < 0.5 else out
     return np.clip(out, 0, 1)
+
+
+def _detail(picture: np.ndarray, corner: np.ndarray, side: int) -> float:
+    """Mean absolute Laplacian of the green channel of a square."""
+    x, y = (int(n) for n in corner.clip(0))
+    return float(np.abs(cv2.Laplacian(picture[y : y + side, x : x + side, 1], cv2.CV_32F)).mean())
 
 
 def recoloured(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:

@@ -96,6 +96,17 @@ def test_a_cat_s_eye_is_what_two_disks_share():
 
 
 @shapes
+@pytest.mark.parametrize('radius', [3.0, 11.0, -7.0])
+def test_a_centered_kernel_shifts_nothing_and_keeps_its_shape(aperture, radius):
+    kernel, shifted = replace(aperture, centered=True).kernel(radius), aperture.kernel(radius)
+    rows, columns = offsets(kernel)
+    centroids = [[(taps * at).sum() for at in (rows, columns)] for taps in (kernel, shifted)]
+    assert np.abs(centroids[0]).max() < 0.06
+    for at, centroid in zip((rows, columns), centroids[1], strict=True):
+        assert (kernel * at**2).sum() == pytest.approx((shifted * (at - centroid) ** 2).sum(), rel=0.03)
+
+
+@shapes
 def test_behind_the_focal_plane_it_is_turned_round(aperture):
     opposite = replace(aperture, spherical=-aperture.spherical)
     np.testing.assert_array_equal(aperture.kernel(-6.3), opposite.kernel(6.3)[::-1, ::-1])
