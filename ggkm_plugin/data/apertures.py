@@ -97,10 +97,11 @@ class Aperture:
         return light
 
     def kernel(self, radius: float) -> np.ndarray:
-        """The PSF of a signed radius in pixels: float32 (S, S), S odd, unit sum, its center the aperture's center.
+        """The PSF of a signed radius in pixels: float32 (S, S), S odd, unit sum.
 
-        With `centered` its center is the centroid. The image of a point is this array, row 0 on top; a negative radius, behind the focal plane, rotates it by 180
-        degrees. Within `SHARP_RADIUS` it is the 1x1 identity. Read-only and cached.
+        Its center is the center of the aperture, or its centroid if `centered`. The image of a point is this array, row
+        0 on top; a negative radius, behind the focal plane, rotates it by 180 degrees. Within `SHARP_RADIUS` it is the
+        1x1 identity. Read-only and cached.
         Raises ValueError if the radius is not finite.
         """
         return _checked_kernel(self, radius)
