@@ -23,12 +23,12 @@ setup(
     python_requires='>=3.10,<3.13',
     packages=[
         *find_packages(include=['ggkm_plugin', 'ggkm_plugin.*']),
-        'ggkm_plugin.utils.config',
+        'ggkm_plugin.options',
         'ggkm_plugin.datasets_prep',
     ],
-    package_dir={'ggkm_plugin.utils.config': 'options', 'ggkm_plugin.datasets_prep': 'datasets_prep'},
+    package_dir={'ggkm_plugin.options': 'options', 'ggkm_plugin.datasets_prep': 'datasets_prep'},
     package_data={
-        'ggkm_plugin.utils.config': ['*.yml'],
+        'ggkm_plugin.options': ['*.yml', 'schema.json'],
         'ggkm_plugin.report': ['comparison/*'],
         'ggkm_plugin.inspection': ['page_parts/*'],
         'ggkm_plugin.classical': ['jnb_dictionary.npz'],
