@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from ggkm_plugin.data.layouts import Pair
 from ggkm_plugin.data.lmdb_store import write_lmdb
@@ -73,7 +72,8 @@ def test_the_files_that_are_promised_are_there():
 
 @pytest.mark.parametrize('file', FILES, ids=lambda file: file.stem)
 def test_first_lines_say_source_command_and_result(file):
-    source, command, result = file.read_text().splitlines()[:3]
+    schema, source, command, result = file.read_text().splitlines()[:4]
+    assert schema == '# yaml-language-server: $schema=schema.json'
     assert source.startswith('# ')
     assert command == f'# basicsr {file.stem.split("_")[0]} -opt options/{file.name}'
     assert re.match('# (Expect|Not yet reproduced)', result)
@@ -121,7 +121,7 @@ def test_everything_in_it_can_be_built(benchmarks, file):
 @pytest.mark.parametrize('noise', [False, True])
 def test_a_comparison_has_no_fault(benchmarks, monkeypatch, file, noise):
     monkeypatch.setenv('LPIPS_TRUNK', str(file))  # any file: the weights are read with the first image
-    for variant in (None, *(yaml.safe_load(file.read_text()).get('variants') or {})):
+    for variant in (None, *config.read_options(file)[1]):
         opt = config.load_options(file, variant)
         if noise and 'noise' not in opt:
             continue
@@ -264,7 +264,7 @@ def test_a_method_s_recipe_is_the_same_on_both_sets(name):
 def test_a_method_s_file_tells_its_published_scores(method):
     name, dataset = method
     known = {'DPDNetS': 'DPDNet-S', 'IFAN': 'IFANet'}.get(name, name)
-    line = (config.packaged_folder() / f'train_{name}_{dataset}.yml').read_text().splitlines()[2]
+    line = (config.packaged_folder() / f'train_{name}_{dataset}.yml').read_text().splitlines()[3]
     scores = [row for row in PUBLISHED if (row.method, row.dataset) == (known, dataset)]
     for row in scores:
         assert f'{known} in the GGKMNet paper: {row.psnr:.3f} dB / {row.ssim:.3f} / {row.lpips:.3f} (' in line

@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-import yaml
 
 from ggkm_plugin.utils import config
 
@@ -15,7 +14,7 @@ DPDD = config.packaged_folder() / 'train_GGKMNet_DPDD.yml'
 VARIANTS = [
     (file, name)
     for file in sorted(config.packaged_folder().glob('train_*.yml'))
-    for name in yaml.safe_load(file.read_text()).get('variants') or {}
+    for name in config.read_options(file)[1]
 ]
 # What the paper's tables list, but for the rows that are the option file itself.
 TABLES = {

@@ -48,9 +48,9 @@ def test_a_key_that_is_given_twice(tmp_path, text):
 
 
 def test_merged_keys_are_no_second_ones(tmp_path):
-    text = 'base: &base {a: 1, b: 2}\nfirst: {<<: *base, b: 3}\nsecond: {<<: *base}\n[1, 2]: x'
+    text = 'anchor: &a {a: 1, b: 2}\nfirst: {<<: *a, b: 3}\nsecond: {<<: *a}\n[1, 2]: x'
     opt = config.load_options(_written(tmp_path, text.replace('[1, 2]: x', 'y: x')))
-    assert opt == {'base': {'a': 1, 'b': 2}, 'first': {'a': 1, 'b': 3}, 'second': {'a': 1, 'b': 2}, 'y': 'x'}
+    assert opt == {'anchor': {'a': 1, 'b': 2}, 'first': {'a': 1, 'b': 3}, 'second': {'a': 1, 'b': 2}, 'y': 'x'}
     with pytest.raises(OptionError, match='not valid YAML'):
         config.load_options(_written(tmp_path, text))
 
@@ -103,3 +103,78 @@ def test_home_is_expanded_in_data_roots(tmp_path, monkeypatch):
 def test_variants_that_are_none(tmp_path, text):
     with pytest.raises(OptionError, match='variants'):
         config.load_options(_written(tmp_path, text), 'x')
+
+
+# base files
+
+BASE = """
+name: base
+net: {type: A, p: 21, heads: true}
+loss: {type: L1, weight: 2}
+sizes: [1, 2]
+variants: {small: {net.p: 4}, large: {net.p: 99}}
+"""
+
+
+@pytest.fixture
+def derive(tmp_path):
+    """Write base.yml and a file derived from it; return the derived one's path."""
+    (tmp_path / 'base.yml').write_text(BASE)
+
+    def write(text, name='derived.yml'):
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    return write
+
+
+def test_a_derived_file_states_differences(derive):
+    text = 'base: base.yml\nname: mine\nnet: {p: 3, q: ~}\nsizes: [5]\nvariants: {small: {net.q: 2}}'
+    opt, variants = config.read_options(derive(text))
+    assert opt == {
+        'name': 'mine', 'net': {'type': 'A', 'p': 3, 'heads': True, 'q': None}, 'loss': {'type': 'L1', 'weight': 2},
+        'sizes': [5],
+    }  # fmt: skip
+    assert variants == {'small': {'net.p': 4, 'net.q': 2}, 'large': {'net.p': 99}}
+
+
+def test_another_type_inherits_no_arguments(derive):
+    opt, _ = config.read_options(derive('base: base.yml\nnet: {type: B, p: 1}\nloss: {type: L1}'))
+    assert opt['net'] == {'type': 'B', 'p': 1}
+    assert opt['loss'] == {'type': 'L1', 'weight': 2}
+
+
+def test_the_name_is_not_inherited(derive):
+    assert 'name' not in config.load_options(derive('base: base.yml'), 'small')
+
+
+def test_keys_of_the_base_are_dropped(derive):
+    opt, variants = config.read_options(derive('base: base.yml\nwithout: [net.heads, variants.large, sizes]'))
+    assert (opt['net'], list(variants)) == ({'type': 'A', 'p': 21}, ['small'])
+    assert 'sizes' not in opt
+    for key in ('net.head', 'nets', 'sizes.0'):
+        with pytest.raises(OptionError, match=key):
+            config.read_options(derive(f'base: base.yml\nwithout: [{key}]'))
+
+
+def test_chains_and_packaged_bases(derive, tmp_path, monkeypatch):
+    """A base is looked for beside the file that names it, not in the current folder."""
+    derive('base: base.yml\nsizes: [3]', 'middle.yml')
+    monkeypatch.chdir(Path(__file__).parent)
+    assert config.read_options(derive('base: middle.yml'))[0]['sizes'] == [3]
+    packaged, _ = config.read_options(derive('base: train_GGKMNet_DPDD\nname: mine'))
+    whole, _ = config.read_options(config.packaged_folder() / 'train_GGKMNet_DPDD.yml')
+    assert packaged == {**whole, 'name': 'mine'}
+
+
+def test_a_cycle_is_refused(derive):
+    derive('base: derived.yml', 'other.yml')
+    for base in ('other.yml', 'derived.yml'):
+        with pytest.raises(OptionError, match=base):
+            config.read_options(derive(f'base: {base}'))
+
+
+@pytest.mark.parametrize('text', ['base: 3', 'base: nowhere.yml', 'without: [a]', 'base: base.yml\nwithout: a'])
+def test_bases_that_are_none(derive, text):
+    with pytest.raises(OptionError, match=r'derived|nowhere'):
+        config.read_options(derive(text))
