@@ -6,7 +6,7 @@ Written from recorded facts about the authors' TensorFlow network.
 
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.blocks import check_choice
+from ggkm_plugin.archs.arguments import check_choice
 from ggkm_plugin.archs.srn_arch import SRN, ResBlock5
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
 

@@ -1,85 +1,26 @@
-"""Building blocks shared by the archs."""
+"""Layers shared by several networks."""
 
-from typing import Any
+from collections.abc import Callable
+from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.folding import inference_form
 from ggkm_plugin.ops.adaptive import filter_per_pixel
-from ggkm_plugin.ops.boundary import pad
+from ggkm_plugin.ops.pyramid import double
 
-
-class AnySizeNet(nn.Module):
-    """y (B,3,H,W), RGB in [0,1], of any size -> its image, same shape and dtype; to be derived from.
-
-    y is continued by reflection to the right and below until `restore` can take it, and what that gives is cut back,
-    in training too. Names in `training_only` are submodules that evaluation does not use, those in `optional` too may
-    be absent: then a checkpoint that has them still loads strictly.
-    """
-
-    size_multiple: int  # of the H and W that `restore` takes
-    training_only: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_load_state_dict_pre_hook(_drop_absent)
-
-    def restore(self, y: Tensor) -> Tensor | dict[str, Any]:
-        """The image of y; or in training a dict (see `GGKMNet`), whose lists hold images of full size or halved."""
-        raise NotImplementedError
-
-    def padded(self, y: Tensor) -> Tensor:
-        height, width = y.shape[-2:]
-        return pad(y, 0, -width % self.size_multiple, 0, -height % self.size_multiple)
-
-    def cut(self, image: Tensor, y: Tensor) -> Tensor:
-        """The part of an image of `padded(y)`, or of one halved several times, that shows y; in y's dtype."""
-        height, width = y.shape[-2:]
-        shrink = (height + -height % self.size_multiple) // image.shape[-2]
-        return image[..., : -(-height // shrink), : -(-width // shrink)].to(y.dtype)
-
-    def forward(self, y: Tensor) -> Tensor | dict[str, Any]:
-        output = self.restore(self.padded(y))
-        if isinstance(output, Tensor):
-            return self.cut(output, y)
-        return {
-            key: [self.cut(image, y) for image in value] if isinstance(value, list) else value
-            for key, value in output.items()
-        }
-
-    def prepare_inference(self) -> 'AnySizeNet':
-        """The form for inference (see `folding.inference_form`): a copy."""
-        return inference_form(self)
-
-
-def _drop_absent(net: AnySizeNet, state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:
-    for name in (*net.training_only, *net.optional):
-        if getattr(net, name) is None:
-            for key in [key for key in state_dict if key.startswith(f'{prefix}{name}.')]:
-                del state_dict[key]
-
-
-def check_width(width: int, least: int = 1) -> None:
-    """Raises ValueError for channels that no network can be built of."""
-    if type(width) is not int or width < least:
-        raise ValueError(f'width is a whole number of at least {least}, not {width!r}')
-
-
-def check_choice(name: str, value: object, choices: tuple[Any, ...]) -> None:
-    """Raises ValueError naming the argument and its choices; 2.0 is no 2."""
-    if not any(value == choice and type(value) is type(choice) for choice in choices):
-        raise ValueError(f'{name} is one of {", ".join(map(str, choices))}, not {value!r}')
+Kernels = TypeVar('Kernels', bound='FixedKernels')
+State = tuple[Tensor, Tensor]  # of an LSTM: h and c
 
 
 def conv3x3(in_ch: int, out_ch: int, stride: int = 1, bias: bool = False) -> nn.Conv2d:
-    """3x3 convolution, zero-padded to keep the size (or halve it with stride 2)."""
+    """Build a zero-padded 3x3 convolution, which keeps the size (or halves it with stride 2)."""
     return nn.Conv2d(in_ch, out_ch, 3, stride, 1, bias=bias)
 
 
 class ResBlock(nn.Module):
-    """x + conv3(ReLU(conv3(x))): (B,C,H,W) -> the same shape; no bias, no normalisation."""
+    """Residual block x + conv3(ReLU(conv3(x))), without bias and normalization; keeps the shape (B,C,H,W)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -92,14 +33,33 @@ class ResBlock(nn.Module):
 
 
 def res_blocks(channels: int, count: int) -> nn.Sequential:
-    """`count` residual blocks in a row."""
+    """Build a sequence of residual blocks."""
     return nn.Sequential(*(ResBlock(channels) for _ in range(count)))
 
 
-class ConvLSTMCell(nn.Module):
-    """One step of a convolutional LSTM, gates i, f, o, g from one biased convolution of [x; h].
+def encoder(conv: nn.Module, channels: int, blocks: int) -> nn.Sequential:
+    """Build an encoder block of GGKMNet: convolution, ReLU, residual blocks."""
+    return nn.Sequential(conv, nn.ReLU(inplace=True), res_blocks(channels, blocks))
 
-    x (B,in_ch,H,W), state (h, c) each (B,hidden,H,W) or None for zeros; returns the new (h, c), h in (-1, 1).
+
+def upscale(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Build a transposed convolution that doubles the size, with ReLU."""
+    conv = nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False)
+    return nn.Sequential(conv, nn.ReLU(inplace=True))
+
+
+def conv_stack(*channels: int) -> list[nn.Module]:
+    """Build 3x3 convolutions with biases from each number of channels to the next, with ReLU between them."""
+    layers: list[nn.Module] = []
+    for in_ch, out_ch in pairwise(channels):
+        layers += [conv3x3(in_ch, out_ch, bias=True), nn.ReLU(inplace=True)]
+    return layers[:-1]
+
+
+class ConvLSTMCell(nn.Module):
+    """Convolutional LSTM cell; the gates i, f, o, g come from one biased convolution of [x; h].
+
+    x is (B,in_ch,H,W); the state (h, c) is two tensors (B,hidden,H,W), or None for zeros. Returns the new state.
     """
 
     def __init__(self, in_ch: int, hidden: int, kernel_size: int) -> None:
@@ -107,7 +67,7 @@ class ConvLSTMCell(nn.Module):
         self.hidden = hidden
         self.conv = nn.Conv2d(in_ch + hidden, 4 * hidden, kernel_size, padding=kernel_size // 2)
 
-    def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, state: State | None) -> State:
         if state is None:
             zeros = x.new_zeros(x.shape[0], self.hidden, *x.shape[-2:])
             state = (zeros, zeros)
@@ -117,10 +77,15 @@ class ConvLSTMCell(nn.Module):
         return o.sigmoid() * c.tanh(), c
 
 
+def doubled(state: State | None) -> State | None:
+    """Upscale the state of a ConvLSTM by 2."""
+    return None if state is None else (double(state[0]), double(state[1]))
+
+
 def xavier_init(network: nn.Module) -> None:
-    """Xavier-uniform weights, zero biases; BatchNorm is left alone."""
+    """Initialize weights by Xavier's uniform rule and biases by zero; leave BatchNorm and parameter lists unchanged."""
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d | nn.ParameterList):
             continue
         for parameter in module.parameters(recurse=False):
             if parameter.dim() >= 2:
@@ -129,8 +94,28 @@ def xavier_init(network: nn.Module) -> None:
                 nn.init.zeros_(parameter)
 
 
+class FixedKernels(nn.Module):
+    """Base of modules with fixed kernels in the buffer `bank`: not in checkpoints, float32 or wider in any network."""
+
+    bank: Tensor
+
+    def make_bank(self) -> Tensor:
+        """Compute the kernels in float64."""
+        raise NotImplementedError
+
+    def register_bank(self) -> None:
+        """Create the buffer."""
+        self.register_buffer('bank', self.make_bank().float(), persistent=False)
+
+    def _apply(self: Kernels, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Kernels:
+        super()._apply(fn, recurse)
+        # `.half()` must not round the kernels, and `.double()` must not keep float32's rounding.
+        self.bank = self.make_bank().to(self.bank.device, torch.promote_types(self.bank.dtype, torch.float32))
+        return self
+
+
 class PixelFilter(nn.Module):
-    """`ops.adaptive.filter_per_pixel` as a module: so that its multiplications are counted (see `complexity`)."""
+    """`ops.adaptive.filter_per_pixel` as a module, so that its multiplications can be counted."""
 
     def __init__(self, rows: int, columns: int) -> None:
         super().__init__()

@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.blocks import AnySizeNet, PixelFilter, check_choice, check_width, xavier_init
+from ggkm_plugin.archs.arguments import check_choice, check_width
+from ggkm_plugin.archs.base import AnySizeNet
+from ggkm_plugin.archs.blocks import PixelFilter, xavier_init
 from ggkm_plugin.archs.ifan_blocks import ResStack, add_encoder, add_upscales, conv_lk, encode, upscale
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
 

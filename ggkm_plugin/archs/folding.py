@@ -1,4 +1,4 @@
-"""A network's form for inference: the same function in evaluation, with fewer operations."""
+"""Inference form of a network: equal results in evaluation with fewer operations."""
 
 import copy
 from itertools import pairwise
@@ -12,10 +12,10 @@ Net = TypeVar('Net', bound=nn.Module)
 
 
 def inference_form(net: Net) -> Net:
-    """A copy in evaluation mode, without gradients, that evaluates to the same up to rounding.
+    """Return a copy in evaluation mode, without gradients, with equal results up to rounding.
 
-    BatchNorm layers that use running statistics are folded into the convolutions before them, and convolutions run in
-    channels_last, the layout in which they are fastest on CPUs and on GPUs in half precision.
+    BatchNorm layers with running statistics are folded into the convolutions before them. Convolutions run in
+    channels_last, the fastest layout on CPUs and on GPUs in half precision.
     """
     net = copy.deepcopy(net).eval().requires_grad_(False)
     for module in net.modules():
@@ -26,6 +26,7 @@ def inference_form(net: Net) -> Net:
 
 
 def _fold(layers: nn.Sequential) -> None:
+    """Fold the BatchNorm layers of a sequence in place."""
     for (name, conv), (norm_name, norm) in pairwise(list(layers.named_children())):
         if not isinstance(norm, nn.BatchNorm2d) or getattr(norm, 'mode', 'running') != 'running':
             continue

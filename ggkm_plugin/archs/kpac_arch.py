@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.blocks import AnySizeNet, check_choice, check_width
+from ggkm_plugin.archs.arguments import check_choice, check_width
+from ggkm_plugin.archs.base import AnySizeNet
 from ggkm_plugin.archs.tensorflow_layers import SameConv2d
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
 

@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.blocks import AnySizeNet, ConvLSTMCell, check_choice, check_width, xavier_init
+from ggkm_plugin.archs.arguments import check_choice, check_width
+from ggkm_plugin.archs.base import AnySizeNet
+from ggkm_plugin.archs.blocks import ConvLSTMCell, xavier_init
 from ggkm_plugin.archs.tensorflow_layers import SameConv2d, double_legacy
 from ggkm_plugin.ops.pyramid import double
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
@@ -128,7 +130,7 @@ class SRN(AnySizeNet):
 
     def pyramid(self, y: Tensor) -> list[Tensor]:
         """`levels` of y (B,3,H,W) of any size, sides rounded up."""
-        return [self.cut(level, y) for level in self.levels(self.padded(y))]
+        return [self.cropped(level, y) for level in self.levels(self.padded(y))]
 
     def unroll(self, ys: list[Tensor]) -> list[Tensor]:
         """The predictions of all scales of a pyramid, coarse to fine."""

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.ggkmnet_arch import FixedPointStep, GGKMNet, GroupGaussianBlur
+from ggkm_plugin.archs.ggkmnet_arch import IGGCM, FixedPointStep, GGKMNet
 from ggkm_plugin.ops import iterative_group_conv
 from ggkm_plugin.report.tables import aligned
 from ggkm_plugin.restoration.tiling import Tile
@@ -152,7 +152,7 @@ def plain_blur(u: Tensor, alpha: Tensor, beta: Tensor, bank: Tensor, mix: Tensor
 class PlainBlur(nn.Module):
     """A network's blur in its plain form."""
 
-    def __init__(self, blur: GroupGaussianBlur) -> None:
+    def __init__(self, blur: IGGCM) -> None:
         super().__init__()
         self.bank, self.mix, self.boundary = blur.bank, blur.mix, blur.boundary
 
@@ -165,5 +165,5 @@ def plain(net: GGKMNet) -> GGKMNet:
     """A copy of a network in its plain form."""
     net = copy.deepcopy(net)
     for step in net.steps:
-        step.register_module('blur', PlainBlur(cast(GroupGaussianBlur, cast(FixedPointStep, step).blur)))
+        step.register_module('blur', PlainBlur(cast(IGGCM, cast(FixedPointStep, step).blur)))
     return net

@@ -11,7 +11,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.ggkmnet_arch import FixedPointStep, GGKMNet, Memory
+from ggkm_plugin.archs.ggkmnet_arch import FixedPointStep, GGKMNet
+from ggkm_plugin.archs.ggkmnet_state import Memory
 from ggkm_plugin.archs.gkmnet_arch import GKMNet
 from ggkm_plugin.benchmarks.forms import Report, Settings, compared, plain, table
 from ggkm_plugin.benchmarks.measuring import Failed, check_proc, observed
@@ -34,7 +35,7 @@ class _Convolutions(nn.Module):
         self.net = net
 
     def forward(self, y: Tensor) -> Tensor:
-        memory = Memory([None, None], None)
+        memory = Memory()
         step = cast(FixedPointStep, self.net.steps[0])
         for y_t in pyramid(self.net.padded(y), self.net.num_scales):
             memory = memory.doubled()

@@ -42,9 +42,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ggkm_plugin.archs.blocks import PixelFilter
-from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedGroupBlur
-from ggkm_plugin.archs.ggkmnet_arch import GroupGaussianBlur
-from ggkm_plugin.ops import gaussian_bank
+from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedIGGCM
+from ggkm_plugin.archs.ggkmnet_arch import IGGCM
 from ggkm_plugin.report.tables import aligned
 from ggkm_plugin.utils import config, plugins, registry
 from ggkm_plugin.utils.devices import device_name, find_device
@@ -91,17 +90,17 @@ def separable_macs(sizes: Sequence[int], kernels: int) -> int:
     return kernels * sum(2 * size + 1 for size in sizes)
 
 
-def _points(module: GroupGaussianBlur | LearnedGroupBlur, num_groups: int, blurred: Tensor) -> tuple[int, int]:
+def _points(module: IGGCM | LearnedIGGCM, num_groups: int, blurred: Tensor) -> tuple[int, int]:
     """How many pixels, and how many pixels of one colour, a blur works on."""
     pixels = blurred.shape[0] * blurred.shape[-2] * blurred.shape[-1]
     return pixels, pixels * module.mix.in_channels // (num_groups + module.include_identity)
 
 
-@closed_form(GroupGaussianBlur)
-def _group_gaussian_blur(blur: GroupGaussianBlur, blurred: Tensor) -> ClosedCount:
+@closed_form(IGGCM)
+def _group_gaussian_blur(blur: IGGCM, blurred: Tensor) -> ClosedCount:
     """Q Gaussians a step of Eq. (16), as separable passes; then the 1x1 convolution."""
     num_groups, kernels, _ = blur.bank.shape
-    if getattr(blur.make_bank, 'func', None) is gaussian_bank:
+    if type(blur).make_bank is IGGCM.make_bank:
         sizes = [2 * j + 3 for j in range(num_groups)]  # 2p-1; a far tap of a narrow one may be zero in floating point
     else:
         offsets = (blur.make_bank() != 0).any(dim=1) * torch.arange(-num_groups, num_groups + 1).abs()
@@ -111,8 +110,8 @@ def _group_gaussian_blur(blur: GroupGaussianBlur, blurred: Tensor) -> ClosedCoun
     return ClosedCount(chain, chain, pixels * blur.mix.weight.numel())
 
 
-@closed_form(LearnedGroupBlur)
-def _learned_group_blur(blur: LearnedGroupBlur, blurred: Tensor) -> ClosedCount:
+@closed_form(LearnedIGGCM)
+def _learned_group_blur(blur: LearnedIGGCM, blurred: Tensor) -> ClosedCount:
     """Q learned kernels a step: their weighted sum once an image, and its dense two-dimensional convolution."""
     learned = list(blur.kernels)
     sizes, kernels = [kernel.shape[-1] for kernel in learned], learned[0].shape[0]

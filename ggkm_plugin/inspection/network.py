@@ -6,8 +6,8 @@ from typing import Any, cast
 
 from torch import nn
 
-from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedGroupBlur
-from ggkm_plugin.archs.ggkmnet_arch import FixedPointStep, GGKMNet, GroupGaussianBlur
+from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedIGGCM
+from ggkm_plugin.archs.ggkmnet_arch import IGGCM, FixedPointStep, GGKMNet
 from ggkm_plugin.restoration.restorer import network_of
 from ggkm_plugin.utils import registry
 from ggkm_plugin.utils.checkpoint import read_checkpoint
@@ -60,7 +60,7 @@ def load_subject(weights: str | None, arch: str = 'GGKMNet') -> Subject:
 def _checked(net: nn.Module, where: str) -> GGKMNet:
     if isinstance(net, GGKMNet):
         blurs = [cast(FixedPointStep, step).blur for step in net.steps]
-        if all(isinstance(blur, GroupGaussianBlur | LearnedGroupBlur) for blur in blurs):
+        if all(isinstance(blur, IGGCM | LearnedIGGCM) for blur in blurs):
             if (channels := blurs[0].mix.out_channels) != 3:
                 raise OptionError(f'{where}: its images have {channels} channels, and photographs have three')
             return net

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedGroupBlur
-from ggkm_plugin.archs.ggkmnet_arch import GroupGaussianBlur
+from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedIGGCM
+from ggkm_plugin.archs.ggkmnet_arch import IGGCM
 
 # Offsets times pixels of one block of `psf_maps`: 64 MiB in float32.
 _BLOCK = 1 << 24
@@ -29,10 +29,10 @@ def step_kernels(bank: Tensor, alpha: Tensor) -> list[Tensor]:
     return [torch.einsum('q,qm,qn->mn', alpha[j].to(taps), taps, taps) for j, taps in enumerate(cut)]
 
 
-def composite_kernels(blur: GroupGaussianBlur | LearnedGroupBlur, alpha: Tensor) -> list[Tensor]:
+def composite_kernels(blur: IGGCM | LearnedIGGCM, alpha: Tensor) -> list[Tensor]:
     """`step_kernels` of a network's blur, on the CPU, also of learned kernels."""
     alpha = alpha.detach().double().cpu()
-    if isinstance(blur, LearnedGroupBlur):
+    if isinstance(blur, LearnedIGGCM):
         learned = [kernels.detach().double().cpu() for kernels in blur.kernels]
         return [torch.einsum('q,qmn->mn', alpha[j], kernels) for j, kernels in enumerate(learned)]
     return step_kernels(blur.make_bank(), alpha)

@@ -21,7 +21,7 @@ def reflect_index(n: int, before: int, after: int, device: torch.device | None =
 
 
 def pad(x: Tensor, left: int, right: int, top: int, bottom: int, boundary: str = 'reflect') -> Tensor:
-    """Extend (..., H, W) by the given numbers of pixels. `reflect` takes margins of any size, unlike `F.pad`'s."""
+    """Extend (..., H, W) by these numbers of pixels. Unlike in `F.pad`, `reflect` takes margins of any size."""
     if boundary == 'zeros':
         return F.pad(x, (left, right, top, bottom))
     if boundary == 'replicate':
@@ -34,6 +34,30 @@ def pad(x: Tensor, left: int, right: int, top: int, bottom: int, boundary: str =
     if top or bottom:
         x = x.index_select(-2, reflect_index(height, top, bottom, x.device))
     return x
+
+
+def padded_size(height: int, width: int, multiple: int, smallest: int = 0) -> tuple[int, int]:
+    """Return the size that `pad_to_multiple` gives an image."""
+    height, width = (side if side >= smallest else smallest for side in (height, width))
+    return height + -height % multiple, width + -width % multiple
+
+
+def pad_to_multiple(x: Tensor, multiple: int, smallest: int = 0, boundary: str = 'reflect') -> Tensor:
+    """Extend (..., H, W) on the right and at the bottom until both sides are multiples, and at least `smallest`.
+
+    `crop_to` undoes it.
+    """
+    height, width = x.shape[-2:]
+    rows, columns = padded_size(height, width, multiple, smallest)
+    return pad(x, 0, columns - width, 0, rows - height, boundary)
+
+
+def crop_to(x: Tensor, height: int, width: int, scale: int = 1) -> Tensor:
+    """Crop (..., H', W') to the top left part that shows an image of this size, downscaled `scale` times.
+
+    Sides of the result are rounded up.
+    """
+    return x[..., : -(-height // scale), : -(-width // scale)]
 
 
 def pad_adjoint(x: Tensor, left: int, right: int, top: int, bottom: int) -> Tensor:

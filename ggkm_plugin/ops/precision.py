@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def full_precision(like: Tensor) -> AbstractContextManager:
@@ -16,3 +16,9 @@ def color_mix(image: Tensor, weight: Tensor) -> Tensor:
     """Apply a 1x1 convolution (C',C,1,1) to (B,C,H,W) as a matrix product; as a convolution cuDNN might use TF32."""
     height, width = image.shape[-2:]
     return torch.matmul(weight.flatten(1), image.flatten(2)).unflatten(-1, (height, width))
+
+
+def pointwise(conv: nn.Conv2d, image: Tensor) -> Tensor:
+    """Apply a 1x1 convolution with bias to (B,C,H,W) in the image's dtype, as `color_mix` does."""
+    assert conv.bias is not None
+    return color_mix(image, conv.weight.to(image.dtype)) + conv.bias.to(image.dtype).view(1, -1, 1, 1)

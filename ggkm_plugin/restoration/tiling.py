@@ -14,14 +14,16 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedGroupBlur
-from ggkm_plugin.archs.ggkmnet_arch import Edges, FixedPointStep, GGKMNet, GroupGaussianBlur, Memory, State
+from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedIGGCM
+from ggkm_plugin.archs.ggkmnet_arch import IGGCM, BlurFeatureExtractor, FixedPointStep, GGKMNet
+from ggkm_plugin.archs.ggkmnet_state import Memory, State
 from ggkm_plugin.ops.ggkm.spectral import margin_of
 from ggkm_plugin.ops.pyramid import double, pyramid
 from ggkm_plugin.utils.errors import OptionError, TrainingError
 from ggkm_plugin.utils.memory import free_bytes, is_out_of_memory, release
 
 Tile = int | str | None
+Edges = tuple[int, int, int, int]  # pixels at the top, the bottom, the left and the right
 
 SMALLEST = 64
 # A tile of this many halos a side is read with a quarter more pixels than its share, which not all layers see; larger
@@ -101,7 +103,7 @@ def _smaller(net: nn.Module, y: Tensor, side: int | None) -> int | None:
 
 def _side_for(net: GGKMNet, y: Tensor) -> int | None:
     """The side of tiles for which the memory should suffice; None if the image is no larger than one."""
-    halo = _steps(net)[0].reach()
+    halo = coefficient_radius(_steps(net)[0])
     side = -(-_HALOS * halo // 64) * 64
     free = free_bytes(y.device)
     if free is not None:
@@ -193,7 +195,7 @@ def _tiled(net: GGKMNet, y: Tensor, side: int) -> Tensor:
     """`net.unroll` in tiles."""
     height, width = y.shape[-2:]
     levels = pyramid(net.padded(y), net.num_scales)
-    memories = [Memory([None, None], None)] * net.num_iters
+    memories = [Memory()] * net.num_iters
     # The largest beta has the room of all: what stays must not lie among what comes and goes, or that takes more.
     step = _steps(net)[0]
     room = y.new_empty(y.shape[0] * _maps(step) * levels[-1][0, 0].numel(), dtype=_computed_in(step, y))
@@ -222,9 +224,9 @@ def _coefficients(
         h, c = (y.new_empty(batch, _maps(step), height // 2, width // 2, dtype=room.dtype) for _ in range(2))
         kept = (h, c)
     total: Tensor | float = 0.0
-    for tile in _tiles(height, width, side, step.reach()):
-        near = tile.around(step.BETA_REACH)
-        f1, f2 = step.bfe(_part(y, tile.read), tile.beyond(near))
+    for tile in _tiles(height, width, side, coefficient_radius(step)):
+        near = tile.around(BETA_RADIUS)
+        f1, f2 = cropped_features(step.bfe, _part(y, tile.read), tile.beyond(near))
         total = total + tile.inside(f1, 4).sum((-2, -1), dtype=torch.float64)
         del f1
         state: State | None = None
@@ -246,13 +248,13 @@ def _coefficients(
 
 def _blur_reach(blur: nn.Module, alpha: Tensor) -> int:
     """Pixels beyond which the blur of a pixel is not felt."""
-    if isinstance(blur, GroupGaussianBlur):
+    if isinstance(blur, IGGCM):
         if blur.boundary == 'reflect':
             bank = blur.bank
             return blur.margin if alpha.is_cuda else margin_of(alpha, bank, blur.iterative, torch.float32)
         groups = blur.bank.shape[0]
         return groups * (groups + 1) // 2 if blur.iterative else groups
-    if isinstance(blur, LearnedGroupBlur):
+    if isinstance(blur, LearnedIGGCM):
         reaches = [kernels.shape[-1] // 2 for kernels in blur.kernels]
         return sum(reaches) if blur.iterative else max(reaches)
     return 0
@@ -269,3 +271,60 @@ def _updated(step: FixedPointStep, y: Tensor, xu: Tensor, alpha: Tensor, beta: T
         part = step.updated(_part(y, tile.read), part_of(xu, tile.read), alpha, _part(beta, tile.read))
         _part(x, tile.core).copy_(tile.inside(part))
     return x
+
+
+# Receptive fields
+
+# Radius, in pixels of F2, that beta depends on: a 5x5 convolution at half the resolution, or a few of 3x3.
+BETA_RADIUS = 4
+
+
+def coefficient_radius(step: FixedPointStep) -> int:
+    """Compute the radius, in pixels, within which zero padding affects beta; a multiple of 4, as edges have to be."""
+    features = feature_radius(cast(BlurFeatureExtractor, step.bfe))
+    return -(-features // 4) * 4 + BETA_RADIUS
+
+
+def feature_radius(bfe: BlurFeatureExtractor) -> int:
+    """Compute the radius, in pixels, within which zero padding at an edge affects F2; F1 is affected less."""
+    pixels = 0
+    for strided, stage in enumerate((bfe.enc1, bfe.enc2, bfe.enc3, bfe.bottleneck)):
+        blocks = cast(nn.Sequential, stage[2])
+        halved = -(-(pixels + 1) // 2) if strided in (1, 2) else pixels + 1
+        pixels = halved + 2 * len(blocks)
+    return _spread(bfe, pixels, 0)
+
+
+def _spread(bfe: BlurFeatureExtractor, pixels: int, stage: int) -> int:
+    """Compute how many pixels of F2 are wrong if this many at an edge are wrong before a stage of the decoder."""
+    for place, blocks in enumerate((bfe.dec1, bfe.dec2, bfe.dec3)[stage:]):
+        pixels = (2 * pixels + 1 if place else pixels) + 2 * len(blocks)
+    return pixels
+
+
+def _crops(bfe: BlurFeatureExtractor, unused: Edges) -> list[Edges]:
+    """Compute the margins that can be cropped before each decoder stage, and after the last."""
+    crops, done = [], [0, 0, 0, 0]
+    for stage, size in enumerate((4, 2, 1, 1)):
+        needed = _spread(bfe, 0, stage)
+        crop = [max(edge - needed - before, 0) // size for edge, before in zip(unused, done, strict=True)]
+        done = [before + size * pixels for before, pixels in zip(done, crop, strict=True)]
+        crops.append(cast(Edges, tuple(crop)))
+    return crops
+
+
+def cropped_features(bfe: BlurFeatureExtractor, y: Tensor, unused: Edges) -> tuple[Tensor, Tensor]:
+    """Compute F1 of y, and F2 without its unused edges: `bfe(y)` with a decoder that skips what is not needed."""
+    first, second, third, last = _crops(bfe, unused)
+    e1, e2, e3, f1 = bfe.encode(y)
+    d = bfe.up1(bfe.dec1(_cropped(first, f1 + e3)))
+    d = bfe.up2(bfe.dec2(_cropped(second, d + _cropped(first, e2, 2))))
+    d = bfe.dec3(_cropped(third, d + _cropped(second, _cropped(first, e1, 4), 2)))
+    return f1, _cropped(last, d)
+
+
+def _cropped(edges: Edges, image: Tensor, scale: int = 1) -> Tensor:
+    if not any(edges):
+        return image
+    (top, bottom, left, right), (height, width) = (scale * edge for edge in edges), image.shape[-2:]
+    return image[..., top : height - bottom, left : width - right]

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from ggkm_plugin.archs.ggkmnet_ablations_arch import GGKMNetFullyLearned, LearnedGroupBlur
+from ggkm_plugin.archs.ggkmnet_ablations_arch import GGKMNetFullyLearned, LearnedIGGCM
 from ggkm_plugin.inspection.network import Subject
 from ggkm_plugin.inspection.psf import effective_radius
 from ggkm_plugin.report import drawing, tables
@@ -23,7 +23,7 @@ _SIDE, _GAP, _LEFT, _TOP = 200, 16, 130, 96
 
 def kernels(net: GGKMNetFullyLearned) -> list[Tensor]:
     """(Q,2p-1,2p-1) float64 for p = 2 .. P+1, of the first iteration."""
-    blur = cast(LearnedGroupBlur, next(iter(net.steps)).blur)
+    blur = cast(LearnedIGGCM, next(iter(net.steps)).blur)
     return [group.detach().double() for group in blur.kernels]
 
 

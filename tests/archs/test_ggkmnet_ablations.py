@@ -471,11 +471,11 @@ def test_bfloat16_is_near_float32(row):
         (GGKMNetNoLSTM, {'alpha_head': 'lstm_fc'}, 'GGKMNetNoLSTM has no option alpha_head'),
         (GGKMNetNoLSTM, {'init': 'eye'}, 'init is one of xavier, identity, not .eye.'),
         (GGKMNetNoLSTM, {'shared': False, 'num_scales': 0}, 'num_scales is a whole number of at least 1, not 0'),
-        (GGKMNetNoGroup, {'num_kernels': 22}, 'num_kernels is 21 or 84, not 22'),
+        (GGKMNetNoGroup, {'num_kernels': 22}, 'num_kernels is one of 21, 84, not 22'),
         (GGKMNetNoGroup, {'num_groups': 21}, 'GGKMNetNoGroup has no option num_groups'),
         (GGKMNetNoGroup, {'iterative': True}, 'GGKMNetNoGroup has no option iterative'),
         (GGKMNetNoGroup, {'sigma_conv': 's2'}, 'GGKMNetNoGroup has no option sigma_conv'),
-        (GGKMNetFullyLearned, {'kernel_init': 'xavier'}, 'kernel_init is gaussian or random, not .xavier.'),
+        (GGKMNetFullyLearned, {'kernel_init': 'xavier'}, 'kernel_init is one of gaussian, random, not .xavier.'),
         (MCPNet, {'beta_path2': 'c1'}, 'beta_path2 is one of'),
     ],
 )

@@ -148,8 +148,8 @@ def test_an_impulse_stays_in_its_colour(order, colour):
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_precision_does_not_round_the_taps(dtype):
     net = GKMNet().to(dtype)
-    assert net.GCM.taps.dtype == torch.float32
-    assert torch.equal(net.double().GCM.taps, gkm_taps().repeat(3, 1))
+    assert net.GCM.bank.dtype == torch.float32
+    assert torch.equal(net.double().GCM.bank, gkm_taps().repeat(3, 1))
 
 
 # The forward pass

@@ -17,7 +17,7 @@ from conftest import write_pairs
 from reference import rand
 from torch.nn.parallel import DistributedDataParallel
 
-from ggkm_plugin.archs.blocks import AnySizeNet
+from ggkm_plugin.archs.base import AnySizeNet
 from ggkm_plugin.evaluation import complexity
 from ggkm_plugin.utils.checkpoint import network_options, read_checkpoint
 from ggkm_plugin.utils.registry import ARCH_REGISTRY

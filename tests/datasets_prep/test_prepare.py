@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from ggkm_plugin.data.paired_defocus_dataset import PairedDefocusDataset
 from ggkm_plugin.datasets_prep import prepare
 from ggkm_plugin.datasets_prep.prepare import main
+
+from ggkm_plugin.data.paired_defocus_dataset import PairedDefocusDataset
 from ggkm_plugin.utils.image_decoding import write_image
 
 

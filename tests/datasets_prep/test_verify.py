@@ -8,8 +8,8 @@ import sys
 import cv2
 import numpy as np
 import pytest
-
 from ggkm_plugin.datasets_prep.verify import main
+
 from ggkm_plugin.utils.image_decoding import write_image
 
 

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from ggkm_plugin.archs.blocks import ConvLSTMCell, PixelFilter
-from ggkm_plugin.archs.ggkmnet_ablations_arch import GGKMNetFullyLearned, GGKMNetNoGroup, LearnedGroupBlur
-from ggkm_plugin.archs.ggkmnet_arch import GGKMNet, GroupGaussianBlur, SelfReconstruction
-from ggkm_plugin.archs.gkmnet_arch import BatchNorm2d
+from ggkm_plugin.archs.ggkmnet_ablations_arch import GGKMNetFullyLearned, GGKMNetNoGroup, LearnedIGGCM
+from ggkm_plugin.archs.ggkmnet_arch import IGGCM, GGKMNet, GGKMNetConfig, SelfReconstruction
+from ggkm_plugin.archs.gkmnet_arch import ModeBatchNorm2d
 from ggkm_plugin.evaluation import complexity
 from ggkm_plugin.evaluation.complexity import count_macs, profile, profile_named
 from ggkm_plugin.ops import gaussian_bank
@@ -92,7 +92,7 @@ def test_the_papers_convention_is_half_of_thop_with_its_faults():
 
 
 def test_a_subclass_counts_as_its_layer_in_the_papers_convention():
-    assert count_macs(BatchNorm2d(6, 'running'), (B, 6, H, W)) == count_macs(nn.BatchNorm2d(6), (B, 6, H, W))
+    assert count_macs(ModeBatchNorm2d(6, 'running'), (B, 6, H, W)) == count_macs(nn.BatchNorm2d(6), (B, 6, H, W))
 
 
 STOCK = {
@@ -142,7 +142,7 @@ def test_the_separable_count_is_what_the_passes_cost_when_they_run(monkeypatch):
 
 def test_learned_kernels_count_as_dense_and_in_the_papers_convention_as_separable():
     fixed = _blur('reflect').module
-    count = count_macs(Call(_blurred, LearnedGroupBlur(fixed, 'random')), (B, 3, 24, 32))
+    count = count_macs(Call(_blurred, LearnedIGGCM(fixed.config)), (B, 3, 24, 32))
     dense = sum(size**2 for size in (3, 5, 7))
     assert count.kernel_macs == B * 24 * 32 * 3 * dense + B * 2 * dense
     assert count.paper_macs == count_macs(_blur('reflect'), (B, 3, 24, 32)).paper_macs
@@ -162,7 +162,9 @@ def test_gkmnets_kernels_count_by_their_own_sizes():
 
 
 def _blur(boundary, iterative=True):
-    return Call(_blurred, GroupGaussianBlur(3, lambda: gaussian_bank(3, 2), 4, boundary, True, iterative))
+    return Call(
+        _blurred, IGGCM(GGKMNetConfig(num_groups=3, kernels_per_group=2, boundary=boundary, iterative=iterative))
+    )
 
 
 def _blurred(blur, x):

@@ -1,12 +1,12 @@
-"""The continuation of an image equals numpy's, where numpy has one: exactly, since pixels are only copied."""
+"""Padding equals numpy's, exactly, since pixels are only copied; padding to a multiple and its inverse."""
 
 import numpy as np
 import pytest
 import torch
 
-from ggkm_plugin.ops.boundary import BOUNDARIES, pad, reflect_index
+from ggkm_plugin.ops.boundary import BOUNDARIES, crop_to, pad, pad_to_multiple, padded_size, reflect_index
 
-# numpy.pad's names of the three.
+# The names in numpy.pad.
 NUMPY = {'reflect': 'reflect', 'zeros': 'constant', 'replicate': 'edge'}
 
 
@@ -54,3 +54,31 @@ def test_gradient_counts_how_often_a_pixel_is_shown(boundary):
 def test_an_unknown_boundary_is_named_even_where_nothing_is_padded(margins):
     with pytest.raises(ValueError, match=r"boundary is one of reflect, zeros, replicate, not 'symmetric'"):
         pad(torch.zeros(1, 1, 4, 4), *margins, boundary='symmetric')
+
+
+@pytest.mark.parametrize('boundary', BOUNDARIES)
+@pytest.mark.parametrize(
+    ('size', 'multiple', 'smallest', 'want'),
+    [
+        ((1, 1), 16, 0, (16, 16)),
+        ((16, 32), 16, 0, (16, 32)),
+        ((37, 61), 16, 0, (48, 64)),
+        ((16, 61), 16, 32, (32, 64)),
+        ((5, 40), 8, 30, (32, 40)),
+        ((7, 3), 1, 0, (7, 3)),
+    ],
+)
+def test_padding_to_a_multiple_is_on_the_right_and_at_the_bottom(size, multiple, smallest, want, boundary):
+    x = torch.rand(2, 3, *size)
+    padded = pad_to_multiple(x, multiple, smallest, boundary)
+    assert tuple(padded.shape[-2:]) == padded_size(*size, multiple, smallest) == want
+    margins = [(0, 0), (0, 0), (0, want[0] - size[0]), (0, want[1] - size[1])]
+    np.testing.assert_array_equal(padded.numpy(), np.pad(x.numpy(), margins, mode=NUMPY[boundary]))
+    assert torch.equal(crop_to(padded, *size), x)
+
+
+@pytest.mark.parametrize(('scale', 'want'), [(1, (5, 18)), (2, (3, 9)), (4, (2, 5))])
+def test_crops_of_downscaled_images_are_rounded_up(scale, want):
+    x = torch.rand(1, 1, 16 // scale, 32 // scale)
+    cropped = crop_to(x, 5, 18, scale)
+    assert torch.equal(cropped, x[..., : want[0], : want[1]])

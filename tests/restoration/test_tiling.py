@@ -116,7 +116,8 @@ def test_the_network_of_the_paper_and_its_form_for_inference():
 def test_the_reach_is_what_an_edge_spoils_and_no_more(options):
     """Beta of an image and of its right part: they differ up to the reach, not beyond; much less would be too few."""
     net = built(GGKMNet, num_scales=1, **SMALL, **options).double()
-    step, reach = net.steps[0], net.steps[0].reach()
+    step = net.steps[0]
+    reach = tiling.coefficient_radius(step)
     y = photograph(64, 2 * reach + 64).double()
     with torch.no_grad():
         whole, part = (step.beta_apu(step.bfe(image)[1], None)[0] for image in (y, y[..., reach:]))
@@ -124,14 +125,14 @@ def test_the_reach_is_what_an_edge_spoils_and_no_more(options):
     assert reach - 8 < differs <= reach
 
 
-@pytest.mark.parametrize('spare', [(56, 40, 0, 24), (4, 2, 2, 0), (0, 0, 64, 64)])
+@pytest.mark.parametrize('unused', [(56, 40, 0, 24), (4, 2, 2, 0), (0, 0, 64, 64)])
 @pytest.mark.parametrize('options', [{}, {'dec_blocks': (0, 2, 1)}, {'dec_blocks': (3, 0, 0)}])
-def test_features_without_their_edges(options, spare):
+def test_features_without_their_edges(options, unused):
     net = built(GGKMNet, **SMALL, **options).double()
     y = photograph(120, 160).double()
-    top, bottom, left, right = spare
+    top, bottom, left, right = unused
     with torch.no_grad():
-        (f1, whole), (same, part) = net.steps[0].bfe(y), net.steps[0].bfe(y, spare)
+        (f1, whole), (same, part) = net.steps[0].bfe(y), tiling.cropped_features(net.steps[0].bfe, y, unused)
     torch.testing.assert_close(part, whole[..., top : 120 - bottom, left : 160 - right], rtol=0, atol=1e-14)
     assert torch.equal(f1, same)
 
@@ -147,7 +148,7 @@ def failing_above(net, side, error):
             raise error
 
     for step in net.steps:
-        step.bfe.register_forward_pre_hook(check)
+        step.bfe.enc1.register_forward_pre_hook(check)
     return net
 
 

@@ -31,9 +31,9 @@ Example:
 """
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -65,31 +65,30 @@ FORMS = ('auto', 'dct', 'fft', 'fused', 'separable', 'reference')
 ENVIRONMENT = 'BASICSR_BLUR_FORM'
 
 _REFLECT_ONLY = ('dct', 'fft', 'fused')
-_form: ContextVar[str | None] = ContextVar('blur_form', default=None)
+_chosen = threading.local()  # unlike a ContextVar, torch.compile can trace it
 
 
 @contextmanager
 def blur_form(form: str | None) -> Iterator[None]:
     """Evaluate the GGKM blur in this form within the context; None changes nothing.
 
-    The form changes time and memory, not results. It holds for the current thread. A compiled network keeps the form
-    that it was compiled with. Raises ValueError for an unknown form.
+    The form changes time and memory, not results. It holds for the current thread. Raises ValueError for an unknown
+    form.
     """
     if form is None:
         yield
         return
     check_form(form)
-    token = _form.set(form)
+    previous, _chosen.form = getattr(_chosen, 'form', None), form
     try:
         yield
     finally:
-        _form.reset(token)
+        _chosen.form = previous
 
 
-@torch.compiler.assume_constant_result
 def chosen_form(default: str = 'auto') -> str:
     """Return the form set by `blur_form`, else the one in BASICSR_BLUR_FORM, else `default`. Raises ValueError."""
-    form = _form.get()
+    form = getattr(_chosen, 'form', None)
     if form is None and (form := os.environ.get(ENVIRONMENT)):
         check_form(form, name=ENVIRONMENT)
     return form or default

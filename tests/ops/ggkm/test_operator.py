@@ -395,3 +395,13 @@ def test_gradients_by_finite_differences(form, iterative):
     assert torch.autograd.gradcheck(
         lambda *a: ggkm_blur(*a[:3], bank, a[3], iterative=iterative, form=form), inputs, atol=1e-6
     )
+
+
+def test_a_compiled_function_follows_the_context(monkeypatch):
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    x = torch.zeros(1)
+    compiled = torch.compile(lambda x: chosen_form() == 'reference', backend='eager', fullgraph=True)
+    assert not compiled(x)
+    with blur_form('reference'):
+        assert compiled(x)
+    assert not compiled(x)
