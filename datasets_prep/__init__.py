@@ -1,1 +1,1 @@
-"""Commands that prepare data sets, one a job: `python -m ggkm_plugin.datasets_prep.NAME --help`."""
+"""Scripts that prepare data sets: `python -m ggkm_plugin.datasets_prep.NAME --help`."""

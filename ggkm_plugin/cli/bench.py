@@ -1,4 +1,4 @@
-"""`basicsr bench`: the benchmark suite."""
+"""`basicsr bench`: benchmarks of speed and memory."""
 
 import argparse
 import importlib
@@ -9,42 +9,39 @@ from typing import Any
 from ggkm_plugin import benchmarks
 from ggkm_plugin.utils.errors import OptionError
 
+HELP = 'benchmarks of speed and memory: tables, and JSON'
 
-def add_parsers(commands: Any) -> None:
-    """Add the command of COMMANDS to the parser's subcommands."""
-    text = 'the benchmark suite: tables, and JSON to keep'
-    command = commands.add_parser('bench', help=text, description=text)
-    command.add_argument(
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         'names', nargs='*', metavar='BENCHMARK', help=f'any of {", ".join(benchmarks.NAMES)} (default: all)'
     )
-    command.add_argument('--json', metavar='FILE', help='also write the numbers, with those of the machine, to FILE')
-    command.add_argument('--seconds', type=float, default=10, metavar='S', help='for each measurement (default: 10)')
-    command.add_argument(
+    parser.add_argument('--json', metavar='FILE', help='also write the numbers and the description of the machine')
+    parser.add_argument('--seconds', type=float, default=10, metavar='S', help='per measurement (default: 10)')
+    parser.add_argument(
         '--device',
         default='cpu',
         metavar='D',
         help='operator, network, scaling, training: cpu or cuda[:N] (default: cpu)',
     )
-    command.add_argument(
+    parser.add_argument(
         '--pairs', type=int, default=16, metavar='N', help='reader, synthesis: photographs (default: 16)'
     )
-    command.add_argument(
+    parser.add_argument(
         '--size', default='1120x1680', metavar='HxW', help="reader: of the photographs (default: DPDD's, 1120x1680)"
     )
-    command.add_argument(
+    parser.add_argument(
         '--megapixels', type=float, nargs='+', default=[0.25, 1, 4, 24], metavar='M', help='scaling: sizes of images'
     )
-    command.add_argument(
+    parser.add_argument(
         '--tiles',
         nargs='+',
         default=['auto'],
         metavar='N',
         help='scaling: sides of tiles, none, or auto (default: auto)',
     )
-    command.add_argument(
-        '--work',
-        metavar='DIR',
-        help='where to put the photographs, which are removed at the end (default: the folder for temporary files)',
+    parser.add_argument(
+        '--work', metavar='DIR', help="folder of temporary photographs (default: the system's temporary folder)"
     )
 
 
@@ -52,18 +49,27 @@ def run(arguments: argparse.Namespace) -> None:
     names = list(dict.fromkeys(arguments.names)) or list(benchmarks.NAMES)
     unknown = [name for name in names if name not in benchmarks.NAMES]
     if unknown:
-        raise OptionError(f'{unknown[0]}: no such benchmark; there are {", ".join(benchmarks.NAMES)}')
-    if arguments.json and not _is_writable(arguments.json):  # told now, not after minutes
-        raise OptionError(f'--json {arguments.json}: cannot be written; name a file in a folder that is there')
+        raise OptionError(f'"{unknown[0]}": no such benchmark. Benchmarks: {", ".join(benchmarks.NAMES)}')
+    if arguments.json and not _is_writable(arguments.json):
+        raise OptionError(f'--json {arguments.json}: cannot be written. Name a file in an existing folder')
     from ggkm_plugin.benchmarks import forms, measuring, reader
     from ggkm_plugin.evaluation import complexity
     from ggkm_plugin.restoration.tiling import parse_tile
     from ggkm_plugin.utils.devices import machine
 
     record: dict[str, Any] = {'machine': machine()}
-    data = reader.Settings(arguments.pairs, complexity.parse_size(arguments.size), arguments.seconds, arguments.work)
-    tiles = tuple(parse_tile(tile) for tile in arguments.tiles)
-    compute = forms.Settings(arguments.device, arguments.seconds, tuple(arguments.megapixels), tiles)
+    data = reader.Settings(
+        pairs=arguments.pairs,
+        size=complexity.parse_size(arguments.size),
+        seconds=arguments.seconds,
+        work=arguments.work,
+    )
+    compute = forms.Settings(
+        device=arguments.device,
+        seconds=arguments.seconds,
+        megapixels=tuple(arguments.megapixels),
+        tiles=tuple(parse_tile(tile) for tile in arguments.tiles),
+    )
     for name in names:
         benchmark = importlib.import_module(f'ggkm_plugin.benchmarks.{name}')
         report = benchmark.run(data if name in benchmarks.OF_DATA else compute, progress=True)
@@ -80,6 +86,3 @@ def _is_writable(path: str) -> bool:
     if os.path.exists(path):
         return os.path.isfile(path) and os.access(path, os.W_OK)
     return os.access(os.path.dirname(path) or '.', os.W_OK)
-
-
-COMMANDS = {'bench': run}

@@ -1,53 +1,53 @@
-"""`basicsr deblur`: one's own photographs."""
+"""`basicsr deblur`: deblur photographs."""
 
 import argparse
-from typing import Any
 
 from ggkm_plugin import __version__
-from ggkm_plugin.cli.shared import add_plugin_argument, load_plugins
+from ggkm_plugin.cli.arguments import add_plugin, load_plugins
 from ggkm_plugin.weights import DEFAULT, NAMES
 
+HELP = 'deblur photographs'
+DESCRIPTION = 'Deblur photographs: JPEG, PNG, TIFF, WebP, BMP of 8 or 16 bits. Results lie beside their photographs.'
+INTERRUPTED = '; finished results are complete, and the same command does the rest'
 
-def add_parsers(commands: Any) -> None:
-    """Add the command of COMMANDS to the parser's subcommands."""
-    text = 'your own photographs: JPEG, PNG, TIFF, WebP, BMP of 8 or 16 bits; each result lies beside its photograph'
-    command = commands.add_parser('deblur', help='deblur photographs', description=text)
-    command.add_argument('inputs', nargs='+', metavar='IN', help='photographs, folders, or quoted patterns')
-    command.add_argument('-o', '--out', metavar='OUT', help='a folder, or a file for a single photograph')
-    command.add_argument(
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('inputs', nargs='+', metavar='IN', help='photographs, folders, or quoted patterns')
+    parser.add_argument('-o', '--out', metavar='OUT', help='a folder, or a file for a single photograph')
+    parser.add_argument(
         '--weights',
         metavar='FILE',
         help=f'checkpoint of a trained network, or the name of a packaged one: {", ".join(NAMES)} (default: {DEFAULT})',
     )
-    command.add_argument(
+    parser.add_argument(
         '--method',
         metavar='NAME',
-        help='a classical method instead of a network, EBDB or JNB, on the processor; NAME,KEY=VALUE changes a '
-        'setting: EBDB,fidelity=420',
+        help='a classical method instead of a network, EBDB or JNB, on the CPU; NAME,KEY=VALUE changes a setting: '
+        'EBDB,fidelity=420',
     )
-    command.add_argument(
+    parser.add_argument(
         '--tile',
         default='auto',
         metavar='N',
-        help='side of the tiles in pixels, none for the whole image, or auto: what the memory allows (default); the '
-        'result is the same',
+        help='side of the tiles in pixels, none for the whole image, or auto for what the memory allows (default: '
+        'auto); the result is the same',
     )
-    command.add_argument('--half', action='store_true', help='mixed precision: faster on GPUs, with small errors')
-    command.add_argument(
+    parser.add_argument('--half', action='store_true', help='mixed precision: faster on GPUs, with small errors')
+    parser.add_argument(
         '--device', default='auto', metavar='D', help='auto, cpu, cuda or cuda:N (default: auto, all GPUs)'
     )
-    command.add_argument(
+    parser.add_argument(
         '--compare', action='store_true', help='also a page with a before/after slider, in a folder beside the results'
     )
-    command.add_argument(
-        '--jobs', type=int, metavar='N', help='processes (default: one a GPU; on a CPU what cores and memory allow)'
+    parser.add_argument(
+        '--jobs', type=int, metavar='N', help='processes (default: one per GPU; on a CPU what cores and memory allow)'
     )
-    command.add_argument('--recursive', '-r', action='store_true', help='also the folders in folders')
-    command.add_argument('--overwrite', action='store_true', help='replace results that are there already')
-    command.add_argument(
-        '--suffix', default='_deblurred', metavar='TEXT', help="for the results' names (default: _deblurred)"
+    parser.add_argument('--recursive', '-r', action='store_true', help='also folders in folders')
+    parser.add_argument('--overwrite', action='store_true', help='replace existing results')
+    parser.add_argument(
+        '--suffix', default='_deblurred', metavar='TEXT', help='of the names of results (default: _deblurred)'
     )
-    add_plugin_argument(command)
+    add_plugin(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -55,19 +55,19 @@ def run(arguments: argparse.Namespace) -> None:
     from ggkm_plugin.restoration import deblur
 
     request = deblur.Request(
-        arguments.inputs,
-        arguments.out,
-        arguments.weights,
-        arguments.method,
-        arguments.tile,
-        arguments.half,
-        arguments.device,
-        arguments.jobs,
-        arguments.suffix,
-        arguments.recursive,
-        arguments.overwrite,
-        arguments.compare,
-        arguments.plugin,
+        inputs=arguments.inputs,
+        out=arguments.out,
+        weights=arguments.weights,
+        method=arguments.method,
+        tile=arguments.tile,
+        half=arguments.half,
+        device=arguments.device,
+        jobs=arguments.jobs,
+        suffix=arguments.suffix,
+        recursive=arguments.recursive,
+        overwrite=arguments.overwrite,
+        compare=arguments.compare,
+        plugins=arguments.plugin,
     )
     deblurred = deblur.deblur(request)
     if deblurred.folder and deblurred.pairs:
@@ -78,6 +78,3 @@ def run(arguments: argparse.Namespace) -> None:
         facts = {**used, 'ggkm_plugin': __version__}
         print(f'Slider: {before_after.write_page(deblurred.folder, deblurred.pairs, facts, deblurred.faults)}')
     deblur.check(deblurred)
-
-
-COMMANDS = {'deblur': run}

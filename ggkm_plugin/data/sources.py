@@ -119,7 +119,7 @@ def _benchmark(opt: dict[str, Any], kind: str | None, needs_gt: bool) -> Source:
     if kind == 'lmdb' or (kind is None and os.path.isdir(database)):
         if not os.path.isdir(database):
             raise DataError(
-                f'{database}: no such database; make it with datasets_prep/prepare.py, or read the folders with '
+                f'{database}: no such database; make it with basicsr prepare, or read the folders with '
                 'io_backend: {type: disk}'
             )
         source: Source = _database(database, layout)
@@ -150,7 +150,7 @@ def _database(path: str, layout: str) -> LmdbSource:
     if layout not in (_AUTO, made_of):
         raise OptionError(f'layout: {layout}, but {path} was made of {made_of}; set layout: {made_of or _AUTO}')
     if not store.pairs:
-        raise DataError(f'{path}: no pairs in this database; make it with datasets_prep/prepare.py')
+        raise DataError(f'{path}: no pairs in this database; make it with basicsr prepare')
     return LmdbSource(store, store, store.pairs)
 
 

@@ -1,6 +1,5 @@
-"""Runs the host's `train_pipeline` and `test_pipeline` on an option file, with every plugin registered."""
+"""Run BasicSR's train and test pipelines on an option file, with every plugin registered."""
 
-import fcntl
 import io
 import sys
 import tempfile
@@ -14,12 +13,12 @@ import yaml
 from ggkm_plugin.basicsr_patches.launch import first_process, restarted
 from ggkm_plugin.utils import config, plugins
 from ggkm_plugin.utils.errors import OptionError
-from ggkm_plugin.utils.files import working_folder
+from ggkm_plugin.utils.files import locked, working_folder
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
-    """What `basicsr train`, `test` and `check` were asked for."""
+    """Arguments of `basicsr train`, `test` and `check`."""
 
     opt: str
     launcher: str = 'none'
@@ -32,7 +31,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that came to its end: its name, its folder, and what one would look at."""
+    """A finished run: its name, folder, option file and comparison sheets."""
 
     name: str
     folder: Path
@@ -40,11 +39,43 @@ class Finished:
     pictures: list[Path]
 
 
-def run(is_train: bool, request: Request) -> Finished:
-    """Train or test below `request.root`, where relative paths of the option file start too. Plugins are loaded.
+def train(request: Request) -> Finished:
+    """Train below `request.root`, where relative paths of the option file start too. Raises UserError."""
+    return _run(request, is_train=True)
 
-    Raises a UserError for whatever a user can mend.
+
+def test(request: Request) -> Finished:
+    """Test below `request.root`, where relative paths of the option file start too. Raises UserError."""
+    return _run(request, is_train=False)
+
+
+def check(request: Request, dry_run: bool = True) -> str:
+    """Validate a training, and measure a few of its steps if `dry_run`. Returns a table of time and memory.
+
+    Writes nothing. Raises OptionError with all faults, among them what `train` only warns of.
     """
+    option_file, opt = _read(request)
+
+    from ggkm_plugin.basicsr_patches import seams
+    from ggkm_plugin.training import check_config
+    from ggkm_plugin.training import dry_run as dry_runs
+
+    with ExitStack() as stack:
+        root = stack.enter_context(working_folder(request.root))
+        check_config.check_options(opt, is_train=True, strict=True)
+        if not dry_run:
+            return ''
+        path = stack.enter_context(_resolved(option_file, opt))
+        stack.enter_context(seams.installed())
+        stack.enter_context(_basicsr_arguments(['-opt', str(path)]))
+        from basicsr.utils.options import parse_options
+
+        with redirect_stdout(io.StringIO()):
+            completed, _ = parse_options(str(root), is_train=True)
+        return dry_runs.table(dry_runs.rehearse(completed), opt['train']['total_iter'])
+
+
+def _run(request: Request, is_train: bool) -> Finished:
     option_file, opt = _read(request)
 
     from ggkm_plugin.basicsr_patches import seams
@@ -66,9 +97,11 @@ def run(is_train: bool, request: Request) -> Finished:
         flags += ['--auto_resume'] * (request.auto_resume or restarted()) + ['--debug'] * request.debug
         name = f'debug_{opt["name"]}' if request.debug and not opt['name'].startswith('debug') else opt['name']
         folder = root / ('experiments' if is_train else 'results') / name
-        if is_train and first_process():
-            stack.enter_context(_alone(folder))
-        with _host_arguments(flags):
+        if first_process():
+            stack.enter_context(_locked(folder))
+        # BasicSR prints its progress to stdout, which is for results.
+        stack.enter_context(redirect_stdout(sys.stderr))
+        with _basicsr_arguments(flags):
             if is_train:
                 from basicsr.train import train_pipeline as pipeline
             else:
@@ -77,33 +110,8 @@ def run(is_train: bool, request: Request) -> Finished:
         return Finished(name, folder, option_file, sorted(folder.glob('comparison_*.png')))
 
 
-def check(request: Request, rehearsed: bool = True) -> str:
-    """All that can be said of a training before it starts, with a few of its steps measured if `rehearsed`.
-
-    Nothing is written. Raises OptionError with all faults; what `train` only warns of is a fault here.
-    """
-    option_file, opt = _read(request)
-
-    from ggkm_plugin.basicsr_patches import seams
-    from ggkm_plugin.training import check_config, dry_run
-
-    with ExitStack() as stack:
-        root = stack.enter_context(working_folder(request.root))
-        check_config.check_options(opt, is_train=True, strict=True)
-        if not rehearsed:
-            return ''
-        path = stack.enter_context(_resolved(option_file, opt))
-        stack.enter_context(seams.installed())
-        stack.enter_context(_host_arguments(['-opt', str(path)]))
-        from basicsr.utils.options import parse_options
-
-        with redirect_stdout(io.StringIO()):
-            completed, _ = parse_options(str(root), is_train=True)
-        return dry_run.table(dry_run.rehearse(completed), opt['train']['total_iter'])
-
-
 def _read(request: Request) -> tuple[Path, config.Options]:
-    """The option file and what it says with variant, overrides and its plugins applied."""
+    """Read the option file, apply variant and overrides, and load its plugins."""
     option_file = config.find_option_file(request.opt)
     opt = config.load_options(option_file, request.variant, request.force_yml)
     plugins.load_local(opt.get('plugins') or [])
@@ -111,29 +119,19 @@ def _read(request: Request) -> tuple[Path, config.Options]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other trainings out of a run's folder: the later one would put it aside under the earlier one's hands."""
-    lock = folder.parent / f'.{folder.name}.lock'
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open('w')
-    except OSError as error:
-        raise OptionError(f'{lock}: cannot be written ({error.strerror or error}); see --root') from error
-    with file:
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock the folder of a run: a second run would rename it under the first. Raises LockError, OptionError."""
+    with ExitStack() as stack:
         try:
-            # The system lets go of it however the process ends; flock's would be the loading processes' too, which
-            # outlive a killed one by seconds.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            raise OptionError(f'{folder}: a training is running there; wait for it, or change `name`') from error
-        except OSError:
-            pass  # a file system without locks
+            stack.enter_context(locked(folder, 'Wait until it ends, or change "name"'))
+        except OSError as error:
+            raise OptionError(f'{folder}: cannot be written ({error.strerror or error}). See --root') from error
         yield
 
 
 @contextmanager
 def _resolved(option_file: Path, opt: config.Options) -> Iterator[Path]:
-    """The file the host reads and keeps with the experiment: the original, or what variant and overrides made of it."""
+    """The option file for BasicSR: the original, or a copy with variant and overrides applied."""
     if yaml.safe_load(option_file.read_text(encoding='utf-8')) == opt:
         yield option_file
         return
@@ -145,8 +143,8 @@ def _resolved(option_file: Path, opt: config.Options) -> Iterator[Path]:
 
 
 @contextmanager
-def _host_arguments(flags: list[str]) -> Iterator[None]:
-    """The host parses sys.argv itself."""
+def _basicsr_arguments(flags: list[str]) -> Iterator[None]:
+    """Replace sys.argv, which BasicSR parses itself."""
     before = sys.argv
     sys.argv = [before[0], *flags]
     try:

@@ -36,6 +36,10 @@ class NotFiniteError(TrainingError):
     everywhere = True
 
 
+class LockError(OptionError):
+    """Another process writes the same folder."""
+
+
 class LostProcessError(UserError):
     """Another process of the same run has ended."""
 

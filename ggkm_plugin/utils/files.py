@@ -1,13 +1,20 @@
-"""Small files that are there as a whole or not at all."""
+"""Atomic writes, folder locks and the working folder."""
 
+import json
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from ggkm_plugin.utils.errors import DataError, OptionError
+from ggkm_plugin.utils.errors import DataError, LockError, OptionError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -59,6 +66,69 @@ def writing_into(place: str | Path, option: str) -> Iterator[None]:
 def unfinished(path: Path) -> Path:
     """Where `path` is written until it is whole; a process that is killed leaves it there."""
     return path.with_name(f'.{path.name}.part')
+
+
+@contextmanager
+def locked(folder: Path, remedy: str) -> Iterator[None]:
+    """Lock a folder against other processes. The folder itself need not exist.
+
+    The lock file `.NAME.lock` beside it holds the process id and host of its owner, and is removed at the end. Raises
+    LockError that names the owner and the remedy, OSError if the lock file cannot be written.
+    """
+    path = folder.with_name(f'.{folder.name}.lock')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = _lock(path)
+    if handle is None:
+        raise LockError(f'{folder}: in use by {_owner(path)}. {remedy}')
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps({'pid': os.getpid(), 'host': socket.gethostname()}).encode(), 0)
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()
+        os.close(handle)
+
+
+def _lock(path: Path) -> int | None:
+    """Open and lock a lock file. Returns None if another process has it."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            # Not flock: worker processes would share that lock, and they outlive a killed parent by seconds.
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            os.close(handle)
+            return None
+        except (AttributeError, OSError):  # a system or file system without locks
+            if _is_owned(path):
+                os.close(handle)
+                return None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        os.close(handle)  # the owner has removed this file meanwhile
+
+
+def _is_owned(path: Path) -> bool:
+    """Whether the owner in a lock file may be running: not if it was a process of this machine that is gone."""
+    try:
+        owner = json.loads(path.read_text())
+        if os.name == 'posix' and owner['host'] == socket.gethostname():
+            os.kill(owner['pid'], 0)
+    except (ValueError, LookupError, TypeError, ProcessLookupError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _owner(path: Path) -> str:
+    try:
+        owner = json.loads(path.read_text())
+        return f'process {owner["pid"]} on {owner["host"]} (lock file {path})'
+    except (OSError, ValueError, LookupError, TypeError):
+        return f'another process (lock file {path})'
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import sys
 from importlib.metadata import entry_points, version
 from pathlib import Path
 
+from ggkm_plugin import __version__
 from ggkm_plugin.utils.errors import OptionError
 from ggkm_plugin.utils.registry import REGISTRIES
 
@@ -53,7 +54,7 @@ def load_installed() -> list[str]:
     # ours first, and also from a checkout that is not installed
     for module, dist in sorted({_OURS: None, **found}.items(), key=lambda item: (item[0] != _OURS, item[0])):
         try:
-            _load(module, f'{dist.name} {dist.version}' if dist else module)
+            _load(module, f'{dist.name} {dist.version}' if dist else f'ggkm_plugin {__version__}')
         except (Exception, SystemExit) as error:
             problems.append(f'plugin {module} of {dist.name if dist else "this checkout"} is left out: {error}')
     return problems

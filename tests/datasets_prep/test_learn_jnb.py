@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from ggkm_plugin.datasets_prep import learn_jnb
 
 from ggkm_plugin.classical.jnb_map import Dictionary
+from ggkm_plugin.datasets_prep import learn_jnb
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from ggkm_plugin.datasets_prep.make_synthetic import main
 
 from ggkm_plugin.data import synthesis, varied_scenes
 from ggkm_plugin.data.lmdb_store import LmdbStore
 from ggkm_plugin.data.paired_defocus_dataset import PairedDefocusDataset
 from ggkm_plugin.data.photographs import held_out
 from ggkm_plugin.data.sensor import Sensor
+from ggkm_plugin.datasets_prep.make_synthetic import main
 from ggkm_plugin.utils.image_decoding import write_image
 
 

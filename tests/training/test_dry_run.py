@@ -115,6 +115,6 @@ def test_no_bar_is_left_open_on_a_terminal(workplace, tiny, write_options, monke
 
     screen = Terminal()
     monkeypatch.setattr(sys, 'stderr', screen)
-    run.check(run.Request(write_options(tiny)))
+    run.check(run.Request(opt=write_options(tiny)))
     shown = screen.getvalue()
     assert 'loss=' not in shown or shown.endswith('\n')

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -396,7 +397,8 @@ def test_two_trainings_of_one_name(tiny, server, tmp_path):
     process.kill()
     process.communicate()
     assert code == 2
-    assert 'a training is running there' in printed
+    assert str(process.pid) in printed
+    assert socket.gethostname() in printed
     assert [path.name for path in (place / 'experiments').glob('tiny*')] == ['tiny']
 
 

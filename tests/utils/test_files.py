@@ -1,11 +1,17 @@
 """A file is the old one or the whole new one."""
 
+import contextlib
 import errno
+import json
 import os
+import socket
+import subprocess
+import sys
 
 import pytest
 
-from ggkm_plugin.utils.files import write_whole
+from ggkm_plugin.utils.errors import LockError
+from ggkm_plugin.utils.files import locked, write_whole
 
 
 @pytest.mark.parametrize('content', [b'\x00bytes', 'text, é'])
@@ -40,3 +46,82 @@ def test_a_folder_that_is_not_there(tmp_path):
 def test_a_name_of_no_known_encoding(tmp_path):
     write_whole(tmp_path / 'file', 'caf\udce9')
     assert (tmp_path / 'file').read_bytes() == b'caf\\udce9'
+
+
+_LOCK = """
+import sys, time
+from pathlib import Path
+from ggkm_plugin.utils.files import locked
+with locked(Path(sys.argv[1]), 'wait'):
+    print('locked', flush=True)
+    time.sleep(60)
+"""
+
+
+@contextlib.contextmanager
+def locking(folder):
+    """Another process that holds the lock."""
+    process = subprocess.Popen([sys.executable, '-c', _LOCK, str(folder)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == 'locked\n'
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def lock_file(folder, pid, host):
+    (folder.parent / f'.{folder.name}.lock').write_text(json.dumps({'pid': pid, 'host': host}))
+
+
+def without_locks(monkeypatch):
+    """A file system that has no locks."""
+
+    def fail(*_):
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr('ggkm_plugin.utils.files.fcntl.lockf', fail)
+
+
+def test_a_locked_folder_is_refused_and_its_owner_named(tmp_path):
+    with locking(tmp_path / 'run') as process:
+        with pytest.raises(LockError) as refused, locked(tmp_path / 'run', 'wait'):
+            pass
+        assert str(process.pid) in str(refused.value)
+        assert socket.gethostname() in str(refused.value)
+    with locked(tmp_path / 'run', 'wait'):  # its owner was killed
+        assert json.loads((tmp_path / '.run.lock').read_text())['pid'] == os.getpid()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_lock_ends_with_its_block(tmp_path):
+    with pytest.raises(KeyError), locked(tmp_path / 'new/run', 'wait'):
+        raise KeyError
+    assert os.listdir(tmp_path / 'new') == []
+
+
+@pytest.mark.parametrize(('pid', 'host', 'refused'), [
+    (os.getpid(), socket.gethostname(), True),
+    (os.getpid(), 'another', True),
+    (2**22 + 1, socket.gethostname(), False),  # above the largest process id
+])  # fmt: skip
+def test_a_file_system_without_locks(tmp_path, monkeypatch, pid, host, refused):
+    without_locks(monkeypatch)
+    lock_file(tmp_path / 'run', pid, host)
+    if refused:
+        with pytest.raises(LockError, match=str(pid)), locked(tmp_path / 'run', 'wait'):
+            pass
+        assert os.listdir(tmp_path) == ['.run.lock']
+    else:
+        with locked(tmp_path / 'run', 'wait'), pytest.raises(LockError), locked(tmp_path / 'run', 'wait'):
+            pass
+        assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize('locks', [True, False])
+def test_a_damaged_lock_file_of_nobody(tmp_path, monkeypatch, locks):
+    if not locks:
+        without_locks(monkeypatch)
+    (tmp_path / '.run.lock').write_text('{')
+    with locked(tmp_path / 'run', 'wait'):
+        assert json.loads((tmp_path / '.run.lock').read_text())['host'] == socket.gethostname()

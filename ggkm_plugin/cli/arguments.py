@@ -1,0 +1,52 @@
+"""Arguments that several commands share, and what they load."""
+
+import argparse
+import sys
+
+
+def add_option_file(parser: argparse.ArgumentParser) -> None:
+    """Add -opt, --force_yml, --variant and --root."""
+    parser.add_argument(
+        '-opt', required=True, metavar='FILE', help='option file: a path, or the name of a packaged one'
+    )
+    parser.add_argument(
+        '--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help='override keys of the option file'
+    )
+    parser.add_argument('--variant', metavar='NAME', help='named override from `variants:` in the option file')
+    parser.add_argument(
+        '--root',
+        default='.',
+        metavar='DIR',
+        help='folder of experiments/, results/ and relative paths of the option file (default: current folder)',
+    )
+
+
+def add_launcher(parser: argparse.ArgumentParser) -> None:
+    """Add --launcher, and the --local-rank that torch.distributed.launch passes."""
+    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
+    add_local_rank(parser)
+
+
+def add_local_rank(parser: argparse.ArgumentParser) -> None:
+    """Accept --local-rank. The rank itself comes from the environment."""
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_plugin(parser: argparse.ArgumentParser) -> None:
+    """Add --plugin."""
+    parser.add_argument(
+        '--plugin',
+        action='append',
+        default=[],
+        metavar='MODULE',
+        help='also import this local module, which registers archs, losses, data sets ...; may be repeated',
+    )
+
+
+def load_plugins(arguments: argparse.Namespace) -> None:
+    """Import all installed plugins and those of --plugin."""
+    from ggkm_plugin.utils import plugins
+
+    for problem in plugins.load_installed():
+        print(f'basicsr: warning: {problem}', file=sys.stderr)
+    plugins.load_local(arguments.plugin)

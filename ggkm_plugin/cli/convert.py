@@ -1,0 +1,38 @@
+"""`basicsr convert`: released weights as a checkpoint of this package."""
+
+import argparse
+from pathlib import Path
+
+from ggkm_plugin.cli.arguments import add_plugin, load_plugins
+
+HELP = "convert weights that a network's authors released to a checkpoint for test and compare"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('file', metavar='FILE', help='PyTorch, Keras HDF5 (DPDNetS, MDP) or npz (KPAC), as released')
+    parser.add_argument('--arch', required=True, metavar='NAME', help='registered arch')
+    parser.add_argument(
+        '--options', nargs='+', default=[], metavar='KEY=VALUE', help='options of the arch, beside those of the weights'
+    )
+    parser.add_argument('-o', '--output', required=True, metavar='FILE', help='checkpoint to write')
+    parser.add_argument(
+        '--allow-pickle', action='store_true', help="read KPAC's npz, which can run code: only from a trusted source"
+    )
+    add_plugin(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    load_plugins(arguments)
+    from ggkm_plugin.restoration.convert import convert
+    from ggkm_plugin.utils.config import parse_assignments
+
+    target = Path(arguments.output)
+    network = convert(
+        source=Path(arguments.file),
+        arch=arguments.arch,
+        options=parse_assignments('--options', arguments.options),
+        target=target,
+        allow_pickle=arguments.allow_pickle,
+    )
+    shown = ''.join(f', {key}: {value}' for key, value in network.items())
+    print(f'{target}: network_g {{type: {arguments.arch}{shown}}}')

@@ -1,0 +1,80 @@
+"""Output never ends the work: encodings that lack characters, closed pipes, full disks."""
+
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+# A photograph's name in Cyrillic, and one that is not UTF-8.
+NAMES = ('фото1.png', os.fsdecode(b'caf\xe9.png'))
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    (tmp_path / 'photos').mkdir()
+    content = cv2.imencode('.png', np.full((24, 32, 3), 90, np.uint8))[1].tobytes()
+    for name in NAMES:
+        (tmp_path / 'photos' / name).write_bytes(content)
+    return tmp_path
+
+
+def run(place, *words, shell='', **environment):
+    """The command in a process of its own; `shell` follows it on the command line."""
+    command = f'exec {sys.executable} -m ggkm_plugin.cli {" ".join(words)} {shell}'
+    return subprocess.run(
+        ['bash', '-c', command],
+        cwd=place,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', **environment},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def deblurred(place):
+    return len(os.listdir(place / 'out'))
+
+
+DEBLUR = ('deblur', 'photos', '-o', 'out', '--weights', 'GGKMNet_light', '--jobs', '1')
+
+
+@pytest.mark.parametrize('encoding', ['ascii', 'cp1252', 'utf-8'])
+def test_names_that_an_encoding_lacks(photographs, encoding):
+    done = run(photographs, *DEBLUR, PYTHONIOENCODING=encoding)
+    assert done.returncode == 0, done.stderr
+    assert deblurred(photographs) == 2
+    assert len(done.stdout.decode(encoding).splitlines()) == 2
+
+
+@pytest.mark.parametrize('shell', ['>&-', '2>&-', '> >(exit)', '> >(exit) 2>&1', '2> >(exit)'])
+def test_a_closed_stream_does_not_end_the_work(photographs, shell):
+    done = run(photographs, *DEBLUR, shell=shell)
+    assert done.returncode == 0, done.stderr
+    assert deblurred(photographs) == 2
+
+
+def test_the_reader_of_a_list_may_stop(tmp_path):
+    done = run(tmp_path, 'list', shell='| head -n 1; exit ${PIPESTATUS[0]}')
+    assert done.returncode == 0
+    assert done.stderr == b''
+    assert done.stdout == b'archs\n'
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='no /dev/full')
+def test_results_lost_on_a_full_disk_are_a_failure(photographs):
+    done = run(photographs, *DEBLUR, shell='> /dev/full')
+    assert done.returncode == 1
+    assert deblurred(photographs) == 2
+    assert b'standard output' in done.stderr
+
+
+@pytest.mark.parametrize('encoding', ['ascii', 'cp1252'])
+@pytest.mark.parametrize('words', [('--help',), ('list',), ('train', '-opt', 'фото.yml'), ('profile', 'Сеть')])
+def test_every_message_is_shown(tmp_path, encoding, words):
+    done = run(tmp_path, *words, PYTHONIOENCODING=encoding)
+    assert done.returncode == (0 if words[0] in ('--help', 'list') else 2)
+    assert b'Error' not in done.stderr
+    assert done.stdout or done.stderr
