@@ -30,10 +30,10 @@ KERNEL_ORDERS = ('paper', 'released')
 
 
 def released_pyramid(y: Tensor) -> list[Tensor]:
-    """The released network's inputs, coarse to fine: Pillow's BILINEAR x1/4, x1/2 and x1 of y as an 8-bit image.
+    """Build the released network's inputs, coarse to fine: Pillow's BILINEAR x1/4, x1/2 and x1 of y as an 8-bit image.
 
-    Antialiased, horizontally first, rounded to whole 255ths (halves up) after each pass, as Pillow does. H and W are
-    multiples of 4. Not in the facts: every level is made from the full image.
+    The quarter-size level is resized from the half-size level. H and W are multiples of 4. Equal to Pillow's, bit for
+    bit: antialiased, horizontal pass first (Pillow 13: not for tall images), rounded after each pass, halves up.
     """
 
     def rounded(x: Tensor) -> Tensor:
@@ -42,10 +42,11 @@ def released_pyramid(y: Tensor) -> list[Tensor]:
     def resized(x: Tensor, height: int, width: int) -> Tensor:
         return rounded(F.interpolate(x, (height, width), mode='bilinear', align_corners=False, antialias=True))
 
-    image = rounded(255 * y.to(torch.promote_types(y.dtype, torch.float32)).clamp(0, 1))
-    height, width = y.shape[-2:]
-    levels = [resized(resized(image, height, width // n), height // n, width // n) for n in (4, 2)]
-    return [(level / 255).to(y.dtype) for level in (*levels, image)]
+    levels = [rounded(255 * y.to(torch.promote_types(y.dtype, torch.float32)).clamp(0, 1))]
+    for _ in range(NUM_SCALES - 1):
+        height, width = levels[0].shape[-2:]
+        levels.insert(0, resized(resized(levels[0], height, width // 2), height // 2, width // 2))
+    return [(level / 255).to(y.dtype) for level in levels]
 
 
 class ModeBatchNorm2d(nn.BatchNorm2d):

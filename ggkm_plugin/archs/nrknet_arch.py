@@ -83,11 +83,11 @@ class MapPredictor(nn.Module):
 
 
 class RecursiveKernels(nn.Module):
-    """GCM: v (B,3,H,W) -> (B,66,H,W): v, and 21 images each blurred from the one before; channel 3 m + c.
+    """GCM: v (B,3,H,W) -> (B,66,H,W): v, and 21 images, each blurred from the one before; channel 3 m + c.
 
-    A step has one 3-tap kernel a colour, horizontal, then vertical, under reflection. Not in the facts: of the two
-    learned numbers of a kernel the first is its centre, the second mirrored to both sides; step m owns the rows
-    3 m .. 3 m + 2 of `kernels`; they start at 0, which is the mean of three pixels.
+    Each step has a 3-tap kernel per color, applied horizontally, then vertically, under reflection. Its taps are the
+    softmax of [k0, k1, k0]: of the two learned numbers the second is the center. Not in the facts: step m owns the rows
+    3 m .. 3 m + 2 of `kernels`, and they start at 0, the mean of three pixels.
     """
 
     def __init__(self) -> None:
@@ -95,9 +95,9 @@ class RecursiveKernels(nn.Module):
         self.kernels = nn.Parameter(torch.zeros(3 * (NUM_IMAGES - 1), 1, 1, 2))
 
     def taps(self) -> Tensor:
-        """(63,1,1,3), positive, each kernel with sum 1."""
-        centre, side = self.kernels.split(1, dim=-1)
-        return torch.cat([side, centre, side], dim=-1).softmax(dim=-1)
+        """Compute the taps (63,1,1,3), positive, with sum 1 per kernel."""
+        side, center = self.kernels.split(1, dim=-1)
+        return torch.cat([side, center, side], dim=-1).softmax(dim=-1)
 
     def forward(self, v: Tensor) -> Tensor:
         images = [v]

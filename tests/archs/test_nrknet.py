@@ -136,8 +136,8 @@ def blur(state, v, maps):
     """Pixel shifts in place of convolutions."""
     kernels = state['GCM.kernels'].reshape(21, 3, 2)
     images = [v]
-    for centre_side in kernels:
-        logits = torch.stack([centre_side[:, 1], centre_side[:, 0], centre_side[:, 1]], 1)
+    for side_center in kernels:
+        logits = torch.stack([side_center[:, 0], side_center[:, 1], side_center[:, 0]], 1)
         before, middle, after = logits.softmax(1).T[:, None, :, None, None]
         wide = mirrored(v)[:, :, 1:-1]
         v = before * wide[..., :-2] + middle * wide[..., 1:-1] + after * wide[..., 2:]
@@ -239,7 +239,7 @@ def test_an_impulse_stays_in_its_colour(colour):
         assert not images[:, other].any()
     images = images[:, colour]
     close(images.sum((1, 2)), torch.ones(22, dtype=torch.float64), atol=1e-13)
-    side = sides[:, 1].exp() / (sides[:, 0].exp() + 2 * sides[:, 1].exp())
+    side = sides[:, 0].exp() / (sides[:, 1].exp() + 2 * sides[:, 0].exp())
     variance = torch.cat([torch.zeros(1, dtype=torch.float64), (2 * side).cumsum(0)])
     r = torch.arange(65, dtype=torch.float64) - 32
     for dim in (1, 2):  # horizontal and vertical passes alike
@@ -250,6 +250,15 @@ def test_a_constant_stays_constant_under_reflection():
     with torch.no_grad():
         images = network().GCM(torch.full((1, 3, 8, 10), 0.7, dtype=torch.float64))
     close(images, torch.full_like(images, 0.7), atol=1e-13)
+
+
+def test_taps_are_k0_k1_k0():
+    gcm = NRKNet().GCM
+    with torch.no_grad():
+        gcm.kernels[:] = torch.tensor([0.0, 2.0])
+        side, center = 1 / (2 + np.e**2), np.e**2 / (2 + np.e**2)
+        want = torch.tensor([side, center, side]).expand(63, 1, 1, 3)
+        close(gcm.taps(), want, atol=1e-6)
 
 
 def test_kernels_start_as_the_mean_of_three():
