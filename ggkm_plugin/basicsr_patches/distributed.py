@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed, nn
 
+from ggkm_plugin.basicsr_patches.launch import check_started_by
 from ggkm_plugin.utils import registry  # noqa: F401  (the import shims come before basicsr)
-from ggkm_plugin.utils.errors import LostProcessError, OptionError, TrainingError
+from ggkm_plugin.utils.errors import LostProcessError, TrainingError
 
 import basicsr.utils.dist_util as host_dist  # isort: skip
 import basicsr.utils.misc as host_misc  # isort: skip
@@ -32,12 +33,7 @@ def init_dist(launcher: str, backend: str | None = None, port: int | None = None
 
     The host's option files ask for `nccl`, which is what they get where there are GPUs.
     """
-    starter, variable = ('srun', 'SLURM_PROCID') if launcher == 'slurm' else ('torchrun', 'RANK')
-    if variable not in os.environ:
-        raise OptionError(
-            f'--launcher {launcher}: not started by {starter} ({variable} is not set); see docs/distributed.md, or '
-            'leave it out for one process'
-        )
+    check_started_by(launcher)
     if launcher == 'slurm':
         _environment_from_slurm(port)
     if torch.cuda.is_available():

@@ -1,32 +1,81 @@
-"""What torchrun's or slurm's environment tells a process before it has joined a group. No torch."""
+"""The environment of torchrun and slurm, read before a process joins a group. Light: no torch."""
 
 import json
 import os
 import time
 
+from ggkm_plugin.utils.errors import OptionError
+
+_PYTORCH = ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
+
+
+def started_by() -> str:
+    """The launcher that started this process: pytorch, slurm or none.
+
+    A shell that slurm gives one task, and the script of a batch job, count as none: only srun with several tasks starts
+    one process per task.
+    """
+    environment = os.environ
+    if watched() or (all(name in environment for name in _PYTORCH) and environment['WORLD_SIZE'] != '1'):
+        return 'pytorch'
+    tasks = environment.get('SLURM_STEP_NUM_TASKS', environment.get('SLURM_NTASKS', '1'))
+    return 'slurm' if {'SLURM_STEP_ID', 'SLURM_PROCID'} <= environment.keys() and tasks != '1' else 'none'
+
+
+def process_count() -> int:
+    """The number of processes that were started together."""
+    variables = {'pytorch': ('WORLD_SIZE',), 'slurm': ('SLURM_STEP_NUM_TASKS', 'SLURM_NTASKS'), 'none': ()}
+    return next((int(os.environ[name]) for name in variables[started_by()] if name in os.environ), 1)
+
+
+def choose_launcher(given: str | None) -> str:
+    """The launcher of a run: `given`, or the one that started this process. Raises OptionError if they contradict."""
+    found = started_by()
+    if given is None:
+        return found
+    if (given == 'none' and process_count() > 1) or (given == 'slurm' and watched()):
+        starter = {'pytorch': 'torchrun', 'slurm': 'srun'}[found]
+        raise OptionError(
+            f'--launcher {given}: {starter} started this process as one of {process_count()}. Leave --launcher out, or '
+            f'run the command without {starter}'
+        )
+    if given != 'none':
+        check_started_by(given)
+    return given
+
+
+def check_started_by(launcher: str) -> None:
+    """Raise OptionError if the launcher has not started this process."""
+    starter, variable = ('srun', 'SLURM_PROCID') if launcher == 'slurm' else ('torchrun', 'RANK')
+    if variable not in os.environ:
+        raise OptionError(
+            f'--launcher {launcher}: not started by {starter} ({variable} is not set). See docs/distributed.md, or '
+            'leave --launcher out for one process'
+        )
+
 
 def first_process() -> bool:
-    """The one of all processes that prints and writes."""
+    """Whether this process is the one of all that prints and writes."""
     return os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0'
 
 
 def first_of_machine() -> bool:
-    """The one that tells what is wrong on its machine."""
+    """Whether this process is the one that prints the errors of its machine."""
     return os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0')) == '0'
 
 
 def watched() -> bool:
-    """torchrun looks after this process, and ends it when another one fails."""
+    """Whether torchrun started this process, and ends it when another one fails."""
     return 'TORCHELASTIC_RUN_ID' in os.environ
 
 
 def restarted() -> bool:
-    """torchrun has started all processes again because one was lost."""
+    """Whether torchrun has started all processes again because one was lost."""
     return int(os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')) > 0
 
 
 def report_failure(message: str) -> None:
-    """Let torchrun show these words in its closing table, in place of advice on how to have a traceback."""
+    """Let torchrun show this message in its closing table."""
     path = os.environ.get('TORCHELASTIC_ERROR_FILE')
     if path:
         content = {'message': {'message': message, 'extraInfo': {'timestamp': str(int(time.time()))}}}

@@ -23,7 +23,11 @@ def add_option_file(parser: argparse.ArgumentParser) -> None:
 
 def add_launcher(parser: argparse.ArgumentParser) -> None:
     """Add --launcher, and the --local-rank that torch.distributed.launch passes."""
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none')
+    parser.add_argument(
+        '--launcher',
+        choices=('none', 'pytorch', 'slurm'),
+        help='launcher of several processes (default: detected from the environment of torchrun or srun)',
+    )
     add_local_rank(parser)
 
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Protocol, cast
 
 from ggkm_plugin import __version__
-from ggkm_plugin.basicsr_patches.launch import first_of_machine, first_process, report_failure
+from ggkm_plugin.basicsr_patches import launch
 from ggkm_plugin.cli import output
 from ggkm_plugin.cli.arguments import add_local_rank
 from ggkm_plugin.utils import allocator, basicsr_imports
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if code == 0 and (error := output.lost_results()):
         print(f'basicsr {arguments.command}: standard output: {error.strerror}. Results are lost', file=sys.stderr)
         code = 1
-    if program and getattr(arguments, 'launcher', 'none') != 'none':
+    if program and getattr(arguments, 'launcher', None) not in (None, 'none'):
         _end_at_once(code)
     return code
 
@@ -94,13 +94,14 @@ def _run(arguments: argparse.Namespace, words: list[str]) -> int:
     """Run the command that `words` were parsed to, print what fails, and return the exit code."""
     module = command_module(arguments.command)
     try:
+        _choose_launcher(arguments)
         return module.run(arguments) or 0
     except UserError as error:
         _print_failure(f'basicsr {arguments.command}: {_message(error)}', error)
-        if isinstance(error, Interrupted) and first_process():
+        if isinstance(error, Interrupted) and launch.first_process():
             words += ['--auto_resume'] if getattr(arguments, 'auto_resume', True) is False else []
-            launcher = getattr(arguments, 'launcher', 'none')
-            launched = '' if launcher == 'none' else f', launched ({launcher}) as before'
+            launcher = getattr(arguments, 'launcher', None)
+            launched = '' if launcher in (None, 'none') else f', launched ({launcher}) as before'
             print(f'Resume with: {shlex.join(["basicsr", *words])}{launched}', file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -115,6 +116,16 @@ def _run(arguments: argparse.Namespace, words: list[str]) -> int:
         return 1
 
 
+def _choose_launcher(arguments: argparse.Namespace) -> None:
+    if hasattr(arguments, 'launcher'):
+        arguments.launcher = launch.choose_launcher(arguments.launcher)
+    elif launch.watched() and launch.process_count() > 1:
+        raise OptionError(
+            f'started by torchrun as one of {launch.process_count()} processes. Run it without torchrun: only train, '
+            'test and compare work in several'
+        )
+
+
 def _message(error: UserError) -> str:
     """The message alone. A data loading worker sends it inside a traceback."""
     text = str(error)
@@ -127,11 +138,11 @@ def _print_failure(message: str, error: UserError | None = None) -> None:
         # torchrun ends this process meanwhile, and the last words are those of the lost process.
         time.sleep(_PATIENCE)
     else:
-        report_failure(message)
+        launch.report_failure(message)
     if isinstance(error, OptionError):
-        prints = first_of_machine()
+        prints = launch.first_of_machine()
     else:
-        prints = first_process() or error is None or not error.everywhere
+        prints = launch.first_process() or error is None or not error.everywhere
     if prints:
         print(message, file=sys.stderr)
 

@@ -9,7 +9,7 @@ from typing import Any
 from ggkm_plugin.basicsr_patches.launch import first_process
 from ggkm_plugin.utils import config, plugins
 from ggkm_plugin.utils.errors import UserError
-from ggkm_plugin.utils.files import working_folder
+from ggkm_plugin.utils.files import locked, working_folder
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,8 @@ def compare(request: Request, tell: Callable[[str], None]) -> Compared:
         root = stack.enter_context(working_folder(request.root))
         plan = parse(opt, request.noise)
         folder = root / 'results' / plan.name
+        if first_process():
+            stack.enter_context(locked(folder))
         stack.enter_context(distributed.group_left())
         if request.launcher != 'none':
             distributed.init_dist(request.launcher)

@@ -12,7 +12,6 @@ import yaml
 
 from ggkm_plugin.basicsr_patches.launch import first_process, restarted
 from ggkm_plugin.utils import config, plugins
-from ggkm_plugin.utils.errors import OptionError
 from ggkm_plugin.utils.files import locked, working_folder
 
 
@@ -98,7 +97,7 @@ def _run(request: Request, is_train: bool) -> Finished:
         name = f'debug_{opt["name"]}' if request.debug and not opt['name'].startswith('debug') else opt['name']
         folder = root / ('experiments' if is_train else 'results') / name
         if first_process():
-            stack.enter_context(_locked(folder))
+            stack.enter_context(locked(folder))
         # BasicSR prints its progress to stdout, which is for results.
         stack.enter_context(redirect_stdout(sys.stderr))
         with _basicsr_arguments(flags):
@@ -116,17 +115,6 @@ def _read(request: Request) -> tuple[Path, config.Options]:
     opt = config.load_options(option_file, request.variant, request.force_yml)
     plugins.load_local(opt.get('plugins') or [])
     return option_file, opt
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lock the folder of a run: a second run would rename it under the first. Raises LockError, OptionError."""
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(folder, 'Wait until it ends, or change "name"'))
-        except OSError as error:
-            raise OptionError(f'{folder}: cannot be written ({error.strerror or error}). See --root') from error
-        yield
 
 
 @contextmanager

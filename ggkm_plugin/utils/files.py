@@ -69,20 +69,22 @@ def unfinished(path: Path) -> Path:
 
 
 @contextmanager
-def locked(folder: Path, remedy: str) -> Iterator[None]:
-    """Lock a folder against other processes. The folder itself need not exist.
+def locked(folder: Path) -> Iterator[None]:
+    """Lock the folder of a run, which need not exist, against other runs.
 
     The lock file `.NAME.lock` beside it holds the process id and host of its owner, and is removed at the end. Raises
-    LockError that names the owner and the remedy, OSError if the lock file cannot be written.
+    LockError that names the owner, DataError if the lock file cannot be written.
     """
     path = folder.with_name(f'.{folder.name}.lock')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = _lock(path)
+    with writing_into(folder, '--root'):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = _lock(path)
+        if handle is not None:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps({'pid': os.getpid(), 'host': socket.gethostname()}).encode(), 0)
     if handle is None:
-        raise LockError(f'{folder}: in use by {_owner(path)}. {remedy}')
+        raise LockError(f'{folder}: in use by {_owner(path)}. Wait until it ends, or change "name"')
     try:
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps({'pid': os.getpid(), 'host': socket.gethostname()}).encode(), 0)
         yield
     finally:
         with suppress(OSError):

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from ggkm_plugin.utils.errors import LockError
+from ggkm_plugin.utils.errors import DataError, LockError
 from ggkm_plugin.utils.files import locked, write_whole
 
 
@@ -52,7 +52,7 @@ _LOCK = """
 import sys, time
 from pathlib import Path
 from ggkm_plugin.utils.files import locked
-with locked(Path(sys.argv[1]), 'wait'):
+with locked(Path(sys.argv[1])):
     print('locked', flush=True)
     time.sleep(60)
 """
@@ -85,17 +85,17 @@ def without_locks(monkeypatch):
 
 def test_a_locked_folder_is_refused_and_its_owner_named(tmp_path):
     with locking(tmp_path / 'run') as process:
-        with pytest.raises(LockError) as refused, locked(tmp_path / 'run', 'wait'):
+        with pytest.raises(LockError) as refused, locked(tmp_path / 'run'):
             pass
         assert str(process.pid) in str(refused.value)
         assert socket.gethostname() in str(refused.value)
-    with locked(tmp_path / 'run', 'wait'):  # its owner was killed
+    with locked(tmp_path / 'run'):  # its owner was killed
         assert json.loads((tmp_path / '.run.lock').read_text())['pid'] == os.getpid()
     assert os.listdir(tmp_path) == []
 
 
 def test_a_lock_ends_with_its_block(tmp_path):
-    with pytest.raises(KeyError), locked(tmp_path / 'new/run', 'wait'):
+    with pytest.raises(KeyError), locked(tmp_path / 'new/run'):
         raise KeyError
     assert os.listdir(tmp_path / 'new') == []
 
@@ -109,11 +109,11 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, pid, host, refused):
     without_locks(monkeypatch)
     lock_file(tmp_path / 'run', pid, host)
     if refused:
-        with pytest.raises(LockError, match=str(pid)), locked(tmp_path / 'run', 'wait'):
+        with pytest.raises(LockError, match=str(pid)), locked(tmp_path / 'run'):
             pass
         assert os.listdir(tmp_path) == ['.run.lock']
     else:
-        with locked(tmp_path / 'run', 'wait'), pytest.raises(LockError), locked(tmp_path / 'run', 'wait'):
+        with locked(tmp_path / 'run'), pytest.raises(LockError), locked(tmp_path / 'run'):
             pass
         assert os.listdir(tmp_path) == []
 
@@ -123,5 +123,11 @@ def test_a_damaged_lock_file_of_nobody(tmp_path, monkeypatch, locks):
     if not locks:
         without_locks(monkeypatch)
     (tmp_path / '.run.lock').write_text('{')
-    with locked(tmp_path / 'run', 'wait'):
+    with locked(tmp_path / 'run'):
         assert json.loads((tmp_path / '.run.lock').read_text())['host'] == socket.gethostname()
+
+
+def test_a_folder_that_cannot_be_locked(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(DataError, match='file/run'), locked(tmp_path / 'file/run'):
+        pass
