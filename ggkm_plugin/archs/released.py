@@ -24,24 +24,21 @@ from ggkm_plugin.archs.dpdnets_arch import DPDNetS
 from ggkm_plugin.archs.ifan_arch import IFAN
 from ggkm_plugin.archs.kpac_arch import KPAC
 from ggkm_plugin.archs.mdp_arch import MDP
-from ggkm_plugin.utils.checkpoint import read_tensors
+from ggkm_plugin.utils.checkpoint import load_weights, read_checkpoint, weights_of
 from ggkm_plugin.utils.errors import CheckpointError, listed
-
-_WRAPPERS = ('params', 'state_dict', 'model')
-_PREFIX = 'module.'  # of torch's data-parallel wrappers
 
 
 def load_released(net: nn.Module, source: str | Path | Mapping[str, Any], name: str = 'the checkpoint') -> None:
     """Load a checkpoint with the keys of `net`, every one of them and no other.
 
-    `source` is a file, read with `weights_only`, or its content: the state dict, perhaps under `params`, `state_dict`
-    or `model`, its keys perhaps with `module.` before them; `name` is what a content's errors call it.
+    `source` is a file or its content, in any format of `utils.checkpoint`; `name` is what errors call a content.
 
     Raises:
         CheckpointError: the file cannot be read, or keys are missing, unexpected, or no tensors of the right shape;
             five of each are named, and the network is as it was.
     """
-    _load(net, *_state_dict(source, name))
+    where, state = _state_dict(source, name)
+    load_weights(net, state, where)
 
 
 def load_ifan(net: IFAN, source: str | Path | Mapping[str, Any]) -> None:
@@ -60,7 +57,7 @@ def load_ifan(net: IFAN, source: str | Path | Mapping[str, Any]) -> None:
     if len(set(keys.values())) < len(keys):
         raise CheckpointError(f'{where}: some keys are there twice, with `Network.` before them and without')
     unused = () if net.reblurNet is not None else ('reblurNet.',)
-    _load(net, where, {keys[key]: value for key, value in state.items() if not keys[key].startswith(unused)})
+    load_weights(net, {keys[key]: value for key, value in state.items() if not keys[key].startswith(unused)}, where)
     net.second_pass = 'K1'
 
 
@@ -83,7 +80,7 @@ def load_keras(net: DPDNetS | MDP, path: str | Path) -> None:
     state = {}
     for (name, _), (kernel, bias) in zip(modules, layers, strict=True):
         state.update({f'{name}.weight': _from_tensorflow(kernel), f'{name}.bias': _from_tensorflow(bias)})
-    _load(net, str(path), state)
+    load_weights(net, state, path)
 
 
 def load_kpac(net: KPAC, path: str | Path, allow_pickle: bool = False) -> None:
@@ -108,63 +105,13 @@ def load_kpac(net: KPAC, path: str | Path, allow_pickle: bool = False) -> None:
         raise CheckpointError(
             f'{path}: holds {len(arrays)} arrays, KPAC with these options has {len(keys)}; is `levels` right?'
         )
-    _load(net, str(path), {key: _from_tensorflow(array) for key, array in zip(keys, arrays, strict=True)})
+    load_weights(net, {key: _from_tensorflow(array) for key, array in zip(keys, arrays, strict=True)}, path)
 
 
-def _state_dict(source: str | Path | Mapping[str, Any], name: str = 'the checkpoint') -> tuple[str, dict[Any, Any]]:
+def _state_dict(source: str | Path | Mapping[str, Any], name: str = 'the checkpoint') -> tuple[str, dict[str, Any]]:
     """What to call the source, and its state dict without wrappers."""
-    where, content = (name, source) if isinstance(source, Mapping) else (str(source), read_tensors(source))
-    state = _unwrapped(content)
-    if state is None:
-        raise CheckpointError(f'{where}: holds no state dict but {type(content).__name__}')
-    return where, state
-
-
-def _load(net: nn.Module, where: str, state: Mapping[Any, Any]) -> None:
-    """All keys or none. Raises CheckpointError."""
-    own = net.state_dict()
-    wrong = [f'{key} ({fault})' for key in own if key in state and (fault := _fault(state[key], own[key]))]
-    faults = {
-        'missing': [key for key in own if key not in state],
-        'unexpected': [str(key) for key in state if key not in own],
-        'wrong': wrong,
-    }
-    if any(faults.values()):
-        named = '; '.join(f'{kind}: {listed(keys)}' for kind, keys in faults.items() if keys)
-        raise CheckpointError(f'{where}: not a checkpoint of {type(net).__name__} with these options ({named})')
-    # Converted before the first is copied: what cannot be fails here, and leaves the network whole.
-    try:
-        ready = {key: state[key].detach().to(tensor.device, tensor.dtype) for key, tensor in own.items()}
-    except (RuntimeError, NotImplementedError) as error:
-        raise CheckpointError(f'{where}: cannot be loaded ({error})') from error
-    net.load_state_dict(ready, strict=True)
-
-
-def _unwrapped(content: Any) -> dict[Any, Any] | None:
-    """The state dict in a checkpoint's content, without wrappers and without `module.`; None if there is none."""
-    while isinstance(content, Mapping):
-        inner = [content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)]
-        if not inner:
-            keys = list(content)
-            prefixed = bool(keys) and all(isinstance(key, str) and key.startswith(_PREFIX) for key in keys)
-            return {key[len(_PREFIX) :] if prefixed else key: content[key] for key in keys}
-        content = inner[0]
-    return None
-
-
-def _fault(value: Any, tensor: Tensor) -> str:
-    """Why a checkpoint's value does not fit the network's tensor; nothing if it does."""
-    if not isinstance(value, Tensor):
-        return f'a {type(value).__name__}, not a tensor'
-    if value.shape != tensor.shape:
-        return f'{tuple(value.shape)}, not {tuple(tensor.shape)}'
-    if value.is_floating_point() != tensor.is_floating_point() or value.is_complex():
-        return f'{value.dtype}, not {tensor.dtype}'
-    if value.layout != torch.strided or value.is_meta or value.is_quantized:
-        return 'not a plain tensor with data'
-    if value.is_floating_point() and not value.isfinite().all():
-        return 'not all of it finite numbers'
-    return ''
+    where, content = (name, source) if isinstance(source, Mapping) else (str(source), read_checkpoint(source))
+    return where, weights_of(content, where)
 
 
 def _convolutions(net: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -38,7 +38,7 @@ written in place, BatchNorm ...
 
 import importlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -126,12 +126,16 @@ _host_init_tb_loggers = host_train.init_tb_loggers
 
 
 @contextmanager
-def installed() -> Iterator[Session]:
-    """Every seam in place for the length of a command; then the host as it was, its log closed, its group left."""
+def installed(more: Sequence[tuple[Any, str, Any]] = ()) -> Iterator[Session]:
+    """Install every patch, and `more` of (place, name, replacement), for the length of a command.
+
+    At the end BasicSR is as it was, its log is closed and the process group is left.
+    """
     session = Session()
+    patches = [*session.seams, *more]
     talkative, logging.raiseExceptions = logging.raiseExceptions, False  # a full disk is told by what must be kept
-    originals = [(module, name, getattr(module, name)) for module, name, _ in session.seams]
-    for module, name, ours in session.seams:
+    originals = [(module, name, getattr(module, name)) for module, name, _ in patches]
+    for module, name, ours in patches:
         setattr(module, name, ours)
     with distributed.group_left():
         try:

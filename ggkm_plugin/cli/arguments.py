@@ -47,6 +47,15 @@ def add_plugin(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_arch(parser: argparse.ArgumentParser, more: str = '') -> None:
+    """Add --arch."""
+    parser.add_argument(
+        '--arch',
+        metavar='NAME[,KEY=VALUE]',
+        help='network of a checkpoint that does not describe it, such as GGKMNet,width=8' + more,
+    )
+
+
 def load_plugins(arguments: argparse.Namespace) -> None:
     """Import all installed plugins and those of --plugin."""
     from ggkm_plugin.utils import plugins

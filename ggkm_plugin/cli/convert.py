@@ -1,20 +1,22 @@
-"""`basicsr convert`: released weights as a checkpoint of this package."""
+"""`basicsr convert`: weights in any format as a self-describing checkpoint."""
 
 import argparse
 from pathlib import Path
 
 from ggkm_plugin.cli.arguments import add_plugin, load_plugins
 
-HELP = "convert weights that a network's authors released to a checkpoint for test and compare"
+HELP = "convert weights in any format, also as a network's authors released them, to a self-describing checkpoint"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('file', metavar='FILE', help='PyTorch, Keras HDF5 (DPDNetS, MDP) or npz (KPAC), as released')
+    parser.add_argument(
+        'file', metavar='FILE', help='PyTorch or safetensors; Keras HDF5 (DPDNetS, MDP) or npz (KPAC), as released'
+    )
     parser.add_argument('--arch', required=True, metavar='NAME', help='registered arch')
     parser.add_argument(
         '--options', nargs='+', default=[], metavar='KEY=VALUE', help='options of the arch, beside those of the weights'
     )
-    parser.add_argument('-o', '--output', required=True, metavar='FILE', help='checkpoint to write')
+    parser.add_argument('-o', '--output', required=True, metavar='FILE', help='file to write: .pth or .safetensors')
     parser.add_argument(
         '--allow-pickle', action='store_true', help="read KPAC's npz, which can run code: only from a trusted source"
     )
@@ -28,7 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     target = Path(arguments.output)
     network = convert(
-        source=Path(arguments.file),
+        source=arguments.file,
         arch=arguments.arch,
         options=parse_assignments('--options', arguments.options),
         target=target,

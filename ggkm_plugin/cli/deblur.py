@@ -3,7 +3,7 @@
 import argparse
 
 from ggkm_plugin import __version__
-from ggkm_plugin.cli.arguments import add_plugin, load_plugins
+from ggkm_plugin.cli.arguments import add_arch, add_plugin, load_plugins
 from ggkm_plugin.weights import DEFAULT, NAMES
 
 HELP = 'deblur photographs'
@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help=f'checkpoint of a trained network, or the name of a packaged one: {", ".join(NAMES)} (default: {DEFAULT})',
     )
+    add_arch(parser)
     parser.add_argument(
         '--method',
         metavar='NAME',
@@ -68,6 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
         overwrite=arguments.overwrite,
         compare=arguments.compare,
         plugins=arguments.plugin,
+        arch=arguments.arch,
     )
     deblurred = deblur.deblur(request)
     if deblurred.folder and deblurred.pairs:

@@ -55,7 +55,7 @@ def _kernels(arguments: argparse.Namespace, folder: Path) -> tuple[str, list[Pat
     from ggkm_plugin.inspection.network import load_subject
     from ggkm_plugin.studies import kernel_figure
 
-    subject = load_subject(arguments.weights, 'GGKMNetFullyLearned')
+    subject = load_subject(arguments.weights, None if arguments.weights else {'type': 'GGKMNetFullyLearned'})
     warn_if_untrained(arguments, subject)
     return kernel_figure.draw(subject, folder, arguments.kernels)
 

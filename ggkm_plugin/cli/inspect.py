@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ggkm_plugin.cli.arguments import add_plugin, load_plugins
+from ggkm_plugin.cli.arguments import add_arch, add_plugin, load_plugins
 from ggkm_plugin.cli.output import progress, warn
 from ggkm_plugin.utils.errors import DataError, OptionError, UserError
 from ggkm_plugin.weights import NOTICE, checkpoint_path
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--weights', metavar='FILE', help='checkpoint that describes its network (default: the packaged one)'
     )
-    parser.add_argument('--arch', metavar='NAME', help='an untrained network of this arch instead')
+    add_arch(parser, '; without --weights, an untrained network')
     parser.add_argument(
         '--points', nargs='+', metavar='X,Y', help='pixels whose PSFs are shown (default: six, from narrow to wide)'
     )
@@ -42,14 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     if arguments.size < 16:
         raise OptionError(f'--size: must be at least 16, not {arguments.size}')
-    if arguments.weights is not None and arguments.arch:
-        raise OptionError('--arch: builds an untrained network. Give --arch or --weights, not both')
     load_plugins(arguments)
     from ggkm_plugin.inspection import files
     from ggkm_plugin.inspection.network import load_subject
+    from ggkm_plugin.restoration.load import parse_network
 
-    weights = None if arguments.arch else weights_path(arguments)
-    subject = load_subject(weights, arguments.arch or 'GGKMNet')
+    network = parse_network(arguments.arch) if arguments.arch else None
+    untrained = network is not None and arguments.weights is None
+    subject = load_subject(None if untrained else weights_path(arguments), network)
     warn_if_untrained(arguments, subject)
     request = files.Request(
         points=arguments.points,

@@ -1,8 +1,4 @@
-"""A network of a comparison with its weights: built, loaded and run on one image, each mistake named.
-
-Weights lie in a checkpoint under the entry's `param_key`; by default under params, params_ema, state_dict or model,
-whichever is there first; else the file itself is the state dict. Or they are the packaged ones, or none.
-"""
+"""Network of a comparison: with the weights of a checkpoint, the packaged ones, or none."""
 
 from typing import Any
 
@@ -15,18 +11,12 @@ from ggkm_plugin.evaluation.complexity import Profile, Size, count_parameters, p
 from ggkm_plugin.evaluation.contestants import Contestant, Tell
 from ggkm_plugin.evaluation.sizing import padded, shown
 from ggkm_plugin.report.pictures import coefficient_map
+from ggkm_plugin.restoration.load import build_network, load
 from ggkm_plugin.restoration.restorer import check_restored
 from ggkm_plugin.restoration.tiling import restored
-from ggkm_plugin.utils import registry
-from ggkm_plugin.utils.checkpoint import described_network, read_checkpoint, weights_of
-from ggkm_plugin.utils.config import Options
-from ggkm_plugin.utils.errors import CheckpointError, OptionError
+from ggkm_plugin.utils.errors import OptionError
 from ggkm_plugin.utils.hashing import code_digest, file_digest
 from ggkm_plugin.utils.memory import bounded_memory, memory_advice
-from ggkm_plugin.weights import NAMES, checkpoint_path, packaged_weights
-
-_PARAM_KEYS = ('params', 'params_ema', 'state_dict', 'model')
-_LONGEST = 300  # of a reason in torch's words
 
 
 class NetworkContestant(Contestant):
@@ -37,13 +27,19 @@ class NetworkContestant(Contestant):
         description in them that cannot be built.
         """
         self.entry, self.name = entry, entry.name
+        where, named, param_key = f'{entry.name}: network_g', None, None
         if entry.weights == UNTRAINED:
-            named: str | None = 'none: untrained'
-            net, network, self.sha256 = _untrained(entry)
+            assert entry.network is not None
+            network, self.sha256, named = entry.network, None, 'none: untrained'
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                net = build_network(network, where)
         else:
-            path = checkpoint_path(None if entry.weights == PACKAGED else entry.weights)
-            named = {packaged_weights(name): f'{name}, packaged' for name in NAMES}.get(path)
-            net, network, self.sha256 = _trained(entry, path)
+            weights = None if entry.weights == PACKAGED else entry.weights
+            loaded = load(weights, entry.network, entry.param_key, where)
+            net, network, param_key = loaded.net, loaded.options, loaded.param_key
+            named = loaded.packaged and f'{loaded.packaged}, packaged'
+            self.sha256 = file_digest(loaded.path)
         self.settings = {'weights': named} if named else None
         self.net: nn.Module = net.to(device).eval().requires_grad_(False)
         self.arch = str(network['type'])
@@ -57,7 +53,7 @@ class NetworkContestant(Contestant):
         self.depends = {
             **self.structure,
             'weights': self.sha256 or UNTRAINED,
-            'param_key': entry.param_key,
+            'param_key': param_key,
             'colour': entry.colour,
             'range': entry.range,
         }
@@ -91,37 +87,6 @@ class NetworkContestant(Contestant):
 
     def _turned(self, image: Tensor) -> Tensor:
         return image.flip(1) if self.entry.colour == 'bgr' else image
-
-
-def _trained(entry: Entry, path: str) -> tuple[nn.Module, Options, str]:
-    """The network with its weights, its options, and the weights' sha256."""
-    content = read_checkpoint(path)
-    network = entry.network or described_network(content, path, 'set network_g in the option file')
-    net = registry.build(f'{entry.name}: network_g', 'archs', network)
-    _load(net, content, entry, path)
-    return net, network, file_digest(path)
-
-
-def _untrained(entry: Entry) -> tuple[nn.Module, Options, None]:
-    assert entry.network is not None
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return registry.build(f'{entry.name}: network_g', 'archs', entry.network), entry.network, None
-
-
-def _load(net: nn.Module, content: dict[str, Any], entry: Entry, path: str) -> None:
-    """Every key or none. Raises CheckpointError."""
-    if entry.param_key and entry.param_key not in content:
-        raise CheckpointError(f'{path}: has no {entry.param_key}; it has {", ".join(map(str, content))}')
-    state = weights_of(content, path, [entry.param_key] if entry.param_key else _PARAM_KEYS)
-    try:
-        net.load_state_dict({key.removeprefix('module.'): value for key, value in state.items()})
-    except (RuntimeError, AttributeError, TypeError, KeyError) as error:
-        reason = ' '.join(str(error).split())
-        raise CheckpointError(
-            f'{path}: not weights of {type(net).__name__} with these options '
-            f'({reason[:_LONGEST]}{"..." if len(reason) > _LONGEST else ""})'
-        ) from error
 
 
 def chosen_device(num_gpu: str | int) -> torch.device:

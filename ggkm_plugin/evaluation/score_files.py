@@ -16,10 +16,12 @@ import torch
 
 from ggkm_plugin import __version__
 from ggkm_plugin.data.layouts import scene_kinds
+from ggkm_plugin.utils.checkpoint import read_checkpoint, weights_key
 from ggkm_plugin.utils.errors import DataError
 from ggkm_plugin.utils.files import write_whole
 from ggkm_plugin.utils.hashing import file_digest
 from ggkm_plugin.utils.registry import METRIC_REGISTRY
+from ggkm_plugin.weights import checkpoint_path
 
 
 @dataclass(frozen=True)
@@ -110,13 +112,13 @@ def means(scores: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def _weights(opt: dict[str, Any]) -> dict[str, Any]:
-    path = opt['path']['pretrain_network_g']
-    content = torch.load(path, map_location='cpu', weights_only=True)
-    description = content.get('description', {}) if isinstance(content, dict) else {}
+    path = checkpoint_path(opt['path']['pretrain_network_g'])
+    content = read_checkpoint(path)
+    description = content.get('description', {})
     return {
         'path': path,
         'sha256': file_digest(path),
-        'param_key': opt['path'].get('param_key_g', 'params'),
+        'param_key': weights_key(content, path, opt['path'].get('param_key_g')),
         'iteration': description.get('iteration'),
         'option_digest': description.get('option_digest'),
     }

@@ -8,11 +8,9 @@ from torch import nn
 
 from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedIGGCM
 from ggkm_plugin.archs.ggkmnet_arch import IGGCM, FixedPointStep, GGKMNet
-from ggkm_plugin.restoration.restorer import network_of
-from ggkm_plugin.utils import registry
-from ggkm_plugin.utils.checkpoint import read_checkpoint
+from ggkm_plugin.restoration.load import build_network, load
+from ggkm_plugin.utils.config import Options
 from ggkm_plugin.utils.errors import OptionError
-from ggkm_plugin.weights import checkpoint_path
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,25 +34,22 @@ class Subject:
         return cast(FixedPointStep, self.net.steps_of_scale(scale)[iteration - 1])
 
 
-def load_subject(weights: str | None, arch: str = 'GGKMNet') -> Subject:
-    """The network of a checkpoint, or an untrained `arch` with its defaults.
+def load_subject(weights: str | None, network: Options | None = None) -> Subject:
+    """The network of a checkpoint; without one, an untrained `network` (`type` and arguments).
 
-    Raises CheckpointError for a file that is no complete checkpoint of a network that it describes, OptionError for a
-    network that predicts no PSFs.
+    Raises CheckpointError for a file that cannot be loaded, OptionError for a network that predicts no PSFs.
     """
     if weights is None:
-        options = {'type': arch}
-        net = _checked(registry.build('network', 'archs', options), arch)
+        options = network or {'type': 'GGKMNet'}
+        net = _checked(build_network(options, 'network'), options['type'])
         return Subject(net.eval(), 'untrained, random weights', False, options)
-    weights = checkpoint_path(weights)
-    content = read_checkpoint(weights)
-    network, options = network_of(content, weights)
-    net = _checked(network, weights)
-    iteration = content['description'].get('iteration', 'latest')
+    loaded = load(weights, network)
+    net, name = _checked(loaded.net, loaded.path), Path(loaded.path).name
+    iteration = loaded.description.get('iteration', 'latest')
     if iteration == 0:
-        return Subject(net.eval(), f'{Path(weights).name}, saved before any training', False, options)
+        return Subject(net.eval(), f'{name}, saved before any training', False, loaded.options)
     after = 'at the end of its training' if iteration == 'latest' else f'after {iteration} iterations'
-    return Subject(net.eval(), f'{Path(weights).name}, {after}', True, options)
+    return Subject(net.eval(), f'{name}, {after}', True, loaded.options)
 
 
 def _checked(net: nn.Module, where: str) -> GGKMNet:

@@ -1,6 +1,5 @@
 """The host's SRModel with validation as defocus deblurring needs it: float scores, shared out over processes."""
 
-import pickle
 from dataclasses import dataclass
 from os import path as osp
 from typing import Any
@@ -13,10 +12,10 @@ from torch.utils.data import DataLoader, Subset
 
 from ggkm_plugin.basicsr_patches.distributed import gathered, rank_and_size, spread_buffers
 from ggkm_plugin.evaluation.score_files import ImageScores, means, write_scores
+from ggkm_plugin.models.loading import load_network
 from ggkm_plugin.report.pictures import coefficient_map, strip, to_uint8
 from ggkm_plugin.report.sheet import SheetRow, comparison_sheet
 from ggkm_plugin.utils.checkpoint import describe
-from ggkm_plugin.utils.errors import CheckpointError
 from ggkm_plugin.utils.image_decoding import write_image
 from ggkm_plugin.utils.memory import memory_advice
 from ggkm_plugin.utils.registry import METRIC_REGISTRY
@@ -73,30 +72,7 @@ class ValidatingModel(SRModel):
         count = sum(parameter.numel() for parameter in net.parameters())
         get_root_logger().info(f'Network: {type(net).__name__}, {count:,d} parameters')
 
-    def load_network(self, net: nn.Module, load_path: str, strict: bool = True, param_key: str = 'params') -> None:
-        """As the host. Raises CheckpointError for a file that is no checkpoint or does not fit the network."""
-        try:
-            super().load_network(net, load_path, strict, param_key)
-        except (
-            OSError,
-            EOFError,
-            LookupError,
-            AttributeError,
-            TypeError,
-            RuntimeError,
-            pickle.UnpicklingError,
-        ) as error:
-            reason = f'{type(error).__name__}: {" ".join(str(error).split())}'
-            raise CheckpointError(
-                f'{load_path}: not a checkpoint of {type(self.get_bare_model(net)).__name__} with these options '
-                f'({reason[:300]}{"..." if len(reason) > 300 else ""})'
-            ) from error
-
-    def _print_different_keys_loading(
-        self, crt_net: nn.Module, load_net: dict[str, Tensor], strict: bool = True
-    ) -> None:
-        if not strict:  # a strict load that does not fit raises, and names the keys itself
-            super()._print_different_keys_loading(crt_net, load_net, strict)
+    load_network = load_network
 
     @property
     def scored_net(self) -> nn.Module:

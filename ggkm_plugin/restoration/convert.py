@@ -1,17 +1,14 @@
-"""`basicsr convert`: weights that a network's authors released become a checkpoint of ours, which describes itself."""
+"""Conversion of weights in any format, those of a network's authors included, to a self-describing checkpoint."""
 
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ggkm_plugin import __version__
-from ggkm_plugin.archs.released import load_ifan, load_keras, load_kpac, load_released
-from ggkm_plugin.utils import registry
-from ggkm_plugin.utils.checkpoint import save_atomically
-from ggkm_plugin.utils.errors import CheckpointError, OptionError
+from ggkm_plugin.archs.released import load_ifan, load_keras, load_kpac
+from ggkm_plugin.restoration.load import build_network, load
+from ggkm_plugin.utils.checkpoint import check_suffix, describe_network, save_checkpoint
+from ggkm_plugin.utils.errors import OptionError
+from ggkm_plugin.weights import checkpoint_path
 
 # What the released weights were trained, or tested, with where that is not the arch's default.
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -19,20 +16,27 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     'IFAN': {'second_pass': 'K1'},
     'NRKNet': {'bn_mode': 'batch'},
 }
-# Of the others: load_released.
-_READERS: dict[str, Callable[..., None]] = {'IFAN': load_ifan, 'DPDNetS': load_keras, 'MDP': load_keras}
+# Of networks whose authors' files are not state dicts with the arch's keys.
+_READERS: dict[str, Callable[..., None]] = {
+    'IFAN': load_ifan,
+    'DPDNetS': load_keras,
+    'MDP': load_keras,
+    'KPAC': load_kpac,
+}
 
 
 def convert(
-    source: Path, arch: str, options: dict[str, Any], target: Path, allow_pickle: bool = False
+    source: str | Path, arch: str, options: dict[str, Any], target: Path, allow_pickle: bool = False
 ) -> dict[str, Any]:
     """Write the weights in `source` to `target`; returns the network's options, by which the file is rebuilt.
 
     `options` are the arch's, beside those that the released weights need. `allow_pickle`: see `released.load_kpac`.
+    `source` may be the name of packaged weights. The suffix of `target` chooses its format.
+
     Raises OptionError for the arch or its options, CheckpointError for a file that is not of such a network.
     """
-    if not source.is_file():
-        raise CheckpointError(f'{source}: no such file')
+    check_suffix(target)
+    path = checkpoint_path(source)
     needed = _OPTIONS.get(arch, {})
     for key, value in needed.items():
         if options.get(key, value) != value:
@@ -41,16 +45,12 @@ def convert(
                 'network_g of what uses the weights'
             )
     network = {**needed, **options}
-    net = registry.build('--arch', 'archs', {'type': arch, **network})
-    if arch == 'KPAC':
-        load_kpac(net, source, allow_pickle)
+    options = {**network, 'type': arch}
+    if arch in _READERS:
+        net = build_network(options, '--arch')
+        _READERS[arch](net, path, *([allow_pickle] if arch == 'KPAC' else []))
+        state = net.state_dict()
     else:
-        _READERS.get(arch, load_released)(net, source)
-    description = {
-        'arch': arch,
-        'options': network,
-        'source': source.name,
-        'versions': {'ggkm_plugin': __version__, 'torch': str(torch.__version__), 'basicsr': version('basicsr')},
-    }
-    save_atomically({'params': net.state_dict(), 'description': description}, str(target))
+        state = load(path, options, where='--arch').state_dict()
+    save_checkpoint(state, describe_network(options, source=Path(path).name), target)
     return network

@@ -15,8 +15,10 @@ from ggkm_plugin.restoration import batch, tiling
 from ggkm_plugin.restoration.batch import Make, Outcome, Restore, Tell
 from ggkm_plugin.restoration.classical import chosen_method, method_restorer
 from ggkm_plugin.restoration.jobs import BEFORE_AFTER, Job, plan
-from ggkm_plugin.restoration.restorer import Restorer, load_network
+from ggkm_plugin.restoration.load import load_network, parse_network
+from ggkm_plugin.restoration.restorer import Restorer
 from ggkm_plugin.utils import plugins
+from ggkm_plugin.utils.config import Options
 from ggkm_plugin.utils.devices import find_device
 from ggkm_plugin.utils.errors import OptionError, UserError
 from ggkm_plugin.utils.memory import free_bytes
@@ -45,6 +47,7 @@ class Request:
     overwrite: bool = False
     compare: bool = False
     plugins: Sequence[str] = ()
+    arch: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def deblur(request: Request) -> Deblurred:
     if folder:
         jobs = [replace(job, pictures=_pictures(folder, index)) for index, job in enumerate(jobs, start=1)]
     if len(devices) > 1 and request.method is None:  # else each process would find it out for itself
-        load_network(checkpoint_path(request.weights))
+        load_network(request.weights, _network(request))
     threads = max(1, torch.get_num_threads() // len(devices))
     outcomes = []
     with _Progress(len(jobs)) as progress:
@@ -111,21 +114,33 @@ def _maker(request: Request) -> Make:
     could use.
     """
     if request.method is not None:
-        unused = {'--weights': request.weights is not None, '--tile': request.tile != 'auto', '--half': request.half}
+        unused = {
+            '--weights': request.weights is not None,
+            '--arch': request.arch is not None,
+            '--tile': request.tile != 'auto',
+            '--half': request.half,
+        }
         for argument, given in unused.items():
             if given:
                 raise OptionError(f'{argument} is for networks; leave it out, or leave out --method {request.method}')
         return partial(method_restorer, chosen_method(request.method))
     tile = _tile(request.tile)
     find_device(request.device)
-    return partial(_restorer, checkpoint_path(request.weights), tile, request.half, list(request.plugins))
+    path, network = checkpoint_path(request.weights), _network(request)
+    return partial(_restorer, path, network, tile, request.half, list(request.plugins))
 
 
-def _restorer(weights: str, tile: tiling.Tile, half: bool, modules: list[str], device: str, tell: Tell) -> Restore:
+def _network(request: Request) -> Options | None:
+    return parse_network(request.arch) if request.arch else None
+
+
+def _restorer(
+    weights: str, network: Options | None, tile: tiling.Tile, half: bool, modules: list[str], device: str, tell: Tell
+) -> Restore:
     plugins.load_installed()
     plugins.load_local(modules)
     dtype = _half(find_device(device)) if half else torch.float32
-    return Restorer(weights, device, tile, dtype, tell)
+    return Restorer(weights, device, tile, dtype, tell, network)
 
 
 def _half(device: torch.device) -> torch.dtype:

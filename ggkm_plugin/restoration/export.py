@@ -1,62 +1,40 @@
-"""A training's checkpoint as it is packaged: the averaged weights alone, in half precision.
+"""Export of a checkpoint's network to a file for other programs: its EMA weights and its description."""
 
-python -m ggkm_plugin.restoration.export experiments/NAME/models/net_g_10000.pth -o NAME.pth
-"""
-
-import argparse
 import os
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from ggkm_plugin.restoration.restorer import network_of
-from ggkm_plugin.utils.checkpoint import read_checkpoint, save_atomically
-from ggkm_plugin.utils.errors import CheckpointError, OptionError, UserError
+from ggkm_plugin.restoration.load import load
+from ggkm_plugin.utils.checkpoint import check_suffix, describe_network, save_checkpoint
+from ggkm_plugin.utils.config import Options
+from ggkm_plugin.utils.errors import CheckpointError, OptionError
 
 
-def pack(source: str | Path, target: str | Path) -> None:
-    """Write `source`'s averaged weights, else its weights, as float16 beside its description.
+def export(weights: str | Path | None, target: str | Path, half: bool = False, network: Options | None = None) -> None:
+    """Write the weights that every command uses, EMA if there are any, to `target` (.pth or .safetensors).
 
-    Raises CheckpointError or OptionError for a file that does not describe its network or holds other weights than
-    this network's, and for numbers that float16 cannot hold; OptionError if `target` is there.
+    Args:
+        weights: a checkpoint, or the name of packaged weights.
+        half: store float16, half the size.
+        network: `type` and arguments of the network, if the checkpoint does not describe it.
+
+    Raises:
+        OptionError: `target` exists, or its suffix names no format.
+        CheckpointError: the checkpoint cannot be loaded, or holds numbers that float16 cannot.
     """
-    path = str(source)
     if not str(target):
-        raise OptionError('-o is empty; name the file to write')
+        raise OptionError('-o is empty. Name the file to write')
+    check_suffix(target)
     if os.path.lexists(target):
-        raise OptionError(f'{target} is there already; name another file')
-    content = read_checkpoint(path)
-    net, _ = network_of(content, path)
-    packed = {key: _halved(value) for key, value in net.state_dict().items()}
-    for key, value in packed.items():
-        if not value.isfinite().all():
-            raise CheckpointError(f'{path}: {key} holds numbers that half precision cannot; train on, or keep the file')
-    save_atomically({'params': packed, 'description': content['description']}, str(target))
-
-
-def _halved(value: Tensor) -> Tensor:
-    return value.to(torch.float16) if value.is_floating_point() else value
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog='packing', description=__doc__.split('\n')[0])
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='as `basicsr train` saved it')
-    parser.add_argument('-o', '--output', required=True, metavar='FILE', help='to write')
-    arguments = parser.parse_args(argv)
-    try:
-        pack(arguments.checkpoint, arguments.output)
-    except UserError as error:
-        print(f'packing: {error}', file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print('packing: interrupted; nothing is written', file=sys.stderr)
-        return 1
-    print(f'{arguments.output}: {os.path.getsize(arguments.output) / 1e6:.1f} MB')
-    return 0
-
-
-if __name__ == '__main__':
-    sys.exit(main())
+        raise OptionError(f'{target}: exists already. Name another file')
+    loaded = load(weights, network)
+    state = loaded.state_dict()
+    if half:
+        state = {key: value.to(torch.float16) if value.is_floating_point() else value for key, value in state.items()}
+        for key, value in state.items():
+            if not value.isfinite().all():
+                raise CheckpointError(f'{loaded.path}: {key} has values that float16 cannot hold. Leave out --half')
+    described = describe_network(loaded.options)
+    unchanged = all(loaded.description.get(key) == described[key] for key in ('arch', 'options'))
+    save_checkpoint(state, dict(loaded.description) if unchanged else described, target)

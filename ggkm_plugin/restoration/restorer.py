@@ -10,18 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import ggkm_plugin
-from ggkm_plugin.archs.released import load_released
 from ggkm_plugin.restoration import tiling
+from ggkm_plugin.restoration.load import HUB_FILE, load_network, pretrained_file
 from ggkm_plugin.restoration.tiling import Tile
-from ggkm_plugin.utils import plugins, registry
-from ggkm_plugin.utils.checkpoint import described_network, read_checkpoint, weights_of
 from ggkm_plugin.utils.config import Options
 from ggkm_plugin.utils.devices import find_device
 from ggkm_plugin.utils.errors import DataError, OptionError, UserError
 from ggkm_plugin.utils.memory import bounded_memory
-from ggkm_plugin.utils.registry import ARCH_REGISTRY
-from ggkm_plugin.weights import checkpoint_path
 
 Image = TypeVar('Image', np.ndarray, Tensor)
 
@@ -36,45 +31,18 @@ class RestorationError(UserError):
     """A network gives something else than an image of its input's size."""
 
 
-def load_network(weights: str | Path) -> nn.Module:
-    """The network of a checkpoint that says what it holds, as our trainings save it; averaged weights if it has them.
-    A packaged checkpoint may be called by its name.
-
-    Any registered arch. Raises CheckpointError or OptionError for weights that are missing, damaged, or of an arch
-    that is not registered.
-    """
-    path = checkpoint_path(weights)
-    return network_of(read_checkpoint(path), path)[0]
-
-
-def network_of(content: dict[str, Any], path: str) -> tuple[nn.Module, Options]:
-    """As `load_network`, of the content of the checkpoint `path`: the network, and its `type` and arguments."""
-    network = described_network(content, path, 'name a checkpoint that `basicsr train` saved')
-    ggkm_plugin.register()
-    name = network['type']
-    if name not in ARCH_REGISTRY:
-        plugins.load_installed()
-    if name not in ARCH_REGISTRY and f'{name}_basicsr' not in ARCH_REGISTRY:  # the host's own fallback
-        raise OptionError(
-            f"{path}: its network {name!r} is not registered; import the module that registers it first (the command's "
-            '--plugin MODULE does)'
-        )
-    net = registry.build(f'{path}: its network', 'archs', network)
-    load_released(net, weights_of(content, path), path)
-    return net, network
-
-
 class Restorer:
     """A network on its device, ready to restore images: ``Restorer('net_g_latest.pth')(image) -> image``.
 
     Args:
-        weights_or_network: a checkpoint that says what network it holds, the name of a packaged one (`GGKMNet`,
-            `GGKMNet_light`), or a network, which is left as it is.
+        weights_or_network: a checkpoint (.pth or .safetensors), the name of packaged weights (`GGKMNet`,
+            `GGKMNet_light`), or a network, which is not changed. EMA weights are used if the file has them.
         device: auto (the first GPU, else the CPU), cpu, cuda or cuda:N.
         tile: auto, None (the whole image at once), or the side of tiles in pixels; see `tiling.restored`. The result
             is the same.
         dtype: float32; or bfloat16, float16: mixed precision, faster on GPUs that have it, with small errors.
         tell: is told when the memory does not suffice and tiles are made smaller; by default that is logged.
+        network_g: `type` and arguments of the network, for a checkpoint that does not describe it.
 
     Raises:
         CheckpointError, OptionError: for weights or an argument that cannot be used.
@@ -87,13 +55,25 @@ class Restorer:
         tile: Tile = 'auto',
         dtype: torch.dtype = torch.float32,
         tell: Callable[[str], None] = _log.warning,
+        network_g: Options | None = None,
     ) -> None:
         tiling.check_tile(tile)
         if dtype not in DTYPES:
             raise OptionError(f'dtype: one of {", ".join(map(str, DTYPES))}, not {dtype}')
         self.device, self.tile, self.dtype, self.tell = find_device(device), tile, dtype, tell
         given = weights_or_network
-        self.network = _for_inference(given if isinstance(given, nn.Module) else load_network(given)).to(self.device)
+        net = given if isinstance(given, nn.Module) else load_network(given, network_g)
+        self.network = _for_inference(net).to(self.device)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, *, filename: str = HUB_FILE, revision: str | None = None, **options: Any
+    ) -> 'Restorer':
+        """Restorer with packaged weights by name, a local checkpoint, or `OWNER/NAME` of the Hugging Face Hub.
+
+        `filename` and `revision` are of the Hub's repository; `options` are those of the class.
+        """
+        return cls(pretrained_file(name, filename, revision), **options)
 
     def __call__(self, image: Image) -> Image:
         """An image restored: of the same kind, shape, type and, for tensors, device.

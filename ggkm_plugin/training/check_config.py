@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ggkm_plugin.models.step_options import StepOptions
+from ggkm_plugin.utils.checkpoint import load_weights, read_checkpoint, weights_of
 from ggkm_plugin.utils.config import Options, nearest
-from ggkm_plugin.utils.errors import OptionError, UserError
+from ggkm_plugin.utils.errors import CheckpointError, OptionError, UserError
 from ggkm_plugin.utils.registry import CONSTRUCTOR_ERRORS, build, check_keys, registered
+from ggkm_plugin.weights import checkpoint_path
 
 # Keys without which the host stops with a bare KeyError, or scores a network of random weights.
 _REQUIRED = {
@@ -104,7 +106,7 @@ def _checks(opt: Options, is_train: bool) -> Iterator[Callable[[], object]]:
     if opt.get('manual_seed') is not None:
         yield partial(_check_number, 'manual_seed', opt['manual_seed'], 0, 2**32 - 1)
     yield partial(registered, 'model_type', 'models', {'type': opt['model_type']})
-    yield partial(_check_paths, opt['path'])
+    yield partial(_check_paths, opt)
     if is_train:
         yield from _training_checks(opt)
     else:
@@ -182,12 +184,27 @@ def _check_gpus(num_gpu: object) -> None:
         raise OptionError(f'num_gpu: {num_gpu!r} but this machine has {there}; set num_gpu: auto')
 
 
-def _check_paths(paths: Options) -> None:
+def _check_paths(opt: Options) -> None:
+    """Checkpoints exist and fit the network."""
+    paths = opt['path']
     for key, value in paths.items():
         if value is None or not str(key).startswith(('pretrain_network', 'resume_state')):
             continue
-        if not isinstance(value, str) or not Path(value).expanduser().is_file():
-            raise OptionError(f'path.{key}: {value}: no such file')
+        if not isinstance(value, str):
+            raise OptionError(f'path.{key}: {value!r} is not the name of a file')
+        if str(key).startswith('resume_state'):
+            if not Path(value).expanduser().is_file():
+                raise OptionError(f'path.{key}: {value}: no such file')
+            continue
+        try:
+            path = checkpoint_path(value)
+            content = read_checkpoint(path)
+            if key == 'pretrain_network_g':
+                net = build('network_g', 'archs', opt['network_g'])
+                state = weights_of(content, path, paths.get('param_key_g'))
+                load_weights(net, state, path, paths.get('strict_load_g', True))
+        except CheckpointError as error:
+            raise OptionError(f'path.{key}: {error}') from error
 
 
 def _check_flag(dotted: str, opt: Options) -> None:
@@ -312,6 +329,12 @@ def _check_step(opt: Options) -> None:
         with torch.no_grad():
             output = net.train()(crop)
             if isinstance(output, dict) and not getattr(loss, 'takes_scales', False):
+                if opt['model_type'] not in _OURS:
+                    raise OptionError(
+                        f'train.pixel_opt: {opt["train"]["pixel_opt"]["type"]} takes an image, but {opt["model_type"]} '
+                        f'gives it the training output of {opt["network_g"]["type"]}, a dict. Set model_type: '
+                        'DefocusModel, or train.pixel_opt.type: GGKMLoss'
+                    )
                 output = output['scales'][-1]
             loss(output, crop)
     except UserError as error:

@@ -4,7 +4,7 @@ import io
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,17 +55,17 @@ def check(request: Request, dry_run: bool = True) -> str:
     """
     option_file, opt = _read(request)
 
-    from ggkm_plugin.basicsr_patches import seams
     from ggkm_plugin.training import check_config
     from ggkm_plugin.training import dry_run as dry_runs
 
     with ExitStack() as stack:
         root = stack.enter_context(working_folder(request.root))
+        _describe_network(opt)
         check_config.check_options(opt, is_train=True, strict=True)
         if not dry_run:
             return ''
         path = stack.enter_context(_resolved(option_file, opt))
-        stack.enter_context(seams.installed())
+        stack.enter_context(_patched())
         stack.enter_context(_basicsr_arguments(['-opt', str(path)]))
         from basicsr.utils.options import parse_options
 
@@ -77,21 +77,16 @@ def check(request: Request, dry_run: bool = True) -> str:
 def _run(request: Request, is_train: bool) -> Finished:
     option_file, opt = _read(request)
 
-    from ggkm_plugin.basicsr_patches import seams
     from ggkm_plugin.training import check_config
-    from ggkm_plugin.utils.checkpoint import network_options
 
     with ExitStack() as stack:
         root = stack.enter_context(working_folder(request.root))
-        paths = opt.get('path')
-        weights = paths.get('pretrain_network_g') if isinstance(paths, dict) else None
-        if not is_train and not opt.get('network_g') and isinstance(weights, str):
-            opt['network_g'] = network_options(weights)
+        _describe_network(opt)
         check_config.check_options(opt, is_train)
         for doubt in check_config.doubts(opt) if is_train and first_process() else ():
             print(f'basicsr train: warning: {doubt}', file=sys.stderr)
         path = stack.enter_context(_resolved(option_file, opt))
-        stack.enter_context(seams.installed())
+        stack.enter_context(_patched())
         flags = ['-opt', str(path), '--launcher', request.launcher]
         flags += ['--auto_resume'] * (request.auto_resume or restarted()) + ['--debug'] * request.debug
         name = f'debug_{opt["name"]}' if request.debug and not opt['name'].startswith('debug') else opt['name']
@@ -115,6 +110,27 @@ def _read(request: Request) -> tuple[Path, config.Options]:
     opt = config.load_options(option_file, request.variant, request.force_yml)
     plugins.load_local(opt.get('plugins') or [])
     return option_file, opt
+
+
+def _describe_network(opt: config.Options) -> None:
+    """Fill in `network_g` from the checkpoint that a run starts from, unless the option file has it."""
+    from ggkm_plugin.utils.checkpoint import network_options
+    from ggkm_plugin.weights import checkpoint_path
+
+    paths = opt.get('path')
+    weights = paths.get('pretrain_network_g') if isinstance(paths, dict) else None
+    if not opt.get('network_g') and isinstance(weights, str):
+        opt['network_g'] = network_options(checkpoint_path(weights))
+
+
+def _patched() -> AbstractContextManager[object]:
+    """Patch BasicSR's training loop, and give all its models this package's loader of checkpoints."""
+    from ggkm_plugin.basicsr_patches import seams
+    from ggkm_plugin.models.loading import load_network
+
+    from basicsr.models.base_model import BaseModel  # isort: skip
+
+    return seams.installed(((BaseModel, 'load_network', load_network),))
 
 
 @contextmanager

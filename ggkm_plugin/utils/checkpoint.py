@@ -1,36 +1,50 @@
-"""Checkpoints in the host's format that also say what network they hold: written whole, read safely.
+"""Checkpoint files: find the weights in any common format, read them safely, write them whole.
 
-A file is a dict of `params` (and `params_ema`), as basicsr writes and loads it, and `description`, which it ignores:
+A checkpoint of this package is a dict of `params` (and `params_ema`), as BasicSR writes and loads it, and
+`description`, which BasicSR ignores:
 
     arch, options    the registered name and the arguments that rebuild the network
     iteration        of the training that saved it; 'latest' for the end
     metrics          the last validation's scores, {name: value}; empty before the first
     option_digest    sha256 of the training options without their paths: equal for equal trainings
     versions         of ggkm_plugin, basicsr and torch
+
+A `.safetensors` file holds one state dict; its header's metadata hold the description as JSON.
+
+Which weights are taken, in every command: `params_ema`, else `params`, `state_dict`, `model`, else the file itself is
+the state dict. An explicit key overrides this.
 """
 
 import json
 import pickle
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from ggkm_plugin import __version__
-from ggkm_plugin.utils.errors import CheckpointError
+from ggkm_plugin.utils.errors import CheckpointError, OptionError, listed
 from ggkm_plugin.utils.files import whole_file
 from ggkm_plugin.utils.hashing import digest
+
+WEIGHT_KEYS = ('params_ema', 'params', 'state_dict', 'model')
+SUFFIXES = ('.pth', '.pt', '.safetensors')
+DESCRIBE = (
+    'name its network by --arch NAME[,KEY=VALUE], in an option file by network_g, or write a file that describes it '
+    'with `basicsr convert`'
+)
 
 # What differs between two runs of one training without changing it.
 _NOT_DIGESTED = ('path', 'rank', 'world_size', 'dist', 'auto_resume', 'root_path', 'logger', 'num_gpu', 'name')
 
 
 def save_atomically(content: object, path: str, advice: str = 'name a folder that is there, and has room') -> None:
-    """torch.save: `path` is the old file or the whole new one, never a part.
+    """Write with torch.save: `path` is the old file or the whole new one, never a part.
 
     Raises CheckpointError, which ends in `advice`, if it cannot be written.
     """
@@ -46,16 +60,46 @@ def save_atomically(content: object, path: str, advice: str = 'name a folder tha
         raise CheckpointError(f'{path}: cannot be written ({reason}); {advice}') from error
 
 
+def save_checkpoint(state: Mapping[str, Tensor], description: dict[str, Any], path: str | Path) -> None:
+    """Write one state dict and its description in the format that the file's suffix names, whole or not at all.
+
+    Raises OptionError for another suffix, CheckpointError if the file cannot be written.
+    """
+    check_suffix(path)
+    if Path(path).suffix.lower() != '.safetensors':
+        save_atomically({'params': dict(state), 'description': description}, str(path))
+        return
+    from safetensors.torch import save
+
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+    content = save(tensors, {'format': 'pt', 'description': json.dumps(description)})
+    try:
+        with whole_file(path) as file:
+            file.write(content)
+    except OSError as error:
+        reason = error.strerror or error
+        raise CheckpointError(f'{path}: cannot be written ({reason}); name an existing folder with room') from error
+
+
+def check_suffix(path: str | Path) -> None:
+    """Raises OptionError for a file name whose suffix names no format that checkpoints are written in."""
+    if Path(path).suffix.lower() not in SUFFIXES:
+        raise OptionError(f'{path}: not a format of checkpoints. End the name in {" or ".join(SUFFIXES)}')
+
+
 def describe(opt: dict[str, Any]) -> dict[str, Any]:
-    """The `description` of checkpoints of the training `opt`, before its first iteration: plain values only."""
+    """Describe the network of the training `opt`, before its first iteration; plain values only."""
     network = json.loads(json.dumps(opt['network_g']))
     digested = _without_places({key: value for key, value in opt.items() if key not in _NOT_DIGESTED})
+    return describe_network(network, iteration=0, metrics={}, option_digest=digest(digested))
+
+
+def describe_network(network: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The `description` of a checkpoint of `network`, which is `type` and the arguments that rebuild it."""
     return {
-        'arch': network.pop('type'),
-        'options': network,
-        'iteration': 0,
-        'metrics': {},
-        'option_digest': digest(digested),
+        'arch': network['type'],
+        'options': {key: value for key, value in network.items() if key != 'type'},
+        **more,
         'versions': {'ggkm_plugin': __version__, 'basicsr': version('basicsr'), 'torch': str(torch.__version__)},
     }
 
@@ -67,20 +111,19 @@ def _without_places(value: Any) -> Any:
     return {key: _without_places(inner) for key, inner in value.items() if not str(key).startswith('dataroot')}
 
 
-def read_checkpoint(path: str) -> dict[str, Any]:
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU; nothing in the file is executed. Raises CheckpointError."""
     if Path(path).is_dir():
         raise CheckpointError(f'{path}: is a folder; name the checkpoint in it')
     if not Path(path).is_file():
         raise CheckpointError(f'{path}: no such checkpoint')
-    content = read_tensors(path)
+    content = _read_safetensors(path) if Path(path).suffix.lower() == '.safetensors' else _read_torch(path)
     if not isinstance(content, dict):
         raise CheckpointError(f'{path}: not a checkpoint: it holds a {type(content).__name__}, not a dict')
     return content
 
 
-def read_tensors(path: str | Path) -> Any:
-    """What torch.save wrote, on the CPU; nothing in the file is executed. Raises CheckpointError."""
+def _read_torch(path: str | Path) -> Any:
     try:
         with warnings.catch_warnings():  # of foreign pickles, which the error then tells of
             warnings.simplefilter('ignore')
@@ -94,6 +137,29 @@ def read_tensors(path: str | Path) -> Any:
         ) from error
 
 
+def _read_safetensors(path: str | Path) -> dict[str, Any]:
+    """The state dict under `params`, and the description if the header has one."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, 'pt') as file:
+            content: dict[str, Any] = {'params': {key: file.get_tensor(key) for key in file.keys()}}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except OSError as error:
+        raise CheckpointError(f'{path}: cannot be read ({error.strerror or error})') from error
+    except SafetensorError as error:
+        reason = ' '.join(str(error).split())[:200]
+        raise CheckpointError(
+            f'{path}: truncated, or not a safetensors file ({reason}); copy or save it anew'
+        ) from error
+    if 'description' in metadata:
+        try:
+            content['description'] = json.loads(metadata['description'])
+        except ValueError as error:
+            raise CheckpointError(f'{path}: its description is not JSON ({error}); save it anew') from error
+    return content
+
+
 def _reason(error: Exception) -> str:
     """torch's own, where it says what is wrong with the file rather than how to run what is in it."""
     words = ' '.join(str(error).split()).rpartition('WeightsUnpickler error: ')[2]
@@ -105,29 +171,132 @@ def _reason(error: Exception) -> str:
     return 'it holds more than tensors' if 'weights_only' in reason else reason
 
 
-def weights_of(content: dict[str, Any], path: str, keys: Sequence[str] = ('params_ema', 'params')) -> dict[str, Any]:
-    """The state dict of a checkpoint's content: under the first of `keys` that it has, else the content itself.
+def weights_key(content: Mapping[str, Any], path: str | Path, param_key: str | None = None) -> str | None:
+    """The key of a checkpoint's content under which its weights are; None if the content itself is the state dict.
 
-    Raises CheckpointError if something else is there.
+    Raises CheckpointError if an explicit `param_key` is not there.
     """
-    key = next((key for key in keys if key in content), None)
+    if param_key is not None:
+        if param_key not in content:
+            raise CheckpointError(f'{path}: has no key {param_key}. It has {listed(sorted(map(str, content)))}')
+        return param_key
+    return next((key for key in WEIGHT_KEYS if key in content and not isinstance(content[key], Tensor)), None)
+
+
+def weights_of(content: Mapping[str, Any], path: str | Path, param_key: str | None = None) -> dict[str, Any]:
+    """The state dict in a checkpoint's content, by the rule above, without the prefixes of wrappers around a network.
+
+    Raises CheckpointError if there is none.
+    """
+    key = weights_key(content, path, param_key)
     state = content if key is None else content[key]
-    if not isinstance(state, dict):
-        raise CheckpointError(f'{path}: holds no state dict under {key} but {type(state).__name__}; save it again')
-    return state
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f'{path}: holds no state dict under {key} but {type(state).__name__}; save it anew')
+    if key is None and {'iter', 'optimizers'} <= state.keys():
+        raise CheckpointError(
+            f'{path}: a training state, not weights. Name models/net_g_{state["iter"]}.pth of its run'
+        )
+    if param_key is None and key is not None and weights_key(state, path) is not None:
+        return weights_of(state, path)
+    return _without_prefixes(state, path)
+
+
+def _without_prefixes(state: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    """Drop what DataParallel, AveragedModel and torch.compile put before keys, `n_averaged` included."""
+    keys = {key: str(key).replace('_orig_mod.', '') for key in state if key != 'n_averaged'}
+    while keys and all(key.startswith('module.') for key in keys.values()):
+        keys = {old: key.removeprefix('module.') for old, key in keys.items()}
+    if len(set(keys.values())) < len(keys):
+        raise CheckpointError(f'{path}: some keys are there twice, with a prefix and without; save it anew')
+    return {key: state[old] for old, key in keys.items()}
+
+
+def load_weights(
+    net: nn.Module, state: Mapping[str, Any], path: str | Path, strict: bool = True, finite: bool = True
+) -> list[str]:
+    """Load a state dict into a network: whole, or not at all. Returns a line for each thing that was not loaded.
+
+    Parts that only training uses (`net.training_only`) may be absent from the file or from the network.
+
+    Args:
+        path: what errors call the state dict.
+        strict: refuse missing and unexpected keys and other shapes; otherwise they are left out.
+        finite: refuse NaN and infinite values.
+
+    Raises:
+        CheckpointError: names up to five keys of each kind; the network is as it was.
+    """
+    own = net.state_dict()
+    faults = {key: fault for key in own if key in state and (fault := _fault(state[key], own[key], finite))}
+    if not strict:
+        state = {key: value for key, value in state.items() if key not in faults}
+    before = {key: value.clone() for key, value in own.items()}
+    missing, unexpected, refused = [], [], ''
+    if not faults or not strict:
+        try:
+            missing, unexpected = net.load_state_dict(dict(state), strict=False)  # a copy: hooks may change it
+        except (RuntimeError, NotImplementedError) as error:
+            refused = ' '.join(str(error).split())[:300]
+    else:
+        missing = [key for key in own if key not in state]
+        unexpected = [str(key) for key in state if key not in own]
+    absent, unused = absent_parts(net, state), absent_parts(net, own)
+    named = {
+        'missing': [key for key in missing if key not in faults and not in_parts(key, absent)],
+        'unexpected': [key for key in unexpected if not in_parts(key, unused)],
+        'wrong': [f'{key} ({fault})' for key, fault in faults.items()],
+    }
+    shown = '; '.join(f'{kind}: {listed(keys)}' for kind, keys in named.items() if keys)
+    if refused or (strict and shown):
+        with torch.no_grad():
+            for key, value in own.items():
+                value.copy_(before[key])
+        raise CheckpointError(
+            f'{path}: not a checkpoint of {type(net).__name__} with these options ({shown or refused}). Check the '
+            'options of the network'
+        )
+    fresh = [part for part in absent if part not in unused]
+    lines = [f'{path}: has no {part.upper()}, which only training uses; it starts fresh' for part in fresh]
+    return lines + ([f'{path}: not loaded ({shown})'] if shown else [])
+
+
+def absent_parts(net: nn.Module, state: Mapping[str, Any]) -> tuple[str, ...]:
+    """The parts of a network that only training uses (`net.training_only`) and that a state dict does not have."""
+    parts = getattr(net, 'training_only', ())
+    return tuple(part for part in parts if not any(in_parts(key, (part,)) for key in state))
+
+
+def in_parts(key: Any, parts: tuple[str, ...]) -> bool:
+    """Whether a state dict's key belongs to one of a network's parts."""
+    return str(key).startswith(tuple(f'{part}.' for part in parts))
+
+
+def _fault(value: Any, tensor: Tensor, finite: bool) -> str:
+    """Why a checkpoint's value does not fit the network's tensor; nothing if it does."""
+    if not isinstance(value, Tensor):
+        return f'a {type(value).__name__}, not a tensor'
+    if value.shape != tensor.shape:
+        return f'{tuple(value.shape)}, not {tuple(tensor.shape)}'
+    if value.is_floating_point() != tensor.is_floating_point() or value.is_complex():
+        return f'{value.dtype}, not {tensor.dtype}'
+    if value.layout != torch.strided or value.is_meta or value.is_quantized:
+        return 'not a plain tensor with data'
+    if finite and value.is_floating_point() and not value.isfinite().all() and tensor.isfinite().all():
+        return 'holds NaN or infinite values'
+    return ''
+
+
+def described_network(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    """`network_g` from a checkpoint's content. Raises CheckpointError if it is not there."""
+    description = content.get('description')
+    if not isinstance(description, dict):
+        raise CheckpointError(f'{path}: does not say what network it holds. To use it, {DESCRIBE}')
+    arch, options = description.get('arch'), description.get('options')
+    if not isinstance(arch, str) or not isinstance(options, dict):
+        raise CheckpointError(f'{path}: its description of the network is damaged. To use it, {DESCRIBE}')
+    return {**options, 'type': arch}
 
 
 def network_options(path: str) -> dict[str, Any]:
     """`network_g` as the checkpoint describes itself. Raises CheckpointError if it does not."""
-    return described_network(read_checkpoint(path), path, 'set network_g in the option file')
-
-
-def described_network(content: dict[str, Any], path: str, fix: str) -> dict[str, Any]:
-    """`network_g` from a checkpoint's content. Raises CheckpointError, which ends in `fix`, if it is not there."""
-    description = content.get('description')
-    if not isinstance(description, dict):
-        raise CheckpointError(f'{path}: does not say what network it holds; {fix}')
-    arch, options = description.get('arch'), description.get('options')
-    if not isinstance(arch, str) or not isinstance(options, dict):
-        raise CheckpointError(f'{path}: its description of the network is damaged; {fix}')
-    return {**options, 'type': arch}
+    return described_network(read_checkpoint(path), path)

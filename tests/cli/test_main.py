@@ -122,7 +122,7 @@ def test_test_needs_weights(command, tiny, write_options):
     tiny['path']['pretrain_network_g'] = 'experiments/tiny/models/net_g_latest.pth'
     code, _, err = command('test', '-opt', write_options(tiny))
     assert code == 2
-    assert 'net_g_latest.pth: no such file' in err
+    assert 'net_g_latest.pth' in err
 
 
 @pytest.mark.parametrize('content', [b'', b'not a checkpoint', None])
@@ -135,8 +135,8 @@ def test_unusable_weights(command, workplace, tiny, write_options, content):
     if content is not None:
         (workplace / 'weights.pth').write_bytes(content)
     code, _, err = command('test', '-opt', write_options(tiny))
-    assert code == 1
-    assert 'weights.pth' in err
+    assert code == 2
+    assert 'path.pretrain_network_g: weights.pth' in err
 
 
 def test_train_tells_what_to_do_next(command, workplace, tiny, write_options):

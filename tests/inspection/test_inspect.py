@@ -145,7 +145,7 @@ def test_saved_before_training_is_untrained(checkpoint):
 
 def test_networks_and_files_that_do_not_do(command, workplace, checkpoint):
     with pytest.raises(OptionError, match='MCPNet predicts no PSFs'):
-        load_subject(None, 'MCPNet')
+        load_subject(None, {'type': 'MCPNet'})
     code, _, err = command('inspect', 'pairs/input/00.png', '--weights', checkpoint(NRKNet(), 'NRKNet', {}))
     assert code == 2
     assert 'NRKNet predicts no PSFs' in err

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 from ggkm_plugin.utils import checkpoint
-from ggkm_plugin.utils.errors import CheckpointError
+from ggkm_plugin.utils.errors import CheckpointError, OptionError
 
 
 def test_writing_is_all_or_nothing(tmp_path):
@@ -54,13 +56,14 @@ def test_files_that_are_no_checkpoints(tmp_path):
     torch.save({'params': torch.ones(100)}, path)
     for content in (b'', b'text', path.read_bytes()[:-50]):
         path.write_bytes(content)
-        with pytest.raises(CheckpointError, match='truncated, or not'):
+        with pytest.raises(CheckpointError, match=r'x\.pth'):
             checkpoint.read_checkpoint(str(path))
     torch.save([1], path)
-    with pytest.raises(CheckpointError, match='list'):
+    with pytest.raises(CheckpointError, match=r'x\.pth'):
         checkpoint.read_checkpoint(str(path))
-    with pytest.raises(CheckpointError, match='no such'):
-        checkpoint.read_checkpoint(str(tmp_path / 'gone.pth'))
+    for missing in (tmp_path / 'gone.pth', tmp_path / 'gone.safetensors', tmp_path):
+        with pytest.raises(CheckpointError, match=str(missing)):
+            checkpoint.read_checkpoint(missing)
 
 
 class Broken(io.FileIO):
@@ -100,27 +103,135 @@ def test_what_comes_in_the_middle_of_saving(tmp_path, monkeypatch, met, raised, 
     assert os.listdir(tmp_path) == ['x.pth']
 
 
-def test_where_the_weights_are():
-    average, last = {'a': 1}, {'a': 2}
-    whole = {'params': last, 'params_ema': average}
-    assert checkpoint.weights_of(whole, 'x') is average
-    assert checkpoint.weights_of(whole, 'x', ['params']) is last
-    assert checkpoint.weights_of({'params': last}, 'x') is last
-    assert checkpoint.weights_of(last, 'x') is last
-    with pytest.raises(CheckpointError, match='x: holds no state dict under params but list'):
-        checkpoint.weights_of({'params': [1]}, 'x')
+A, B = torch.ones(1), torch.zeros(1)
+
+
+@pytest.mark.parametrize(
+    ('content', 'key'),
+    [
+        ({'params': {'x': B}, 'params_ema': {'x': A}, 'description': {}}, 'params_ema'),
+        ({'state_dict': {'x': B}, 'params': {'x': A}}, 'params'),
+        ({'model': {'x': B}, 'state_dict': {'x': A}, 'epoch': 3}, 'state_dict'),
+        ({'model': {'x': A}}, 'model'),
+        ({'model': {'params': {'x': A}}}, 'model'),
+        ({'x': A}, None),
+        ({'params': {'module.x': A}}, 'params'),
+        ({'state_dict': {'module._orig_mod.x': A, 'module._orig_mod.y.z': B}}, 'state_dict'),
+        ({'params': {'_orig_mod.module.x': A}}, 'params'),
+        ({'params': {'x': A, 'y._orig_mod.z': B}}, 'params'),
+        ({'n_averaged': torch.tensor(3), 'module.x': A}, None),
+    ],
+)
+def test_which_weights_are_taken(content, key):
+    assert checkpoint.weights_key(content, 'x.pth') == key
+    state = checkpoint.weights_of(content, 'x.pth')
+    assert state['x'] is A
+    assert state.keys() <= {'x', 'y.z'}
+
+
+def test_an_explicit_key_overrides_and_must_be_there():
+    content = {'params': {'x': B}, 'params_ema': {'x': A}}
+    assert checkpoint.weights_of(content, 'x.pth', 'params')['x'] is B
+    with pytest.raises(CheckpointError, match=r'x\.pth.*teacher.*params'):
+        checkpoint.weights_of(content, 'x.pth', 'teacher')
+
+
+@pytest.mark.parametrize(
+    'content', [{'params': [1]}, {'iter': 4, 'optimizers': [], 'epoch': 0}, {'x': A, '_orig_mod.x': A}]
+)
+def test_what_holds_no_weights_is_refused(content):
+    with pytest.raises(CheckpointError, match=r'x\.pth'):
+        checkpoint.weights_of(content, 'x.pth')
+
+
+class Net(nn.Module):
+    training_only = ('srm',)
+
+    def __init__(self, srm=True):
+        super().__init__()
+        self.main = nn.Linear(2, 2)
+        self.srm = nn.Linear(2, 2) if srm else None
+        self.register_buffer('mask', torch.tensor([0, -torch.inf]))
+
+
+def test_parts_that_only_training_uses_may_be_absent():
+    with_srm, without = Net().state_dict(), Net(srm=False).state_dict()
+    net = Net()
+    assert len(checkpoint.load_weights(net, without, 'x.pth')) == 1
+    assert torch.equal(net.main.weight, without['main.weight'])
+    assert checkpoint.load_weights(Net(srm=False), with_srm, 'x.pth') == []
+    assert checkpoint.load_weights(net, with_srm, 'x.pth') == []
+    with pytest.raises(CheckpointError, match=r'srm\.bias'):
+        checkpoint.load_weights(net, {key: value for key, value in with_srm.items() if key != 'srm.bias'}, 'x.pth')
+
+
+@pytest.mark.parametrize('finite', [True, False])
+def test_weights_that_are_not_finite(finite):
+    net, state = Net(), Net().state_dict()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    state['main.bias'] = torch.tensor([0, torch.nan])
+    if finite:
+        with pytest.raises(CheckpointError, match=r'main\.bias'):
+            checkpoint.load_weights(net, state, 'x.pth')
+        assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    else:
+        checkpoint.load_weights(net, state, 'x.pth', finite=False)
+        assert net.main.bias.isnan().any()
+
+
+def test_a_loose_load_takes_what_fits():
+    net, state = Net(), Net().state_dict()
+    state['main.bias'], state['more'] = torch.zeros(5), A
+    (line,) = checkpoint.load_weights(net, state, 'x.pth', strict=False)
+    assert 'main.bias' in line
+    assert 'more' in line
+    assert torch.equal(net.main.weight, state['main.weight'])
+
+
+def test_safetensors_hold_weights_and_description(tmp_path):
+    path = tmp_path / 'x.safetensors'
+    state = {'a': torch.rand(2, 3).half(), 'b': torch.rand(2, 8, 3, 3).to(memory_format=torch.channels_last), 'n': A}
+    description = {'arch': 'GGKMNet', 'options': {'width': 4, 'enc_blocks': [1, 1, 1]}}
+    checkpoint.save_checkpoint({**state, 'again': state['a']}, description, path)
+    content = checkpoint.read_checkpoint(path)
+    assert content['description'] == description
+    assert all(torch.equal(content['params'][key], value) for key, value in state.items())
+    assert load_file(path).keys() == {'a', 'b', 'n', 'again'}
+    save_file({'a': A}, path)  # by another program
+    assert checkpoint.read_checkpoint(path) == {'params': {'a': A}}
+
+
+def test_safetensors_that_are_damaged(tmp_path):
+    path = tmp_path / 'x.safetensors'
+    checkpoint.save_checkpoint({'a': torch.rand(100)}, {}, path)
+    whole = path.read_bytes()
+    for content in (b'', b'text', whole[:-50], whole[:12]):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r'x\.safetensors'):
+            checkpoint.read_checkpoint(path)
+    save_file({'a': A}, path, {'description': '{'})
+    with pytest.raises(CheckpointError, match=r'x\.safetensors'):
+        checkpoint.read_checkpoint(path)
+
+
+def test_the_suffix_chooses_the_format(tmp_path):
+    with pytest.raises(OptionError, match=r'x\.onnx'):
+        checkpoint.save_checkpoint({'a': A}, {}, tmp_path / 'x.onnx')
+    with pytest.raises(CheckpointError, match='none'):
+        checkpoint.save_checkpoint({'a': A}, {}, tmp_path / 'none/x.safetensors')
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_checkpoint_without_a_description(tmp_path):
     torch.save({'params': {}}, tmp_path / 'x.pth')
-    with pytest.raises(CheckpointError, match='set network_g'):
+    with pytest.raises(CheckpointError, match=r'x\.pth'):
         checkpoint.network_options(str(tmp_path / 'x.pth'))
 
 
 @pytest.mark.parametrize('description', [{'arch': 'GGKMNet', 'options': [1]}, {'arch': 3, 'options': {}}, {}])
 def test_a_damaged_description(tmp_path, description):
     torch.save({'params': {}, 'description': description}, tmp_path / 'x.pth')
-    with pytest.raises(CheckpointError, match='damaged'):
+    with pytest.raises(CheckpointError, match=r'x\.pth'):
         checkpoint.network_options(str(tmp_path / 'x.pth'))
 
 
