@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ggkm_plugin.archs.ggkmnet_arch import IGGCM, FixedPointStep, GGKMNet
 from ggkm_plugin.ops import iterative_group_conv
-from ggkm_plugin.report.tables import aligned
+from ggkm_plugin.report.tables import MISSING, Table, fixed, write
 from ggkm_plugin.restoration.tiling import Tile
 from ggkm_plugin.utils.errors import OptionError
 
@@ -26,7 +26,7 @@ _LEAST, _MOST = 3, 200  # times each form is run
 
 
 @dataclass(frozen=True)
-class Settings:
+class ComputeSettings:
     """`seconds` for each comparison; `megapixels` of the images and their `tiles` are for scaling."""
 
     device: str
@@ -52,7 +52,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Row:
+class Timing:
     """A form of a task: the median of its times, how many times faster than the first form of the task it is, the
     largest difference from it relative to its largest value, and the peak of memory (bytes); None where not measured.
     """
@@ -66,41 +66,39 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Report:
+class TimingReport:
     device: str
-    rows: list[Row]
+    rows: list[Timing]
 
     def record(self) -> dict[str, Any]:
         """For JSON."""
         return dataclasses.asdict(self)
 
 
-def table(report: Report) -> str:
-    header = ('', 'ms', 'times faster', 'difference', 'peak, MiB')
-    lines: list[tuple[str, ...]] = []
-    for i, row in enumerate(report.rows):
-        if i == 0 or row.task != report.rows[i - 1].task:
-            lines.append((row.task, '', '', '', ''))
-        lines.append(
-            (
-                f'  {row.form}',
-                f'{1e3 * row.seconds:.1f}',
-                '' if row.ratio is None else f'{row.ratio:.2f}',
-                '' if row.difference is None else f'{row.difference:.1e}',
-                '' if row.memory is None else f'{row.memory / 2**20:.0f}',
-            )
+def table(report: TimingReport) -> str:
+    """Return the terminal table, a group per task."""
+    tasks: dict[str, list[list[str]]] = {}
+    for row in report.rows:
+        tasks.setdefault(row.task, []).append(
+            [
+                row.form,
+                fixed(row.seconds, 1, 1e-3),
+                fixed(row.ratio, 2),
+                MISSING if row.difference is None else f'{row.difference:.1e}',
+                fixed(row.memory, 0, 2**20),
+            ]
         )
-    return aligned(header, lines)
+    return write(Table(['', 'ms', 'times faster', 'difference', 'peak, MiB'], groups=list(tasks.items())))
 
 
 def in_turns(forms: Mapping[str, Callable[[], object]], seconds: float, device: torch.device) -> dict[str, float]:
     """Median seconds of each form; they take turns, so that what else the machine does meets all of them."""
 
     def timed(form: Callable[[], object]) -> float:
-        synchronise(device)
+        synchronize(device)
         start = time.perf_counter()
         form()
-        synchronise(device)
+        synchronize(device)
         return time.perf_counter() - start
 
     for form in forms.values():
@@ -115,7 +113,7 @@ def in_turns(forms: Mapping[str, Callable[[], object]], seconds: float, device: 
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def synchronise(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
 
@@ -123,17 +121,17 @@ def synchronise(device: torch.device) -> None:
 def compared(
     task: str,
     forms: Mapping[str, Callable[[], Any]],
-    settings: Settings,
+    settings: ComputeSettings,
     same: Sequence[str] = (),
     memory: Mapping[str, int | None] | None = None,
-) -> list[Row]:
+) -> list[Timing]:
     """Rows of a task; `same` names the forms whose results (tensors) are the first one's."""
     base, *_ = forms
     reference = forms[base]() if same else None
     differences = {name: difference(forms[name](), cast(Tensor, reference)) for name in same}
     seconds = in_turns(forms, settings.seconds, settings.where)
     return [
-        Row(task, name, taken, seconds[base] / taken, differences.get(name), (memory or {}).get(name))
+        Timing(task, name, taken, seconds[base] / taken, differences.get(name), (memory or {}).get(name))
         for name, taken in seconds.items()
     ]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ggkm_plugin.archs.ggkmnet_arch import FixedPointStep, GGKMNet
 from ggkm_plugin.archs.ggkmnet_state import Memory
 from ggkm_plugin.archs.gkmnet_arch import GKMNet
-from ggkm_plugin.benchmarks.forms import Report, Settings, compared, plain, table
+from ggkm_plugin.benchmarks.forms import ComputeSettings, TimingReport, compared, plain, table
 from ggkm_plugin.benchmarks.measuring import Failed, check_proc, observed
 from ggkm_plugin.ops.pyramid import pyramid
 from ggkm_plugin.restoration.tiling import Tile, restored
@@ -59,7 +59,7 @@ BUILDERS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def run(settings: Settings, progress: bool = False) -> Report:
+def run(settings: ComputeSettings, progress: bool = False) -> TimingReport:
     device = settings.where
     if device.type == 'cpu':
         check_proc()
@@ -74,7 +74,7 @@ def run(settings: Settings, progress: bool = False) -> Report:
         y, net = image(*IMAGES[1]).to(device), nets['ours']
         forms = {'ours, float32': partial(_evaluated, net, y), 'ours, bfloat16': partial(_evaluated, net, y, True)}
         rows += compared(f'{IMAGES[1][1]}x{IMAGES[1][0]}, precision', forms, settings, ['ours, bfloat16'])
-    return Report(device_name(device), rows)
+    return TimingReport(device_name(device), rows)
 
 
 def image(height: int, width: int) -> Tensor:
@@ -86,7 +86,7 @@ def _evaluated(net: nn.Module, y: Tensor, half: bool = False) -> Tensor:
         return net(y)
 
 
-def peak(name: str, height: int, width: int, tile: Tile, settings: Settings) -> int | None:
+def peak(name: str, height: int, width: int, tile: Tile, settings: ComputeSettings) -> int | None:
     """Bytes; None on a failure for want of memory."""
     try:
         seen = observed(_once, name, height, width, tile, settings.device, torch.get_num_threads())

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ggkm_plugin.benchmarks.forms import Report, Settings, compared, plain_blur, table
+from ggkm_plugin.benchmarks.forms import ComputeSettings, TimingReport, compared, plain_blur, table
 from ggkm_plugin.ops import gaussian_bank, ggkm_blur
 from ggkm_plugin.ops.ggkm.spectral import widest_margin
 from ggkm_plugin.utils.devices import device_name
@@ -23,7 +23,7 @@ Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
 Blur = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
-def run(settings: Settings, progress: bool = False) -> Report:
+def run(settings: ComputeSettings, progress: bool = False) -> TimingReport:
     device = settings.where
     bank = gaussian_bank(GROUPS, KERNELS).float().to(device)
     margin = widest_margin(bank.cpu(), True) if device.type == 'cuda' else None
@@ -53,7 +53,7 @@ def run(settings: Settings, progress: bool = False) -> Report:
     batch, height, width = BATCH
     forms = {name: partial(both, blur) for name, blur in kinds.items()}
     rows += compared(f'forward and backward, {batch}x{width}x{height}', forms, settings, list(OURS))
-    return Report(device_name(device), rows)
+    return TimingReport(device_name(device), rows)
 
 
 def _inputs(batch: int, height: int, width: int, device: torch.device) -> Inputs:

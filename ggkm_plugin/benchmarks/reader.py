@@ -39,7 +39,7 @@ from ggkm_plugin.data.archives import size_text
 from ggkm_plugin.data.layouts import Pair
 from ggkm_plugin.data.lmdb_store import CODECS, key_of, write_lmdb
 from ggkm_plugin.data.photographs import Photograph, builtin_photographs, load_photograph
-from ggkm_plugin.report.tables import aligned
+from ggkm_plugin.report.tables import Table, fixed, write
 from ggkm_plugin.utils.errors import DataError, OptionError
 from ggkm_plugin.utils.image_decoding import write_image
 
@@ -59,7 +59,7 @@ _MUCH = 0.1
 
 
 @dataclass(frozen=True)
-class Settings:
+class ReaderSettings:
     """`pairs` photographs of `size` (height, width); seconds for each measurement; `work`: None is a temporary folder.
 
     The defaults are photographs as DPDD has them. Raises OptionError.
@@ -113,7 +113,7 @@ class Reading(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Row:
+class ReaderRow:
     """A reader with so many workers; memory is summed over its processes; ratios are to the host's folders.
 
     `cold_samples_per_second` is None where the files could not be dropped from memory. All numbers are None where
@@ -137,12 +137,12 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Report:
+class ReaderReport:
     """`stored`: bytes on the disk of each reader's files."""
 
-    settings: Settings
+    settings: ReaderSettings
     stored: dict[str, int]
-    rows: list[Row]
+    rows: list[ReaderRow]
 
     def record(self) -> dict[str, Any]:
         """For JSON."""
@@ -159,7 +159,7 @@ class Report:
         }
 
 
-def run(settings: Settings, progress: bool = False) -> Report:
+def run(settings: ReaderSettings, progress: bool = False) -> ReaderReport:
     """Make the photographs, measure, and remove them. Raises DataError if there is no room or our own reading fails."""
     check_proc()
     work = settings.work or tempfile.gettempdir()
@@ -170,7 +170,7 @@ def run(settings: Settings, progress: bool = False) -> Report:
             stored = {
                 reader.name: sum(path.stat().st_size for path in files_below(reader.folder)) for reader in readers
             }
-            return Report(settings, stored, _rows(readers, settings, progress))
+            return ReaderReport(settings, stored, _rows(readers, settings, progress))
     except OSError as error:
         raise DataError(f'{error.filename or work}: {error.strerror or error}') from error
 
@@ -178,7 +178,7 @@ def run(settings: Settings, progress: bool = False) -> Report:
 # --- the photographs --------------------------------------------------------------------------------------------------
 
 
-def make_readers(folder: Path, settings: Settings, progress: bool = False) -> list[Reader]:
+def make_readers(folder: Path, settings: ReaderSettings, progress: bool = False) -> list[Reader]:
     """Write the pairs in all forms below `folder`. The first reader is what the others are compared with."""
     images = folder / 'images'
     names = [f'{number:04d}.png' for number in range(settings.pairs)]
@@ -250,11 +250,11 @@ def _write_host_lmdb(images: Path, database: Path, names: Sequence[str]) -> None
 # --- measuring --------------------------------------------------------------------------------------------------------
 
 
-def _rows(readers: Sequence[Reader], settings: Settings, progress: bool) -> list[Row]:
+def _rows(readers: Sequence[Reader], settings: ReaderSettings, progress: bool) -> list[ReaderRow]:
     rows = []
     with tqdm(total=len(WORKERS) * len(readers), unit='row', disable=not progress) as bar:
         for workers in WORKERS:
-            base: Row | None = None
+            base: ReaderRow | None = None
             for reader in readers:
                 bar.set_description(f'{reader.name}, {workers} workers')
                 row = _measured(reader, workers, settings)
@@ -264,7 +264,7 @@ def _rows(readers: Sequence[Reader], settings: Settings, progress: bool) -> list
     return rows
 
 
-def _measured(reader: Reader, workers: int, settings: Settings) -> Row:
+def _measured(reader: Reader, workers: int, settings: ReaderSettings) -> ReaderRow:
     """A row without ratios. Raises DataError if it is ours and fails."""
     try:
         watched = watch(reader, workers, settings.pairs, settings.seconds)
@@ -273,9 +273,9 @@ def _measured(reader: Reader, workers: int, settings: Settings) -> Row:
     except Failed as failure:
         if not reader.is_host:
             raise DataError(f'{reader.name}, {workers} workers: {failure}') from failure
-        return Row(reader.name, workers, failed=str(failure))
+        return ReaderRow(reader.name, workers, failed=str(failure))
     reading: Reading = watched.result
-    return Row(
+    return ReaderRow(
         reader.name,
         workers,
         samples_per_second=reading.rate,
@@ -296,7 +296,7 @@ def watch(reader: Reader, workers: int, pairs: int, seconds: float) -> Observed:
     return observed(read, reader, workers, pairs, round(_FASTEST * (seconds + 1)), _WARM_UP, seconds)
 
 
-def _with_ratios(row: Row, base: Row) -> Row:
+def _with_ratios(row: ReaderRow, base: ReaderRow) -> ReaderRow:
     return dataclasses.replace(
         row,
         ratio=_ratio(row.samples_per_second, base.samples_per_second),
@@ -366,33 +366,26 @@ def _loader(reader: Reader, workers: int, ratio: float) -> Iterable[Any]:
     return train_loader(whole, {**opt, 'type': 'PairedDefocusDataset', 'use_vflip': True, **reader.options})
 
 
-# --- reporting --------------------------------------------------------------------------------------------------------
-
-
-def table(report: Report) -> str:
-    """A table for people, with what its numbers mean below it."""
+def table(report: ReaderReport) -> str:
+    """Return the terminal table, with what its numbers mean below it."""
     header = ('reader', 'workers', 'samples/s', 'ratio', 'cold/s', 'peak MiB', 'ratio', 'growth MiB')
-    lines = [
+    rows = [
         (
             row.reader,
             str(row.workers),
-            _shown(row.samples_per_second),
-            _shown(row.ratio, digits=2),
-            _shown(row.cold_samples_per_second),
-            _shown(row.peak_bytes, 2**20, 0),
-            _shown(row.peak_ratio, digits=2),
-            _shown(row.growth_bytes, 2**20),
+            fixed(row.samples_per_second, 1),
+            fixed(row.ratio, 2),
+            fixed(row.cold_samples_per_second, 1),
+            fixed(row.peak_bytes, 0, 2**20),
+            fixed(row.peak_ratio, 2),
+            fixed(row.growth_bytes, 1, 2**20),
         )
         for row in report.rows
     ]
-    return '\n'.join([aligned(header, lines), '', *_notes(report)])
+    return write(Table(header, rows, notes=['', *_notes(report)]))
 
 
-def _shown(value: float | None, unit: int = 1, digits: int = 1) -> str:
-    return '-' if value is None else f'{value / unit:.{digits}f}'
-
-
-def _notes(report: Report) -> list[str]:
+def _notes(report: ReaderReport) -> list[str]:
     settings, measured = report.settings, [row for row in report.rows if row.failed is None]
     height, width = settings.size
     stored = ', '.join(f'{name} {size_text(size)}' for name, size in report.stored.items())

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ggkm_plugin.benchmarks.forms import Report, Row, Settings, in_turns, table
+from ggkm_plugin.benchmarks.forms import ComputeSettings, Timing, TimingReport, in_turns, table
 from ggkm_plugin.benchmarks.measuring import check_proc
 from ggkm_plugin.benchmarks.network import BUILDERS, image, peak
 from ggkm_plugin.restoration.tiling import Tile, restored
@@ -18,7 +18,7 @@ __all__ = ['run', 'table']
 REFERENCE = (720, 1280)
 
 
-def run(settings: Settings, progress: bool = False) -> Report:
+def run(settings: ComputeSettings, progress: bool = False) -> TimingReport:
     """Of each size in `settings.megapixels`, at 3:2, in each of `settings.tiles`."""
     device = settings.where
     if device.type == 'cpu':
@@ -36,8 +36,8 @@ def run(settings: Settings, progress: bool = False) -> Report:
         each = {name: taken * 1e6 / ((small if name == base else y)[0, 0].numel()) for name, taken in seconds.items()}
         peaks = {f'tiles: {tile}': peak('ours', height, width, tile, settings) for tile in settings.tiles}
         task = f'a megapixel of {width}x{height}'
-        rows += [Row(task, name, each[name], each[base] / each[name], memory=peaks.get(name)) for name in forms]
-    return Report(device_name(device), rows)
+        rows += [Timing(task, name, each[name], each[base] / each[name], memory=peaks.get(name)) for name in forms]
+    return TimingReport(device_name(device), rows)
 
 
 def _restored(net: nn.Module, y: Tensor, tile: Tile) -> Tensor:

@@ -15,10 +15,10 @@ from typing import Any
 from tqdm import tqdm
 
 from ggkm_plugin.benchmarks.measuring import Failed
-from ggkm_plugin.benchmarks.reader import BATCH, WORKERS, Reader, Reading, Settings, watch
+from ggkm_plugin.benchmarks.reader import BATCH, WORKERS, Reader, ReaderSettings, Reading, watch
 from ggkm_plugin.data.photographs import builtin_photographs
 from ggkm_plugin.data.synthesis import Job, synthesise
-from ggkm_plugin.report.tables import aligned
+from ggkm_plugin.report.tables import Table, fixed, write
 from ggkm_plugin.utils.errors import DataError
 
 STEP = 0.010
@@ -28,7 +28,7 @@ MAX_BLUR_RADIUS = 12
 
 
 @dataclass(frozen=True)
-class Row:
+class SynthesisRow:
     """A way to have samples, with so many workers; `steps` is how many of them at once it would keep busy."""
 
     reader: str
@@ -41,14 +41,14 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Report:
+class SynthesisReport:
     """`made` pairs of STORED x STORED in `making_seconds` by `processes`, written as a database."""
 
     made: int
     making_seconds: float
     processes: int
     seconds: float
-    rows: list[Row]
+    rows: list[SynthesisRow]
 
     def record(self) -> dict[str, Any]:
         """For JSON."""
@@ -57,7 +57,7 @@ class Report:
         return {**dataclasses.asdict(self), **constants, 'rows': rows}
 
 
-def run(settings: Settings, progress: bool = False) -> Report:
+def run(settings: ReaderSettings, progress: bool = False) -> SynthesisReport:
     """Make pairs of the photographs inside scikit-image, measure, and remove them. Raises DataError."""
     photographs = len(builtin_photographs('train'))
     processes = len(os.sched_getaffinity(0))
@@ -73,10 +73,12 @@ def run(settings: Settings, progress: bool = False) -> Report:
         began = time.monotonic()
         made = synthesise(job, processes, progress)
         making = time.monotonic() - began
-        return Report(made, making, processes, settings.seconds, _rows(Path(folder), job.out, made, settings, progress))
+        return SynthesisReport(
+            made, making, processes, settings.seconds, _rows(Path(folder), job.out, made, settings, progress)
+        )
 
 
-def _rows(folder: Path, pairs: str, made: int, settings: Settings, progress: bool) -> list[Row]:
+def _rows(folder: Path, pairs: str, made: int, settings: ReaderSettings, progress: bool) -> list[SynthesisRow]:
     nothing = folder / 'nothing'  # is read from the disk
     nothing.mkdir()
     anew = {'type': 'SyntheticDefocusDataset', 'max_blur_radius': MAX_BLUR_RADIUS, 'gt_size': CROP}
@@ -95,19 +97,22 @@ def _rows(folder: Path, pairs: str, made: int, settings: Settings, progress: boo
                     reading: Reading = watch(reader, workers, length, settings.seconds).result
                 except Failed as failure:
                     raise DataError(f'{reader.name}, {workers} workers: {failure}') from failure
-                rows.append(Row(reader.name, workers, reading.rate))
+                rows.append(SynthesisRow(reader.name, workers, reading.rate))
                 bar.update()
     return rows
 
 
-def table(report: Report) -> str:
-    """A table for people, with what its numbers mean below it."""
-    lines = [(row.reader, str(row.workers), f'{row.samples_per_second:.1f}', f'{row.steps:.2f}') for row in report.rows]
+def table(report: SynthesisReport) -> str:
+    """Return the terminal table, with what its numbers mean below it."""
+    rows = [
+        (row.reader, str(row.workers), fixed(row.samples_per_second, 1), fixed(row.steps, 2)) for row in report.rows
+    ]
     notes = [
-        f'sample: a pair of {CROP}x{CROP} in a batch of {BATCH}, as `basicsr train` loads it; blur of at most '
+        '',
+        f'sample: a pair of {CROP}x{CROP} in a batch of {BATCH}, loaded as in `basicsr train`; blur of at most '
         f'{MAX_BLUR_RADIUS} px. At least {report.seconds:g} s after a warm-up, files in the page cache.',
         f'steps: trainings that this feeds if a step takes {1000 * STEP:.0f} ms; below 1 a GPU of that speed waits.',
         f'made once: {report.made} pairs of {STORED}x{STORED} in {report.making_seconds:.1f} s by at most '
-        f'{report.processes} processes, their start and the writing of the database among it.',
+        f'{report.processes} processes, including their start and the writing of the database.',
     ]
-    return '\n'.join([aligned(('samples', 'workers', 'samples/s', 'steps'), lines), '', *notes])
+    return write(Table(('samples', 'workers', 'samples/s', 'steps'), rows, notes=notes))

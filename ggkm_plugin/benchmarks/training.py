@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ggkm_plugin.archs.ggkmnet_arch import GGKMNet
-from ggkm_plugin.benchmarks.forms import Report, Settings, compared, plain, table
+from ggkm_plugin.benchmarks.forms import ComputeSettings, TimingReport, compared, plain, table
 from ggkm_plugin.losses.ggkm_loss import GGKMLoss
 from ggkm_plugin.utils.devices import device_name
 
@@ -40,7 +40,7 @@ def _network() -> GGKMNet:
     return GGKMNet(init='identity')
 
 
-def run(settings: Settings, progress: bool = False) -> Report:
+def run(settings: ComputeSettings, progress: bool = False) -> TimingReport:
     device = settings.where
     steps = {
         'plain': _Step(plain(_network()), device),
@@ -50,4 +50,4 @@ def run(settings: Settings, progress: bool = False) -> Report:
     if device.type == 'cuda':
         steps['ours, channels_last, bfloat16'] = _Step(_network(), device, channels_last=True, half=True)
     rows = compared(f'a step of {"x".join(map(str, BATCH))}', steps, settings)
-    return Report(device_name(device), rows)
+    return TimingReport(device_name(device), rows)

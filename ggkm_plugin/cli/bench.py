@@ -58,13 +58,13 @@ def run(arguments: argparse.Namespace) -> None:
     from ggkm_plugin.utils.devices import machine
 
     record: dict[str, Any] = {'machine': machine()}
-    data = reader.Settings(
+    data = reader.ReaderSettings(
         pairs=arguments.pairs,
         size=complexity.parse_size(arguments.size),
         seconds=arguments.seconds,
         work=arguments.work,
     )
-    compute = forms.Settings(
+    compute = forms.ComputeSettings(
         device=arguments.device,
         seconds=arguments.seconds,
         megapixels=tuple(arguments.megapixels),

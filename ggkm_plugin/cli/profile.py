@@ -30,6 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise OptionError(f'--repeats: must be 0 or more, not {arguments.repeats}')
     load_plugins(arguments)
     from ggkm_plugin.evaluation import calibration, complexity
+    from ggkm_plugin.report import tables
 
     rows: Sequence[Any]
     table: Callable[..., str]
@@ -39,7 +40,5 @@ def run(arguments: argparse.Namespace) -> None:
         size, where = complexity.parse_size(arguments.size), (arguments.device, arguments.repeats)
         rows = [complexity.profile_named(name, arguments.variant, size, *where) for name in arguments.names]
         table = complexity.table
-    render: Callable[..., str] = {'table': table, 'csv': complexity.to_csv, 'json': complexity.to_json}[
-        arguments.format
-    ]
+    render: Callable[..., str] = {'table': table, 'csv': tables.to_csv, 'json': tables.to_json}[arguments.format]
     print(render(rows).rstrip('\n'))

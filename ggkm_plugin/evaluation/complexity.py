@@ -22,10 +22,7 @@ memory. A network that decides by values cannot be counted so and is run for rea
 
 import contextlib
 import copy
-import csv
 import dataclasses
-import io
-import json
 import math
 import statistics
 import time
@@ -44,7 +41,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ggkm_plugin.archs.blocks import PixelFilter
 from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedIGGCM
 from ggkm_plugin.archs.ggkmnet_arch import IGGCM
-from ggkm_plugin.report.tables import aligned
+from ggkm_plugin.report.tables import MISSING, Table, fixed, write
 from ggkm_plugin.utils import config, plugins, registry
 from ggkm_plugin.utils.devices import device_name, find_device
 from ggkm_plugin.utils.errors import OptionError
@@ -236,9 +233,6 @@ def parse_size(text: str) -> Size:
     if not (times and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
         raise OptionError(f'--size {text}: height x width in pixels, for example 720x1280')
     return int(height), int(width)
-
-
-# --- counting ---------------------------------------------------------------------------------------------------------
 
 
 class Count(NamedTuple):
@@ -442,9 +436,6 @@ class LiveTensors(TorchDispatchMode):
         return result
 
 
-# --- running ----------------------------------------------------------------------------------------------------------
-
-
 def _timed(net: nn.Module, shape: Sequence[int], device: torch.device, repeats: int) -> tuple[float, int | None]:
     """Median seconds of one image, and on CUDA the peak of allocated bytes over what was allocated before."""
     cuda = device.type == 'cuda'
@@ -468,68 +459,38 @@ def _timed(net: nn.Module, shape: Sequence[int], device: torch.device, repeats: 
     return statistics.median(seconds[1:]), memory
 
 
-# --- reporting --------------------------------------------------------------------------------------------------------
-
-
 def table(rows: Sequence[Profile]) -> str:
-    """A table for people, with the conventions below it."""
+    """Return the terminal table, with the conventions below it."""
     header = (
-        'network',
-        'input',
-        'params M',
-        'in training',
-        'true GMAC',
-        'paper GMAC',
-        'kernels',
-        'time s',
-        'memory MiB',
-    )
+        'network', 'input', 'params M', 'in training', 'true GMAC', 'paper GMAC', 'kernels', 'time s', 'memory MiB',
+    )  # fmt: skip
     lines = [
         (
             row.name,
             f'{row.height}x{row.width}',
-            f'{row.inference_parameters / 1e6:.3f}',
-            f'{row.parameters / 1e6:.3f}' if row.parameters != row.inference_parameters else '-',
-            f'{row.macs / 1e9:.1f}',
-            f'{row.paper_macs / 1e9:.1f}',
-            f'{row.kernel_macs / 1e9:.1f}' if row.kernel_macs else '-',
-            '-' if row.seconds is None else f'{row.seconds:.3f}',
-            '-' if row.memory is None else f'{row.memory / 2**20:.0f}',
+            fixed(row.inference_parameters, 3, 1e6),
+            fixed(row.parameters, 3, 1e6) if row.parameters != row.inference_parameters else MISSING,
+            fixed(row.macs, 1, 1e9),
+            fixed(row.paper_macs, 1, 1e9),
+            fixed(row.kernel_macs or None, 1, 1e9),
+            fixed(row.seconds, 3),
+            fixed(row.memory, 0, 2**20),
         )
         for row in rows
     ]
     notes = [
+        '',
         'true GMAC: multiply-accumulates in evaluation (torch.utils.flop_counter / 2). paper GMAC: the convention of '
         'the GGKMNet paper, thop / 2. kernels: the part of true GMAC that blur kernels cost, Gaussians as separable '
-        'passes.'
+        'passes.',
     ]
     if any(row.seconds is not None for row in rows):
         notes.append(f'time: median, one image, float32, {", ".join(sorted({row.device for row in rows}))}.')
-    sources = sorted({row.memory_source for row in rows if row.memory is not None})
-    if 'live tensors' in sources:
+    sources = {row.memory_source for row in rows if row.memory is not None}
+    if MEMORY_SOURCES['cpu'] in sources:
         notes.append(
-            'memory: peak of weights, input and activations, from their shapes; scratch memory of the libraries is not '
-            'seen.'
+            'memory: peak of weights, input and activations, from their shapes; without scratch memory of libraries.'
         )
-    if 'cuda allocator' in sources:
+    if MEMORY_SOURCES['cuda'] in sources:
         notes.append('memory: torch.cuda.max_memory_allocated.')
-    return '\n'.join([aligned(header, lines), '', *notes])
-
-
-def to_csv(rows: Sequence[Any]) -> str:
-    """One line a row (of `Profile` or of another flat dataclass) under a line of field names; empty where None."""
-    text = io.StringIO()
-    records = _records(rows)
-    writer = csv.DictWriter(text, list(records[0]) if records else [], lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()
-
-
-def to_json(rows: Sequence[Any]) -> str:
-    """A list of objects with the field names as keys."""
-    return json.dumps(_records(rows), indent=2, ensure_ascii=False) + '\n'
-
-
-def _records(rows: Sequence[Any]) -> list[dict[str, Any]]:
-    return [cast(dict[str, Any], dataclasses.asdict(row)) for row in rows]
+    return write(Table(header, lines, notes=notes))

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from ggkm_plugin.evaluation import published, statistics
+from ggkm_plugin.evaluation import paper, statistics
 from ggkm_plugin.evaluation.cache import write_result
 from ggkm_plugin.evaluation.compare_config import BLUR_MAP, BLUR_MASK, Comparison, Entry, MethodEntry
 from ggkm_plugin.evaluation.complexity import MEMORY_SOURCES, PAPER_SIZE
@@ -68,11 +68,9 @@ def record(plan: Comparison, engine: Engine, outcome: Outcome) -> Results:
         'memory_source': MEMORY_SOURCES[engine.device.type],
         'models': models,
         'datasets': datasets,
-        'published': [
-            published.record(row, net == 'alex') for row in published.PUBLISHED if (row.dataset, None) in seen
-        ],
+        'published': [paper.record(row, net == 'alex') for row in paper.PUBLISHED if (row.dataset, None) in seen],
         'published_drops': [
-            published.record(row, net == 'alex') for row in published.PUBLISHED_DROPS if (row.dataset, row.std) in seen
+            paper.record(row, net == 'alex') for row in paper.PUBLISHED_DROPS if (row.dataset, row.std) in seen
         ],
     }
     failures = [f'model {model["name"]}: {model["error"]}' for model in models if model['error']]

@@ -1,78 +1,52 @@
-"""The tables of a comparison, from the content of its results.json: for terminals, Markdown, LaTeX and as CSV."""
+"""Tables of a comparison, made from the content of its results.json."""
 
-import csv
-import io
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
-from ggkm_plugin.report.tables import ranked
+from ggkm_plugin.report.tables import MISSING, Cell, Table, TableRow, csv_text, fixed, ranked, write
 
 FORMATS = ('table', 'markdown', 'csv', 'latex')
 _ARROWS = {'higher': '↑', 'lower': '↓'}
 _PUBLISHED = 'published, protocol unknown'
-_LOSS = 'loss: against the images without added noise, positive for worse'
-_NOTHING = '-'
+_LOSS = 'loss: difference from the images without added noise, positive for worse'
 
 Results = dict[str, Any]
 
 
-class Cell(NamedTuple):
-    """Text, and 1 for the best or 2 for the second best of its column."""
-
-    text: str
-    rank: int = 0
-
-
-@dataclass
-class Table:
-    """Groups of rows under a line of headings; a group with a label is set apart from those before it."""
-
-    title: str
-    header: list[str]
-    groups: list[tuple[str, list[list[Cell]]]]
-    notes: list[str] = field(default_factory=list)
-
-
 def render(results: Results, form: str) -> str:
-    """All tables, as one of FORMATS; ends in a line break."""
+    """Return all tables as one of FORMATS; ends in a line break."""
     if form == 'csv':
         return means_csv(results)
-    tables = _tables(results)
-    write: Callable[[Table], str] = {'table': _text, 'markdown': _markdown, 'latex': _latex}[form]
-    return '\n\n'.join(write(table) for table in tables) + '\n'
+    return '\n\n'.join(write(table, form) for table in _tables(results)) + '\n'
 
 
 def means_csv(results: Results) -> str:
-    """One row a data set and method; `source` tells measured from published, `protocol` is empty where unknown."""
+    """Return one row per data set and method. `source` is measured or published; `protocol` is empty where unknown."""
     metrics = [metric['name'] for metric in results['metrics']]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
     settings = settings_words(results)
-    writer.writerow(['dataset', 'method', 'source', 'protocol', *metrics, 'settings'])
-    for dataset in results['datasets']:
-        for method, means in dataset['means'].items():
-            cells = ['inf' if means[metric] is None else repr(means[metric]) for metric in metrics]
-            row = [dataset['name'], method, 'measured', results['protocol'], *cells, settings.get(method, '')]
-            writer.writerow(row)
-    for row in results['published']:
-        cells = ['' if row.get(metric) is None else row[metric] for metric in metrics]
-        row_words = f'published: {row["source"]}'
-        writer.writerow([row['dataset'], _published_name(row), row_words, '', *cells, ''])
-    return text.getvalue()
+    rows = [
+        [
+            dataset['name'], method, 'measured', results['protocol'],
+            *('inf' if means[metric] is None else means[metric] for metric in metrics), settings.get(method, ''),
+        ]
+        for dataset in results['datasets']
+        for method, means in dataset['means'].items()
+    ]  # fmt: skip
+    rows += [
+        [row['dataset'], _published_name(row), f'published: {row["source"]}', '', *map(row.get, metrics), '']
+        for row in results['published']
+    ]
+    return csv_text(['dataset', 'method', 'source', 'protocol', *metrics, 'settings'], rows)
 
 
 def settings_words(results: Mapping[str, Any]) -> dict[str, str]:
-    """Of each model that has settings: those, in words."""
+    """Return the settings of each model that has some, as text."""
     return {
         model['name']: ', '.join(f'{key} {value}' for key, value in model['settings'].items())
         for model in results.get('models') or ()
         if model.get('settings')
     }
-
-
-# --- what they say ----------------------------------------------------------------------------------------------------
 
 
 def _tables(results: Results) -> list[Table]:
@@ -90,7 +64,7 @@ def _tables(results: Results) -> list[Table]:
 
 
 def _means(results: Results, dataset: Results) -> Table:
-    """Of a noisy data set with what the noise costs beside each score."""
+    """Mean scores; for a noisy data set each score has its loss beside it."""
     metrics, means = results['metrics'], dataset['means']
     ranks = {
         metric['name']: ranked(
@@ -101,18 +75,20 @@ def _means(results: Results, dataset: Results) -> Table:
         for metric in metrics
     }
 
-    def cells(name: str, metric: Results) -> list[Cell]:
+    def cells(name: str, metric: Results) -> list[Cell | str]:
         key, digits = metric['name'], metric['digits']
-        score = Cell(_score(means[name][key], digits), ranks[key].get(name, 0))
+        score = Cell(fixed(_number(means[name][key]), digits), ranks[key].get(name, 0))
         return [score, _loss(dataset, name, metric)] if 'clean' in dataset else [score]
 
-    measured = [[Cell(_shown(name)), *(cell for metric in metrics for cell in cells(name, metric))] for name in means]
+    measured: list[TableRow] = [
+        [_shown(name), *(cell for metric in metrics for cell in cells(name, metric))] for name in means
+    ]
     headings = _headings(metrics)
     if 'clean' in dataset:
         headings = [word for heading in headings for word in (heading, 'loss')]
     absent = [model['name'] for model in results['models'] if model['name'] not in means]
-    measured += [[Cell(name), *(Cell('failed') for _ in headings)] for name in absent]
-    groups = [('', measured)]
+    measured += [[name, *('failed' for _ in headings)] for name in absent]
+    groups = []
     notes = [f'{results["protocol_words"]}; {_count(dataset)}']
     published = [row for row in results['published'] if row['dataset'] == dataset['benchmark']]
     notes += [f'{name}: {words}' for name, words in settings_words(results).items()]
@@ -121,18 +97,17 @@ def _means(results: Results, dataset: Results) -> Table:
         notes.append(f'{_PUBLISHED}: printed in {"; ".join(dict.fromkeys(row["source"] for row in published))}')
     if 'clean' in dataset:
         notes.append(_LOSS)
-    return Table(_title(results, dataset), ['method', *headings], groups, notes)
+    return Table(['method', *headings], measured, groups, _title(results, dataset), notes)
 
 
-def _published(row: Results, rows: list[Results], metrics: list[Results]) -> list[Cell]:
-    """With as many digits as its source, one of those of `rows`, prints."""
+def _published(row: Results, rows: list[Results], metrics: list[Results]) -> list[Cell | str]:
+    """A published row with as many digits as its source prints. rows: those of all sources."""
     same = [other for other in rows if other['source'] == row['source']]
-    cells = [Cell(_published_name(row))]
+    cells: list[Cell | str] = [Cell(_published_name(row), footnote=row.get('footnote') or '')]
     for metric in metrics:
         printed = [str(other[metric['name']]) for other in same if other.get(metric['name']) is not None]
         digits = max((len(text.partition('.')[2]) for text in printed), default=0)
-        score = row.get(metric['name'])
-        cells.append(Cell(_NOTHING if score is None else f'{score:.{digits}f}'))
+        cells.append(fixed(row.get(metric['name']), digits))
     return cells
 
 
@@ -140,68 +115,65 @@ def _published_name(row: Results) -> str:
     return f'{row["method"]} ({row["remark"]})' if row.get('remark') else row['method']
 
 
-def _loss(noisy: Results, name: str, metric: Results) -> Cell:
-    loss = noisy['drops'].get(name, {}).get(metric['name'])
-    return Cell(_NOTHING if loss is None else f'{loss:.{metric["digits"]}f}')
+def _loss(noisy: Results, name: str, metric: Results) -> str:
+    return fixed(noisy['drops'].get(name, {}).get(metric['name']), metric['digits'])
 
 
 def _differences(results: Results, dataset: Results) -> Table:
     rows = []
     for name, by_metric in dataset['differences'].items():
-        cells = [Cell(name)]
+        cells = [name]
         for metric in results['metrics']:
-            found, digits = by_metric[metric['name']], metric['digits']
-            cells.append(
-                Cell(_NOTHING)
-                if found is None
-                else Cell(f'{found["mean"]:+.{digits}f} [{found["low"]:+.{digits}f}, {found["high"]:+.{digits}f}]')
-            )
+            found = by_metric[metric['name']]
+            if found is None:
+                cells.append(MISSING)
+            else:
+                mean, low, high = (fixed(found[key], metric['digits'], sign='+') for key in ('mean', 'low', 'high'))
+                cells.append(f'{mean} [{low}, {high}]')
         rows.append(cells)
     samples = results['bootstrap']['samples']
     note = f'paired over {_count(dataset)}; 95 % percentile bootstrap intervals of {samples} resamples'
     if dataset['scenes'] < len(dataset['images']):
-        note += ', which draw scenes, each with all of its images'
+        note += ', drawn by scene'
     title = f'{_title(results, dataset)}: difference from {results["difference_to"]}'
-    return Table(title, ['method', *_headings(results['metrics'])], [('', rows)], [note])
+    return Table(['method', *_headings(results['metrics'])], rows, title=title, notes=[note])
 
 
 def _drops(results: Results, clean: Results) -> Table:
-    """What noise costs at each level, as in the paper's Tables 6 and 7."""
+    """Loss at each noise level, as in the paper's Tables 6 and 7."""
     metrics = results['metrics']
     rows, published = [], []
     for noisy in (other for other in results['datasets'] if other.get('clean') == clean['name']):
         std = noisy['noise_std']
         for name in noisy['drops']:
-            rows.append([Cell(_shown(name)), Cell(f'{std:g}'), *(_loss(noisy, name, metric) for metric in metrics)])
+            rows.append([_shown(name), f'{std:g}', *(_loss(noisy, name, metric) for metric in metrics)])
         for row in results['published_drops']:
             if row['dataset'] == clean['benchmark'] and row['std'] == std:
                 method, *cells = _published(row, results['published_drops'], metrics)
-                published.append([method, Cell(f'{std:g}'), *cells])
-    groups = [('', rows)]
+                published.append([method, f'{std:g}', *cells])
     notes = [f'{_LOSS}; noise: standard deviation in 8-bit steps, unclipped']
     notes += [f'{name}: from {other}' for name, other in results['drop_from'].items()]
     if published:
-        groups.append((_PUBLISHED, published))
         notes.append(
             f'{_PUBLISHED}: {results["published_drops"][0]["source"]}, from a network trained without noise to one '
             'trained with it'
         )
-    headings = [metric['label'] for metric in metrics]
-    return Table(f'{_title(results, clean)}: loss by noise', ['method', 'noise', *headings], groups, notes)
+    headings = ['method', 'noise', *(metric['label'] for metric in metrics)]
+    return Table(headings, rows, [(_PUBLISHED, published)], f'{_title(results, clean)}: loss by noise', notes)
 
 
 def _models(results: Results) -> Table:
     rows = [
         [
-            Cell(model['name']),
-            Cell(model['arch'] or _NOTHING),
-            _scaled(model['parameters'], 1e6, 3),
-            _scaled(model['macs_true'], 1e9, 1),
-            _scaled(model['macs_paper'], 1e9, 1),
-            _scaled(model['seconds'], 1, 3),
-            _scaled(model['memory_bytes'], 2**20, 0),
-            Cell((model['sha256'] or _NOTHING)[:8]),
-            Cell(model['status']),
+            model['name'],
+            model['arch'] or MISSING,
+            fixed(model['parameters'], 3, 1e6),
+            fixed(model['macs_true'], 1, 1e9),
+            fixed(model['macs_paper'], 1, 1e9),
+            fixed(model['seconds'], 3),
+            fixed(model['memory_bytes'], 0, 2**20),
+            (model['sha256'] or MISSING)[:8],
+            model['status'],
         ]
         for model in results['models']
     ]
@@ -211,22 +183,21 @@ def _models(results: Results) -> Table:
     known = {row['method']: row for row in results['published'] if row['parameters'] is not None}
     published = [
         [
-            Cell(method),
-            Cell(_NOTHING),
-            _scaled(row['parameters'], 1e6, 2),
-            Cell(_NOTHING),
-            _scaled(row['macs_paper'], 1e9, 1),
-            *(Cell(_NOTHING) for _ in header[5:]),
+            method,
+            MISSING,
+            fixed(row['parameters'], 2, 1e6),
+            MISSING,
+            fixed(row['macs_paper'], 1, 1e9),
+            *(MISSING for _ in header[5:]),
         ]
         for method, row in known.items()
     ]
-    notes = [
+    note = (
         f'MACs, time and peak memory: one image of {results["measured_at"]}. paper GMAC: the convention of the GGKMNet '
         f'paper, thop / 2. time: median, float32, {results["machine"]["device"]}. memory: {results["memory_source"]}. '
         'weights: sha256'
-    ]
-    groups = [('', rows), *([('published', published)] if published else [])]
-    return Table('Models', header, groups, notes)
+    )
+    return Table(header, rows, [('published', published)], 'Models', [note])
 
 
 def _title(results: Results, dataset: Results) -> str:
@@ -250,101 +221,3 @@ def _count(dataset: Results) -> str:
 
 def _number(value: float | None) -> float:
     return math.inf if value is None else value
-
-
-def _score(value: float | None, digits: int) -> str:
-    return f'{_number(value):.{digits}f}'
-
-
-def _scaled(value: float | None, unit: float, digits: int) -> Cell:
-    return Cell(_NOTHING if value is None else f'{value / unit:.{digits}f}')
-
-
-# --- how they look ----------------------------------------------------------------------------------------------------
-
-
-def _text(table: Table) -> str:
-    """Best marked with two stars, second best with one; decimal points below one another."""
-    marked = any(cell.rank for _, rows in table.groups for row in rows for cell in row)
-    stars = {1: ' **', 2: ' * ', 0: '   ' if marked else ''}
-    columns = zip(*(row for _, rows in table.groups for row in rows), strict=True)
-    decimals = [max(_decimals(cell.text) for cell in column) for column in columns]
-
-    def shown(cell: Cell, column: int) -> str:
-        own = _decimals(cell.text)
-        return cell.text + ' ' * (decimals[column] - own if own else 0) + stars[cell.rank] * (column > 0)
-
-    groups = [
-        (label, [[shown(cell, column) for column, cell in enumerate(row)] for row in rows])
-        for label, rows in table.groups
-    ]
-    header = [name + stars[0] * (i > 0) for i, name in enumerate(table.header)]
-    lines = [header, *(row for _, rows in groups for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        first, *others = cells
-        return '  '.join([first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]).rstrip()
-
-    rule = '-' * (sum(widths) + 2 * len(widths) - 2)
-    out = [table.title, rule, line(header)]
-    for label, rows in groups:
-        out += [rule if not label else f'{rule}\n({label})', *map(line, rows)]
-    notes = [*table.notes, *(['** best, * second best'] if marked else [])]
-    return '\n'.join([*out, rule, *notes])
-
-
-def _decimals(text: str) -> int:
-    """Of a number; 0 for anything else."""
-    whole, _, fraction = text.partition('.')
-    return len(fraction) if fraction.isdecimal() and whole.lstrip('-').isdecimal() else 0
-
-
-def _markdown(table: Table) -> str:
-    forms = {0: '{}', 1: '**{}**', 2: '<u>{}</u>'}
-    out = [f'### {_escaped(table.title, _MARKDOWN)}', '']
-    for label, rows in table.groups:
-        out += [f'\n*{label}*\n'] if label else []
-        out.append(f'| {" | ".join(_escaped(name, _MARKDOWN) for name in table.header)} |')
-        out.append(f'| --- |{" ---: |" * (len(table.header) - 1)}')
-        for row in rows:
-            out.append(f'| {" | ".join(forms[cell.rank].format(_escaped(cell.text, _MARKDOWN)) for cell in row)} |')
-    return '\n'.join([*out, '', *(f'{_escaped(note, _MARKDOWN)}.' for note in table.notes)])
-
-
-def _latex(table: Table) -> str:
-    """A tabular with booktabs' rules; best bold, second best underlined."""
-    forms = {0: '{}', 1: r'\textbf{{{}}}', 2: r'\underline{{{}}}'}
-    width = len(table.header)
-    out = [
-        f'% {table.title}',
-        *(f'% {note}' for note in table.notes),
-        r'\begin{table}',
-        r'\centering',
-        rf'\caption{{{_escaped(table.title, _LATEX)}}}',
-        rf'\begin{{tabular}}{{l{"r" * (width - 1)}}}',
-        r'\toprule',
-        ' & '.join(_escaped(name, _LATEX) for name in table.header) + r' \\',
-    ]
-    for label, rows in table.groups:
-        out.append(r'\midrule')
-        out += [rf'\multicolumn{{{width}}}{{l}}{{\emph{{{_escaped(label, _LATEX)}}}}} \\'] if label else []
-        out += [
-            ' & '.join(forms[cell.rank].format(_escaped(cell.text, _LATEX)) for cell in row) + r' \\' for row in rows
-        ]
-    return '\n'.join([*out, r'\bottomrule', r'\end{tabular}', r'\end{table}'])
-
-
-_MARKDOWN = {char: f'\\{char}' for char in '\\|*_`<>#'}
-_LATEX = {
-    **{char: f'\\{char}' for char in '&%$#_{}'},
-    '\\': r'\textbackslash{}',
-    '~': r'\textasciitilde{}',
-    '^': r'\textasciicircum{}',
-    '↑': r'$\uparrow$',
-    '↓': r'$\downarrow$',
-}
-
-
-def _escaped(text: str, table: dict[str, str]) -> str:
-    return ''.join(table.get(char, char) for char in text)

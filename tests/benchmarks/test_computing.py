@@ -94,7 +94,7 @@ def test_wrong_words(words, message, capfd):
 
 
 def test_a_peak_is_of_a_process_of_its_own():
-    settings = forms.Settings('cpu', 1, (1,))
+    settings = forms.ComputeSettings('cpu', 1, (1,))
     small, large = (network.peak('ours', side, side, 'auto', settings) for side in (64, 512))
     assert small < large < 4 << 30
 
@@ -105,4 +105,4 @@ def test_times_are_taken_in_turns():
     assert set(forms.in_turns(run, 1e-9, torch.device('cpu'))) == {'a', 'b'}
     assert called == ['a', 'b'] * 4
     with pytest.raises(OptionError):
-        forms.Settings('cpu', -1, ())
+        forms.ComputeSettings('cpu', -1, ())

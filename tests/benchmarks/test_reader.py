@@ -20,7 +20,7 @@ SIZE = (256, 288)
 
 @pytest.fixture(scope='module')
 def readers(tmp_path_factory):
-    return reader.make_readers(tmp_path_factory.mktemp('bench'), reader.Settings(pairs=4, size=SIZE))
+    return reader.make_readers(tmp_path_factory.mktemp('bench'), reader.ReaderSettings(pairs=4, size=SIZE))
 
 
 def test_readers_are_what_is_compared(readers):
@@ -77,7 +77,7 @@ def test_the_command(tmp_path, capfd, monkeypatch):
     assert main(['bench', 'reader', *arguments]) == 0
     printed = capfd.readouterr().out
     record = json.loads(out.read_text())
-    rows = [reader.Row(**row) for row in record['reader']['rows']]
+    rows = [reader.ReaderRow(**row) for row in record['reader']['rows']]
     assert [(row.reader, row.workers) for row in rows] == [(name, 2) for name in _some(NAMES)]
     for row in rows:
         assert row.failed is None
@@ -95,16 +95,18 @@ def test_ratios_are_to_the_host_s_folders_with_as_many_workers(readers, monkeypa
     """And the table has a line for each reader with each number of workers."""
     rates = iter([10, 5, 10, 20, 700, 20, 5, 20, 40, 800])
     monkeypatch.setattr(
-        reader, '_measured', lambda each, workers, _: reader.Row(each.name, workers, next(rates), peak_bytes=2**20)
+        reader,
+        '_measured',
+        lambda each, workers, _: reader.ReaderRow(each.name, workers, next(rates), peak_bytes=2**20),
     )
-    rows = reader._rows(readers, reader.Settings(), progress=False)
+    rows = reader._rows(readers, reader.ReaderSettings(), progress=False)
     assert [(row.workers, row.reader, row.ratio) for row in rows] == [
         (workers, name, ratio)
         for workers, ratios in ((0, [1, 0.5, 1, 2, 70]), (2, [1, 0.25, 1, 2, 40]))
         for name, ratio in zip(NAMES, ratios, strict=True)
     ]
-    lines = reader.table(reader.Report(reader.Settings(), {}, rows)).splitlines()
-    assert [re.split('  +', line)[:2] for line in lines[1:11]] == [[row.reader, str(row.workers)] for row in rows]
+    lines = reader.table(reader.ReaderReport(reader.ReaderSettings(), {}, rows)).splitlines()
+    assert [re.split('  +', line)[:2] for line in lines[2:12]] == [[row.reader, str(row.workers)] for row in rows]
 
 
 def test_a_reader_of_the_host_that_fails_says_so_in_its_row(readers, monkeypatch):
@@ -112,27 +114,27 @@ def test_a_reader_of_the_host_that_fails_says_so_in_its_row(readers, monkeypatch
         raise measuring.Failed('ValueError: already open in this process')
 
     monkeypatch.setattr(reader, 'observed', fails)
-    row = reader._measured(readers[1], 2, reader.Settings())
-    assert row == reader.Row(NAMES[1], 2, failed='ValueError: already open in this process')
-    text = reader.table(reader.Report(reader.Settings(), {}, [reader._with_ratios(row, row)]))
+    row = reader._measured(readers[1], 2, reader.ReaderSettings())
+    assert row == reader.ReaderRow(NAMES[1], 2, failed='ValueError: already open in this process')
+    text = reader.table(reader.ReaderReport(reader.ReaderSettings(), {}, [reader._with_ratios(row, row)]))
     assert re.search(r'^host, its own LMDB +2( +-){6}$', text, re.MULTILINE)
     assert 'already open in this process' in text
     with pytest.raises(DataError, match='ours, LMDB raw, 0 workers: ValueError'):
-        reader._measured(readers[-1], 0, reader.Settings())
+        reader._measured(readers[-1], 0, reader.ReaderSettings())
 
 
 def test_too_little_room(tmp_path, monkeypatch):
     usage = namedtuple('usage', 'free')
     monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage(10**6))
     with pytest.raises(DataError, match=r'needs 1\.5 GB, but 1\.0 MB are free.*--work.*--pairs.*--size'):
-        reader.run(reader.Settings(work=str(tmp_path)))
+        reader.run(reader.ReaderSettings(work=str(tmp_path)))
     assert not list(tmp_path.iterdir())
 
 
 def test_files_are_removed_when_it_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(reader, 'write_lmdb', lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        reader.run(reader.Settings(4, SIZE, work=str(tmp_path)))
+        reader.run(reader.ReaderSettings(4, SIZE, work=str(tmp_path)))
     assert not list(tmp_path.iterdir())
 
 

@@ -15,8 +15,8 @@ NAMES = ['plain scenes, made anew', 'varied scenes, made anew', 'varied scenes, 
 
 def test_steps_are_of_10_ms():
     """Batches of four: 400 samples a second feed one training."""
-    assert synthesis.Row('any', 0, 400.0).steps == pytest.approx(1)
-    assert synthesis.Row('any', 2, 100.0).steps == pytest.approx(0.25)
+    assert synthesis.SynthesisRow('any', 0, 400.0).steps == pytest.approx(1)
+    assert synthesis.SynthesisRow('any', 2, 100.0).steps == pytest.approx(0.25)
 
 
 def test_the_crop_is_the_recipe_s():
@@ -51,4 +51,4 @@ def test_a_way_that_fails_is_told_by_name(tmp_path, monkeypatch):
 
     monkeypatch.setattr(synthesis, 'watch', fails)
     with pytest.raises(DataError, match='plain scenes, made anew, 0 workers: ValueError: nothing to read'):
-        synthesis._rows(tmp_path, 'nowhere', 6, reader.Settings(), progress=False)
+        synthesis._rows(tmp_path, 'nowhere', 6, reader.ReaderSettings(), progress=False)

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from ggkm_plugin.evaluation import calibration, complexity
-from ggkm_plugin.evaluation.calibration import ROWS, Row, calibrate
+from ggkm_plugin.evaluation import calibration
+from ggkm_plugin.evaluation.calibration import NETWORKS, Calibration, PaperNetwork, calibrate
+from ggkm_plugin.evaluation.paper import PaperRow
+from ggkm_plugin.report.tables import to_csv, to_json
 from ggkm_plugin.utils.errors import OptionError
 
 # Specification, section 3: the default network's figures in the paper's unit.
@@ -35,23 +37,23 @@ def result(row):
 
 
 def test_every_figure_of_the_specification_has_its_row():
-    assert set(EXPECTED) <= {row.expected for row in ROWS}
-    assert len({row.label for row in ROWS}) == len(ROWS)
+    assert set(EXPECTED) <= {row.expected for row in NETWORKS}
+    assert len({row.label for row in NETWORKS}) == len(NETWORKS)
 
 
-@pytest.mark.parametrize('row', [row for row in ROWS if row.expected], ids=lambda row: row.label)
+@pytest.mark.parametrize('row', [row for row in NETWORKS if row.expected], ids=lambda row: row.label)
 def test_macs_in_the_papers_convention(row, result):
     assert result.gmacs == pytest.approx(row.expected, rel=3e-3)
 
 
-@pytest.mark.parametrize('row', [row for row in ROWS if row.label in PARAMETERS], ids=lambda row: row.label)
+@pytest.mark.parametrize('row', [row for row in NETWORKS if row.label in PARAMETERS], ids=lambda row: row.label)
 def test_parameters(row, result):
     # 1e-3: the specification's are of path 2 = c3, without `fuse`, and cut to three digits.
     expected = PARAMETERS[row.label]
     assert (result.inference_parameters, result.parameters) == pytest.approx(expected, rel=1e-3)
 
 
-RECORDED = [row for row in ROWS if row.recorded]
+RECORDED = [row for row in NETWORKS if row.recorded]
 
 
 @pytest.mark.parametrize('row', RECORDED, ids=lambda row: row.label)
@@ -59,7 +61,7 @@ def test_parameters_are_exactly_the_originals_and_true_macs_within_half_a_percen
     parameters, gmacs = row.recorded
     assert round(result.parameters * 1e6) == parameters
     assert gmacs is None or result.true_gmacs == pytest.approx(gmacs, rel=5e-3)
-    assert parameters == pytest.approx(row.paper_parameters * 1e6, rel=5e-3) or row.label == 'DPDNet-S'
+    assert parameters == pytest.approx(row.paper.parameters * 1e6, rel=5e-3) or row.label == 'DPDNet-S'
 
 
 # Recorded configurations that the paper's tables do not have: true GMACs, parameters in evaluation.
@@ -73,14 +75,14 @@ def test_parameters_are_exactly_the_originals_and_true_macs_within_half_a_percen
     ],
 )
 def test_other_configurations(arch, options, parameters, gmacs):
-    found = calibrate([Row('', '', 1, 1, arch, options)])[0]
+    found = calibrate([PaperNetwork('', '', PaperRow(), arch, options)])[0]
     assert round(found.inference_parameters * 1e6) == parameters
     assert found.true_gmacs == pytest.approx(gmacs, rel=5e-3)
 
 
-@pytest.mark.parametrize('row', ROWS, ids=lambda row: row.label)
+@pytest.mark.parametrize('row', NETWORKS, ids=lambda row: row.label)
 def test_a_row_that_differs_from_the_paper_says_why(row):
-    differs = row.expected is None or abs(row.expected - row.paper_gmacs) > 0.05
+    differs = row.expected is None or abs(row.expected - row.paper.gmacs) > 0.05
     assert row.note or not differs
 
 
@@ -88,8 +90,8 @@ def test_the_papers_network_without_our_choices():
     options = {'fuse': 'none', 'beta_path2': 'c3', 'beta_norm': 'bn'}
     found = calibrate(
         [
-            Row('', '', 1.68, 158.4, 'GGKMNet', options),
-            Row('', '', 1.68, 115.3, 'GGKMNet', {'num_scales': 1, **options}, False),
+            PaperNetwork('', '', PaperRow(), 'GGKMNet', options, True),
+            PaperNetwork('', '', PaperRow(), 'GGKMNet', {'num_scales': 1, **options}),
         ]
     )
     assert [result.gmacs for result in found] == pytest.approx([158.5, 115.3], abs=0.05)
@@ -97,16 +99,16 @@ def test_the_papers_network_without_our_choices():
 
 def test_a_missing_arch_is_named():
     with pytest.raises(OptionError, match=r'Nowhere.*not registered'):
-        calibrate([Row('new', '', 1, 1, 'Nowhere')])
+        calibrate([PaperNetwork('new', '', PaperRow(), 'Nowhere')])
 
 
 def test_reports():
     told = []
-    results = calibrate([row for row in ROWS if row.label in ('MCP-Net', 'GGKMNet(1)')], told.append)
+    results = calibrate([row for row in NETWORKS if row.label in ('MCP-Net', 'GGKMNet(1)')], told.append)
     assert told == results
     text = calibration.table(results)
     line = next(line for line in text.splitlines() if line.startswith('GGKMNet(1)'))
     assert ' '.join(line.split()) == 'GGKMNet(1) 1.68 1.660 1.714 - 115.3 115.5 +0.1 % left out 196.6 - [1]'
     assert '[1] the paper leaves the IGGCM out of this row' in text
-    assert [calibration.Result(**row) for row in json.loads(complexity.to_json(results))] == results
-    assert len(complexity.to_csv(results).splitlines()) == 3
+    assert [Calibration(**row) for row in json.loads(to_json(results))] == results
+    assert len(to_csv(results).splitlines()) == 3

@@ -1,4 +1,4 @@
-"""Ranks, closed forms of paired differences, and bootstrap intervals that hold what they promise."""
+"""Closed forms of paired differences, and the coverage of bootstrap intervals."""
 
 import math
 
@@ -6,22 +6,6 @@ import numpy as np
 import pytest
 
 from ggkm_plugin.evaluation.statistics import difference, mean
-from ggkm_plugin.report.tables import ranked
-
-
-def test_ranks_follow_the_direction():
-    means = {'a': 30.0, 'b': 31.0, 'c': 29.0}
-    assert ranked(means, 'higher', 3) == {'b': 1, 'a': 2}
-    assert ranked(means, 'lower', 3) == {'c': 1, 'a': 2}
-
-
-def test_what_looks_alike_shares_a_rank():
-    assert ranked({'a': 30.0001, 'b': 30.0002, 'c': 29.0, 'd': 28.0}, 'higher', 3) == {'a': 1, 'b': 1, 'c': 2}
-
-
-def test_nothing_outranks_infinity_and_nan_has_no_rank():
-    assert ranked({'a': math.inf, 'b': math.nan, 'c': 3.0}, 'higher', 3) == {'a': 1, 'c': 2}
-    assert ranked({'a': 1.0}, 'higher', 3) == {'a': 1}
 
 
 def test_means():

@@ -11,7 +11,7 @@ import torch
 from ggkm_plugin.data.layouts import Pair
 from ggkm_plugin.data.lmdb_store import write_lmdb
 from ggkm_plugin.evaluation import compare_config as comparison
-from ggkm_plugin.evaluation.published import PUBLISHED
+from ggkm_plugin.evaluation.paper import PUBLISHED
 from ggkm_plugin.training import check_config
 from ggkm_plugin.utils import config
 from ggkm_plugin.utils.image_decoding import write_image

@@ -1,4 +1,4 @@
-"""The tables in four forms: marks, groups, headers, and nothing that breaks a cell."""
+"""The tables of a comparison: what they hold, in four formats."""
 
 import csv
 import io
@@ -74,16 +74,17 @@ def results():
 
 
 def line_of(text, start, after=''):
-    return next(line for line in text[text.index(after) :].splitlines() if line.startswith(start))
+    """The first line of `text` below `after` that begins so, with single spaces."""
+    lines = [' '.join(line.split()) for line in text[text.index(after) :].splitlines()]
+    return next(line for line in lines if line.startswith(start))
 
 
-def test_markdown(results):
+def test_scores_ranks_and_published_rows(results):
     text = comparison_tables.render(results, 'markdown')
     assert line_of(text, '| second') == '| second | **26.000** | <u>0.2000</u> |'
-    assert line_of(text, '| first') == '| first\\_net | <u>25.000</u> | 0.3000 |'
     assert line_of(text, '| third') == '| third\\|pipe | 24.000 | **0.1000** |'
     assert line_of(text, '| Input') == '| Input | 40.000 | 0.0100 |'
-    assert line_of(text, '| GKMNet') == '| GKMNet\\* | 99.00 | - |'
+    assert line_of(text, '| GKMNet') == '| GKMNet\\* | 99.00 | - |'  # as many digits as its source prints
     assert text.count('GKMNet\\*') == 2  # among the scores and the models, not under the noisy images
     assert text.index('third') < text.index('*published, protocol unknown*') < text.index('GKMNet')
     assert line_of(text, '| second', 'difference from').startswith('| second | +1.000 [+0.500, +1.500] | - |')
@@ -97,26 +98,26 @@ def test_every_header_of_scores_names_the_protocol(results):
     assert 'protocol nrknet: words; 76 images' in text
 
 
-def test_latex(results):
-    text = comparison_tables.render(results, 'latex')
-    assert line_of(text, 'second') == r'second & \textbf{26.000} & \underline{0.2000} \\'
-    assert line_of(text, 'first') == r'first\_net & \underline{25.000} & 0.3000 \\'
-    assert line_of(text, 'method') == r'method & PSNR $\uparrow$ & LPIPS-alex $\downarrow$ \\'
-    assert r'\multicolumn{3}{l}{\emph{published, protocol unknown}} \\' in text
-    assert text.count(r'\begin{table}') == text.count(r'\end{table}') == 5
-    assert r'\caption{DPDD, protocol nrknet}' in text
+@pytest.mark.parametrize('form', ['table', 'latex'])
+def test_every_table_is_in_every_format(results, form):
+    text = comparison_tables.render(results, form)
+    assert text.count('DPDD, protocol nrknet') >= 3
+    assert '26.000' in line_of(text, 'second')
+    assert line_of(text, 'second', 'Models')
 
 
-def test_terminal(results):
+def test_models(results):
     text = comparison_tables.render(results, 'table')
-    assert line_of(text, 'second').split() == ['second', '26.000', '**', '0.2000', '*']
-    assert line_of(text, 'Input').split() == ['Input', '40.000', '0.0100']
-    assert line_of(text, 'GKMNet').split() == ['GKMNet*', '99.00', '-']  # as many digits as its source prints
     assert line_of(text, 'second', '\nModels').split() == [
         'second', 'GGKMNet', '1.680', '158.4', '-', '0.500', '1024', 'abcdef01', 'ok',
     ]  # fmt: skip
-    rows = text[: text.index('protocol nrknet: words')].splitlines()[2:]
-    assert len({line.index('.') for line in rows if '.' in line}) == 1  # decimal points stand in a column
+
+
+def test_footnotes_of_published_rows(results):
+    results['published'][0]['footnote'] = 'misprinted'
+    text = comparison_tables.render(results, 'table')
+    assert line_of(text, 'GKMNet') == 'GKMNet* [1] 99.00 -'
+    assert '[1] misprinted' in text
 
 
 def test_losses_by_noise_are_positive_for_both_directions(results):
@@ -146,7 +147,7 @@ def test_scenes_are_counted_where_images_share_one(results):
     results['datasets'][0]['scenes'] = 20
     text = comparison_tables.render(results, 'table')
     assert text.count('76 images of 20 scenes') == 2
-    assert '2000 resamples, which draw scenes, each with all of its images' in text
+    assert '2000 resamples, drawn by scene' in text
 
 
 def test_published_costs_stand_below_the_models(results):
@@ -186,8 +187,6 @@ def test_a_failed_model_and_an_infinite_score(results, form):
     assert 'inf' in text
     if form != 'csv':
         assert 'failed' in line_of(text, {'markdown': '| second'}.get(form, 'second'))
-    if form == 'latex':
-        assert r'third|pipe & \textbf{inf}' in text
 
 
 @pytest.mark.parametrize('form', comparison_tables.FORMATS)

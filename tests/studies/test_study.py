@@ -11,7 +11,7 @@ import time
 import pytest
 import yaml
 
-from ggkm_plugin.evaluation.published import PUBLISHED, PUBLISHED_DROPS
+from ggkm_plugin.evaluation.paper import PUBLISHED, PUBLISHED_DROPS
 from ggkm_plugin.studies.catalog import STUDIES
 from ggkm_plugin.studies.plan import Settings, make_mixture, plan
 from ggkm_plugin.studies.runs import Outcome, RunError, run
