@@ -64,7 +64,7 @@ def _tsne(arguments: argparse.Namespace, folder: Path) -> tuple[str, list[Path]]
     from ggkm_plugin.inspection.network import load_subject
     from ggkm_plugin.studies import tsne_figure
 
-    settings = tsne_figure.Settings(
+    settings = tsne_figure.TsneSettings(
         perplexity=arguments.perplexity,
         iterations=arguments.iterations,
         size=arguments.size,

@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     load_plugins(arguments)
     from ggkm_plugin.studies import plan, runs, summary
 
-    settings = plan.Settings(
+    settings = plan.StudySettings(
         study=arguments.name,
         opt=arguments.opt,
         test=arguments.test,
@@ -59,6 +59,6 @@ def run(arguments: argparse.Namespace) -> None:
     root = Path(arguments.root).expanduser().absolute()
     outcome = runs.run(planned, root, arguments.plugin, progress)
     written = summary.write_files(planned, outcome, settings, root / 'results' / 'study')
-    print(summary.report(planned, outcome, settings, markdown=False))
+    print(summary.report(planned, outcome, settings))
     print('Written:', *written, sep='\n  ')
     runs.check(outcome)

@@ -5,8 +5,8 @@
 At a pixel that is three equations, one a colour, for 21 or 22 coefficients.
 
 unconstrained   The equations can be met to rounding, wherever the z_k span the three colours: the least of all such
-                coefficients is the closed form. A first-order optimiser (Adam) comes as near as its number of steps
-                allows, and how near it comes measures the optimiser.
+                coefficients is the closed form. A first-order optimizer (Adam) comes as near as its number of steps
+                allows, and how near it comes measures the optimizer.
 simplex         Coefficients of at least 0 with sum 1: blur adds light up, and keeps its amount. The mixtures are then
                 the hull of the z_k, and the nearest to y is found exactly (`hull`). This measures the model.
 

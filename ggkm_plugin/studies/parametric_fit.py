@@ -1,9 +1,9 @@
-"""Fits PSFs of one or two parameters a pixel: the Gaussian of Eq. (4) and the generalised Gaussian.
+"""Fits PSFs of one or two parameters a pixel: the Gaussian of Eq. (4) and the generalized Gaussian.
 
     b(r) = exp(-(r/s)^nu) / sum,    r in pixels;    nu = 2 is the Gaussian with sigma = s / sqrt(2)
 
 Y.-Q. Liu et al., "Estimating Generalized Gaussian Blur Kernels for Out-of-Focus Image Deblurring" (TCSVT 2020) has
-the generalised one. Not in the paper, which writes Eq. (3) without a factor: unit sum, since blur keeps brightness.
+the generalized one. Not in the paper, which writes Eq. (3) without a factor: unit sum, since blur keeps brightness.
 
 A pixel's parameters touch no other pixel, and an isotropic PSF sees its neighbourhood only through the means of the
 sharp image over rings of equal distance (325 within 24 pixels, under the square's symmetries). So every pixel is a
@@ -117,10 +117,10 @@ class _Refinement:
         self.damping = torch.where(better[:, None], self.damping / 5, self.damping * 5).clamp(1e-6, 1e6)
 
 
-def fit_parametric(pair: StudyPair, generalised: bool, steps: int) -> tuple[Fit, Tensor]:
+def fit_parametric(pair: StudyPair, generalized: bool, steps: int) -> tuple[Fit, Tensor]:
     """The fit, and theta (H,W,2) = (log s, log nu). The curve's step 0 is the grid, then each Gauss-Newton step."""
     of = rings()
-    shapes = SHAPES if generalised else torch.tensor([GAUSSIAN])
+    shapes = SHAPES if generalized else torch.tensor([GAUSSIAN])
     candidates = parameters(*torch.meshgrid(RADII, shapes, indexing='ij')).flatten(0, 1)
     weights = profile(candidates, of)
     height, width = pair.blurred.shape[-2:]
@@ -133,7 +133,7 @@ def fit_parametric(pair: StudyPair, generalised: bool, steps: int) -> tuple[Fit,
         y = pair.blurred[:, first:last].flatten(1).T.contiguous()
         means = ring_means(pair.sharp, of, first, last)
         chosen = (torch.einsum('kr,nrc->knc', weights, means) - y).square().sum(dim=2).argmin(dim=0)
-        block = _Refinement(candidates[chosen], y, means, of, 1 + generalised)
+        block = _Refinement(candidates[chosen], y, means, of, 1 + generalized)
         for step in range(steps + 1):
             if step:
                 block.step()

@@ -9,7 +9,7 @@ from typing import Any
 from ggkm_plugin.data.photographs import builtin_photographs
 from ggkm_plugin.data.synthetic_defocus_dataset import SyntheticDefocusDataset
 from ggkm_plugin.report.pictures import to_uint8
-from ggkm_plugin.studies.catalog import STUDIES, Row, Study
+from ggkm_plugin.studies.catalog import STUDIES, Study, StudyRow
 from ggkm_plugin.utils import config
 from ggkm_plugin.utils.config import Options
 from ggkm_plugin.utils.errors import OptionError
@@ -24,7 +24,7 @@ _RADII = {'narrow': 2, 'wide': 4}
 
 
 @dataclass(frozen=True)
-class Settings:
+class StudySettings:
     """What the command line asks for. opt: option file of the training; test: option file whose data sets are scored,
     None for the validation sets of `opt`; iterations: None for those of `opt`; rows: None for all.
     """
@@ -39,13 +39,13 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Job:
+class StudyJob:
     """A row under a seed: the options that train it, and those that score it; equal ones are run once.
 
     `name` ends in a digest of the options of the training, so that other budgets have folders of their own.
     """
 
-    row: Row
+    row: StudyRow
     seed: int
     train: Options
     test: Options
@@ -60,7 +60,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """A study with its jobs, row by row, and the options that all rows start from.
 
     builtin_mixture: it trains on the pairs that `make_mixture` writes.
@@ -68,12 +68,12 @@ class Plan:
 
     name: str
     study: Study
-    jobs: list[Job]
+    jobs: list[StudyJob]
     base: Options
     builtin_mixture: bool
 
 
-def plan(settings: Settings) -> Plan:
+def plan(settings: StudySettings) -> StudyPlan:
     """Raises OptionError for a row, variant or option that is not there."""
     study = STUDIES[settings.study]
     names = [row.name for row in study.rows]
@@ -101,7 +101,7 @@ def plan(settings: Settings) -> Plan:
             variants = own_variants if row.variant in own_variants else paper_variants
             for seed in settings.seeds:
                 jobs.append(_job(row, seed, base, variants, scored))
-    return Plan(settings.study, study, jobs, base, builtin_mixture)
+    return StudyPlan(settings.study, study, jobs, base, builtin_mixture)
 
 
 def _check_base(base: Options, study: Study, opt_file: Path) -> None:
@@ -135,7 +135,7 @@ def _shorten(opt: Options, iterations: int | None) -> None:
     opt['logger']['save_checkpoint_freq'] = min(int(opt['logger']['save_checkpoint_freq']), total)
 
 
-def _scored(base: Options, settings: Settings) -> Options:
+def _scored(base: Options, settings: StudySettings) -> Options:
     """Options of a test without its network: data sets and metrics."""
     source = base if settings.test is None else config.load_options(config.find_option_file(settings.test))
     datasets = {key: dataset for key, dataset in source['datasets'].items() if not key.startswith('train')}
@@ -155,7 +155,7 @@ def _scored(base: Options, settings: Settings) -> Options:
     }
 
 
-def _job(row: Row, seed: int, base: Options, variants: dict[str, Options], scored: Options) -> Job:
+def _job(row: StudyRow, seed: int, base: Options, variants: dict[str, Options], scored: Options) -> StudyJob:
     train = copy.deepcopy(base)
     train['manual_seed'] = seed
     if row.variant is not None:
@@ -175,7 +175,7 @@ def _job(row: Row, seed: int, base: Options, variants: dict[str, Options], score
     test = {'name': f'{train["name"]}_{digest(test)[:8]}', **test, 'path': {'pretrain_network_g': weights}}
     if train['train'].get('ema_decay'):
         test['path']['param_key_g'] = 'params_ema'
-    return Job(row, seed, train, test)
+    return StudyJob(row, seed, train, test)
 
 
 def _take_alone(train: Options, number: int) -> None:

@@ -18,7 +18,7 @@ from ggkm_plugin.studies.psf_fitting import MARGIN, StudyPair
 from ggkm_plugin.utils.errors import DataError
 
 # Of the built-in pairs: effective radius in pixels where the made-up scene is farthest and nearest, and the shape of
-# the generalised Gaussian (4 has a flat top and soft edges).
+# the generalized Gaussian (4 has a flat top and soft edges).
 _RADII = (0.3, 4.5)
 _SHAPE = 4.0
 _SCENE = 14  # the seed: a ground of all depths and two nearer objects
@@ -57,13 +57,13 @@ def pairs_of_dataset(options: dict[str, Any], count: int, size: int) -> Iterator
 
 
 def builtin_pairs(size: int) -> Iterator[StudyPair]:
-    """Photographs of scikit-image under Gaussian PSFs, under generalised Gaussian ones, and through a thin lens.
+    """Photographs of scikit-image under Gaussian PSFs, under generalized Gaussian ones, and through a thin lens.
 
     The first two are blurred pixel by pixel as the model says, in the photograph's own values. The lens blurs by disks,
     in linear light, and lets near things hide far ones: no model here is exact for it.
     """
     yield _modelled('Gaussian PSFs', _photograph('train', 'astronaut'), GAUSSIAN, size)
-    yield _modelled(f'generalised, nu = {_SHAPE:g}', _photograph('val', 'coffee'), _SHAPE, size)
+    yield _modelled(f'generalized, nu = {_SHAPE:g}', _photograph('val', 'coffee'), _SHAPE, size)
     yield _thin_lens(_photograph('val', 'motorcycle_left'), size)
 
 
@@ -83,7 +83,7 @@ def _modelled(name: str, photograph: Photograph, shape: float, size: int) -> Stu
 
 
 def blurred_by(name: str, sharp: Tensor, theta: Tensor) -> StudyPair:
-    """The pair whose pixels have the generalised Gaussian PSFs of theta (H,W,2); sharp has its margin."""
+    """The pair whose pixels have the generalized Gaussian PSFs of theta (H,W,2); sharp has its margin."""
     of = rings()
     lines, radii = [], []
     for row, line in enumerate(theta):

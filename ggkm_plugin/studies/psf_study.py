@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import mean
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw
+import torch
 
-from ggkm_plugin.report import drawing, tables
-from ggkm_plugin.report.plots import Series, plot
+from ggkm_plugin.evaluation.paper import TABLE_9
+from ggkm_plugin.report import figures, tables
+from ggkm_plugin.report.tables import Table, fixed
 from ggkm_plugin.studies.mixture_fit import (
     fit_adam,
     fit_closed_form,
@@ -28,7 +30,8 @@ from ggkm_plugin.studies.parametric_fit import fit_parametric
 from ggkm_plugin.studies.psf_fitting import MARGIN, Fit, StudyPair
 from ggkm_plugin.utils.files import write_whole, writing_into
 
-PAPER = {'Gaussian': 34.832, 'generalised Gaussian': 35.617, 'GKM': 91.680, 'GGKM': 100.256}
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Method:
+class FitMethod:
     """A model of the PSF, what its coefficients may be, and how it is fitted."""
 
     model: str
@@ -58,8 +61,8 @@ class Method:
 
 
 @dataclass(frozen=True, eq=False)
-class Result:
-    method: Method
+class FitResult:
+    method: FitMethod
     pair: StudyPair
     fit: Fit
 
@@ -69,88 +72,81 @@ class Result:
         return None if self.pair.radius is None else (self.fit.radius - self.pair.radius).abs().median().item()
 
 
-def methods(budget: Budget, identity: bool = True) -> list[Method]:
+def methods(budget: Budget, identity: bool = True) -> list[FitMethod]:
     """All rows of the study; `identity` gives the mixtures the identity kernel that both networks have."""
     banks = {'GKM': gkm(identity), 'GGKM': ggkm(identity)}
     return [
-        Method('Gaussian', 'unit sum', lambda pair: fit_parametric(pair, False, budget.newton)[0]),
-        Method('generalised Gaussian', 'unit sum', lambda pair: fit_parametric(pair, True, budget.newton)[0]),
-        Method('GKM', 'simplex', partial(fit_gkm_on_simplex, model=banks['GKM'])),
-        Method('GGKM', 'simplex', partial(fit_ggkm_on_simplex, model=banks['GGKM'], steps=budget.alpha)),
+        FitMethod('Gaussian', 'unit sum', lambda pair: fit_parametric(pair, False, budget.newton)[0]),
+        FitMethod('generalized Gaussian', 'unit sum', lambda pair: fit_parametric(pair, True, budget.newton)[0]),
+        FitMethod('GKM', 'simplex', partial(fit_gkm_on_simplex, model=banks['GKM'])),
+        FitMethod('GGKM', 'simplex', partial(fit_ggkm_on_simplex, model=banks['GGKM'], steps=budget.alpha)),
         *(
-            Method(name, f'any, {budget.adam} steps of Adam', partial(fit_adam, model=bank, steps=budget.adam))
+            FitMethod(name, f'any, {budget.adam} steps of Adam', partial(fit_adam, model=bank, steps=budget.adam))
             for name, bank in banks.items()
         ),
-        *(Method(name, 'any, closed form', partial(fit_closed_form, model=bank)) for name, bank in banks.items()),
+        *(FitMethod(name, 'any, closed form', partial(fit_closed_form, model=bank)) for name, bank in banks.items()),
     ]
 
 
-def study(pairs: Iterable[StudyPair], rows: Sequence[Method], tell: Callable[[str], object]) -> list[Result]:
+def study(pairs: Iterable[StudyPair], rows: Sequence[FitMethod], tell: Callable[[str], object]) -> list[FitResult]:
     """Every method on every pair; `tell` is given a line a fit."""
     results = []
     for pair in pairs:
         for method in rows:
             fit = method.fit(pair)
-            results.append(Result(method, pair, fit))
+            results.append(FitResult(method, pair, fit))
             tell(f'{pair.name}: {method.name}: {fit.psnr:.3f} dB in {fit.seconds:.1f} s')
     return results
 
 
-# --- what is written --------------------------------------------------------------------------------------------------
-
-
-def _by_method(results: Sequence[Result]) -> dict[str, list[Result]]:
-    found: dict[str, list[Result]] = {}
+def _by_method(results: Sequence[FitResult]) -> dict[str, list[FitResult]]:
+    found: dict[str, list[FitResult]] = {}
     for result in results:
         found.setdefault(result.method.name, []).append(result)
     return found
 
 
-def psnr_table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: PSNR in dB of each pair, their mean, and the mean time."""
+def psnr_table(results: Sequence[FitResult]) -> Table:
+    """Return PSNR in dB by pair, its mean, and the mean time."""
     groups = _by_method(results)
     names = [result.pair.name for result in next(iter(groups.values()))]
     rows = [
         [
             name,
-            *(f'{result.fit.psnr:.3f}' for result in group),
-            f'{mean(result.fit.psnr for result in group):.3f}',
-            f'{mean(result.fit.seconds for result in group):.1f}',
-            f'{PAPER[group[0].method.model]:.3f}',
+            *(fixed(result.fit.psnr, 3) for result in group),
+            fixed(mean(result.fit.psnr for result in group), 3),
+            fixed(mean(result.fit.seconds for result in group), 1),
+            fixed(TABLE_9[group[0].method.model], 3),
         ]
         for name, group in groups.items()
     ]
-    return ['model, coefficients', *names, 'mean', 'seconds', 'paper, RTF'], rows
+    title = 'PSNR of y against B_theta x, dB (RGB, whole crop, not clipped)'
+    return Table(['model, coefficients', *names, 'mean', 'seconds', 'paper, RTF'], rows, title=title)
 
 
-def radius_table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: the median error of the effective radius in pixels, on pairs with known PSFs."""
-    known = [result for result in results if result.radius_error is not None]
-    groups = _by_method(known)
+def radius_table(results: Sequence[FitResult]) -> Table:
+    """Return the median error of the effective radius in pixels, for pairs with known PSFs."""
+    groups = _by_method([result for result in results if result.radius_error is not None])
     names = [result.pair.name for result in next(iter(groups.values()))] if groups else []
-    rows = [[name, *(f'{result.radius_error:.3f}' for result in group)] for name, group in groups.items()]
-    return ['model, coefficients', *names], rows
+    rows = [[name, *(fixed(result.radius_error, 3) for result in group)] for name, group in groups.items()]
+    return Table(['model, coefficients', *names], rows, title='Median error of the effective radius, pixels')
 
 
-def report(results: Sequence[Result], markdown: bool = False) -> str:
-    """Both tables and what they mean."""
-    write = tables.markdown if markdown else tables.text
-    parts = ['PSNR of y against B_theta x, dB (RGB, whole crop, not clipped)', write(*psnr_table(results))]
-    header, rows = radius_table(results)
-    if rows:
-        parts += ['Median error of the effective radius, pixels', write(header, rows)]
+def report(results: Sequence[FitResult], form: str = 'table') -> str:
+    """Return both tables and their reading in a format of `report.tables`."""
+    parts = [tables.write(table, form) for table in (psnr_table(results), radius_table(results)) if table.rows]
     parts.append(
-        'unit sum, simplex: these measure the model. any: 3 equations for 21 coefficients or more a pixel; the closed '
-        'form meets them to rounding, and what Adam leaves measures Adam. The paper names neither constraint nor '
-        'optimiser, and its pairs are of another data set.'
+        'unit sum, simplex: these measure the model. any: 3 equations per pixel for 21 or more coefficients; the '
+        'closed form solves them to rounding, and the error of Adam is that of the optimizer. The paper names neither '
+        'constraint nor optimizer, and its pairs are of another data set.'
     )
     return '\n\n'.join(parts) + '\n'
 
 
-def write(results: Sequence[Result], folder: Path) -> list[Path]:
-    """psf_study.md, .csv, curves.csv, curves.png and radius.png in `folder`. Raises DataError."""
+def write(results: Sequence[FitResult], folder: Path) -> list[Path]:
+    """Write psf_study.md, psf_study.csv, curves.csv, curves.png and radius.png. Raises DataError."""
 
-    def about(result: Result) -> list[str]:
+    def about(result: FitResult) -> list[str]:
         return [result.pair.name, result.method.model, result.method.coefficients]
 
     summary = [
@@ -159,8 +155,8 @@ def write(results: Sequence[Result], folder: Path) -> list[Path]:
             result.fit.psnr,
             result.fit.curve[-1].step,
             result.fit.seconds,
-            '' if result.radius_error is None else result.radius_error,
-            PAPER[result.method.model],
+            result.radius_error,
+            TABLE_9[result.method.model],
         ]
         for result in results
     ]
@@ -169,7 +165,7 @@ def write(results: Sequence[Result], folder: Path) -> list[Path]:
     ]
     first = ['pair', 'model', 'coefficients']
     texts = {
-        'psf_study.md': report(results, markdown=True),
+        'psf_study.md': report(results, 'markdown'),
         'psf_study.csv': tables.csv_text(
             [*first, 'psnr', 'steps', 'seconds', 'radius_error', 'paper_psnr_rtf'], summary
         ),
@@ -181,55 +177,55 @@ def write(results: Sequence[Result], folder: Path) -> list[Path]:
         for name, content in texts.items():
             write_whole(folder / name, content)
         for name, picture in pictures.items():
-            drawing.write_png(picture, folder / name)
+            figures.write_png(picture, folder / name)
     return [folder / name for name in (*texts, *pictures)]
 
 
-def curves_picture(results: Sequence[Result]) -> Image.Image:
-    """PSNR against steps, a plot a pair; the closed forms are one step and are written into the legend."""
+def curves_picture(results: Sequence[FitResult]) -> 'Figure':
+    """PSNR against steps, one plot per pair; closed forms have one step and only stand in the legend."""
     groups = _by_method(results)
     pairs = list(dict.fromkeys(result.pair.name for result in results))
-    plots = []
-    for number, name in enumerate(pairs):
-        series = []
-        for method, group in groups.items():
-            curve = group[number].fit.curve
-            label = method if len(curve) > 1 else f'{method}: {curve[0].psnr:.1f} dB'
-            shown = curve if len(curve) > 1 else []
-            series.append(Series(label, [point.step + 1 for point in shown], [point.psnr for point in shown]))
-        plots.append(plot(series, name, 'step (the first: before any)', 'PSNR of y against B x, dB', log_x=True))
-    return drawing.tiled(plots, columns=min(3, len(plots)))
+    columns = min(3, len(pairs))
+    rows = -(-len(pairs) // columns)
+    drawn = figures.figure(560 * columns, 620 * rows)
+    for index, name in enumerate(pairs):
+        axes = drawn.add_subplot(rows, columns, index + 1)
+        for number, (method, group) in enumerate(groups.items()):
+            curve = group[index].fit.curve
+            color = figures.COLORS[number % len(figures.COLORS)]
+            if len(curve) > 1:
+                dashes = figures.DASHES[number % len(figures.DASHES)]
+                steps, values = [point.step + 1 for point in curve], [point.psnr for point in curve]
+                axes.semilogx(steps, values, dashes, label=method, color=color)
+            else:
+                axes.plot([], [], linestyle='none', label=f'{method}: {curve[0].psnr:.1f} dB')
+        axes.set(title=name, xlabel='step (1: before any)', ylabel='PSNR of y against B x, dB')
+        axes.xaxis.set_major_formatter('{x:g}')
+        axes.grid(color=figures.RULE)
+        axes.legend(loc='upper center', bbox_to_anchor=(0.5, -0.14), fontsize=9, frameon=False)
+    return drawn
 
 
-def radius_picture(results: Sequence[Result]) -> Image.Image:
-    """Each pair's photographs and the maps of the effective radius: the true one where it is known, and the fitted."""
-    side, above, gap = 220, 44, 12
+def radius_picture(results: Sequence[FitResult]) -> 'Figure':
+    """Images of each pair and maps of the effective radius: the true one where it is known, and the fitted ones."""
     shown = [group for group in _by_method(results).values() if len(group[0].fit.curve) > 1]
     pairs = [result.pair for result in shown[0]]
     known = any(pair.radius is not None for pair in pairs)
     columns = ['sharp', 'blurred', *(['true radius'] if known else []), *(group[0].method.name for group in shown)]
-    sheet = Image.new('RGB', (gap + len(columns) * (side + gap), above + len(pairs) * (side + 86) + gap), drawing.PAPER)
-    pen = ImageDraw.Draw(sheet)
-    for column, title in enumerate(columns):
-        left = gap + column * (side + gap)
-        model, _, rest = title.partition(', ')
-        pen.text((left, 6), model, drawing.INK, drawing.font(15))
-        pen.text((left, 25), rest, drawing.FAINT, drawing.font(13))
+    drawn = figures.figure(210 * len(columns) + 90, 220 * len(pairs) + 50)
+    grid = drawn.subplots(len(pairs), len(columns), squeeze=False)
     for row, pair in enumerate(pairs):
-        top = above + row * (side + 86)
-        fitted = [group[row].fit.radius.numpy() for group in shown]
-        high = float(np.percentile(pair.radius.numpy() if pair.radius is not None else fitted[0], 99))
-        sharp = pair.sharp[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
-        maps = [drawing.photograph(image.permute(1, 2, 0).numpy()) for image in (sharp, pair.blurred)]
+        maps = [group[row].fit.radius for group in shown]
+        high = float(np.percentile((maps[0] if pair.radius is None else pair.radius).numpy(), 99))
         if known:
-            truth = np.full(pair.blurred.shape[1:], np.nan) if pair.radius is None else pair.radius.numpy()
-            maps.append(drawing.coloured(truth, 0, high))
-        maps += [drawing.coloured(radius, 0, high) for radius in fitted]
-        for column, picture in enumerate(maps):
-            scale = side / max(picture.shape[:2])
-            width, height = (max(1, round(length * scale)) for length in (picture.shape[1], picture.shape[0]))
-            sheet.paste(drawing.resized(picture, width, height), (gap + column * (side + gap), top))
-        pen.text((gap, top + side + 4), pair.name, drawing.INK, drawing.font(14))
-        bar = drawing.bar(2 * side, 0, high, 'effective radius, pixels', partial(drawing.coloured, low=0, high=high))
-        sheet.paste(bar, (gap + 2 * (side + gap), top + side + 8))
-    return sheet
+            maps.insert(0, torch.full_like(maps[0], torch.nan) if pair.radius is None else pair.radius)
+        for axes, image in zip(grid[row], (pair.sharp[:, MARGIN:-MARGIN, MARGIN:-MARGIN], pair.blurred), strict=False):
+            figures.show(axes, image.permute(1, 2, 0).numpy())
+        for axes, radius in zip(grid[row, 2:], maps, strict=True):
+            drawn_map = figures.show(axes, radius.numpy(), vmin=0, vmax=max(high, 1e-3))
+        grid[row, 0].set_ylabel(pair.name, fontsize=11)
+        bar = drawn.colorbar(drawn_map, ax=grid[row], location='right', shrink=0.9, pad=0.01)
+        bar.set_label('effective radius, pixels')
+    for axes, title in zip(grid[0], columns, strict=True):
+        axes.set_title(title.replace(', ', '\n', 1), fontsize=10)
+    return drawn

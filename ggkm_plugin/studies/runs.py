@@ -19,7 +19,7 @@ import yaml
 
 from ggkm_plugin import __version__
 from ggkm_plugin.basicsr_patches.graceful_shutdown import StopRequest
-from ggkm_plugin.studies.plan import Job, Plan, make_mixture
+from ggkm_plugin.studies.plan import StudyJob, StudyPlan, make_mixture
 from ggkm_plugin.utils import registry
 from ggkm_plugin.utils.errors import Interrupted, UserError
 from ggkm_plugin.utils.files import write_whole, writing_into
@@ -37,17 +37,17 @@ class RunError(UserError):
 
 
 @dataclass
-class Outcome:
+class StudyOutcome:
     """Means by (row, seed), and why a row has none under a seed."""
 
     means: dict[tuple[str, int], Means] = field(default_factory=dict)
     failures: dict[tuple[str, int], str] = field(default_factory=dict)
 
 
-def run(plan: Plan, root: Path, plugins: list[str], tell: Callable[[str], object]) -> Outcome:
+def run(plan: StudyPlan, root: Path, plugins: list[str], tell: Callable[[str], object]) -> StudyOutcome:
     """Every job of the plan below `root`. Raises Interrupted on a signal, DataError where nothing can be written."""
-    outcome = Outcome()
-    runner = _Runner(root, plugins, tell)
+    outcome = StudyOutcome()
+    runner = _StudyRunner(root, plugins, tell)
     if plan.builtin_mixture:
         make_mixture(root / 'datasets')
     _check_scored(plan, root)
@@ -63,26 +63,26 @@ def run(plan: Plan, root: Path, plugins: list[str], tell: Callable[[str], object
     return outcome
 
 
-def _check_scored(plan: Plan, root: Path) -> None:
+def _check_scored(plan: StudyPlan, root: Path) -> None:
     """Build the data sets that are scored, before hours of training. Raises OptionError."""
     for phase, dataset in plan.jobs[0].test['datasets'].items():
         placed = {key: str(root / value) for key, value in dataset.items() if value and key.startswith('dataroot')}
         registry.build(f'datasets.{phase}', 'datasets', {**dataset, **placed, 'phase': 'test'})
 
 
-def check(outcome: Outcome) -> None:
+def check(outcome: StudyOutcome) -> None:
     """Raises RunError if anything failed: the table has the rest."""
     if outcome.failures:
         raise RunError(f'{len(outcome.failures)} of the rows and seeds failed; the table says why')
 
 
-class _Runner:
+class _StudyRunner:
     def __init__(self, root: Path, plugins: list[str], tell: Callable[[str], object]) -> None:
         self.root, self.folder, self.tell = root, root / 'results' / 'study', tell
         self.failed: dict[str, str] = {}  # trainings, and why
         self.flags = ['--root', str(root), *(word for plugin in plugins for word in ('--plugin', plugin))]
 
-    def finish(self, job: Job, stop: StopRequest) -> Means:
+    def finish(self, job: StudyJob, stop: StopRequest) -> Means:
         """Train and score unless that was done. Raises RunError, Interrupted."""
         kept = self._kept(job)
         if kept is not None:
@@ -99,7 +99,7 @@ class _Runner:
         self._write(self._scores_file(job), json.dumps({'digest': self._depends(job), 'means': means}, indent=1) + '\n')
         return means
 
-    def _train(self, job: Job, stop: StopRequest) -> None:
+    def _train(self, job: StudyJob, stop: StopRequest) -> None:
         """Once in a study: several rows may be scores of one training."""
         if job.name in self.failed:
             raise RunError(self.failed[job.name])
@@ -109,13 +109,13 @@ class _Runner:
             self.failed[job.name] = str(error)
             raise
 
-    def _scores_file(self, job: Job) -> Path:
+    def _scores_file(self, job: StudyJob) -> Path:
         return self.folder / 'scores' / f'{job.test_name}.json'
 
-    def _depends(self, job: Job) -> str:
+    def _depends(self, job: StudyJob) -> str:
         return digest([job.train, job.test, __version__])
 
-    def _kept(self, job: Job) -> Means | None:
+    def _kept(self, job: StudyJob) -> Means | None:
         try:
             content = json.loads(self._scores_file(job).read_text(encoding='utf-8'))
             return content['means'] if content['digest'] == self._depends(job) else None

@@ -1,32 +1,30 @@
-"""A study as the paper's table with ours beside it: mean and spread over seeds, and which orderings hold.
+"""Tables of a study: the paper's scores beside those measured, with mean and spread over seeds.
 
-A row's difference is taken from the reference under the same seed, so that what the seeds share cancels. The paper's
-ordering of a row and the reference is confirmed if every seed has it, contradicted if every seed has its opposite, else
-it is open. Numbers of ours are of other data and another budget than the paper's: only differences compare.
+A row's difference is taken from the reference row of the same seed. The paper's ordering of a row and the reference is
+confirmed if every seed has it, contradicted if every seed has the opposite, else open. Measured scores come from other
+data and another budget than the paper's: only the signs of differences compare.
 """
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
-from ggkm_plugin.report import tables
-from ggkm_plugin.studies.catalog import Row
-from ggkm_plugin.studies.plan import Plan, Settings
-from ggkm_plugin.studies.runs import Outcome
+from ggkm_plugin.report.tables import MISSING, Table, csv_text, fixed, write
+from ggkm_plugin.studies.catalog import StudyRow
+from ggkm_plugin.studies.plan import StudyPlan, StudySettings
+from ggkm_plugin.studies.runs import StudyOutcome
 from ggkm_plugin.utils.files import write_whole, writing_into
 from ggkm_plugin.utils.hashing import digest
 
 _LABELS = {'psnr': 'PSNR', 'ssim': 'SSIM', 'lpips': 'LPIPS', 'mae': 'MAE'}
 _DIGITS = {'psnr': 3, 'ssim': 4, 'lpips': 4, 'mae': 5}
-_NOTHING = '-'
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A metric of a row on a data set: the seeds' values and differences, the paper's value and difference."""
+class StudyCell:
+    """A metric of a row on a data set: values and differences by seed, the paper's value and difference."""
 
     values: list[float]
     differences: list[float]
@@ -35,7 +33,7 @@ class Cell:
 
     @property
     def verdict(self) -> str:
-        """Of the paper's ordering against the reference; empty where it has none or nothing was measured."""
+        """Verdict on the paper's ordering; empty where the paper has none or nothing was measured."""
         if not self.paper_difference or not self.differences:
             return ''
         same = [value * self.paper_difference for value in self.differences]
@@ -48,8 +46,8 @@ class Cell:
         return word if len(same) > 1 else f'{word} (one seed)'
 
 
-def cell(plan: Plan, outcome: Outcome, row: Row, dataset: str, metric: str) -> Cell:
-    """`metric` as the option file names it."""
+def cell(plan: StudyPlan, outcome: StudyOutcome, row: StudyRow, dataset: str, metric: str) -> StudyCell:
+    """Return the cell of a row. metric: its name in the option file."""
     seeds = list(dict.fromkeys(job.seed for job in plan.jobs))
     reference = next(each for each in plan.study.rows if each.name == plan.study.reference)
     values, differences = [], []
@@ -65,34 +63,34 @@ def cell(plan: Plan, outcome: Outcome, row: Row, dataset: str, metric: str) -> C
     difference = (row.difference or {}).get(kind)
     if difference is None and paper is not None and kind in (reference.paper or {}) and row is not reference:
         difference = round(paper - (reference.paper or {})[kind], 6)
-    return Cell(values, differences, paper, difference)
+    return StudyCell(values, differences, paper, difference)
 
 
-def _metrics(plan: Plan) -> list[str]:
+def _metrics(plan: StudyPlan) -> list[str]:
     return list(plan.jobs[0].test['val']['metrics'])
 
 
-def _kind(plan: Plan, metric: str) -> str:
-    """psnr, ssim ... whatever the option file calls it."""
+def _kind(plan: StudyPlan, metric: str) -> str:
+    """Kind of a metric (psnr, ssim ...) by its name in the option file."""
     return str(plan.jobs[0].test['val']['metrics'][metric]['type']).removeprefix('defocus_')
 
 
-def _datasets(plan: Plan) -> list[str]:
+def _datasets(plan: StudyPlan) -> list[str]:
     return [dataset['name'] for dataset in plan.jobs[0].test['datasets'].values()]
 
 
-def _rows(plan: Plan) -> list[Row]:
+def _rows(plan: StudyPlan) -> list[StudyRow]:
     wanted = {job.row.name for job in plan.jobs}
     return [row for row in plan.study.rows if row.name in wanted]
 
 
-def table(plan: Plan, outcome: Outcome, dataset: str) -> tuple[list[str], list[list[str]]]:
-    """Header and rows for one data set; three columns a metric, and the verdict on the first."""
+def table(plan: StudyPlan, outcome: StudyOutcome, dataset: str) -> Table:
+    """Return the table of one data set: four columns per metric, and the verdict on the first metric."""
     metrics = _metrics(plan)
     header = ['row']
     for metric in metrics:
         label = _LABELS.get(_kind(plan, metric), metric)
-        header += [f'{label}, paper', f'{label}, ours', 'difference: paper', 'ours']
+        header += [f'{label}, paper', f'{label}, here', 'difference: paper', 'here']
     header.append(f'order of {_LABELS.get(_kind(plan, metrics[0]), metrics[0])}')
     rows = []
     for row in _rows(plan):
@@ -101,68 +99,64 @@ def table(plan: Plan, outcome: Outcome, dataset: str) -> tuple[list[str], list[l
         for metric, found in zip(metrics, cells, strict=True):
             digits = _DIGITS.get(_kind(plan, metric), 4)
             line += [
-                _NOTHING if found.paper is None else f'{found.paper:.3f}',
-                _spread(found.values, digits, signed=False) if found.values else 'failed',
-                _NOTHING if found.paper_difference is None else f'{found.paper_difference:+.3f}',
-                _spread(found.differences, digits, signed=True) if found.differences else _NOTHING,
+                fixed(found.paper, 3),
+                _spread(found.values, digits) if found.values else 'failed',
+                fixed(found.paper_difference, 3, sign='+'),
+                _spread(found.differences, digits, sign='+') if found.differences else MISSING,
             ]
         rows.append([*line, cells[0].verdict])
-    return header, [_input_row(plan, outcome, dataset, metrics), *rows]
+    return Table(header, [_input_row(plan, outcome, dataset, metrics), *rows], title=dataset)
 
 
-def _input_row(plan: Plan, outcome: Outcome, dataset: str, metrics: Sequence[str]) -> list[str]:
-    """The blurred images themselves, as the reference saw them."""
+def _input_row(plan: StudyPlan, outcome: StudyOutcome, dataset: str, metrics: Sequence[str]) -> list[str]:
+    """Scores of the blurred images, as measured with the reference row."""
+    found: dict[str, float] = {}
     for (name, _), means in outcome.means.items():
         if name == plan.study.reference and dataset in means:
             found = means[dataset]['input']
-            line = ['blurred input']
-            for metric in metrics:
-                line += [_NOTHING, f'{found[metric]:.{_DIGITS.get(_kind(plan, metric), 4)}f}', _NOTHING, _NOTHING]
-            return [*line, '']
-    return ['blurred input', *[_NOTHING] * (4 * len(metrics)), '']
+    line = ['blurred input']
+    for metric in metrics:
+        line += [MISSING, fixed(found.get(metric), _DIGITS.get(_kind(plan, metric), 4)), MISSING, MISSING]
+    return [*line, '']
 
 
-def _spread(values: Sequence[float], digits: int, signed: bool) -> str:
+def _spread(values: Sequence[float], digits: int, sign: str = '') -> str:
     """Mean and sample standard deviation over seeds."""
-    sign = '+' if signed else ''
-    middle = f'{mean(values):{sign}.{digits}f}'
+    middle = fixed(mean(values), digits, sign=sign)
     return f'{middle} ± {stdev(values):.{digits}f}' if len(values) > 1 else middle
 
 
-def report(plan: Plan, outcome: Outcome, settings: Settings, markdown: bool) -> str:
-    """All tables, the budget and what failed; ends in a line break."""
-    write = tables.markdown if markdown else tables.text
-    parts = [f'{"# " if markdown else ""}Study {plan.name}: {plan.study.title}']
-    for dataset in _datasets(plan):
-        parts += [f'{"## " if markdown else ""}{dataset}', write(*table(plan, outcome, dataset))]
-    parts.append('\n'.join(f'{"- " if markdown else ""}{line}' for line in _notes(plan, outcome, settings)))
+def report(plan: StudyPlan, outcome: StudyOutcome, settings: StudySettings, form: str = 'table') -> str:
+    """Return all tables, the budget and the failures in a format of `report.tables`; ends in a line break."""
+    heading, bullet = ('# ', '- ') if form == 'markdown' else ('', '')
+    parts = [f'{heading}Study {plan.name}: {plan.study.title}']
+    parts += [write(table(plan, outcome, dataset), form) for dataset in _datasets(plan)]
+    parts.append('\n'.join(f'{bullet}{line}' for line in _notes(plan, outcome, settings)))
     return '\n\n'.join(parts) + '\n'
 
 
-def _notes(plan: Plan, outcome: Outcome, settings: Settings) -> list[str]:
+def _notes(plan: StudyPlan, outcome: StudyOutcome, settings: StudySettings) -> list[str]:
     base, train = plan.base, plan.base['datasets']['train']
     seeds = list(dict.fromkeys(job.seed for job in plan.jobs))
     protocols = {metric.get('protocol', 'restormer') for metric in plan.jobs[0].test['val']['metrics'].values()}
     changed = [f'{key} {value}' for key, value in base['network_g'].items() if key != 'type']
     where = settings.opt or 'the built-in option file'
     if plan.study.own_networks:
-        network = 'of every row its own'
+        network = 'each row its own'
     else:
-        network = f'{base["network_g"]["type"]}, {_listed(changed) or "its defaults"}, where the row changes nothing'
-    agreement = 'one seed says nothing of an order'
+        network = f'{base["network_g"]["type"]}, {_listed(changed) or "its defaults"}, unless the row changes it'
+    agreement = 'one seed does not tell an order'
     if len(seeds) > 1:
         chance = f'{2.0 ** (1 - len(seeds)):.0%}'
-        agreement = (
-            f'confirmed, contradicted: all seeds agree; two equal rows would do either in {chance} of such studies'
-        )
+        agreement = f'confirmed, contradicted: all seeds agree, which two equal rows do in {chance} of such studies'
     lines = [
-        f'ours: {where}, {base["train"]["total_iter"]} iterations of {train["batch_size_per_gpu"]} crops of '
+        f'here: {where}, {base["train"]["total_iter"]} iterations of {train["batch_size_per_gpu"]} crops of '
         f'{train["gt_size"]} for every row, seeds {_listed(seeds)}; protocol {_listed(sorted(protocols))}',
         f'network: {network}',
         f'mean ± standard deviation over seeds; differences from {_label(plan, plan.study.reference)}, seed by seed',
         agreement,
-        "paper: DPDD, 435k iterations, protocol not stated; its scores and ours are of other data, only the order's "
-        'sign compares',
+        'paper: DPDD, 435k iterations, protocol unknown; its data differ, so that only the signs of differences '
+        'compare',
     ]
     if plan.study.note:
         lines.append(plan.study.note)
@@ -175,37 +169,32 @@ def _listed(values: Sequence[object]) -> str:
     return ', '.join(map(str, values))
 
 
-def _label(plan: Plan, name: str) -> str:
+def _label(plan: StudyPlan, name: str) -> str:
     return next(row.label for row in plan.study.rows if row.name == name)
 
 
-def to_csv(plan: Plan, outcome: Outcome) -> str:
-    """A line for each data set, row, seed and metric, with the paper's numbers."""
+def scores_csv(plan: StudyPlan, outcome: StudyOutcome) -> str:
+    """Return one line per data set, row, seed and metric, with the paper's numbers."""
     lines = []
     for dataset in _datasets(plan):
-        for row in _rows(plan):
-            for job in plan.jobs:
-                means = outcome.means.get((row.name, job.seed), {}).get(dataset)
-                if job.row is not row or means is None:
-                    continue
-                for metric in _metrics(plan):
-                    found = cell(plan, outcome, row, dataset, metric)
-                    lines.append(
-                        [
-                            plan.name, dataset, row.name, job.seed, metric, means['result'][metric],
-                            means['input'][metric], _blank(found.paper), _blank(found.paper_difference), job.name,
-                        ]
-                    )  # fmt: skip
+        for job in plan.jobs:
+            means = outcome.means.get((job.row.name, job.seed), {}).get(dataset)
+            if means is None:
+                continue
+            for metric in _metrics(plan):
+                found = cell(plan, outcome, job.row, dataset, metric)
+                lines.append(
+                    [
+                        plan.name, dataset, job.row.name, job.seed, metric, means['result'][metric],
+                        means['input'][metric], found.paper, found.paper_difference, job.name,
+                    ]
+                )  # fmt: skip
     header = ['study', 'dataset', 'row', 'seed', 'metric', 'value', 'input', 'paper', 'paper_difference', 'experiment']
-    return tables.csv_text(header, lines)
+    return csv_text(header, lines)
 
 
-def _blank(value: float | None) -> float | str:
-    return '' if value is None or not math.isfinite(value) else value
-
-
-def _table(plan: Plan) -> str:
-    """What a table is of, as a number: rows, seeds, and all options."""
+def _table(plan: StudyPlan) -> str:
+    """Digest of what a table depends on: rows, seeds, and all options."""
     return digest([(job.row.name, job.seed, job.test_name) for job in plan.jobs])[:8]
 
 
@@ -222,11 +211,11 @@ def _put_aside(report: Path, table: str) -> None:
                 path.replace(path.with_stem(f'{path.stem}_{earlier}'))
 
 
-def write_files(plan: Plan, outcome: Outcome, settings: Settings, folder: Path) -> list[Path]:
-    """NAME.md and NAME.csv in `folder`; those of other rows, budgets or data keep their number. Raises DataError."""
+def write_files(plan: StudyPlan, outcome: StudyOutcome, settings: StudySettings, folder: Path) -> list[Path]:
+    """Write NAME.md and NAME.csv into `folder`; files of other rows, budgets or data are kept. Raises DataError."""
     contents = {
-        folder / f'{plan.name}.md': report(plan, outcome, settings, markdown=True),
-        folder / f'{plan.name}.csv': to_csv(plan, outcome),
+        folder / f'{plan.name}.md': report(plan, outcome, settings, 'markdown'),
+        folder / f'{plan.name}.csv': scores_csv(plan, outcome),
     }
     with writing_into(folder, '--root'):
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 An image's alpha feature is all its alpha vectors (of every scale and iteration); its beta feature the coefficient maps
 of the last step, of a central crop of one size. t-SNE is scikit-learn's, exact, from distances; the seed decides how
-the picture lies. Beside it, as a number that no seed moves: how often an image's nearest neighbour is of its own set.
+the picture lies. Beside it, as a number that no seed moves: how often an image's nearest neighbor is of its own set.
 """
 
 import random
@@ -11,27 +11,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
 
 from ggkm_plugin.data.layouts import Pair
 from ggkm_plugin.data.sampling import to_tensor
 from ggkm_plugin.data.sources import FolderSource, Source, open_source
 from ggkm_plugin.inspection.network import Subject
-from ggkm_plugin.report import drawing, tables
-from ggkm_plugin.report.plots import Series, plot
+from ggkm_plugin.report import figures
+from ggkm_plugin.report.tables import csv_text
 from ggkm_plugin.studies.psf_pairs import central
 from ggkm_plugin.utils.errors import DataError, OptionError
 from ggkm_plugin.utils.files import write_whole, writing_into
 from ggkm_plugin.utils.image_decoding import image_files, to_float
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _BLOCK = 1 << 20  # columns of the features that are multiplied at once
 
 
 @dataclass(frozen=True)
-class Settings:
+class TsneSettings:
     """The paper's: perplexity 15, 5000 iterations, crops of 360. per_set: images of a set, None for those of the
     smallest set (the paper draws as many of the largest as the others have together).
     """
@@ -45,10 +48,10 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """points (N,2) of a feature, and the share of the images whose nearest neighbour in it is of their own set."""
+    """points (N,2) of a feature, and the share of the images whose nearest neighbor in it is of their own set."""
 
     points: np.ndarray
-    own_neighbours: float
+    own_neighbors: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +85,9 @@ def check_installed() -> None:
         raise OptionError("figure tsne needs scikit-learn: `pip install 'ggkm_plugin[figures]'`")
 
 
-def embed(subject: Subject, sets: dict[str, Source], settings: Settings, tell: Callable[[str], object]) -> Embedding:
+def embed(
+    subject: Subject, sets: dict[str, Source], settings: TsneSettings, tell: Callable[[str], object]
+) -> Embedding:
     """Run the network on the images and t-SNE on its coefficients.
 
     Raises DataError for an image smaller than the crop, OptionError where there are too few for the perplexity.
@@ -110,7 +115,7 @@ def embed(subject: Subject, sets: dict[str, Source], settings: Settings, tell: C
         of_alpha, of_beta = _squared_distances(np.stack(alphas)), _squared_distances(betas)
     labels = np.array([name for name, _, _ in chosen])
     cloud_of_alpha, cloud_of_beta = (
-        Cloud(_tsne(matrix, settings), _own_neighbours(matrix, labels)) for matrix in (of_alpha, of_beta)
+        Cloud(_tsne(matrix, settings), _own_neighbors(matrix, labels)) for matrix in (of_alpha, of_beta)
     )
     shares = [(labels == name).sum() for name in sets]
     chance = sum(share * (share - 1) for share in shares) / (len(labels) * (len(labels) - 1))
@@ -141,13 +146,13 @@ def _squared_distances(features: np.ndarray) -> np.ndarray:
     return np.maximum(sizes[:, None] + sizes - 2 * total, 0)
 
 
-def _own_neighbours(distances: np.ndarray, labels: np.ndarray) -> float:
+def _own_neighbors(distances: np.ndarray, labels: np.ndarray) -> float:
     """Share of the points whose nearest other point has their label."""
     others = distances + np.diag(np.full(len(distances), np.inf))
     return float((labels[others.argmin(axis=1)] == labels).mean())
 
 
-def _tsne(distances: np.ndarray, settings: Settings) -> np.ndarray:
+def _tsne(distances: np.ndarray, settings: TsneSettings) -> np.ndarray:
     from sklearn.manifold import TSNE
 
     tsne = TSNE(
@@ -163,42 +168,40 @@ def _tsne(distances: np.ndarray, settings: Settings) -> np.ndarray:
     return tsne.fit_transform(np.sqrt(distances))
 
 
-def _titled(picture: Image.Image, subject: Subject) -> Image.Image:
-    """With the network's name and weights above, and that it is untrained if it is."""
-    whole = Image.new('RGB', (picture.width, picture.height + 40), drawing.PAPER)
-    whole.paste(picture, (0, 40))
-    words, colour = f'{subject.name}: {subject.source}', drawing.INK
-    if not subject.trained:
-        words, colour = f'UNTRAINED: {words}', drawing.WARM
-    ImageDraw.Draw(whole).text((16, 14), words, colour, drawing.font(16))
-    return whole
+def _picture(found: Embedding, subject: Subject) -> 'Figure':
+    warning = '' if subject.trained else 'UNTRAINED'
+    drawn = figures.figure(1150, 560, f'{subject.name}: {subject.source}', warning)
+    names = list(dict.fromkeys(found.datasets))
+    panels = drawn.subplots(1, 2)
+    for axes, title, cloud in zip(panels, ('alpha', 'beta'), (found.alpha, found.beta), strict=True):
+        for index, name in enumerate(names):
+            own = cloud.points[[dataset == name for dataset in found.datasets]]
+            color, marker = figures.COLORS[index % len(figures.COLORS)], figures.MARKERS[index % len(figures.MARKERS)]
+            axes.scatter(own[:, 0], own[:, 1], s=28, color=color, marker=marker, label=name)
+        axes.set_title(f'{title}: nearest neighbor in the same set {cloud.own_neighbors:.0%}', fontsize=11)
+        axes.set(xlabel='t-SNE 1', ylabel='t-SNE 2')
+        axes.grid(color=figures.RULE)
+        axes.set_axisbelow(True)
+    drawn.legend(*panels[0].get_legend_handles_labels(), loc='outside lower center', ncols=max(1, min(6, len(names))))
+    return drawn
 
 
-def write(found: Embedding, subject: Subject, settings: Settings, folder: Path) -> tuple[str, list[Path]]:
-    """tsne.png and tsne.csv, and what they say in words. Raises DataError."""
+def write(found: Embedding, subject: Subject, settings: TsneSettings, folder: Path) -> tuple[str, list[Path]]:
+    """Write tsne.png and tsne.csv; return a summary and the files. Raises DataError."""
     rows = [
         [dataset, image, *alpha, *beta, subject.name, subject.source]
         for dataset, image, alpha, beta in zip(
             found.datasets, found.images, found.alpha.points, found.beta.points, strict=True
         )
     ]
-    names = list(dict.fromkeys(found.datasets))
-    panels = []
-    for title, cloud in (('alpha', found.alpha), ('beta', found.beta)):
-        series = []
-        for name in names:
-            own = cloud.points[[dataset == name for dataset in found.datasets]]
-            series.append(Series(name, own[:, 0].tolist(), own[:, 1].tolist()))
-        words = f'{title}: nearest neighbour of the own set {cloud.own_neighbours:.0%}'
-        panels.append(plot(series, words, 't-SNE 1', 't-SNE 2', size=(560, 480), marks=True))
     with writing_into(folder, '-o'):
-        drawing.write_png(_titled(drawing.tiled(panels, 2), subject), folder / 'tsne.png')
+        figures.write_png(_picture(found, subject), folder / 'tsne.png')
         header = ['dataset', 'image', 'alpha_x', 'alpha_y', 'beta_x', 'beta_y', 'network', 'weights']
-        write_whole(folder / 'tsne.csv', tables.csv_text(header, rows))
-    said = (
-        f'{subject.name}: {subject.source}\n{len(rows)} images of {len(names)} sets, crops of {settings.size}, '
-        f'perplexity {settings.perplexity:g}, {settings.iterations} iterations, seed {settings.seed}\n'
-        f'nearest neighbour of the own set: alpha {found.alpha.own_neighbours:.0%}, '
-        f'beta {found.beta.own_neighbours:.0%}, by chance {found.by_chance:.0%}'
+        write_whole(folder / 'tsne.csv', csv_text(header, rows))
+    summary = (
+        f'{subject.name}: {subject.source}\n{len(rows)} images of {len(set(found.datasets))} sets, crops of '
+        f'{settings.size}, perplexity {settings.perplexity:g}, {settings.iterations} iterations, seed {settings.seed}\n'
+        f'nearest neighbor in the same set: alpha {found.alpha.own_neighbors:.0%}, '
+        f'beta {found.beta.own_neighbors:.0%}, by chance {found.by_chance:.0%}'
     )
-    return said, [folder / 'tsne.png', folder / 'tsne.csv']
+    return summary, [folder / 'tsne.png', folder / 'tsne.csv']

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ggkm_plugin.archs.ggkmnet_ablations_arch import GGKMNetFullyLearned
 from ggkm_plugin.archs.ggkmnet_arch import GGKMNet
-from ggkm_plugin.studies.tsne_figure import _own_neighbours, _squared_distances
+from ggkm_plugin.studies.tsne_figure import _own_neighbors, _squared_distances
 from ggkm_plugin.utils.image_decoding import write_image
 
 SMALL = {'width': 4, 'num_groups': 3, 'kernels_per_group': 2, 'num_scales': 2}
@@ -76,7 +76,7 @@ def test_distances_and_neighbours():
     np.testing.assert_allclose(_squared_distances(features), want, rtol=1e-6, atol=1e-9)
     along = np.array([0.0, 1.0, 5.0, 6.1, 20.0])
     labels = np.array(['a', 'a', 'b', 'b', 'a'])
-    assert _own_neighbours((along[:, None] - along) ** 2, labels) == pytest.approx(0.8)
+    assert _own_neighbors((along[:, None] - along) ** 2, labels) == pytest.approx(0.8)
 
 
 def test_tsne_tells_sets_apart(command, workplace, monkeypatch):

@@ -90,9 +90,9 @@ def test_gaussians_are_recovered(gaussian_pair):
     assert (theta[..., 1] == np.log(np.float32(2))).all()
 
 
-def test_generalised_gaussians_are_recovered_in_both_parameters():
+def test_generalized_gaussians_are_recovered_in_both_parameters():
     radius, shape = ramp(1.5, 4), ramp(1, 5).T
-    pair = blurred_by('generalised', texture(), parameters(radius, shape))
+    pair = blurred_by('generalized', texture(), parameters(radius, shape))
     fit, theta = fit_parametric(pair, True, 30)
     assert fit.psnr > 70
     assert (fit.radius - pair.radius).abs().median() < 1e-3
@@ -259,15 +259,15 @@ def test_the_built_in_study_recovers_its_psfs():
     budget = psf_study.Budget(newton=12, alpha=4, adam=30)
     results = psf_study.study(builtin_pairs(96), psf_study.methods(budget), lambda line: None)
     errors = {(r.method.name, r.pair.name): r.radius_error for r in results}
-    gaussian, generalised, lens = dict.fromkeys(r.pair.name for r in results)
+    gaussian, generalized, lens = dict.fromkeys(r.pair.name for r in results)
     assert errors['Gaussian, unit sum', gaussian] < 0.001
-    assert errors['generalised Gaussian, unit sum', generalised] < 0.01
-    assert errors['generalised Gaussian, unit sum', lens] < 0.5
+    assert errors['generalized Gaussian, unit sum', generalized] < 0.01
+    assert errors['generalized Gaussian, unit sum', lens] < 0.5
     assert errors['GKM, simplex', gaussian] < 0.15
     assert errors['GGKM, any, closed form', gaussian] > 1  # exact in y, and no PSF at all
     psnrs = {(r.method.name, r.pair.name): r.fit.psnr for r in results}
-    assert psnrs['generalised Gaussian, unit sum', generalised] > psnrs['Gaussian, unit sum', generalised] + 5
-    assert psf_study.report(results, markdown=True).count('| GGKM, simplex |') == 2
+    assert psnrs['generalized Gaussian, unit sum', generalized] > psnrs['Gaussian, unit sum', generalized] + 5
+    assert psf_study.report(results, form='markdown').count('| GGKM, simplex |') == 2
 
 
 @pytest.mark.slow
@@ -276,5 +276,5 @@ def test_real_pairs(shared_data):
     places = {'dataroot_lq': str(folder / 'input'), 'dataroot_gt': str(folder / 'ground_truth')}
     (pair,) = pairs_of_dataset(places, 1, 96)
     methods = {method.name: method for method in psf_study.methods(psf_study.Budget(12, 3, 30))}
-    found = {name: methods[name].fit(pair).psnr for name in ('Gaussian, unit sum', 'generalised Gaussian, unit sum')}
-    assert found['generalised Gaussian, unit sum'] > found['Gaussian, unit sum'] > 30
+    found = {name: methods[name].fit(pair).psnr for name in ('Gaussian, unit sum', 'generalized Gaussian, unit sum')}
+    assert found['generalized Gaussian, unit sum'] > found['Gaussian, unit sum'] > 30

@@ -11,16 +11,16 @@ import time
 import pytest
 import yaml
 
-from ggkm_plugin.evaluation.paper import PUBLISHED, PUBLISHED_DROPS
+from ggkm_plugin.evaluation.paper import PUBLISHED_DROPS
 from ggkm_plugin.studies.catalog import STUDIES
-from ggkm_plugin.studies.plan import Settings, make_mixture, plan
-from ggkm_plugin.studies.runs import Outcome, RunError, run
-from ggkm_plugin.studies.summary import cell, report, table, to_csv, write_files
+from ggkm_plugin.studies.plan import StudySettings, make_mixture, plan
+from ggkm_plugin.studies.runs import RunError, StudyOutcome, run
+from ggkm_plugin.studies.summary import cell, report, scores_csv, table, write_files
 from ggkm_plugin.training import check_config
 from ggkm_plugin.utils import config
 from ggkm_plugin.utils.errors import OptionError
 
-JOBS = {(job.row.name, name): job for name in STUDIES for job in plan(Settings(name, seeds=(0,))).jobs}
+JOBS = {(job.row.name, name): job for name in STUDIES for job in plan(StudySettings(name, seeds=(0,))).jobs}
 
 
 def rows_of(name):
@@ -44,23 +44,23 @@ def test_the_tables_are_whole():
     assert used == own | variants & used
 
 
-def test_the_paper_s_scores_are_those_of_its_other_tables():
-    """What `compare` prints of the paper is typed in a second time there: both agree."""
-    ours = next(row for row in PUBLISHED if (row.method, row.dataset) == ('GGKMNet', 'DPDD'))
-    for study in STUDIES.values():
-        for row in study.rows:
-            if row.name == 'full' and row.paper:
-                assert row.paper == {'psnr': ours.psnr, 'ssim': ours.ssim, 'lpips': ours.lpips}
-    methods = {row.method: row for row in PUBLISHED if row.dataset == 'DPDD'}
-    for row in STUDIES['methods'].rows:
-        found = methods[row.label]
-        assert row.paper == {'psnr': found.psnr, 'ssim': found.ssim, 'lpips': found.lpips}
+def test_losses_by_noise_are_differences_of_the_scores():
     for name, dataset in (('noise', 'DPDD'), ('noise-rtf', 'RTF')):
-        for drop in PUBLISHED_DROPS:
-            if (drop.method, drop.dataset) == ('GGKMNet', dataset):
-                row = rows_of(name)[f'noise{drop.std}']
-                assert row.difference == {'psnr': -drop.psnr, 'ssim': -drop.ssim, 'lpips': drop.lpips}
-                assert row.noise == drop.std
+        drops = [drop for drop in PUBLISHED_DROPS if (drop.method, drop.dataset) == ('GGKMNet', dataset)]
+        assert len(drops) == 3
+        for drop in drops:
+            row = rows_of(name)[f'noise{drop.std}']
+            assert row.difference == {'psnr': -drop.psnr, 'ssim': -drop.ssim, 'lpips': drop.lpips}
+            assert row.noise == drop.std
+
+
+def test_gkmnet_star_is_gkmnet_with_self_reconstruction_and_ggkmnets_loss():
+    plain, star = (JOBS[name, 'methods'] for name in ('gkmnet', 'gkmnet_star'))
+    assert plain.row.paper['psnr'] == 25.468
+    assert star.row.paper['psnr'] == 25.711
+    assert star.train['network_g'] == {**plain.train['network_g'], 'self_reconstruction': True}
+    assert star.train['train'] == plain.train['train']
+    assert star.train['train']['pixel_opt']['type'] == 'GGKMLoss'
 
 
 # The plan
@@ -83,7 +83,7 @@ def test_every_row_is_a_training_without_faults(key, tmp_path, monkeypatch):
 
 
 def test_rows_differ_by_what_the_row_says_and_nothing_else():
-    found = plan(Settings('ablations', seeds=(0, 5)))
+    found = plan(StudySettings('ablations', seeds=(0, 5)))
     full = next(job for job in found.jobs if job.row.name == 'full' and job.seed == 5)
     changes = yaml.safe_load((config.packaged_folder() / 'train_GGKMNet_DPDD.yml').read_text())['variants']
     for job in (job for job in found.jobs if job.seed == 5):
@@ -94,18 +94,18 @@ def test_rows_differ_by_what_the_row_says_and_nothing_else():
         assert job.test['manual_seed'] == 0  # the same test images for all
         assert 'init' not in job.train['network_g']  # MCP-Net cannot start near the identity
     for study in ('losses', 'lstm'):
-        assert plan(Settings(study, seeds=(0,))).base['network_g']['init'] == 'identity'
+        assert plan(StudySettings(study, seeds=(0,))).base['network_g']['init'] == 'identity'
 
 
 def test_names_are_of_the_training():
     def names(**settings):
-        return {job.name for job in plan(Settings('losses', seeds=(0,), **settings)).jobs}
+        return {job.name for job in plan(StudySettings('losses', seeds=(0,), **settings)).jobs}
 
     assert len(names()) == 4
     assert names() == names()
     assert not names() & names(iterations=10)
     assert not names() & names(force_yml=['train:optim_g:lr=0.5'])
-    noisy = plan(Settings('noise', seeds=(0,))).jobs
+    noisy = plan(StudySettings('noise', seeds=(0,))).jobs
     assert len({job.name for job in noisy}) == 2  # one network is tested under three noises
     assert len({job.test_name for job in noisy}) == 4
     assert [job.test['datasets']['val'].get('noise_std') for job in noisy] == [3, 5, 15, None]
@@ -113,7 +113,7 @@ def test_names_are_of_the_training():
 
 def test_another_budget_keeps_the_schedule_s_form(tiny, write_options):
     tiny['train'].update(total_iter=1000, scheduler={'type': 'MultiStepLR', 'milestones': [400, 800], 'gamma': 0.5})
-    found = plan(Settings('losses', write_options(tiny), iterations=50, seeds=(0,))).base
+    found = plan(StudySettings('losses', write_options(tiny), iterations=50, seeds=(0,))).base
     assert found['train']['scheduler']['milestones'] == [20, 40]
     assert found['val']['val_freq'] == 50
     tiny['train'].update(
@@ -121,7 +121,7 @@ def test_another_budget_keeps_the_schedule_s_form(tiny, write_options):
         warmup_iter=10,
         scheduler={'type': 'CosineAnnealingRestartLR', 'periods': [33, 33, 34], 'restart_weights': [1, 1, 1]},
     )
-    found = plan(Settings('losses', write_options(tiny), iterations=10, seeds=(0,))).base
+    found = plan(StudySettings('losses', write_options(tiny), iterations=10, seeds=(0,))).base
     assert sum(found['train']['scheduler']['periods']) >= 10
     assert found['train']['warmup_iter'] == 1
 
@@ -129,16 +129,16 @@ def test_another_budget_keeps_the_schedule_s_form(tiny, write_options):
 def test_test_sets_of_another_file(tiny, write_options):
     tiny['datasets']['test'] = {**tiny['datasets'].pop('val'), 'name': 'elsewhere'}
     del tiny['datasets']['train']
-    found = plan(Settings('losses', test=write_options(tiny, 'test.yml'), seeds=(0,)))
+    found = plan(StudySettings('losses', test=write_options(tiny, 'test.yml'), seeds=(0,)))
     assert [list(job.test['datasets']) for job in found.jobs] == [['test']] * 4
     assert found.jobs[0].test['datasets']['test']['name'] == 'elsewhere'
 
 
 def test_what_cannot_be_planned(tiny, write_options, command):
     for settings, words in (
-        (Settings('losses', rows=('wo_ssmi',)), 'Did you mean wo_ssim'),
-        (Settings('mixed', write_options(tiny)), 'MixedDefocusDataset'),
-        (Settings('losses', 'gone.yml'), 'no such option file'),
+        (StudySettings('losses', rows=('wo_ssmi',)), 'Did you mean wo_ssim'),
+        (StudySettings('mixed', write_options(tiny)), 'MixedDefocusDataset'),
+        (StudySettings('losses', 'gone.yml'), 'no such option file'),
     ):
         with pytest.raises(OptionError, match=words):
             plan(settings)
@@ -147,10 +147,10 @@ def test_what_cannot_be_planned(tiny, write_options, command):
         with pytest.raises(
             OptionError, match=r'wrong\.yml: (train is missing|logger is missing|its network is GKMNet)'
         ):
-            plan(Settings('losses', path))
+            plan(StudySettings('losses', path))
     del tiny['datasets']['val']
     with pytest.raises(OptionError, match='nothing to score'):
-        plan(Settings('losses', write_options(tiny)))
+        plan(StudySettings('losses', write_options(tiny)))
     for arguments in (['nothing'], ['losses', '--iterations', '0'], ['losses', '--seeds', '1', '1'], []):
         assert command('study', *arguments)[0] == 2
     code, out, _ = command('study', 'noise', '--dry-run', '--seeds', '4')
@@ -161,9 +161,13 @@ def test_what_cannot_be_planned(tiny, write_options, command):
 # The table
 
 
+def one_spaced(text):
+    return '\n'.join(' '.join(line.split()) for line in text.splitlines())
+
+
 def outcome(differences):
     """GGKMNet at 30, 31, 32 dB under seeds 0, 1, 2; rows by their differences from it."""
-    found = Outcome()
+    found = StudyOutcome()
     for name, values in {'full': (0, 0, 0), **differences}.items():
         for seed, value in enumerate(values):
             scores = {'psnr': 30 + seed + value, 'ssim': 0.9}
@@ -172,7 +176,7 @@ def outcome(differences):
 
 
 def test_differences_are_taken_seed_by_seed_and_orders_judged():
-    losses = plan(Settings('losses'))
+    losses = plan(StudySettings('losses'))
     found = outcome({'wo_fr': (-0.1, -0.2, -0.3), 'wo_ssim': (0.1, 0.2, 0.3), 'wo_sr': (-0.1, 0.1, 0.1)})
     rows = rows_of('losses')
     one = cell(losses, found, rows['wo_fr'], 'held_out', 'psnr')
@@ -180,30 +184,30 @@ def test_differences_are_taken_seed_by_seed_and_orders_judged():
     assert one.paper_difference == pytest.approx(25.857 - 26.039)
     verdicts = {name: cell(losses, found, row, 'held_out', 'psnr').verdict for name, row in rows.items()}
     assert verdicts == {'wo_fr': 'confirmed', 'wo_ssim': 'contradicted', 'wo_sr': 'open', 'full': ''}
-    header, lines = table(losses, found, 'held_out')
-    assert all(len(line) == len(header) for line in lines)
-    by_label = {line[0]: line for line in lines}
+    found_table = table(losses, found, 'held_out')
+    assert all(len(row) == len(found_table.header) for row in found_table.rows)
+    by_label = {row[0]: row for row in found_table.rows}
     assert by_label['w/o l_FR'][2] == '30.800 ± 0.900'
     assert by_label['w/o l_FR'][4] == '-0.200 ± 0.100'
     assert by_label['blurred input'][2] == '28.000'
 
 
 def test_one_seed_and_failures_are_said():
-    losses = plan(Settings('losses', seeds=(0,), rows=('wo_fr', 'wo_sr')))
+    losses = plan(StudySettings('losses', seeds=(0,), rows=('wo_fr', 'wo_sr')))
     found = outcome({'wo_fr': (-0.1,)})
     found.failures['wo_sr', 0] = 'train: basicsr train: no memory'
     assert [job.row.name for job in losses.jobs] == ['wo_fr', 'wo_sr', 'full']
-    text = report(losses, found, Settings('losses', seeds=(0,)), markdown=True)
+    text = one_spaced(report(losses, found, StudySettings('losses', seeds=(0,)), form='markdown'))
     assert '| confirmed (one seed) |' in text
-    assert '| w/o l_SR | 25.864 | failed |' in text
+    assert '| w/o l\\_SR | 25.864 | failed |' in text
     assert '- failed: w/o l_SR, seed 0: train: basicsr train: no memory' in text
-    lines = list(csv.DictReader(to_csv(losses, found).splitlines()))
+    lines = list(csv.DictReader(scores_csv(losses, found).splitlines()))
     assert {line['row'] for line in lines} == {'wo_fr', 'full'}
     assert lines[0]['experiment'] == losses.jobs[0].name
 
 
 def test_the_paper_s_losses_by_noise_have_its_signs():
-    noise = plan(Settings('noise'))
+    noise = plan(StudySettings('noise'))
     found = outcome({'noise3': (-0.3, -0.3, -0.2), 'noise5': (0.1, 0.1, 0.1), 'noise15': (-1, -1, -1)})
     rows = rows_of('noise')
     assert [cell(noise, found, rows[f'noise{std}'], 'held_out', 'psnr').verdict for std in (3, 5, 15)] == [
@@ -227,21 +231,21 @@ def test_the_built_in_mixture_is_made_once(tmp_path, monkeypatch):
 
 def test_another_table_is_kept(tmp_path):
     """Of other rows, seeds or options; the same command replaces its own."""
-    few, more = Settings('losses', seeds=(0,), rows=('wo_fr',)), Settings('losses', seeds=(0,))
+    few, more = StudySettings('losses', seeds=(0,), rows=('wo_fr',)), StudySettings('losses', seeds=(0,))
     for settings in (few, more, more):
-        write_files(plan(settings), Outcome(), settings, tmp_path)
+        write_files(plan(settings), StudyOutcome(), settings, tmp_path)
     aside = {path.name for path in tmp_path.iterdir()} - {'losses.md', 'losses.csv'}
     assert len(aside) == 2
     (report,) = tmp_path.glob('losses_*.md')
-    assert 'w/o l_FR' in report.read_text()
-    assert 'w/o l_SR' not in report.read_text()
-    assert 'w/o l_SR' in (tmp_path / 'losses.md').read_text()
+    assert 'w/o l\\_FR' in report.read_text()
+    assert 'w/o l\\_SR' not in report.read_text()
+    assert 'w/o l\\_SR' in (tmp_path / 'losses.md').read_text()
 
 
 def test_what_is_scored_is_looked_for_before_any_training(tmp_path, tiny, write_options):
     tiny['datasets']['val']['dataroot_lq'] = 'nowhere'
     with pytest.raises(OptionError, match='nowhere'):
-        run(plan(Settings('losses', write_options(tiny), seeds=(0,))), tmp_path, [], print)
+        run(plan(StudySettings('losses', write_options(tiny), seeds=(0,))), tmp_path, [], print)
     assert not (tmp_path / 'results').exists()
 
 
@@ -261,7 +265,7 @@ def test_a_study_from_end_to_end(basicsr, workplace, study_file):
     assert 'Traceback' not in first.stderr
     assert '2 of the rows and seeds failed' in first.stderr.splitlines()[-1]
     text = (workplace / 'results/study/losses.md').read_text()
-    assert '| w/o l_SSIM | 25.944 | failed |' in text
+    assert '| w/o l\\_SSIM | 25.944 | failed |' in one_spaced(text)
     assert "beta_norm is one of none, bn, not 'nonsense'" in text
     with open(workplace / 'results/study/losses.csv') as file:
         lines = list(csv.DictReader(file))
@@ -321,7 +325,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(workplace, tiny, write_opti
 
 def test_a_training_that_fails_is_tried_once(tmp_path, monkeypatch):
     """Three rows of `noise` are tests of one network; the row without noise is another, and comes to its end."""
-    noise, started = plan(Settings('noise', seeds=(0,))), []
+    noise, started = plan(StudySettings('noise', seeds=(0,))), []
 
     def process(self, kind, name, opt, flags, stop):
         started.append((kind, name))
@@ -333,7 +337,7 @@ def test_a_training_that_fails_is_tried_once(tmp_path, monkeypatch):
             path.parent.mkdir(parents=True)
             path.write_text(json.dumps(scores))
 
-    monkeypatch.setattr('ggkm_plugin.studies.runs._Runner._process', process)
+    monkeypatch.setattr('ggkm_plugin.studies.runs._StudyRunner._process', process)
     lines = []
     found = run(noise, tmp_path, [], lines.append)
     assert set(found.failures) == {('noise3', 0), ('noise5', 0), ('noise15', 0)}
