@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ggkm_plugin.data.options import SCENES
 from ggkm_plugin.data.photographs import held_out, image_size
 from ggkm_plugin.data.real_scenes import PRESETS, Optics
 from ggkm_plugin.data.synthesis import FORMATS, Job, check_free, places, synthesise
-from ggkm_plugin.data.synthetic_defocus_dataset import SCENES
 from ggkm_plugin.utils.errors import DataError, OptionError, UserError
 
 # Options of `Job` that are not command-line values as they stand.

@@ -9,18 +9,10 @@ import torch
 from torch.utils.data import Dataset
 
 from ggkm_plugin.basicsr_patches.sampler import SampleIndex
+from ggkm_plugin.data.options import AugmentationOptions, MixedOptions
 from ggkm_plugin.data.paired_defocus_dataset import PairedDefocusDataset
-from ggkm_plugin.utils.config import nearest
 from ggkm_plugin.utils.errors import OptionError, UserError
 from ggkm_plugin.utils.registry import DATASET_REGISTRY
-
-# What all sources share, so that one training has one kind of crop.
-_SHARED = frozenset((
-    'gt_size', 'use_hflip', 'use_vflip', 'use_rot', 'noise_std', 'noise_clip', 'noise_prob', 'grey_prob',
-    'rescale_prob', 'rescale_range',
-))  # fmt: skip
-_OF_A_SOURCE = (PairedDefocusDataset.option_keys - _SHARED) | {'ratio'}
-_WHERE = 'datasets.train.sources'
 
 
 @DATASET_REGISTRY.register()
@@ -42,17 +34,18 @@ class MixedDefocusDataset(Dataset):
     Raises OptionError or DataError naming the source and its key, folder or file.
     """
 
-    option_keys = _SHARED | {'sources'}
+    options = MixedOptions
+    option_keys = frozenset(MixedOptions.model_fields)
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.opt = opt
         self.seed = opt.get('seed', 0)
         if opt['phase'] != 'train':
             raise OptionError(f'MixedDefocusDataset is for training; for {opt["phase"]} list the sets one by one')
-        sources = opt.get('sources')
-        if not isinstance(sources, list) or not sources:
-            raise OptionError(f'{_WHERE}: a list of at least one paired set with its ratio, not {sources!r}')
-        self.datasets = [self._build(k, source) for k, source in enumerate(sources)]
+        MixedOptions.of(opt, 'datasets.train')
+        sources = opt['sources']
+        shared = {key: opt[key] for key in AugmentationOptions.model_fields.keys() | {'io_backend'} if key in opt}
+        self.datasets = [_source(f'datasets.train.sources[{k}]', {**shared, **spec}) for k, spec in enumerate(sources)]
         total = sum(map(len, self.datasets))
         self.counts = _shares([source['ratio'] for source in sources], total)
         # Spread evenly, so that any stretch of samples, not only a whole epoch, has the ratios.
@@ -61,24 +54,6 @@ class MixedDefocusDataset(Dataset):
         self._source = np.repeat(np.arange(len(self.counts)), self.counts)[places]
         self._turn = np.concatenate([np.arange(count) for count in self.counts])[places]
         self._per_epoch = math.ceil(len(self) * opt.get('dataset_enlarge_ratio', 1))
-
-    def _build(self, k: int, source: Any) -> PairedDefocusDataset:
-        where = f'{_WHERE}[{k}]'
-        if not isinstance(source, dict):
-            raise OptionError(f'{where}: a mapping of keys to values, not {source!r}')
-        for key in source:
-            if key in _SHARED or key == 'seed':
-                raise OptionError(f'{where}: {key} is the same for all sources; set datasets.train.{key}')
-            if key not in _OF_A_SOURCE:
-                raise OptionError(f'{where}: no option {key}.{nearest(str(key), list(_OF_A_SOURCE), "It has")}')
-        ratio = source.get('ratio')
-        if not isinstance(ratio, int | float) or isinstance(ratio, bool) or not 0 < ratio < math.inf:
-            raise OptionError(f'{where}.ratio: a number above 0, not {ratio!r}')
-        handed_down = {key: self.opt[key] for key in (*_SHARED, 'phase', 'seed', 'io_backend') if key in self.opt}
-        try:
-            return PairedDefocusDataset({**handed_down, **source})
-        except UserError as error:
-            raise type(error)(f'{where}: {error}') from error
 
     def __len__(self) -> int:
         return len(self._source)
@@ -99,6 +74,13 @@ class MixedDefocusDataset(Dataset):
         pairs = len(self.datasets[source])
         cycle, step = divmod(rounds * self.counts[source] + int(self._turn[place]), pairs)
         return source, int(_order(self.seed, source, cycle, pairs)[step])
+
+
+def _source(where: str, opt: dict[str, Any]) -> PairedDefocusDataset:
+    try:
+        return PairedDefocusDataset(opt)
+    except UserError as error:
+        raise type(error)(f'{where}: {error}') from error
 
 
 @lru_cache(maxsize=64)

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from ggkm_plugin.data.options import PairedOptions
 from ggkm_plugin.data.sampling import (
-    check_sampling_options,
     crop_window,
     flipped,
     grey,
@@ -17,7 +17,7 @@ from ggkm_plugin.data.sampling import (
     to_tensor,
     with_noise,
 )
-from ggkm_plugin.data.sources import SOURCE_KEYS, check_bit_depth, open_source
+from ggkm_plugin.data.sources import check_bit_depth, open_source
 from ggkm_plugin.utils.errors import DataError
 from ggkm_plugin.utils.image_decoding import to_float
 from ggkm_plugin.utils.registry import DATASET_REGISTRY
@@ -45,26 +45,14 @@ class PairedDefocusDataset(Dataset):
     Raises OptionError or DataError naming the key, folder, database or file.
     """
 
-    option_keys = SOURCE_KEYS | {
-        'dataroot_gt',
-        'pairing',
-        'gt_size',
-        'use_hflip',
-        'use_vflip',
-        'use_rot',
-        'noise_std',
-        'noise_clip',
-        'noise_prob',
-        'grey_prob',
-        'rescale_prob',
-        'rescale_range',
-    }
+    options = PairedOptions
+    option_keys = frozenset(PairedOptions.model_fields)
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.opt = opt
         self.training = opt['phase'] == 'train'
         self.seed = opt.get('seed', 0)
-        check_sampling_options(opt, self.training)
+        PairedOptions.of(opt)
         self.source = open_source(opt, needs_gt=True)
         self.pairs = self.source.pairs
 

@@ -4,7 +4,6 @@ The sampler (`host.sampler`) hands out indices that know their epoch and draw; w
 the same.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,35 +12,10 @@ import numpy as np
 import torch
 
 from ggkm_plugin.basicsr_patches.sampler import SampleIndex
-from ggkm_plugin.utils.errors import DataError, OptionError
+from ggkm_plugin.utils.errors import DataError
 
-# How many of the samples are noisy (where there is noise), grey, reduced.
-SHARES = ('noise_prob', 'grey_prob', 'rescale_prob')
 RESCALE_RANGE = (0.7, 1.0)
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601, of RGB
-
-
-def check_sampling_options(opt: dict[str, Any], training: bool) -> None:
-    """Raises OptionError if gt_size (in training), noise_std, seed, a share of the samples or the range of their scale
-    has a value that no sample can be drawn with.
-    """
-    size, seed, std = opt.get('gt_size'), opt.get('seed', 0), opt.get('noise_std') or 0
-    if training and not (isinstance(size, int) and size >= 1):
-        raise OptionError(f'gt_size, the side of the training crop, is a whole number of at least 1, not {size!r}')
-    if not (isinstance(seed, int) and seed >= 0):
-        raise OptionError(f'seed is a whole number of at least 0, not {seed!r}')
-    bounds: list[Any] = list(std) if isinstance(std, list | tuple) else [std, std]
-    numbers = len(bounds) == 2 and all(isinstance(bound, int | float) for bound in bounds)
-    if not (numbers and 0 <= bounds[0] <= bounds[1] < math.inf):
-        raise OptionError(f'noise_std is a number of 8-bit steps, 0 or more, or [low, high] of two, not {std!r}')
-    for name in SHARES:
-        share = opt.get(name, 0)
-        if not isinstance(share, int | float) or isinstance(share, bool) or not 0 <= share <= 1:
-            raise OptionError(f'{name}, a share of the samples, is a number from 0 to 1, not {share!r}')
-    scales = opt.get('rescale_range', RESCALE_RANGE)
-    pair = isinstance(scales, list | tuple) and len(scales) == 2
-    if not (pair and all(isinstance(scale, int | float) for scale in scales) and 0 < scales[0] <= scales[1] <= 1):
-        raise OptionError(f'rescale_range is [low, high] above 0 and up to 1, not {scales!r}')
 
 
 def sample_rng(seed: int, index: int) -> np.random.Generator:

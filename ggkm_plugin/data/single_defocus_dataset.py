@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
+from ggkm_plugin.data.options import SingleOptions
 from ggkm_plugin.data.sampling import to_tensor
-from ggkm_plugin.data.sources import SOURCE_KEYS, check_bit_depth, open_source
+from ggkm_plugin.data.sources import check_bit_depth, open_source
 from ggkm_plugin.utils.errors import OptionError
 from ggkm_plugin.utils.image_decoding import to_float
 from ggkm_plugin.utils.registry import DATASET_REGISTRY
@@ -21,12 +22,14 @@ class SingleDefocusDataset(Dataset):
     database or file.
     """
 
-    option_keys = SOURCE_KEYS
+    options = SingleOptions
+    option_keys = frozenset(SingleOptions.model_fields)
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.opt = opt
         if opt['phase'] == 'train':
             raise OptionError('SingleDefocusDataset has no sharp images to train on; use PairedDefocusDataset')
+        SingleOptions.of(opt)
         self.source = open_source(opt, needs_gt=False)
         self.paths = [pair.lq for pair in self.source.pairs]
 

@@ -11,9 +11,9 @@ from torch.utils.data import Dataset
 
 from ggkm_plugin.data import real_scenes, varied_scenes
 from ggkm_plugin.data.optics import procedural_disparity, render_defocus
+from ggkm_plugin.data.options import SyntheticOptions
 from ggkm_plugin.data.photographs import Photograph, builtin_photographs, load_photograph, photographs_from_folders
 from ggkm_plugin.data.sampling import (
-    check_sampling_options,
     crop_window,
     flipped,
     sample_rng,
@@ -23,8 +23,6 @@ from ggkm_plugin.data.sampling import (
 from ggkm_plugin.utils.errors import DataError, OptionError, listed
 from ggkm_plugin.utils.image_decoding import to_float
 from ggkm_plugin.utils.registry import DATASET_REGISTRY
-
-SCENES = ('plain', 'varied', 'real')
 
 # Decoded photographs that a process keeps.
 _load = lru_cache(maxsize=32)(load_photograph)
@@ -62,27 +60,18 @@ class SyntheticDefocusDataset(Dataset):
     Raises OptionError or DataError that names the key, folder or file.
     """
 
-    option_keys = frozenset(
-        (
-            'dataroot_gt', 'builtin', 'photographs', 'leave_out', 'scenes', 'optics', 'max_blur_radius', 'gt_size',
-            'use_hflip', 'use_vflip', 'use_rot', 'noise_std', 'noise_clip',
-        )
-    )  # fmt: skip
+    options = SyntheticOptions
+    option_keys = frozenset(SyntheticOptions.model_fields)
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.opt = opt
         self.training = opt['phase'] == 'train'
         self.seed = opt.get('seed', 0)
-        self.max_radius = opt.get('max_blur_radius', 4)
-        if not isinstance(self.max_radius, int | float) or not 0.5 <= self.max_radius < math.inf:
-            raise OptionError(f'max_blur_radius is a number of pixels of at least 0.5, not {self.max_radius!r}')
-        self.scenes = opt.get('scenes', 'plain')
-        if self.scenes not in SCENES:
-            raise OptionError(f'scenes is one of {", ".join(SCENES)}, not {self.scenes!r}')
-        self.optics = real_scenes.Optics.from_option(opt.get('optics'))
-        if opt.get('optics') is not None and self.scenes != 'real':
-            raise OptionError(f'optics needs scenes: real, not {self.scenes!r}')
-        check_sampling_options(opt, self.training)
+        options = SyntheticOptions.of(opt)
+        self.max_radius, self.scenes = options.max_blur_radius, options.scenes
+        self.optics = real_scenes.Optics.from_option(options.optics)
+        if options.optics is not None and self.scenes != 'real':
+            raise OptionError(f'optics: only for scenes: real, not {self.scenes!r}')
         self.photographs = _chosen(self._all_photographs(), opt.get('photographs'), opt.get('leave_out') or [])
 
     def _all_photographs(self) -> list[Photograph]:
@@ -166,8 +155,6 @@ def _chosen(photographs: list[Photograph], only: Sequence[str] | None, but: Sequ
     """Those of the names `only` (None: all) but for the names `but`. Raises OptionError for an unknown name."""
     names = {photo.name for photo in photographs}
     for key, wanted in (('photographs', only), ('leave_out', but)):
-        if wanted is not None and not (isinstance(wanted, list | tuple) and all(isinstance(n, str) for n in wanted)):
-            raise OptionError(f'{key} is a list of names of photographs, in quotes where they are numbers: {wanted!r}')
         unknown = sorted(set(wanted or ()) - names)
         if unknown:
             raise OptionError(f'{key}: no photograph named {listed(unknown)}; there are {listed(sorted(names))}')

@@ -58,7 +58,7 @@ class DefocusModel(ValidatingModel):
     # ---- set-up
 
     def init_training_settings(self) -> None:
-        self.step_options = StepOptions.of(self.opt['train'])
+        self.step_options = StepOptions.of(self.opt['train'], 'train')
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.step_options.amp == 'fp16')
         self.history = ValidationHistory(osp.join(self.opt['path']['experiments_root'], 'validations.json'))
         self.progress: TrainingProgress | None = None
@@ -79,7 +79,7 @@ class DefocusModel(ValidatingModel):
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
         if self.is_train:
-            options = StepOptions.of(self.opt['train'])
+            options = StepOptions.of(self.opt['train'], 'train')
             if options.channels_last:
                 net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             if self.opt.get('sync_bn') and self.opt['dist']:

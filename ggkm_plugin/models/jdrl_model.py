@@ -4,11 +4,9 @@ Y. Li et al., "Learning Single Image Defocus Deblurring with Misaligned Training
 is MPRNet trained so.
 """
 
-import math
 import warnings
 from collections import OrderedDict
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -18,52 +16,26 @@ from torch.nn.parallel import DistributedDataParallel
 from ggkm_plugin.archs.reblurring import ReblurNet
 from ggkm_plugin.models.defocus_model import DefocusModel
 from ggkm_plugin.models.flow import build_flow, calibration_mask, warp
-from ggkm_plugin.utils.config import nearest
-from ggkm_plugin.utils.errors import CheckpointError, OptionError
+from ggkm_plugin.utils.errors import CheckpointError
 from ggkm_plugin.utils.registry import MODEL_REGISTRY
+from ggkm_plugin.utils.schema import Natural, NonNegative, Section, Spec
 
 
-@dataclass(frozen=True)
-class JDRLOptions:
-    """`train.jdrl`. Raises OptionError for a value of another kind.
+class JDRLOptions(Section):
+    """`train.jdrl`.
 
     The first `warp_iter` iterations train the network alone, the next `reblur_iter` the reblurring module alone, the
     rest both.
     """
 
-    flow: dict[str, Any]  # the type of a flow network and its options
-    warp_iter: int
-    reblur_iter: int
-    reblur_weight: float = 0.5
-    mask_tolerance: float = 0.35
-
-    @classmethod
-    def of(cls, train: dict[str, Any]) -> 'JDRLOptions':
-        given, known = train.get('jdrl'), [field.name for field in fields(cls)]
-        if not isinstance(given, dict):
-            raise OptionError(f'train.jdrl: a mapping of {", ".join(known)}, not {given!r}')
-        for key in given:
-            if key not in known:
-                raise OptionError(f'train.jdrl: no option {key}.{nearest(str(key), known, "There are")}')
-        for key in ('flow', 'warp_iter', 'reblur_iter'):
-            if given.get(key) is None:
-                raise OptionError(f'train.jdrl.{key} is missing')
-        if train.get('perceptual_opt'):
-            raise OptionError('train.perceptual_opt: JDRLModel has none; its terms are those of train.pixel_opt')
-        return cls(**given)
-
-    def __post_init__(self) -> None:
-        for key in ('warp_iter', 'reblur_iter'):
-            value = getattr(self, key)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise OptionError(f'train.jdrl.{key} is a whole number of at least 0, not {value!r}')
-        for key in ('reblur_weight', 'mask_tolerance'):
-            value = getattr(self, key)
-            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
-                raise OptionError(f'train.jdrl.{key} is a number of at least 0, not {value!r}')
+    flow: Spec  # a flow network
+    warp_iter: Natural
+    reblur_iter: Natural
+    reblur_weight: NonNegative = 0.5
+    mask_tolerance: NonNegative = 0.35
 
     def phase(self, iteration: int) -> str:
-        """What iteration (from 1) trains: `network`, `reblurring` or `both`."""
+        """Return what an iteration (from 1) trains: `network`, `reblurring` or `both`."""
         if iteration <= self.warp_iter:
             return 'network'
         return 'reblurring' if iteration <= self.warp_iter + self.reblur_iter else 'both'
@@ -87,8 +59,8 @@ class JDRLModel(DefocusModel):
     """
 
     def init_training_settings(self) -> None:
-        self.jdrl = JDRLOptions.of(self.opt['train'])
-        self.flow_net = build_flow(self.jdrl.flow).to(self.device)
+        self.jdrl = JDRLOptions.of(self.opt['train']['jdrl'], 'train.jdrl')
+        self.flow_net = build_flow(self.opt['train']['jdrl']['flow']).to(self.device)
         self.net_r = self.model_to_device(ReblurNet())
         self.phase = ''
         super().init_training_settings()

@@ -10,7 +10,7 @@ from torch.optim import Optimizer, lr_scheduler
 from ggkm_plugin.utils.config import nearest
 from ggkm_plugin.utils.errors import OptionError
 
-import basicsr.models.lr_scheduler as host_schedules  # isort: skip
+import basicsr.models.lr_scheduler as basicsr_schedules  # isort: skip
 
 # They need more than an option file can give: a closure, sparse gradients, functions, the validation's score; or, as
 # Muon, weights that are all matrices.
@@ -19,10 +19,10 @@ _NOT_SCHEDULES = (
     'LRScheduler', 'ReduceLROnPlateau', 'LambdaLR', 'MultiplicativeLR', 'SequentialLR', 'ChainedScheduler',
 )  # fmt: skip
 # The host's names mean the host's classes, as in its own models.
-HOST_SCHEDULES = {
-    'MultiStepLR': host_schedules.MultiStepRestartLR,
-    'MultiStepRestartLR': host_schedules.MultiStepRestartLR,
-    'CosineAnnealingRestartLR': host_schedules.CosineAnnealingRestartLR,
+BASICSR_SCHEDULES = {
+    'MultiStepLR': basicsr_schedules.MultiStepRestartLR,
+    'MultiStepRestartLR': basicsr_schedules.MultiStepRestartLR,
+    'CosineAnnealingRestartLR': basicsr_schedules.CosineAnnealingRestartLR,
 }
 _WRONG_ARGUMENTS = (TypeError, ValueError, AttributeError, AssertionError, ArithmeticError, LookupError)
 
@@ -34,7 +34,7 @@ def optimizers() -> dict[str, type[Optimizer]]:
 
 def schedules() -> dict[str, type[lr_scheduler.LRScheduler]]:
     """The host's, and those of torch.optim.lr_scheduler that go by the iteration alone."""
-    return {**_subclasses(lr_scheduler, lr_scheduler.LRScheduler, _NOT_SCHEDULES), **HOST_SCHEDULES}
+    return {**_subclasses(lr_scheduler, lr_scheduler.LRScheduler, _NOT_SCHEDULES), **BASICSR_SCHEDULES}
 
 
 def build_optimizer(name: str, params: Iterable[torch.nn.Parameter], options: dict[str, Any]) -> Optimizer:

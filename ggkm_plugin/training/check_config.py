@@ -1,198 +1,193 @@
-"""What is wrong with the options of a run, found before a folder is made or an earlier run is put aside."""
+"""Validate a training or test config before anything is written."""
 
 import importlib.util
-import inspect
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ggkm_plugin.models.step_options import StepOptions
+from pydantic import create_model
+
+from ggkm_plugin.training import config_schema as schema
 from ggkm_plugin.utils.checkpoint import load_weights, read_checkpoint, weights_of
 from ggkm_plugin.utils.config import Options, nearest
-from ggkm_plugin.utils.errors import CheckpointError, OptionError, UserError
-from ggkm_plugin.utils.registry import CONSTRUCTOR_ERRORS, build, check_keys, registered
+from ggkm_plugin.utils.errors import CheckpointError, OptionError, UserError, listed
+from ggkm_plugin.utils.registry import CONSTRUCTOR_ERRORS, argument_faults, build, registered
+from ggkm_plugin.utils.schema import Faults, section_faults, signature_section
 from ggkm_plugin.weights import checkpoint_path
 
-# Keys without which the host stops with a bare KeyError, or scores a network of random weights.
-_REQUIRED = {
-    True: (
-        'name', 'model_type', 'num_gpu', 'datasets.train', 'network_g.type', 'path', 'train.optim_g.type',
-        'train.optim_g.lr', 'train.scheduler.type', 'train.total_iter', 'logger.print_freq',
-        'logger.save_checkpoint_freq', 'logger.use_tb_logger',
-    ),
-    False: (
-        'name', 'model_type', 'num_gpu', 'datasets', 'network_g.type', 'path.pretrain_network_g', 'val.save_img',
-    ),
-}  # fmt: skip
-# Keys of a data set that the host's loader reads; the data set itself need not know them.
-_LOADER_KEYS = frozenset((
-    'name', 'type', 'phase', 'scale', 'seed', 'io_backend', 'dataset_enlarge_ratio', 'batch_size_per_gpu',
-    'num_worker_per_gpu', 'pin_memory', 'persistent_workers', 'prefetch_mode', 'num_prefetch_queue',
-))  # fmt: skip
-# Models of ours; and all that give one image to the network and its output to `pixel_opt`.
-_OURS = ('DefocusModel', 'JDRLModel')
-_IMAGE_MODELS = ('SRModel', *_OURS)
-# What such a model, or the loop around it, reads; other models may read more.
-_KNOWN = {
-    '': (
-        'name', 'model_type', 'scale', 'num_gpu', 'manual_seed', 'datasets', 'network_g', 'path', 'train', 'val',
-        'logger', 'dist_params', 'find_unused_parameters', 'plugins',
-    ),
-    'path': ('pretrain_network_g', 'param_key_g', 'strict_load_g', 'resume_state', 'ignore_resume_networks'),
-    'train': (
-        'ema_decay', 'optim_g', 'scheduler', 'total_iter', 'warmup_iter', 'pixel_opt', 'perceptual_opt',
-    ),
-    'val': ('val_freq', 'save_img', 'suffix', 'metrics', 'pbar'),
-    'logger': ('print_freq', 'save_checkpoint_freq', 'use_tb_logger', 'wandb'),
-}  # fmt: skip
-_KNOWN_TO_OURS = {
-    '': ('sync_bn',),
-    'train': tuple(field.name for field in fields(StepOptions)),
-    'logger': ('keep_checkpoints',),
-}
-# Anything else would count as true.
-_FLAGS = (
-    'sync_bn', 'find_unused_parameters', 'path.strict_load_g', 'val.save_img', 'val.pbar', 'logger.use_tb_logger',
-    'datasets.train.pin_memory', 'datasets.train.persistent_workers',
-)  # fmt: skip
+# Models of this package, and all models that give one image to the network and its output to `pixel_opt`.
+_OWN_MODELS = ('DefocusModel', 'JDRLModel')
+_IMAGE_MODELS = ('SRModel', *_OWN_MODELS)
+_TRAIN_FILES = {'DefocusModel': schema.DefocusTrainFile, 'JDRLModel': schema.JDRLTrainFile}
+
+# (keys that must be free of faults, the check)
+_Check = tuple[tuple[str, ...], Callable[[], object]]
 
 
 def check_options(opt: Options, is_train: bool, strict: bool = False) -> None:
-    """Raises one OptionError with all faults, `strict`ly also with `doubts`. Nothing is written; plugins are loaded.
+    """Check keys, types, registered names, files and data sets, and build what can be built.
 
-    Keys, types and registered names are checked; optimizer, scheduler and data sets are built once, and in training
-    the network's loss on one crop is computed, on the CPU.
+    Raises one OptionError with all faults; if `strict`, suspicious settings (see `doubts`) count as faults. Plugins
+    must be loaded. Nothing is written. In training the loss of the network on one crop is computed, on the CPU.
     """
-    faults = [f'{key} is missing' for key in _REQUIRED[is_train] if not _has(opt, key)]
-    for check in [] if faults else _checks(opt, is_train):
-        try:
-            check()
-        except OptionError as error:
-            faults.append(str(error))
+    faults = _schema_faults(opt, is_train)
+    for keys, check in _checks(opt, is_train):
+        if _without_faults(faults, keys):
+            try:
+                check()
+            except OptionError as error:
+                faults[f'{keys[0]}: {error}'] = str(error)
+    messages = list(faults.values())
     if strict:
-        with suppress(*CONSTRUCTOR_ERRORS, UserError):  # of values that are faults already
-            faults.extend(doubts(opt))
-    if faults:
-        faults = list(dict.fromkeys(faults))  # an unknown model is one to each check that asks for it
-        several = f'{len(faults)} options are wrong:'
-        raise OptionError(faults[0] if len(faults) == 1 else '\n  '.join([several, *faults]))
+        with suppress(*CONSTRUCTOR_ERRORS, UserError):  # caused by values that are faults already
+            messages.extend(doubts(opt))
+    messages = list(dict.fromkeys(messages))
+    if messages:
+        several = f'{len(messages)} options are wrong:'
+        raise OptionError(messages[0] if len(messages) == 1 else '\n  '.join([several, *messages]))
 
 
-def _has(opt: Options, dotted: str) -> bool:
-    value: Any = opt
-    for key in dotted.split('.'):
-        if not isinstance(value, dict) or key not in value:
-            return False
-        value = value[key]
-    return value is not None
+def _without_faults(faults: Faults, keys: tuple[str, ...]) -> bool:
+    """Whether nothing at, above or below these keys is wrong."""
+    return not any(
+        fault == key or fault.startswith((f'{key}.', f'{key}[', f'{key}:')) or key.startswith(f'{fault}.')
+        for fault in faults
+        for key in keys
+    )
 
 
-def _checks(opt: Options, is_train: bool) -> Iterator[Callable[[], object]]:
-    """Calls that each raise OptionError for one fault; independent of one another."""
-    for key in ('datasets', 'path', 'val', 'train', 'logger'):
-        if not isinstance(opt.get(key) or {}, dict):
-            yield partial(_fail, f'{key}: a mapping of keys to values, not {opt[key]!r}')
-            return
-    if opt['model_type'] in _IMAGE_MODELS:
-        for section in _KNOWN:
-            yield partial(_check_section, section, opt)
-        for key in _FLAGS:
-            yield partial(_check_flag, key, opt)
-    yield partial(_check_name, 'name', opt['name'])
-    yield partial(_check_gpus, opt['num_gpu'])
-    if opt.get('manual_seed') is not None:
-        yield partial(_check_number, 'manual_seed', opt['manual_seed'], 0, 2**32 - 1)
-    yield partial(registered, 'model_type', 'models', {'type': opt['model_type']})
-    yield partial(_check_paths, opt)
-    if is_train:
-        yield from _training_checks(opt)
+# ---- the schema
+
+
+def _schema_faults(opt: Options, is_train: bool) -> Faults:
+    """Return all faults that the file alone shows, {dotted key: message}."""
+    model = opt.get('model_type')
+    known_model = model in _IMAGE_MODELS  # models of other authors may read other keys
+    file = _TRAIN_FILES.get(str(model), schema.TrainFile) if is_train else schema.TestFile
+    faults = section_faults(file, opt, allow_unknown=not known_model)
+    _try(faults, 'model_type', partial(registered, 'model_type', 'models', {'type': model}))
+    specs = [('network_g', 'archs', opt.get('network_g'))]
+    train, val = opt.get('train'), opt.get('val')
+    if is_train and known_model and isinstance(train, dict):
+        specs += [(f'train.{key}', 'losses', train.get(key)) for key in ('pixel_opt', 'perceptual_opt')]
+        if not (train.get('pixel_opt') or train.get('perceptual_opt')):
+            faults['train.pixel_opt'] = 'train.pixel_opt is missing: no loss to train on'
+    metrics = val.get('metrics') if isinstance(val, dict) else None
+    if isinstance(metrics, dict):
+        specs += [(f'val.metrics.{name}', 'metrics', metric) for name, metric in metrics.items()]
+    for where, kind, spec in specs:
+        if spec is not None and _without_faults(faults, (where,)):
+            _try(faults, where, partial(argument_faults, where, kind, spec))
+    if is_train and _without_faults(faults, ('model_type', 'train.optim_g', 'train.scheduler')):
+        faults |= _optimizer_faults(str(model), opt['train'])
+    if _without_faults(faults, ('datasets',)):
+        for phase, dataset in opt['datasets'].items():
+            _try(faults, f'datasets.{phase}', partial(_dataset_faults, phase, dataset, is_train))
+        names = [str(dataset.get('name')) for dataset in opt['datasets'].values()]
+        for name in {name for name in names if names.count(name) > 1}:
+            faults['datasets'] = f'datasets: two are named {name!r}, and would share their scores. Rename one'
+    return faults
+
+
+def _try(faults: Faults, where: str, check: Callable[[], Any]) -> None:
+    """Add the faults that a check returns, or the one that it raises."""
+    try:
+        found = check()
+    except OptionError as error:
+        faults.setdefault(where, str(error))
     else:
-        yield partial(build, 'network_g', 'archs', opt['network_g'])
-    metrics = (opt.get('val') or {}).get('metrics') or {}
-    if not isinstance(metrics, dict):
-        yield partial(_fail, f'val.metrics: a mapping of names to metrics, not {metrics!r}')
-    else:
-        for name, metric in metrics.items():
-            yield partial(_check_name, 'val.metrics', name)  # the weights of its best are named after it
-            yield partial(_check_metric, f'val.metrics.{name}', metric)
-    if not opt['datasets']:
-        yield partial(_fail, 'datasets: none is given')
-    names = [dataset.get('name') for dataset in opt['datasets'].values() if isinstance(dataset, dict)]
-    for name in {str(name) for name in names if names.count(name) > 1}:
-        yield partial(_fail, f'datasets: two are named {name}, and so would be their scores; rename one')
-    for phase, dataset in opt['datasets'].items():
-        yield partial(
-            _check_dataset, str(phase), dataset, is_train, {key: opt[key] for key in ('scale',) if key in opt}
+        faults.update(found if isinstance(found, dict) else {})
+
+
+def _optimizer_faults(model_type: str, train: Options) -> Faults:
+    """Check types and arguments of optimizer and schedule, unless the model has its own way of building them."""
+    from basicsr.models.base_model import BaseModel
+
+    from ggkm_plugin.models.defocus_model import DefocusModel
+    from ggkm_plugin.models.optimizing import BASICSR_SCHEDULES, optimizers, schedules
+
+    model = registered('model_type', 'models', {'type': model_type})
+    for method in ('get_optimizer', 'setup_schedulers'):
+        if getattr(model, method, None) not in (getattr(BaseModel, method), getattr(DefocusModel, method)):
+            return {}
+    basicsr_only = getattr(model, 'get_optimizer', None) is BaseModel.get_optimizer
+    faults: Faults = {}
+    for key, built_for, known in (
+        ('optim_g', 'params', {'Adam': optimizers()['Adam']} if basicsr_only else optimizers()),
+        ('scheduler', 'optimizer', BASICSR_SCHEDULES if basicsr_only else schedules()),
+    ):
+        where, spec = f'train.{key}', train[key]
+        if spec['type'] not in known:
+            names = nearest(str(spec['type']), list(known), 'It has')
+            faults[f'{where}.type'] = f'{where}.type: {model_type} has no {spec["type"]!r}.{names}'
+            continue
+        target: Any = known[spec['type']]
+        section = signature_section(target, (built_for,))
+        faults |= section_faults(section, {k: v for k, v in spec.items() if k != 'type'}, where, from_json=True)
+    return faults
+
+
+def _dataset_faults(phase: str, dataset: Options, is_train: bool) -> Faults:
+    where, kind = f'datasets.{phase}', str(phase).split('_')[0]
+    allowed = ('train', 'val') if is_train else ('test', 'val')
+    if kind not in allowed or (kind == 'train' and phase != 'train'):
+        raise OptionError(
+            f'{where}: unknown data set. This command reads {allowed[0]}, {allowed[1]}, {allowed[1]}_2 ...'
         )
+    base = schema.TrainDataSet if kind == 'train' else schema.DataSet
+    section = getattr(registered(where, 'datasets', dataset), 'options', None)
+    values = {**dataset, 'phase': kind}
+    if section is None:  # of another author
+        return section_faults(base, values, where, allow_unknown=True)
+    return section_faults(create_model(section.__name__, __base__=(section, base)), values, where)
 
 
-def _training_checks(opt: Options) -> Iterator[Callable[[], object]]:
-    train = opt['train']
-    yield partial(_check_number, 'train.total_iter', train['total_iter'], 1)
-    for key in ('print_freq', 'save_checkpoint_freq'):
-        yield partial(_check_number, f'logger.{key}', opt['logger'][key], 1)
-    if opt.get('val') is not None:
-        yield partial(_check_number, 'val.val_freq', opt['val'].get('val_freq'), 1)
-        if 'save_img' not in opt['val']:
-            yield partial(_fail, 'val.save_img is missing')
-    if opt['model_type'] in _IMAGE_MODELS:
-        decay = train.get('ema_decay', 0)
-        if not isinstance(decay, int | float) or not 0 <= decay < 1:
-            yield partial(_fail, f'train.ema_decay: a number of at least 0 and below 1, not {decay!r}')
-    if 'warmup_iter' in train:
-        yield partial(_check_number, 'train.warmup_iter', train['warmup_iter'], -1)
-    if opt['model_type'] in _OURS:
-        yield partial(StepOptions.of, train)
-        if opt['logger'].get('keep_checkpoints') is not None:
-            yield partial(_check_number, 'logger.keep_checkpoints', opt['logger']['keep_checkpoints'], 1)
-    if opt['model_type'] == 'JDRLModel':
-        yield partial(_check_jdrl, train)
-    yield partial(_check_wandb, opt['logger'])
-    yield partial(_check_optimizer, opt['model_type'], train)
-    if train.get('perceptual_opt'):  # not built: that may fetch its trunk
-        yield partial(registered, 'train.perceptual_opt', 'losses', train['perceptual_opt'])
-    if opt['model_type'] not in _IMAGE_MODELS:  # others have losses and inputs of their own
-        yield partial(build, 'network_g', 'archs', opt['network_g'])
-    elif train.get('pixel_opt'):
-        yield partial(_check_step, opt)
-    else:
-        if not train.get('perceptual_opt'):
-            yield partial(_fail, 'train.pixel_opt is missing: no loss to train on')
-        yield partial(build, 'network_g', 'archs', opt['network_g'])
+# ---- what is built from the options
 
 
-def _fail(message: str) -> None:
-    raise OptionError(message)
+def _checks(opt: Options, is_train: bool) -> Iterator[_Check]:
+    """Yield checks that each raise OptionError, independent of one another."""
+    train, val, datasets = (opt[key] if isinstance(opt.get(key), dict) else {} for key in ('train', 'val', 'datasets'))
+    metrics = val.get('metrics')
+    yield ('num_gpu',), lambda: _check_gpus(opt['num_gpu'])
+    yield ('path', 'network_g'), lambda: _check_paths(opt)
+    for name, metric in metrics.items() if isinstance(metrics, dict) else ():
+        yield (f'val.metrics.{name}',), partial(_check_metric, f'val.metrics.{name}', metric)
+    for phase in datasets:
+        yield (f'datasets.{phase}', 'datasets'), partial(_check_dataset, opt, phase)
+    if not is_train:
+        yield ('network_g',), lambda: build('network_g', 'archs', opt['network_g'])
+        return
+    yield ('logger',), lambda: _check_wandb(opt['logger'])
+    yield ('train', 'model_type'), lambda: _check_optimizer(opt)
+    if opt.get('model_type') == 'JDRLModel':
+        yield ('train.jdrl',), lambda: _check_flow(opt)
+    if opt.get('model_type') in _IMAGE_MODELS and train.get('pixel_opt'):
+        yield ('network_g', 'train.pixel_opt', 'datasets.train'), lambda: _check_step(opt)
+    else:  # other models have losses and inputs of their own
+        yield ('network_g',), lambda: build('network_g', 'archs', opt['network_g'])
 
 
-def _check_name(where: str, name: object) -> None:
-    """It becomes a folder's name, and an earlier folder of that name is put aside."""
-    if not isinstance(name, str) or name in ('', '.', '..') or Path(name).name != name or not name.isprintable():
-        raise OptionError(f'{where}: {name!r} cannot name a folder; use letters, digits, - and _')
-    if len(name.encode()) > 200:
-        raise OptionError(f'{where}: {name[:40]}... is too long for a folder')
-
-
-def _check_gpus(num_gpu: object) -> None:
+def _check_gpus(num_gpu: Any) -> None:
     import torch
 
-    there = torch.cuda.device_count()
-    if num_gpu != 'auto' and (not isinstance(num_gpu, int) or not 0 <= num_gpu <= there):
-        raise OptionError(f'num_gpu: {num_gpu!r} but this machine has {there}; set num_gpu: auto')
+    available = torch.cuda.device_count()
+    if num_gpu != 'auto' and num_gpu > available:
+        raise OptionError(f'num_gpu: {num_gpu}, but this machine has {available} GPUs. Set num_gpu: auto')
 
 
 def _check_paths(opt: Options) -> None:
-    """Checkpoints exist and fit the network."""
+    """Check that checkpoints exist and fit the network."""
     paths = opt['path']
     for key, value in paths.items():
         if value is None or not str(key).startswith(('pretrain_network', 'resume_state')):
             continue
         if not isinstance(value, str):
             raise OptionError(f'path.{key}: {value!r} is not the name of a file')
-        if str(key).startswith('resume_state'):
+        if key.startswith('resume_state'):
             if not Path(value).expanduser().is_file():
                 raise OptionError(f'path.{key}: {value}: no such file')
             continue
@@ -207,84 +202,132 @@ def _check_paths(opt: Options) -> None:
             raise OptionError(f'path.{key}: {error}') from error
 
 
-def _check_flag(dotted: str, opt: Options) -> None:
-    value: Any = opt
-    for key in dotted.split('.'):
-        value = value.get(key) if isinstance(value, dict) else None
-    if value is not None and not isinstance(value, bool):
-        raise OptionError(f'{dotted}: true or false, not {value!r}')
+def _check_metric(where: str, metric: Options) -> None:
+    target = registered(where, 'metrics', metric)
+    if metric.get('better', 'higher') not in ('higher', 'lower'):
+        raise OptionError(f'{where}.better: one of higher, lower, not {metric["better"]!r}')
+    arguments = {key: value for key, value in metric.items() if key not in ('type', 'better')}
+    try:
+        if hasattr(target, 'check'):
+            target.check(**arguments)
+        elif getattr(target, 'takes_float', False):
+            from ggkm_plugin.metrics.protocols import find_protocol
+
+            find_protocol(arguments.get('protocol', 'restormer'))
+    except OptionError as error:
+        raise OptionError(f'{where}: {error}') from error
 
 
-def _check_number(where: str, value: object, least: int, most: float = float('inf')) -> None:
-    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    if not whole or isinstance(value, bool) or not least <= value <= most:  # type: ignore[operator]
-        raise OptionError(f'{where}: a whole number of at least {least}, not {value!r}')
+def _check_dataset(opt: Options, phase: str) -> None:
+    import torch
 
-
-def _check_section(section: str, opt: Options) -> None:
-    """Keys that nothing reads: a slip of the pen, which would be passed over in silence."""
-    given = (opt.get(section) or {}) if section else opt
-    known = [*_KNOWN[section], *(_KNOWN_TO_OURS.get(section, ()) if opt['model_type'] in _OURS else ())]
-    known += ['jdrl'] * (section == 'train' and opt['model_type'] == 'JDRLModel')
-    wrong = [key for key in given if key not in known]
-    if wrong:
-        where = f'{section}.' if section else ''
-        hints = (
-            f'{where}{key} is no option of {opt["model_type"]}.{nearest(str(key), known, "There are")}' for key in wrong
+    where, kind, dataset = f'datasets.{phase}', phase.split('_')[0], opt['datasets'][phase]
+    if dataset.get('prefetch_mode') == 'cuda' and not torch.cuda.is_available():
+        raise OptionError(f'{where}.prefetch_mode: cuda, but this machine has no GPU. Set it to cpu or ~')
+    if dataset.get('prefetch_mode') == 'cuda' and not dataset.get('pin_memory'):
+        raise OptionError(f'{where}.prefetch_mode: cuda needs pin_memory: true')
+    inherited = {key: opt[key] for key in ('scale',) if key in opt}
+    built = build(where, 'datasets', {**dataset, **inherited, 'phase': kind})
+    samples, batch = len(built) * dataset.get('dataset_enlarge_ratio', 1), dataset.get('batch_size_per_gpu', 1)
+    if kind == 'train' and samples < batch:
+        raise OptionError(
+            f'{where}: {samples:g} samples are fewer than one batch of {batch}. Lower batch_size_per_gpu, or set '
+            f'dataset_enlarge_ratio to {-(-batch // len(built))} or more'
         )
-        raise OptionError('\n  '.join(hints))
-
-
-def _check_jdrl(train: Options) -> None:
-    from ggkm_plugin.models.flow import build_flow
-    from ggkm_plugin.models.jdrl_model import JDRLOptions
-
-    build_flow(JDRLOptions.of(train).flow)
 
 
 def _check_wandb(logger: Options) -> None:
     if (logger.get('wandb') or {}).get('project') is None:
         return
     if importlib.util.find_spec('wandb') is None:
-        raise OptionError('logger.wandb: wandb is not installed; `pip install wandb`, or leave out its project')
+        raise OptionError('logger.wandb: wandb is not installed. Run `pip install wandb`, or leave out its project')
     if not logger['use_tb_logger']:
-        raise OptionError('logger.wandb mirrors TensorBoard: set logger.use_tb_logger: true')
+        raise OptionError('logger.wandb: it mirrors TensorBoard. Set logger.use_tb_logger: true')
 
 
-def _check_optimizer(model_type: str, train: Options) -> None:
-    """Build optimizer and schedule as the model does, on one number; models that build their own way are left alone."""
+def _check_optimizer(opt: Options) -> None:
+    """Build optimizer and schedule for one parameter, if they are of torch or BasicSR."""
     import torch
-    from basicsr.models.base_model import BaseModel
 
-    from ggkm_plugin.models.defocus_model import DefocusModel
-    from ggkm_plugin.models.optimizing import HOST_SCHEDULES, build_optimizer, build_schedule
+    from ggkm_plugin.models.optimizing import build_optimizer, build_schedule, optimizers, schedules
 
-    model = registered('model_type', 'models', {'type': model_type})
-    for method in ('get_optimizer', 'setup_schedulers'):
-        if getattr(model, method, None) not in (getattr(BaseModel, method), getattr(DefocusModel, method)):
-            return
+    train = opt['train']
     optim, schedule = dict(train['optim_g']), dict(train['scheduler'])
     optim_type, schedule_type = optim.pop('type'), schedule.pop('type')
-    if model.get_optimizer is BaseModel.get_optimizer:  # type: ignore[attr-defined]
-        if optim_type != 'Adam':
-            raise OptionError(f'train.optim_g.type: {model_type} has Adam, not {optim_type!r}; DefocusModel has more')
-        if schedule_type not in HOST_SCHEDULES:
-            known = nearest(str(schedule_type), list(HOST_SCHEDULES), 'It has')
-            raise OptionError(f'train.scheduler.type: {model_type} has no {schedule_type!r}.{known}')
-    milestones = schedule.get('milestones', [])
-    if not isinstance(milestones, list) or not all(isinstance(milestone, int) for milestone in milestones):
-        raise OptionError(f'train.scheduler.milestones: a list of iterations, not {milestones!r}')
+    if opt['model_type'] not in _IMAGE_MODELS and not (optim_type in optimizers() and schedule_type in schedules()):
+        return
     optimizer = build_optimizer(optim_type, [torch.nn.Parameter(torch.zeros(1))], optim)
     build_schedule(schedule_type, optimizer, schedule)
     if 'periods' in schedule and sum(schedule['periods']) < train['total_iter']:
         raise OptionError(
-            f'train.scheduler.periods: {schedule["periods"]} end before total_iter, {train["total_iter"]}; '
-            'make their sum at least that'
+            f'train.scheduler.periods: {schedule["periods"]} end before total_iter, {train["total_iter"]}. Make their '
+            'sum at least that'
         )
 
 
+def _check_flow(opt: Options) -> None:
+    from ggkm_plugin.models.flow import build_flow
+
+    build_flow(opt['train']['jdrl']['flow'])
+
+
+def _check_step(opt: Options) -> None:
+    """Compute the loss of one black crop: whether network, loss and crop size fit, and all parameters are used."""
+    import torch
+
+    net = build('network_g', 'archs', opt['network_g'])
+    loss = build('train.pixel_opt', 'losses', opt['train']['pixel_opt'])
+    dataset = opt['datasets']['train']
+    size = dataset.get('gt_size')
+    if not isinstance(size, int) or not hasattr(registered('datasets.train', 'datasets', dataset), 'options'):
+        return  # data sets of other authors may crop in another way
+    crop = torch.zeros(1, 3, size, size)
+    try:
+        output = net.train()(crop)
+        if isinstance(output, dict) and not getattr(loss, 'takes_scales', False):
+            if opt['model_type'] not in _OWN_MODELS:
+                raise OptionError(
+                    f'train.pixel_opt: {opt["model_type"]} passes the training dict of {opt["network_g"]["type"]} to '
+                    f'{opt["train"]["pixel_opt"]["type"]}, which takes an image. Set model_type: DefocusModel, or a '
+                    'loss that takes the dict, such as GGKMLoss'
+                )
+            output = output['scales'][-1]
+        value = loss(output, crop)
+    except UserError as error:
+        raise OptionError(str(error)) from error
+    except CONSTRUCTOR_ERRORS as error:
+        raise OptionError(f'network_g with train.pixel_opt, on a crop of {size}x{size}: {error}') from error
+    unused = _unused_parameters(net, value)
+    if unused and int(os.environ.get('WORLD_SIZE', 1)) > 1 and not opt.get('find_unused_parameters'):
+        raise OptionError(_about_unused(opt, unused))
+
+
+def _unused_parameters(net: Any, loss: Any) -> list[str]:
+    """Return the names of trainable parameters that a loss does not depend on."""
+    reached, nodes = set(), [loss.grad_fn]
+    seen = set(nodes)
+    while nodes:
+        node = nodes.pop()
+        reached.add(id(getattr(node, 'variable', None)))
+        new = {below for below, _ in getattr(node, 'next_functions', ()) if below is not None} - seen
+        seen |= new
+        nodes.extend(new)
+    return [name for name, p in net.named_parameters() if p.requires_grad and id(p) not in reached]
+
+
+def _about_unused(opt: Options, unused: list[str]) -> str:
+    parts = listed(sorted({name.split('.')[0] for name in unused}))
+    return (
+        f'network_g: {len(unused)} parameters (in {parts}) get no gradient from train.pixel_opt, which stops training '
+        'on several processes. Leave these parts out of the network, or set find_unused_parameters: true'
+    )
+
+
+# ---- suspicious settings
+
+
 def doubts(opt: Options) -> Iterator[str]:
-    """What a long training would hardly want, though it runs: of options that `check_options` has passed."""
+    """Yield suspicious but valid settings of options that `check_options` has passed."""
     train = opt['train']
     total, schedule = train['total_iter'], train['scheduler']
     late = [milestone for milestone in schedule.get('milestones') or [] if milestone >= total]
@@ -311,99 +354,3 @@ def _doubts_about_counts(where: str, dataset: Options) -> list[str]:
     count = len(build(where, 'datasets', {**dataset, 'phase': where.rpartition('.')[2].split('_')[0]}))
     expected = spec.counts[split]
     return [] if count == expected else [f'{where}: {count} images, where {dataset["layout"]} has {expected}']
-
-
-def _check_step(opt: Options) -> None:
-    """The loss of the network on one black crop: whether network, loss and crop size fit together."""
-    import torch
-
-    net = build('network_g', 'archs', opt['network_g'])
-    loss = build('train.pixel_opt', 'losses', opt['train']['pixel_opt'])
-    dataset = opt['datasets']['train']
-    size = dataset.get('gt_size') if isinstance(dataset, dict) else None
-    ours = hasattr(registered('datasets.train', 'datasets', dataset), 'option_keys')  # others may crop otherwise
-    if not ours or not isinstance(size, int) or size < 1:
-        return
-    crop = torch.zeros(1, 3, size, size)
-    try:
-        with torch.no_grad():
-            output = net.train()(crop)
-            if isinstance(output, dict) and not getattr(loss, 'takes_scales', False):
-                if opt['model_type'] not in _OURS:
-                    raise OptionError(
-                        f'train.pixel_opt: {opt["train"]["pixel_opt"]["type"]} takes an image, but {opt["model_type"]} '
-                        f'gives it the training output of {opt["network_g"]["type"]}, a dict. Set model_type: '
-                        'DefocusModel, or train.pixel_opt.type: GGKMLoss'
-                    )
-                output = output['scales'][-1]
-            loss(output, crop)
-    except UserError as error:
-        raise OptionError(str(error)) from error
-    except CONSTRUCTOR_ERRORS as error:
-        raise OptionError(f'network_g with train.pixel_opt, on a crop of {size}x{size}: {error}') from error
-
-
-def _check_metric(where: str, metric: Any) -> None:
-    target = registered(where, 'metrics', metric)
-    parameters = inspect.signature(target).parameters
-    known = {name for name, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD}
-    needed = {name for name in known if parameters[name].default is inspect.Parameter.empty} - {'img', 'img2'}
-    if getattr(target, 'takes_float', False) or known == set(parameters):  # **kwargs of others may mean something
-        check_keys(where, metric, known | {'type', 'better'})
-    if metric.get('better', 'higher') not in ('higher', 'lower'):
-        raise OptionError(f'{where}.better: higher or lower, not {metric["better"]!r}')
-    for name in needed - metric.keys():
-        raise OptionError(f'{where}: {metric["type"]} needs the option {name}')
-    if hasattr(target, 'check'):
-        try:
-            target.check(**{key: value for key, value in metric.items() if key not in ('type', 'better')})
-        except OptionError as error:
-            raise OptionError(f'{where}: {error}') from error
-    elif 'protocol' in metric and 'protocol' in known:
-        from ggkm_plugin.metrics.protocols import find_protocol
-
-        try:
-            find_protocol(str(metric['protocol']))
-        except OptionError as error:
-            raise OptionError(f'{where}: {error}') from error
-
-
-def _check_dataset(phase: str, dataset: Any, is_train: bool, inherited: Options) -> None:
-    where, kind = f'datasets.{phase}', phase.split('_')[0]
-    allowed = ('train', 'val') if is_train else ('test', 'val')
-    if kind not in allowed or (kind == 'train' and phase != 'train'):
-        raise OptionError(f'{where}: the data sets of this command are {allowed[0]}, {allowed[1]}, {allowed[1]}_2 ...')
-    if not isinstance(dataset, dict) or 'name' not in dataset:
-        raise OptionError(f'{where}.name is missing')
-    _check_name(f'{where}.name', dataset['name'])
-    ratio = dataset.get('dataset_enlarge_ratio', 1)
-    if kind == 'train':
-        _check_number(f'{where}.batch_size_per_gpu', dataset.get('batch_size_per_gpu'), 1)
-        _check_number(f'{where}.num_worker_per_gpu', dataset.get('num_worker_per_gpu'), 0)
-        if not isinstance(ratio, int | float) or not 0 < ratio < float('inf'):
-            raise OptionError(f'{where}.dataset_enlarge_ratio: a number above 0, not {ratio!r}')
-        _check_prefetching(where, dataset)
-    target = registered(where, 'datasets', dataset)
-    if hasattr(target, 'option_keys'):
-        check_keys(where, dataset, target.option_keys | _LOADER_KEYS)
-    built = build(where, 'datasets', {**dataset, **inherited, 'phase': kind})
-    batch = dataset.get('batch_size_per_gpu', 1)
-    if kind == 'train' and len(built) * ratio < batch:
-        raise OptionError(
-            f'{where}: {len(built) * ratio:g} samples are fewer than one batch of {batch}: lower batch_size_per_gpu, '
-            f'or set dataset_enlarge_ratio to {-(-batch // len(built))} or more'
-        )
-
-
-def _check_prefetching(where: str, dataset: Options) -> None:
-    import torch
-
-    mode = dataset.get('prefetch_mode')
-    if mode not in (None, 'cpu', 'cuda'):
-        raise OptionError(f'{where}.prefetch_mode: cpu, cuda or ~, not {mode!r}')
-    if mode == 'cpu':
-        _check_number(f'{where}.num_prefetch_queue', dataset.get('num_prefetch_queue', 1), 1)
-    if mode == 'cuda' and not torch.cuda.is_available():
-        raise OptionError(f'{where}.prefetch_mode: cuda, but this machine has no GPU; set it to cpu or ~')
-    if mode == 'cuda' and dataset.get('pin_memory') is not True:
-        raise OptionError(f'{where}.prefetch_mode: cuda needs pin_memory: true')

@@ -1,14 +1,17 @@
-"""Faults found before a run starts: each named with its key and the fix, all of them in one list."""
+"""Faults of option files: each is found before a run starts and named by its key, all in one list."""
 
 import copy
 import re
 
 import pytest
+import torch
 from conftest import write_pairs
 
 from ggkm_plugin.training import check_config
 from ggkm_plugin.utils import config
 from ggkm_plugin.utils.errors import OptionError
+
+from basicsr.archs import build_network  # isort: skip
 
 
 def test_a_sound_file_passes(workplace, tiny):
@@ -17,136 +20,160 @@ def test_a_sound_file_passes(workplace, tiny):
     assert tiny == before
 
 
-@pytest.mark.parametrize(
-    ('change', 'message'),
-    [
-        ({'network_g.type': 'GGKMnet'}, 'network_g.*Did you mean GGKMNet'),
-        ({'network_g.num_group': 3}, 'no option num_group.*Did you mean num_groups'),
-        ({'network_g.boundary': 'circular'}, 'boundary is one of'),
-        ({'network_g.type': None}, 'network_g.type is missing'),
-        ({'model_type': 'SrModel'}, 'Did you mean SRModel'),
-        ({'train.pixel_opt.type': 'GGKMLos'}, 'Did you mean GGKMLoss'),
-        ({'train.pixel_opt.omega': 'backwards'}, 'omega is literal or reversed'),
-        ({'train.total_iter': None}, 'train.total_iter is missing'),
-        ({'train.total_iter': '4'}, 'whole number'),
-        ({'train.pixel_opt': None}, 'no loss'),
-        ({'val.metrics.psnr.type': 'defocus_pnsr'}, 'Did you mean defocus_psnr'),
-        ({'path.pretrain_network_g': 'gone.pth'}, 'gone.pth: no such file'),
-        ({'num_gpu': 99}, 'num_gpu: auto'),
-        ({'datasets.train.dataroot_lq': 'nowhere'}, 'nowhere: no such folder'),
-        ({'datasets.train.dataroot_lq': None}, 'dataroot_lq and dataroot_gt'),
-        ({'datasets.train.batch_size_per_gpu': 'four'}, 'batch_size_per_gpu'),
-        ({'datasets.train.gt_size': None}, 'gt_size'),
-        ({'datasets.train.batch_size_per_gpu': 9}, 'batch_size_per_gpu, or set dataset_enlarge_ratio to 3'),
-        ({'datasets.train.name': None}, 'datasets.train.name'),
-        ({'manual_seed': None}, None),
-        ({'name': '../pairs'}, 'name: .* cannot name a folder'),
-        ({'name': '..'}, 'cannot name a folder'),
-        ({'name': ''}, 'cannot name a folder'),
-        ({'name': 7}, 'cannot name a folder'),
-        ({'name': 'x' * 300}, 'too long'),
-        ({'datasets.val.name': 'a/b'}, 'datasets.val.name'),
-        ({'manual_seed': -1}, 'manual_seed'),
-        ({'val.val_freq': None}, 'val.val_freq'),
-        ({'val.val_freq': 0}, 'val.val_freq'),
-        ({'logger.print_freq': 0}, 'logger.print_freq'),
-        ({'logger.save_checkpoint_freq': 'often'}, 'save_checkpoint_freq'),
-        ({'train.optim_g.lr': None}, 'train.optim_g.lr is missing'),
-        ({'train.optim_g.lr': -1}, 'train.optim_g: Adam: Invalid learning rate'),
-        ({'train.optim_g.lr': '1e-4x'}, 'train.optim_g'),
-        ({'train.optim_g.momentum': 1}, 'train.optim_g.*momentum'),
-        ({'train.optim_g.type': 'SGD'}, None),
-        ({'train.optim_g.type': 'AdamWW'}, 'Did you mean AdamW'),
-        ({'train.optim_g.type': 'LBFGS'}, "no 'LBFGS' in torch.optim"),
-        ({'model_type': 'SRModel', 'train.optim_g.type': 'SGD'}, "SRModel has Adam, not 'SGD'"),
-        ({'train.scheduler.type': 'MultistepLR'}, 'Did you mean MultiStepLR'),
-        ({'train.scheduler': {'type': 'CosineAnnealingLR', 'T_max': 4}}, None),
-        ({'train.scheduler': {'type': 'CosineAnnealingLR', 'Tmax': 4}}, 'train.scheduler: CosineAnnealingLR.*Tmax'),
-        ({'train.scheduler': {'type': 'LambdaLR'}}, "no 'LambdaLR'"),
-        (
-            {'model_type': 'SRModel', 'train.scheduler': {'type': 'CosineAnnealingLR', 'T_max': 4}},
-            "SRModel has no 'CosineAnnealingLR'",
-        ),
-        ({'train.amp': 'bf16'}, None),
-        ({'train.amp': 'half'}, "train.amp is one of none, bf16, fp16, not 'half'"),
-        ({'train.accumulate': 0}, 'train.accumulate'),
-        ({'train.grad_clip': -1}, 'train.grad_clip'),
-        ({'train.nonfinite': 'ignore'}, 'train.nonfinite is stop or skip'),
-        ({'model_type': 'SRModel', 'train.amp': 'bf16'}, 'train.amp is no option of SRModel'),
-        ({'train.ema_decy': 0.9}, 'train.ema_decy is no option of DefocusModel. Did you mean ema_decay'),
-        ({'val.frequency': 3}, 'val.frequency is no option'),
-        ({'logger.print_frq': 3}, 'logger.print_frq .*Did you mean print_freq'),
-        ({'path.pretrain_network': None}, 'path.pretrain_network .*Did you mean pretrain_network_g'),
-        ({'seed': 3}, 'seed is no option'),
-        ({'logger.keep_checkpoints': 0}, 'logger.keep_checkpoints'),
-        ({'logger.wandb': {'project': None}}, None),
-        ({'logger.wandb': {'project': 'mine'}}, 'logger.wandb'),
-        ({'train.scheduler.milestones': 3}, 'train.scheduler'),
-        (
-            {'train.scheduler': {'type': 'CosineAnnealingRestartLR', 'periods': [2]}},
-            'periods: .* end before total_iter',
-        ),
-        ({'train.pixel_opt.sr_weight': 0}, 'self_reconstruction: false'),
-        ({'datasets.train.gt_size': 36}, 'gt_size to a multiple of 8'),
-        ({'datasets.train.gt_size': 16}, 'SSIM window'),
-        ({'network_g.in_ch': 1}, 'network_g with train.pixel_opt'),
-        ({'datasets.train.dataset_enlarge_ratio': 'twice'}, 'dataset_enlarge_ratio'),
-        ({'datasets.train.use_hfilp': True}, 'use_hfilp.*Did you mean use_hflip'),
-        ({'datasets.train.io_backend': 'disk'}, 'io_backend'),
-        ({'datasets.train_2': {}}, 'datasets.train_2'),
-        ({'val.metrics.psnr.protocol': 'restorme'}, 'Did you mean restormer|restormer'),
-        ({'val.metrics.psnr.prtocol': 'ifan'}, 'prtocol.*Did you mean protocol'),
-        ({'val.metrics.psnr.type': 'calculate_psnr'}, 'crop_border'),
-        ({'val.metrics': 'psnr'}, 'val.metrics: a mapping'),
-        ({'network_g.type': ['GGKMNet']}, 'network_g.type'),
-        ({'path': 'here'}, 'path: a mapping|path'),
-        ({'path.pretrain_network_g': 3}, 'path.pretrain_network_g'),
-        ({'datasets.validate': {'name': 'x'}}, 'datasets.validate'),
-        ({'datasets.val.name': 'train'}, 'datasets: two are named train'),
-        ({'datasets.train.prefetch_mode': 'gpu'}, "prefetch_mode: cpu, cuda or ~, not 'gpu'"),
-        ({'datasets.train.prefetch_mode': 'cpu'}, None),
-        ({'datasets.train.prefetch_mode': 'cpu', 'datasets.train.num_prefetch_queue': 0}, 'num_prefetch_queue'),
-        ({'datasets.train.persistent_workers': 'no'}, 'persistent_workers: true or false'),
-        ({'train.ema_decay': None}, 'ema_decay: a number'),
-        ({'train.ema_decay': 1}, 'ema_decay: a number of at least 0 and below 1'),
-        ({'train.warmup_iter': 'long'}, 'warmup_iter: a whole number'),
-        ({'train.warmup_iter': None}, 'warmup_iter: a whole number'),
-        ({'train.warmup_iter': -1}, None),
-        ({'train.scheduler.milestones': '3'}, 'milestones: a list of iterations'),
-        ({'train.compile': 'fastest'}, 'train.compile'),
-        ({'logger.use_tb_logger': 'no'}, "use_tb_logger: true or false, not 'no'"),
-        ({'val.save_img': 'no'}, 'val.save_img: true or false'),
-        ({'sync_bn': 'yes'}, 'sync_bn: true or false'),
-        ({'val.metrics.psnr.better': 'bigger'}, 'better: higher or lower'),
-        ({'val.metrics': {'a/b': {'type': 'defocus_psnr'}}}, 'val.metrics: .*cannot name'),
-        ({'val.metrics': {1: {'type': 'defocus_psnr'}}}, 'val.metrics: 1 cannot name'),
-    ],
-)
-def test_one_fault(workplace, tiny, change, message):
-    for key, value in change.items():
-        config._set(tiny, key.split('.'), value, new_keys=True)
-    if message is None:
+# (changes, the key that is named, and the nearest key or name)
+FAULTS = [
+    ({'network_g.type': 'GGKMnet'}, 'network_g.type', 'GGKMNet'),
+    ({'network_g.num_group': 3}, 'network_g.num_group', 'num_groups'),
+    ({'network_g.boundary': 'circular'}, 'boundary', None),
+    ({'network_g.self_reconstruction': 'false'}, 'network_g.self_reconstruction', None),
+    ({'network_g.type': None}, 'network_g.type', None),
+    ({'network_g.type': ['GGKMNet']}, 'network_g.type', None),
+    ({'network_g.in_ch': 1}, 'network_g', None),
+    ({'model_type': 'SrModel'}, 'model_type', 'SRModel'),
+    ({'train.pixel_opt.type': 'GGKMLos'}, 'train.pixel_opt.type', 'GGKMLoss'),
+    ({'train.pixel_opt.omega': 'backwards'}, 'omega', None),
+    ({'train.pixel_opt.mse_wieght': 1}, 'train.pixel_opt.mse_wieght', 'mse_weight'),
+    ({'train.pixel_opt.mse_weight': '1'}, 'train.pixel_opt.mse_weight', None),
+    ({'train.pixel_opt': None}, 'train.pixel_opt', None),
+    ({'train.pixel_opt.sr_weight': 0}, 'network_g.self_reconstruction', None),
+    ({'train.total_iter': None}, 'train.total_iter', None),
+    ({'train.total_iter': '4'}, 'train.total_iter', None),
+    ({'train.total_iter': 4.5}, 'train.total_iter', None),
+    ({'train.ema_decy': 0.9}, 'train.ema_decy', 'ema_decay'),
+    ({'train.ema_decay': None}, 'train.ema_decay', None),
+    ({'train.ema_decay': 1}, 'train.ema_decay', None),
+    ({'train.warmup_iter': 'long'}, 'train.warmup_iter', None),
+    ({'train.warmup_iter': None}, 'train.warmup_iter', None),
+    ({'train.optim_g.lr': None}, 'train.optim_g.lr', None),
+    ({'train.optim_g.lr': -1}, 'train.optim_g.lr', None),
+    ({'train.optim_g.lr': '1e-4x'}, 'train.optim_g.lr', None),
+    ({'train.optim_g.weight_decy': 1}, 'train.optim_g.weight_decy', 'weight_decay'),
+    ({'train.optim_g.betas': 1}, 'train.optim_g', None),
+    ({'train.optim_g.type': 'AdamWW'}, 'train.optim_g.type', 'AdamW'),
+    ({'train.optim_g.type': 'LBFGS'}, 'train.optim_g.type', None),
+    ({'model_type': 'SRModel', 'train.optim_g.type': 'SGD'}, 'train.optim_g.type', None),
+    ({'train.scheduler.type': 'MultistepLR'}, 'train.scheduler.type', 'MultiStepLR'),
+    ({'train.scheduler.milestones': 3}, 'train.scheduler.milestones', None),
+    ({'train.scheduler.milestones': '3'}, 'train.scheduler.milestones', None),
+    ({'train.scheduler': {'type': 'CosineAnnealingLR', 'Tmax': 4}}, 'train.scheduler.Tmax', 'T_max'),
+    ({'train.scheduler': {'type': 'LambdaLR'}}, 'train.scheduler.type', None),
+    ({'train.scheduler': {'type': 'CosineAnnealingRestartLR', 'periods': [2]}}, 'train.scheduler.periods', None),
+    (
+        {'model_type': 'SRModel', 'train.scheduler': {'type': 'CosineAnnealingLR', 'T_max': 4}},
+        'train.scheduler.type',
+        'CosineAnnealingRestartLR',
+    ),
+    ({'train.amp': 'half'}, 'train.amp', None),
+    ({'train.accumulate': 0}, 'train.accumulate', None),
+    ({'train.grad_clip': -1}, 'train.grad_clip', None),
+    ({'train.nonfinite': 'ignore'}, 'train.nonfinite', None),
+    ({'train.compile': 'fastest'}, 'train.compile', None),
+    ({'model_type': 'SRModel', 'train.amp': 'bf16'}, 'train.amp', None),
+    ({'val.frequency': 3}, 'val.frequency', None),
+    ({'val.val_freq': None}, 'val.val_freq', None),
+    ({'val.val_freq': 0}, 'val.val_freq', None),
+    ({'val.save_img': 'no'}, 'val.save_img', None),
+    ({'val.metrics': 'psnr'}, 'val.metrics', None),
+    ({'val.metrics': {'a/b': {'type': 'defocus_psnr'}}}, 'val.metrics.a/b', None),
+    ({'val.metrics': {1: {'type': 'defocus_psnr'}}}, 'val.metrics', None),
+    ({'val.metrics.psnr.type': 'defocus_pnsr'}, 'val.metrics.psnr.type', 'defocus_psnr'),
+    ({'val.metrics.psnr.type': 'calculate_psnr'}, 'val.metrics.psnr.crop_border', None),
+    ({'val.metrics.psnr.prtocol': 'ifan'}, 'val.metrics.psnr.prtocol', 'protocol'),
+    ({'val.metrics.psnr.protocol': 'restorme'}, 'val.metrics.psnr', 'restormer'),
+    ({'val.metrics.psnr.better': 'bigger'}, 'val.metrics.psnr.better', None),
+    (
+        {'val.metrics.psnr': {'type': 'calculate_psnr', 'crop_border': 0, 'test_y_chanel': True}},
+        'val.metrics.psnr.test_y_chanel',
+        'test_y_channel',
+    ),
+    ({'logger.print_frq': 3}, 'logger.print_frq', 'print_freq'),
+    ({'logger.print_freq': 0}, 'logger.print_freq', None),
+    ({'logger.save_checkpoint_freq': 'often'}, 'logger.save_checkpoint_freq', None),
+    ({'logger.keep_checkpoints': 0}, 'logger.keep_checkpoints', None),
+    ({'logger.use_tb_logger': 'no'}, 'logger.use_tb_logger', None),
+    ({'logger.wandb': {'project': 'mine'}}, 'logger.wandb', None),
+    ({'path': 'here'}, 'path', None),
+    ({'path.pretrain_network': None}, 'path.pretrain_network', 'pretrain_network_g'),
+    ({'path.pretrain_network_g': 'gone.pth'}, 'path.pretrain_network_g', None),
+    ({'path.pretrain_network_g': 3}, 'path.pretrain_network_g', None),
+    ({'num_gpu': 99}, 'num_gpu', None),
+    ({'num_gpu': 'all'}, 'num_gpu', None),
+    ({'manual_seed': -1}, 'manual_seed', None),
+    ({'seed': 3}, 'seed', None),
+    ({'sync_bn': 'yes'}, 'sync_bn', None),
+    *(({'name': name}, 'name', None) for name in ('../pairs', '..', '', 7, 'x' * 300)),
+    ({'datasets.train.name': None}, 'datasets.train.name', None),
+    ({'datasets.val.name': 'a/b'}, 'datasets.val.name', None),
+    ({'datasets.val.name': 'train'}, 'datasets', None),
+    ({'datasets.train.dataroot_lq': 'nowhere'}, 'datasets.train', None),
+    ({'datasets.train.dataroot_lq': None}, 'dataroot_lq', None),
+    ({'datasets.train.batch_size_per_gpu': 'four'}, 'datasets.train.batch_size_per_gpu', None),
+    ({'datasets.train.batch_size_per_gpu': 9}, 'dataset_enlarge_ratio', None),
+    ({'datasets.train.dataset_enlarge_ratio': 'twice'}, 'datasets.train.dataset_enlarge_ratio', None),
+    ({'datasets.train.gt_size': None}, 'gt_size', None),
+    ({'datasets.train.gt_size': 36}, 'datasets.train.gt_size', None),
+    ({'datasets.train.gt_size': 16}, 'datasets.train.gt_size', None),
+    ({'datasets.train.use_hfilp': True}, 'datasets.train.use_hfilp', 'use_hflip'),
+    ({'datasets.train.use_hflip': 'false'}, 'datasets.train.use_hflip', None),
+    ({'datasets.train.io_backend': 'disk'}, 'datasets.train.io_backend', None),
+    ({'datasets.train.prefetch_mode': 'gpu'}, 'datasets.train.prefetch_mode', None),
+    (
+        {'datasets.train.prefetch_mode': 'cpu', 'datasets.train.num_prefetch_queue': 0},
+        'datasets.train.num_prefetch_queue',
+        None,
+    ),
+    ({'datasets.train.persistent_workers': 'no'}, 'datasets.train.persistent_workers', None),
+    ({'datasets.train_2': {}}, 'datasets.train_2', None),
+    ({'datasets.validate': {'name': 'x'}}, 'datasets.validate', None),
+]
+
+
+@pytest.mark.parametrize(('change', 'key', 'near'), FAULTS, ids=str)
+def test_one_fault(workplace, tiny, change, key, near):
+    for changed, value in change.items():
+        config._set(tiny, changed.split('.'), value, new_keys=True)
+    with pytest.raises(OptionError) as caught:
         check_config.check_options(tiny, is_train=True)
-    else:
-        with pytest.raises(OptionError, match=message):
-            check_config.check_options(tiny, is_train=True)
+    assert key in str(caught.value)
+    assert near is None or re.search(rf'\b{near}\b', str(caught.value))
 
 
 @pytest.mark.parametrize(
-    ('gpu', 'pinned', 'message'),
-    [(False, True, 'has no GPU'), (True, False, 'needs pin_memory: true'), (True, True, None)],
+    'change',
+    [
+        {'manual_seed': None},
+        {'train.optim_g.type': 'SGD'},
+        {'train.scheduler': {'type': 'CosineAnnealingLR', 'T_max': 4}},
+        {'train.amp': 'bf16'},
+        {'train.warmup_iter': -1},
+        {'train.total_iter': 4e0},
+        {'logger.wandb': {'project': None}},
+        {'datasets.train.prefetch_mode': 'cpu'},
+        {'network_g.enc_blocks': [1, 1, 2]},
+    ],
+    ids=str,
 )
-def test_prefetching_to_a_gpu(workplace, tiny, monkeypatch, gpu, pinned, message):
+def test_no_fault(workplace, tiny, change):
+    for changed, value in change.items():
+        config._set(tiny, changed.split('.'), value, new_keys=True)
+    check_config.check_options(tiny, is_train=True)
+
+
+@pytest.mark.parametrize(
+    ('gpu', 'pinned', 'key'),
+    [(False, True, 'prefetch_mode'), (True, False, 'pin_memory'), (True, True, None)],
+)
+def test_prefetching_to_a_gpu(workplace, tiny, monkeypatch, gpu, pinned, key):
     monkeypatch.setattr('torch.cuda.is_available', lambda: gpu)
     tiny['datasets']['train'].update(prefetch_mode='cuda', pin_memory=pinned)
-    if message is None:
+    if key is None:
         check_config.check_options(tiny, is_train=True)
     else:
-        with pytest.raises(OptionError, match=message):
+        with pytest.raises(OptionError, match=key):
             check_config.check_options(tiny, is_train=True)
 
 
-def test_one_fault_is_told_once(workplace, tiny):
+def test_a_fault_is_listed_once(workplace, tiny):
     tiny['model_type'] = 'DefocusModl'
     with pytest.raises(OptionError) as caught:
         check_config.check_options(tiny, is_train=True)
@@ -163,25 +190,25 @@ def test_all_faults_in_one_list(workplace, tiny):
 
 
 @pytest.mark.parametrize(
-    ('change', 'doubt'),
+    ('change', 'key'),
     [
-        ({'train.scheduler.milestones': [2, 4, 9]}, r'milestones: \[4, 9\] are never reached.* is 4'),
-        ({'train.warmup_iter': 5}, 'warmup_iter: 5'),
-        ({'datasets.val.split': 'test'}, 'no best weights are chosen on it'),
+        ({'train.scheduler.milestones': [2, 4, 9]}, 'train.scheduler.milestones'),
+        ({'train.warmup_iter': 5}, 'train.warmup_iter'),
+        ({'datasets.val.split': 'test'}, 'datasets.val'),
     ],
 )
-def test_what_runs_but_is_hardly_meant(workplace, tiny, change, doubt):
+def test_suspicious_settings(workplace, tiny, change, key):
     assert list(check_config.doubts(tiny)) == []
-    for key, value in change.items():
-        config._set(tiny, key.split('.'), value, new_keys=True)
+    for changed, value in change.items():
+        config._set(tiny, changed.split('.'), value, new_keys=True)
     [found] = check_config.doubts(tiny)
-    assert re.search(doubt, found)
+    assert found.startswith(key)
 
 
-def test_strictly_a_doubt_is_a_fault_among_the_others(workplace, tiny):
+def test_strict_counts_suspicious_settings_as_faults(workplace, tiny):
     tiny['train']['total_iter'] = 2
     tiny['network_g']['type'] = 'Nobody'
-    with pytest.raises(OptionError, match=r'(?s)2 options are wrong.*Nobody.*milestones'):
+    with pytest.raises(OptionError, match=r'(?s)Nobody.*milestones'):
         check_config.check_options(tiny, is_train=True, strict=True)
 
 
@@ -196,7 +223,7 @@ def test_fewer_images_than_the_benchmark_has(workplace, tiny):
     assert list(check_config.doubts(tiny)) == ['datasets.train: 4 images, where DPDD has 350']
 
 
-def test_checking_makes_no_files_and_starts_no_log(workplace, tiny):
+def test_checking_writes_no_files_and_no_log(workplace, tiny):
     import logging
 
     handlers = logging.getLogger('basicsr').handlers
@@ -207,17 +234,17 @@ def test_checking_makes_no_files_and_starts_no_log(workplace, tiny):
 
 @pytest.mark.parametrize('missing', ['path.pretrain_network_g', 'val.save_img', 'network_g.type'])
 def test_what_a_test_needs(workplace, tiny, missing):
-    (workplace / 'weights.pth').touch()
+    torch.save({'params': build_network(copy.deepcopy(tiny['network_g'])).state_dict()}, 'weights.pth')
     tiny['datasets'] = {'test': tiny['datasets']['val']}
     tiny['path']['pretrain_network_g'] = 'weights.pth'
     check_config.check_options(tiny, is_train=False)
     config._set(tiny, missing.split('.'), None, new_keys=True)
-    with pytest.raises(OptionError, match=f'{missing} is missing'):
+    with pytest.raises(OptionError, match=re.escape(missing)):
         check_config.check_options(tiny, is_train=False)
 
 
 def test_a_test_of_nothing(workplace, tiny):
-    (workplace / 'weights.pth').touch()
+    torch.save({'params': build_network(copy.deepcopy(tiny['network_g'])).state_dict()}, 'weights.pth')
     tiny['path']['pretrain_network_g'] = 'weights.pth'
     for datasets in ({}, {'train': tiny['datasets']['train']}):
         with pytest.raises(OptionError, match='datasets'):
@@ -231,8 +258,8 @@ STOCK = {
 }
 
 
-def test_an_option_file_of_the_host_passes(workplace, tiny):
-    """Super-resolution with stock parts, whose keys are none of ours."""
+def test_a_plain_basicsr_file_passes(workplace, tiny):
+    """Super-resolution with BasicSR's own parts."""
     tiny.update(copy.deepcopy(STOCK))
     for dataset in tiny['datasets'].values():
         dataset.update(type='PairedImageDataset', io_backend={'type': 'disk'}, filename_tmpl='{}', use_rot=True)
@@ -242,7 +269,7 @@ def test_an_option_file_of_the_host_passes(workplace, tiny):
     check_config.check_options({**tiny, 'val': None}, is_train=True)
 
 
-def test_what_a_plugin_s_model_and_metric_mean_is_theirs(workplace, tiny):
+def test_models_and_metrics_of_other_authors_may_read_other_keys(workplace, tiny):
     """A model with its own optimizers, a metric that reads its keyword arguments."""
     from basicsr.models.sr_model import SRModel
 
@@ -257,6 +284,7 @@ def test_what_a_plugin_s_model_and_metric_mean_is_theirs(workplace, tiny):
 
     tiny['model_type'] = 'OwnModel'
     tiny['train']['optim_g'] = {'type': 'Lion', 'lr': 1e-4, 'beta': 3}
+    tiny['train']['own'] = tiny['own'] = 3
     tiny['val']['metrics'] = {'own': {'type': 'own_metric', 'radius': 3}}
     MODEL_REGISTRY._obj_map['OwnModel'], METRIC_REGISTRY._obj_map['own_metric'] = OwnModel, own_metric
     try:
@@ -270,7 +298,7 @@ def test_what_a_plugin_s_model_and_metric_mean_is_theirs(workplace, tiny):
     {'model_type': 'SwinIRModel', 'network_g': {'type': 'SRVGGNetCompact', 'num_in_ch': 1, 'upscale': 1}},
     {'datasets.train.dataset_enlarge_ratio': 1.5},
 ])  # fmt: skip
-def test_what_other_models_train_on_is_theirs(workplace, tiny, changes):
+def test_other_models_of_basicsr_pass(workplace, tiny, changes):
     for dataset in tiny['datasets'].values():
         dataset.update(type='PairedImageDataset', io_backend={'type': 'disk'}, use_rot=True)
     for key, value in changes.items():
