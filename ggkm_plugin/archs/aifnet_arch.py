@@ -1,4 +1,4 @@
-"""AIFNet: a defocus map first; then the image in planes of like defocus, deblurred together.
+"""AIFNet: a defocus map is predicted first; then the image is split into planes of similar defocus and deblurred.
 
 L. Ruan, B. Chen, J. Li, M.-L. Lam, "AIFNet: All-in-Focus Image Restoration Network Using a Light Field-Based Dataset",
 TCI 2021. Written from recorded facts about the authors' TensorFlow network.
@@ -22,7 +22,7 @@ VGG19 = ((1, 1), (2, 2), (4, 4, 4, 4), (8, 8, 8, 8), (8, 8, 8, 8))  # channels i
 
 
 class BiasNorm2d(nn.BatchNorm2d):
-    """Batch normalisation that adds a learned number to each channel and scales by none."""
+    """BatchNorm with a learned bias per channel and without a scale."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__(num_features)
@@ -30,20 +30,22 @@ class BiasNorm2d(nn.BatchNorm2d):
 
 
 def edge_conv(in_ch: int, out_ch: int, kernel_size: int) -> nn.Conv2d:
-    """Convolution that continues the image by its edge pixels."""
+    """Build a convolution that pads with the edge pixels."""
     return nn.Conv2d(in_ch, out_ch, kernel_size, padding=kernel_size // 2, padding_mode='replicate')
 
 
 def cbl(in_ch: int, out_ch: int, kernel_size: int = 3) -> nn.Sequential:
+    """Build convolution, BatchNorm and LeakyReLU."""
     return nn.Sequential(edge_conv(in_ch, out_ch, kernel_size), BiasNorm2d(out_ch), nn.LeakyReLU(SLOPE, inplace=True))
 
 
 def cbls(in_ch: int, out_ch: int, count: int = 1) -> nn.Sequential:
+    """Build a sequence of `cbl` layers."""
     return nn.Sequential(*(cbl(out_ch if i else in_ch, out_ch) for i in range(count)))
 
 
 class ResUnit(nn.Module):
-    """1x1 branch + two 3x3 layers, all of them activated before the sum: (B,C,H,W) -> the same shape."""
+    """Sum of a 1x1 layer and two 3x3 layers, all activated before the sum; keeps the shape (B,C,H,W)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -54,9 +56,9 @@ class ResUnit(nn.Module):
 
 
 class DefocusMap(nn.Module):
-    """y (B,3,H,W) RGB in [0,1] -> m (B,1,H,W) in (0, 1), and the features of five levels, coarse to fine.
+    """Defocus map: y (B,3,H,W), RGB in [0,1] -> m (B,1,H,W) in (0, 1), and the features of five levels, coarse to fine.
 
-    VGG-19's convolutions and a decoder.
+    The layers are VGG-19's convolutions and a decoder.
     """
 
     means: Tensor
@@ -95,9 +97,9 @@ class DefocusMap(nn.Module):
 
 
 class PlaneDeblur(nn.Module):
-    """Planes (B,C,H,W) -> the image (B,3,H,W) in (0, 1), H and W multiples of 8.
+    """Deblurring network: planes (B,C,H,W) -> the image (B,3,H,W) in (0, 1), H and W multiples of 8.
 
-    Not in the facts: LeakyReLU 0.2 after every layer but the last; no normalisation.
+    Not in the facts: LeakyReLU 0.2 after every layer but the last; no normalization.
     """
 
     def __init__(self, in_ch: int, width: int) -> None:
@@ -137,22 +139,22 @@ class PlaneDeblur(nn.Module):
 
 @ARCH_REGISTRY.register()
 class AIFNet(AnySizeNet):
-    """y (B,3,H,W) of any size -> the all-in-focus image, same shape, in (0, 1).
+    """AIFNet: y (B,3,H,W) of any size -> the all-in-focus image, same shape, in (0, 1).
 
     In training with `map_heads` (41,557,358 parameters; 39,966,564 without) it returns a dict: `scales`, the one image,
-    `inputs`, `reconstructions` (empty), and `maps`, the defocus map m and those of the five heads, which see the
-    decoder from coarse to fine, each at its own size. Maps need defocus maps for supervision, which pairs of images
-    do not have: then train with `map_heads: false`, on the image alone.
+    `inputs`, `reconstructions` (empty), and `maps`, the defocus map m and those of the five heads on the decoder,
+    coarse to fine, each at its own size. Their supervision needs defocus maps. For data sets of image pairs, train with
+    `map_heads: false`.
 
-    Not in the facts: he_normal weights (VGG's are not trained beforehand) and zero biases; PyTorch's momentum and
-    epsilon of batch normalisation; the deblurring network's activations.
+    Not in the facts: he_normal weights (VGG's are not pretrained) and zero biases; PyTorch's momentum and epsilon of
+    BatchNorm; the deblurring network's activations.
 
     Args:
         map_heads: build the training-only heads.
         width: channels at full resolution; not in the paper: for small trials.
 
     Raises:
-        ValueError: an argument that cannot be, naming it.
+        ValueError: an invalid argument.
     """
 
     size_multiple = 16
@@ -170,14 +172,14 @@ class AIFNet(AnySizeNet):
         def head(in_ch: int, inside: int) -> nn.Sequential:
             return nn.Sequential(cbl(in_ch, inside), edge_conv(inside, 1, 3), BiasNorm2d(1), nn.Sigmoid())
 
-        seen = (8 * width, 4 * width, 2 * width, width, width)
+        features = (8 * width, 4 * width, 2 * width, width, width)
         inside = (4 * width, 2 * width, width, max(1, width // 2), max(1, width // 2))
-        heads = (head(*channels) for channels in zip(seen, inside, strict=True))
+        heads = (head(*channels) for channels in zip(features, inside, strict=True))
         self.map_heads = nn.ModuleList(heads) if map_heads else None
         he_init(self)
 
     def planes(self, y: Tensor, m: Tensor) -> Tensor:
-        """y weighted by how near its defocus is to each of 29 values: (B,87,H,W), channel 3 i + colour."""
+        """Weight y by how close its defocus is to each of 29 values: (B,87,H,W), channel 3 i + color."""
         nearness = 1 - (m - self.values.to(m.dtype)).abs()
         return (y[:, None] * nearness[:, :, None]).flatten(1, 2)
 

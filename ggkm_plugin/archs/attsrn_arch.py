@@ -12,7 +12,7 @@ from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 
 class AttentionBlock(ResBlock5):
-    """x + the branch of SRN's block under two gates in (0, 1): a map over the pixels, then a number a channel."""
+    """Residual block of SRN with two gates in (0, 1) on its branch: one per pixel, then one per channel."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
@@ -33,15 +33,15 @@ class AttentionBlock(ResBlock5):
 
 @ARCH_REGISTRY.register()
 class AttSRN(SRN):
-    """As `SRN`; the channel attention sees the mean of the whole image.
+    """AttSRN: `SRN` with attention; the channel attention uses the mean of the whole image.
 
     Args:
         variant: lstm5, the port of SRN with attention, whose 10,276,529 parameters the defocus papers quote; or
-            release, what the authors released: 6,907,057, without an LSTM, under the official conventions.
+            release, the released network: 6,907,057 parameters, no LSTM, the official conventions.
         width: channels at full resolution; not in the paper: for small trials.
 
     Raises:
-        ValueError: an argument that is none of the above, naming it.
+        ValueError: an invalid argument.
     """
 
     block = AttentionBlock

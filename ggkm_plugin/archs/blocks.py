@@ -42,7 +42,7 @@ def encoder(conv: nn.Module, channels: int, blocks: int) -> nn.Sequential:
     return nn.Sequential(conv, nn.ReLU(inplace=True), res_blocks(channels, blocks))
 
 
-def upscale(in_channels: int, out_channels: int) -> nn.Sequential:
+def upconv(in_channels: int, out_channels: int) -> nn.Sequential:
     """Build a transposed convolution that doubles the size, with ReLU."""
     conv = nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False)
     return nn.Sequential(conv, nn.ReLU(inplace=True))

@@ -1,7 +1,7 @@
-"""DPDNet-S: a plain U-Net, the single-image form of the network that DPDD was published with.
+"""DPDNet-S: a plain U-Net, the single-image form of the network published with the DPDD data set.
 
 A. Abuolaim, M. S. Brown, "Defocus Deblurring Using Dual-Pixel Data", ECCV 2020. Written from recorded facts about the
-authors' Keras network; `released.load_keras` reads its weights. Layers are registered in Keras' order of creation.
+authors' Keras network; `load_keras` reads its weights. Layers are registered in Keras' order of creation.
 """
 
 from itertools import pairwise
@@ -17,16 +17,17 @@ from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 
 def conv_relu(in_ch: int, out_ch: int, kernel_size: int = 3) -> nn.Sequential:
+    """Build convolution and ReLU."""
     return nn.Sequential(SameConv2d(in_ch, out_ch, kernel_size), nn.ReLU(inplace=True))
 
 
 def convs(*channels: int) -> nn.Sequential:
-    """3x3 convolutions with ReLU from each number of channels to the next."""
+    """Build 3x3 convolutions with ReLU from each number of channels to the next."""
     return nn.Sequential(*(conv_relu(a, b) for a, b in pairwise(channels)))
 
 
 class Up(nn.Module):
-    """Nearest x2, then a 2x2 convolution with ReLU that sees the pixels to the right and below."""
+    """Nearest x2 upscaling, then a 2x2 convolution over the pixels to the right and below, with ReLU."""
 
     def __init__(self, in_ch: int, out_ch: int) -> None:
         super().__init__()
@@ -37,7 +38,7 @@ class Up(nn.Module):
 
 
 class Output(nn.Module):
-    """Features -> an image in (0, 1): 3x3 convolution and ReLU, then 1x1 and sigmoid."""
+    """Output layers, features -> an image in (0, 1): 3x3 convolution, ReLU, 1x1 convolution, sigmoid."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -49,7 +50,7 @@ class Output(nn.Module):
 
 
 class Decoder(nn.Module):
-    """One level up: (x, skip) -> features of half the channels at the skip's size."""
+    """Decoder level: (x, skip) -> features with half the channels at the skip's size."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -61,7 +62,7 @@ class Decoder(nn.Module):
 
 
 def keras_init(net: nn.Module) -> None:
-    """he_normal weights, zero biases; Glorot in the outputs' last layers."""
+    """Initialize as Keras does: he_normal weights, zero biases, Glorot in the last layers of the outputs."""
     he_init(net)
     for module in net.modules():
         if isinstance(module, Output):
@@ -70,14 +71,16 @@ def keras_init(net: nn.Module) -> None:
 
 @ARCH_REGISTRY.register()
 class DPDNetS(AnySizeNet):
-    """y (B,3,H,W) of any size -> the deblurred image, same shape, in (0, 1); 31,033,423 parameters. BGR inside.
+    """DPDNet-S: y (B,3,H,W) of any size -> the deblurred image, same shape, in (0, 1); 31,033,423 parameters.
+
+    The layers work in BGR.
 
     Args:
-        width: channels at full resolution, doubled four times below; not in the paper: for small trials.
-        dropout: in training, after the second convolution at 1/8 and at 1/16.
+        width: channels at full resolution, doubled four times; not in the paper: for small trials.
+        dropout: rate in training, after the second convolution at 1/8 and at 1/16.
 
     Raises:
-        ValueError: an argument that cannot be.
+        ValueError: an invalid argument.
     """
 
     size_multiple = 16

@@ -1,8 +1,8 @@
-"""DRBNet: a per-pixel 7x7 kernel and a residual at each of four scales, the estimate refined from coarse to fine.
+"""DRBNet: coarse-to-fine refinement over four scales by per-pixel 7x7 kernels and residuals.
 
 L. Ruan, B. Chen, J. Li, M. Lam, "Learning to Deblur using Light Field Generated and Real Defocus Images", CVPR 2022.
 Written from recorded facts about the authors' single-image network (AGPL; its code was not used); module names are the
-released checkpoints' keys, which `released.load_released` reads.
+released checkpoints' keys, which `load_released` reads.
 """
 
 from itertools import pairwise
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ggkm_plugin.archs.arguments import check_choice, check_width
 from ggkm_plugin.archs.base import AnySizeNet
 from ggkm_plugin.archs.blocks import PixelFilter, xavier_init
-from ggkm_plugin.archs.ifan_blocks import ResStack, add_encoder, add_upscales, conv_lk, encode, upscale
+from ggkm_plugin.archs.ifan_blocks import ResStack, add_encoder, add_upscales, conv_lk, decode_level, encode
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 KERNEL_SIZE = 7
@@ -22,18 +22,18 @@ KERNEL_SIZE = 7
 
 @ARCH_REGISTRY.register()
 class DRBNet(AnySizeNet):
-    """y (B,3,H,W) of any size -> the deblurred image, same shape; 11,689,616 parameters. In [-1,1] inside.
+    """DRBNet: y (B,3,H,W) of any size -> the deblurred image, same shape; 11,689,616 parameters.
 
-    In evaluation the image is clipped to [0,1]; in training it is not. Not in the facts: the latter, and Xavier's
-    initialisation; the authors' training is not published.
+    The layers work in [-1,1]. Evaluation clips the image to [0,1]. Not in the facts: training does not clip; Xavier's
+    initialization. The authors' training is not published.
 
     Args:
-        residual_act: LeakyReLU after the last layer of the residual's predictors too, as in the released network,
-            where a residual below 0 counts a tenth; False leaves it out.
+        residual_act: LeakyReLU also after the last layer of the residual's predictors, as in the released network; it
+            scales a negative residual by 0.1. False omits it.
         width: channels at full resolution; not in the paper: for small trials.
 
     Raises:
-        ValueError: an argument that is none of the above, naming it.
+        ValueError: an invalid argument.
     """
 
     size_multiple = 8
@@ -51,8 +51,8 @@ class DRBNet(AnySizeNet):
         def chain(*widths: int) -> list[nn.Module]:
             return [conv_lk(a, b) for a, b in pairwise(widths)]
 
-        # One head a scale, coarse to fine: its number, the channels it sees, those inside its two predictors.
-        # A head's number is one less than that of the `upconv` whose features it sees.
+        # One head per scale, coarse to fine: number, input channels, hidden channels of its two predictors.
+        # A head's number is one less than that of the `upconv` whose features it takes.
         heads = (
             (3, 2 * c4, (c4, c3), (c4, c2)),
             (2, 2 * c3, (c3, c3), (c3, c2)),
@@ -72,11 +72,11 @@ class DRBNet(AnySizeNet):
         xavier_init(self)
 
     def refine(self, number: int, estimate: Tensor, features: Tensor) -> Tensor:
-        """One scale's step: the estimate (B,3,h,w) under predicted kernels, with a residual, added to itself."""
-        seen = torch.cat([features, self.get_submodule(f'img_d{2**number}_feature')(estimate)], dim=1)
-        kernels = self.get_submodule(f'upconv{number}_kernel')(seen)
+        """Refine the estimate (B,3,h,w) of one scale: add the estimate under predicted kernels, and a residual."""
+        features = torch.cat([features, self.get_submodule(f'img_d{2**number}_feature')(estimate)], dim=1)
+        kernels = self.get_submodule(f'upconv{number}_kernel')(features)
         first, second, last = self.get_submodule(f'upconv{number}_res').children()
-        residual = second(first(seen))
+        residual = second(first(features))
         residual = last(residual) if self.residual_act else last.get_submodule('0')(residual)
         return estimate + self.filter(estimate, kernels[:, None]) + residual
 
@@ -86,7 +86,7 @@ class DRBNet(AnySizeNet):
         f = self.conv4_4(f)
         estimate = self.refine(3, F.avg_pool2d(y, 8), f)
         for level, skip in ((3, f3), (2, f2), (1, f1)):
-            f = upscale(self, level, f, skip)
+            f = decode_level(self, level, f, skip)
             estimate = self.refine(level - 1, F.interpolate(estimate, scale_factor=2, mode='nearest'), f)
         x = (estimate + 1) / 2
         return x if self.training else x.clamp(0, 1)

@@ -1,13 +1,13 @@
-"""Other authors' networks under their papers' names: classes of spandrel, made to take images of any size.
+"""Networks of the spandrel library under their papers' names, for images of any size.
 
-`network_g: {type: Restormer, dim: 32}` builds the library's network with the arguments of its own constructor; what is
-not given has the value that the paper used for deblurring. No network is written here. Those in `spandrel` are
-under permissive licences, those in `spandrel_extra_arches` not for commercial use: so there are two extras. A name is
-registered whether or not its package is installed; that is imported when a network is built.
+`network_g: {type: Restormer, dim: 32}` builds the library's network with the arguments of its constructor; the defaults
+are those of the paper for deblurring. The networks in `spandrel` have permissive licenses; those in
+`spandrel_extra_arches` are not for commercial use, so there are two extras. A name is registered whether or not its
+package is installed; the package is imported when a network is built.
 
 The keys of a state dict are the released checkpoints'. They load strictly by `path.pretrain_network_g` with
 `path.param_key_g`: params (NAFNet, KBNet, Restormer), state_dict (Uformer, GRL, MPRNet) or ~ (a bare state dict, as
-FFTformer's); all but GRL's, which come in its trainer's wrapping, by `released.load_released` too.
+FFTformer's). `load_released` reads all of them but GRL's, which its trainer wraps.
 """
 
 import functools
@@ -21,21 +21,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ggkm_plugin.ops.boundary import pad
+from ggkm_plugin.ops.boundary import crop_to, pad_to_multiple, padded_size
 from ggkm_plugin.utils.errors import OptionError
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 _EXTRAS = {'spandrel': 'models', 'spandrel_extra_arches': 'academic-models'}
 
 
-class AnySize(nn.Module):
-    """Mixed into a network of the library: y (B,3,H,W), RGB in [0,1], of any size -> its image, same shape and dtype.
+class LibraryNetMixin(nn.Module):
+    """Mixin for a network of the library: y (B,3,H,W), RGB in [0,1], of any size -> its image, same shape and dtype.
 
-    y is continued by reflection to the right and below up to a multiple of `size_multiple`, to a square if `square`,
-    and the image is cut back; in training too, where crops of such a size therefore cost least. A network that gives
-    the images of several stages returns in training a dict of them, first stage first: `scales`, `inputs` ([y], since
-    all are of full size) and `reconstructions` (empty). Then a loss that takes scales trains them all, as its authors
-    do, and any other loss the last.
+    y is padded to a multiple of `size_multiple`, or to a square (`square`), and the image is cropped, in training too.
+    A network with several stages returns in training a dict of their images, first stage first: `scales`, `inputs`
+    ([y], since all have full size) and `reconstructions` (empty). A loss that takes scales then trains all stages, as
+    the authors do; any other loss trains the last.
     """
 
     source: tuple[str, str, str]  # the arguments of `_class`
@@ -45,26 +44,23 @@ class AnySize(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor | dict[str, list[Tensor]]:
         height, width = y.shape[-2:]
-        right, below = -width % self.size_multiple, -height % self.size_multiple
-        if self.square:
-            side = max(width + right, height + below)
-            right, below = side - width, side - height
-        padded = pad(y, 0, right, 0, below)
+        side = max(padded_size(height, width, self.size_multiple)) if self.square else 0
+        padded = pad_to_multiple(y, self.size_multiple, side)
         with torch.autocast(y.device.type, enabled=False) if self.float32 else nullcontext():
             output = super().forward(padded)  # type: ignore[misc]
-        stages = output[::-1] if isinstance(output, tuple) else [output]  # the library's order is last stage first
-        images = [image[..., :height, :width].to(y.dtype) for image in stages]
+        stages = output[::-1] if isinstance(output, tuple) else [output]  # the library returns the last stage first
+        images = [crop_to(image, height, width).to(y.dtype) for image in stages]
         if self.training and len(images) > 1:
             return {'scales': images, 'inputs': [y], 'reconstructions': []}
         return images[-1]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _empty, self.source, self.__dict__  # its class is made when asked for, so pickle cannot name it
+        return _empty, self.source, self.__dict__  # pickle cannot name a class that is created at run time
 
 
 @functools.cache
 def _class(arch: str, module: str, name: str) -> type[nn.Module]:
-    """The library's class with `AnySize` mixed in, called `arch`. Raises OptionError saying what to install."""
+    """Create the library's class with the mixin, named `arch`. Raises OptionError naming the package to install."""
     package = module.partition('.')[0]
     install = f"`pip install --upgrade 'ggkm_plugin[{_EXTRAS[package]}]'`"
     try:
@@ -75,32 +71,32 @@ def _class(arch: str, module: str, name: str) -> type[nn.Module]:
         raise OptionError(f'{arch}: the installed {package} cannot be used ({error}): {install}') from error
     except (ImportError, AttributeError) as error:
         raise OptionError(f'{arch}: the installed {package} cannot be used ({error}): {install}') from error
-    return type(arch, (AnySize, base), {'__module__': __name__, '__doc__': base.__doc__})
+    return type(arch, (LibraryNetMixin, base), {'__module__': __name__, '__doc__': base.__doc__})
 
 
 def _empty(*source: str) -> nn.Module:
-    """A network without content, for pickle and copy to fill."""
+    """Create a network without content, which pickle and copy fill."""
     kind = _class(*source)
     return kind.__new__(kind)
 
 
 class ExternalArch:
-    """A name in the registry; called with the options of `network_g` it builds the network.
+    """Entry of the registry for a library network; a call with the options of `network_g` builds it.
 
     Args:
-        name: in the registry, and of the network's class.
+        name: name in the registry and of the network's class.
         source: module and class of the library.
-        size_multiple: of the network that was built, what its input's sides must be multiples of.
-        doc: paper, published size, what the library leaves out.
-        defaults: deblurring's, where they are not the library's.
-        hidden: arguments of the library that are no options here.
+        size_multiple: function from the network to the number of which its input's sides must be multiples.
+        doc: paper, published size, what the library omits.
+        defaults: values for deblurring that differ from the library's.
+        hidden: arguments of the library that are not options here.
         square: whether the network takes squares only.
-        float32: whether the network fails under autocast, which is then switched off within it.
-        unused: a submodule that the network never calls; it is frozen, else DDP waits for its gradients.
-        convert: a hook that turns the authors' state dict into the network's.
+        float32: whether the network fails under autocast, which is then disabled in it.
+        unused: a submodule that the network never calls; it is frozen, because DDP would wait for its gradients.
+        convert: a hook that converts the authors' state dict to the network's.
 
     Raises:
-        OptionError: the package is missing or too old; `inspect.signature` raises it too.
+        OptionError: the package is missing or too old, also from `inspect.signature`.
         TypeError: an unknown option.
     """
 
@@ -130,7 +126,7 @@ class ExternalArch:
 
     @property
     def __signature__(self) -> inspect.Signature:
-        """The library's constructor as this one calls it: options of plain values, with the defaults that hold here."""
+        """Return the signature of the library's constructor with the options and defaults of this entry."""
         signature = inspect.signature(_class(*self.source))
         return signature.replace(
             parameters=[
@@ -154,7 +150,7 @@ class ExternalArch:
 
 
 def _grl_keys(net: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """GRL's checkpoints are its trainer's: `model.` or `model_g.` before each key, beside others; and its tables."""
+    """Convert GRL's checkpoints: remove the prefix `model.` or `model_g.`, the other keys, and the tables."""
     for trainer in ('model.', 'model_g.'):
         if f'{prefix}{trainer}conv_first.weight' in state_dict:
             kept = {key: state_dict[key] for key in state_dict if key.startswith(prefix + trainer)}
@@ -172,7 +168,7 @@ ARCHS = (
         """L. Chen, X. Chu, X. Zhang, J. Sun, "Simple Baselines for Image Restoration", ECCV 2022.
 
         The network for GoPro with 67.9 M parameters; width 32 has 17.1 M. Its authors' test-time local statistics (TLC)
-        are not in the library: channel attention sees the whole image.
+        are not in the library: channel attention uses the whole image.
         """,
         {'width': 64, 'enc_blk_nums': [1, 1, 1, 28], 'middle_blk_num': 1, 'dec_blk_nums': [1, 1, 1, 1]},
     ),
@@ -182,8 +178,8 @@ ARCHS = (
         lambda net: net.win_size * 2**net.num_enc_layers,
         """Z. Wang et al., "Uformer: A General U-Shaped Transformer for Image Restoration", CVPR 2022.
 
-        Uformer-B, 50.9 M parameters. Squares only: 1280x720 costs as much as 1280x1280. `img_size` sets whether
-        the coarsest windows shift. Its authors pad with zeros around and mask attention there.
+        Uformer-B, 50.9 M parameters. Squares only: 1280x720 costs as much as 1280x1280. `img_size` decides whether
+        the coarsest windows shift. Its authors pad with zeros and mask attention there.
         """,
         {'depths': [1, 2, 8, 8, 2, 8, 8, 2, 1], 'modulator': True},
         hidden=('norm_layer', 'dowsample', 'upsample'),
@@ -205,8 +201,8 @@ ARCHS = (
         lambda net: math.lcm(*net.window_size, *net.stripe_size),
         """Y. Li et al., "Efficient and Explicit Modelling of Image Hierarchies for Image Restoration", CVPR 2023.
 
-        GRL-B, 19.8 M parameters, as trained on DPDD. Its attention masks are kept for images of `img_size`, a multiple
-        of 96, and made anew in each call for others: give training crops of gt_size `img_size: gt_size`. Masks of full
+        GRL-B, 19.8 M parameters, as trained on DPDD. Its attention masks are stored for images of `img_size`, a
+        multiple of 96, and recomputed in each call for others: for training set `img_size` to gt_size. Masks of full
         photographs take gigabytes; its authors restore tiles of 480. The library's `stripe_groups` takes squares only.
         """,
         {
@@ -223,8 +219,8 @@ ARCHS = (
         lambda net: 16,
         """Y. Zhang et al., "KBNet: Kernel Basis Network for Image Restoration", 2023.
 
-        KBNet_l, the one of the paper's defocus deblurring; KBNet_s, for noise, is not offered. The library's kernels
-        know no mixed precision: under `train.amp` it trains in float32.
+        KBNet_l, the network for defocus deblurring. The library's kernels have no mixed precision: under `train.amp` it
+        trains in float32.
         """,
         float32=True,
     ),
@@ -243,12 +239,12 @@ ARCHS = (
         """S. W. Zamir et al., "Multi-Stage Progressive Image Restoration", CVPR 2021; Academic
         Public License.
 
-        The deblurring network, 20.1 M parameters. Three stages; see `AnySize` for what training does with them.
+        The deblurring network, 20.1 M parameters. Three stages; see `LibraryNetMixin` for their training.
         """,
         {'n_feat': 96, 'scale_unetfeats': 48, 'scale_orsnetfeats': 32},
     ),
 )  # fmt: skip
 
 for _arch in ARCHS:
-    if _arch.__name__ not in ARCH_REGISTRY:  # a program may have registered its own before ours
+    if _arch.__name__ not in ARCH_REGISTRY:  # another program may have registered this name before
         ARCH_REGISTRY.register(_arch)

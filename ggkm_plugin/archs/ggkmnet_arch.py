@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from ggkm_plugin.archs.arguments import check_fields, takes_fields_of
 from ggkm_plugin.archs.base import RestorationNet
-from ggkm_plugin.archs.blocks import ConvLSTMCell, FixedKernels, conv3x3, conv_stack, encoder, res_blocks, upscale
+from ggkm_plugin.archs.blocks import ConvLSTMCell, FixedKernels, conv3x3, conv_stack, encoder, res_blocks, upconv
 from ggkm_plugin.archs.ggkmnet_init import initialize
-from ggkm_plugin.archs.ggkmnet_state import Coefficients, Estimate, Memory, State
+from ggkm_plugin.archs.ggkmnet_state import Coefficients, Memory, State, StepOutput
 from ggkm_plugin.ops import gaussian_bank, ggkm_blur
 from ggkm_plugin.ops.ggkm import check_form, chosen_form
 from ggkm_plugin.ops.ggkm.spectral import widest_margin
@@ -82,8 +82,8 @@ class BlurFeatureExtractor(nn.Module):
         self.enc2 = encoder(conv3x3(c1, c2, stride=2), c2, config.enc_blocks[1])
         self.enc3 = encoder(conv3x3(c2, c3, stride=2), c3, config.enc_blocks[2])
         self.bottleneck = encoder(conv3x3(c3, c3), c3, config.bottleneck_blocks)
-        self.dec1, self.up1 = res_blocks(c3, config.dec_blocks[0]), upscale(c3, c2)
-        self.dec2, self.up2 = res_blocks(c2, config.dec_blocks[1]), upscale(c2, c1)
+        self.dec1, self.up1 = res_blocks(c3, config.dec_blocks[0]), upconv(c3, c2)
+        self.dec2, self.up2 = res_blocks(c2, config.dec_blocks[1]), upconv(c2, c1)
         self.dec3 = res_blocks(c1, config.dec_blocks[2])
 
     def encode(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -227,9 +227,9 @@ class FixedPointStep(MCP):
         blurred = self.blur(self.fused(y, xu), alpha, beta)
         return y + xu - blurred if self.residual == 'explicit' else blurred
 
-    def forward(self, y: Tensor, xu: Tensor, memory: Memory) -> tuple[Estimate, Memory]:
+    def forward(self, y: Tensor, xu: Tensor, memory: Memory) -> tuple[StepOutput, Memory]:
         coefficients, f1, memory = self.predict(y, memory)
-        return Estimate(self.updated(y, xu, *coefficients), coefficients, f1), memory
+        return StepOutput(self.updated(y, xu, *coefficients), coefficients, f1), memory
 
 
 @ARCH_REGISTRY.register()
@@ -266,9 +266,9 @@ class GGKMNet(RestorationNet):
         """Return the R iterations of scale t = 1..T; all scales share them."""
         return self.steps
 
-    def unroll(self, y: Tensor) -> list[Estimate]:
+    def unroll(self, y: Tensor) -> list[StepOutput]:
         """Run all iterations, coarse to fine, Eq. (12); H and W of y are multiples of `size_multiple`."""
-        estimates: list[Estimate] = []
+        estimates: list[StepOutput] = []
         memories = [Memory()] * self.num_iters
         levels = pyramid(y, self.num_scales)
         x = levels[0]  # x^(0) = y^(1), not upscaled

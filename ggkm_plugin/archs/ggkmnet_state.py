@@ -1,4 +1,4 @@
-"""Values that GGKMNet's iterations pass on: coefficients, memory and estimates."""
+"""Values that GGKMNet's iterations pass on: coefficients, memory and outputs."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,7 +26,7 @@ class Memory(NamedTuple):
         return self._replace(beta=doubled(self.beta))
 
 
-class Estimate(NamedTuple):
+class StepOutput(NamedTuple):
     """Result of one iteration: x (B,3,H_t,W_t), its coefficients, and F1."""
 
     x: Tensor

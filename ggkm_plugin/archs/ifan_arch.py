@@ -1,8 +1,8 @@
-"""IFAN: features of the blurred image filtered by a chain of predicted kernels, each pixel and channel with its own.
+"""IFAN: features of the image are filtered by a chain of predicted kernels, one per pixel and channel.
 
 J. Lee, H. Son, J. Rim, S. Cho, S. Lee, "Iterative Filter Adaptive Network for Single Image Defocus Deblurring", CVPR
 2021 (IFANet in the GGKMNet paper). Written from recorded facts about the authors' network (AGPL; its code was not
-used); module names are the released checkpoints' keys, which `released.load_ifan` reads.
+used); module names are the released checkpoints' keys, which `load_ifan` reads.
 """
 
 from functools import partial
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.arguments import check_choice, check_width
+from ggkm_plugin.archs.arguments import check_choice, check_whole, check_width
 from ggkm_plugin.archs.base import AnySizeNet
 from ggkm_plugin.archs.blocks import PixelFilter
 from ggkm_plugin.archs.ifan_blocks import (
@@ -20,9 +20,9 @@ from ggkm_plugin.archs.ifan_blocks import (
     add_encoder,
     add_upscales,
     conv_lk,
+    decode_level,
     encode,
     leaky,
-    upscale,
 )
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
@@ -32,12 +32,11 @@ SECOND_PASSES = ('K2', 'K1')
 
 
 class IterativeFilter(nn.Module):
-    """IAC: t (B,C,h,w) under `count` predicted filters: t <- LK(horizontal(vertical(t)) + bias), the edge repeated.
+    """IAC: `count` predicted filters on t (B,C,h,w), t <- LeakyReLU(horizontal(vertical(t)) + bias), edge-padded.
 
-    `weights` (B, count * 7 C, h, w) are first all kernels, then all biases. A step has 6 C kernel channels: K1, in it
-    tap by tap (top to bottom, left to right) of each channel in turn, then K2. `second_pass` says which of the two the
-    horizontal pass takes.
-    `activate_last` leaves LK out after the last step if false.
+    `weights` (B, count * 7 C, h, w) holds all kernels, then all biases. A step has 6 C kernel channels: K1, with the
+    taps (top to bottom, left to right) of each channel in turn, then K2. `second_pass` selects K1 or K2 for the
+    horizontal pass. With `activate_last` false there is no LeakyReLU after the last step.
     """
 
     def __init__(self, count: int, channels: int, activate_last: bool) -> None:
@@ -62,23 +61,21 @@ class IterativeFilter(nn.Module):
 
 @ARCH_REGISTRY.register()
 class IFAN(AnySizeNet):
-    """y (B,3,H,W) of any size -> the deblurred image, same shape, in evaluation clipped to [0,1].
+    """IFAN: y (B,3,H,W) of any size -> the deblurred image, same shape; evaluation clips it to [0,1].
 
-    10,476,996 parameters. Single images: the disparity map, which the original learns from dual-pixel views too, is
-    predicted without such supervision.
+    10,476,996 parameters. The original supervises the disparity map by dual-pixel views; here it has no supervision.
 
     In training with `reblur` it returns a dict: `scales`, the one image, `inputs`, `reconstructions` (empty), and
-    `reblur_eighth`, which takes the ground truth and gives its reblurred version and the image that this should be,
-    y, both at 1/8 of the size.
+    `reblur_eighth`, a function from the ground truth to its reblurred version and the target, y, both at 1/8 size.
 
     Args:
-        second_pass: K2, the kernels predicted for the horizontal passes; or K1, the vertical ones again: what the
-            released weights were trained with, whose K2 is never read.
+        second_pass: kernels of the horizontal passes: K2, predicted for them; or K1, those of the vertical passes, with
+            which the released weights were trained (their K2 is unused).
         reblur: add the training-only reblurring network (19,139,685 parameters), for `IFANLoss`.
         num_filters: N, steps of the filter. width: channels at full resolution; for small trials, not in the paper.
 
     Raises:
-        ValueError: an argument that is none of the above, naming it.
+        ValueError: an invalid argument.
     """
 
     size_multiple = SCALE
@@ -89,8 +86,7 @@ class IFAN(AnySizeNet):
         check_choice('second_pass', second_pass, SECOND_PASSES)
         check_choice('reblur', reblur, (True, False))
         check_width(width)
-        if type(num_filters) is not int or num_filters < 1:
-            raise ValueError(f'num_filters is a whole number of at least 1, not {num_filters!r}')
+        check_whole('num_filters', num_filters)
         self.second_pass = second_pass
         channels = (width, 2 * width, 4 * width, 4 * width)
         deep = channels[-1]
@@ -112,17 +108,17 @@ class IFAN(AnySizeNet):
         self.reblur_filter = IterativeFilter(num_filters, 3, activate_last=False)
         reblur_last = nn.Conv2d(deep, self.reblur_filter.num_weights, 3, padding=1)
         self.reblurNet = head(self.IAC.num_weights, reblur_last) if reblur else None
-        self._initialise()
+        self._initialize()
 
-    def _initialise(self) -> None:
-        """Xavier's with gain 1, in F 1.5; biases 0."""
+    def _initialize(self) -> None:
+        """Initialize by Xavier's rule with gain 1 (1.5 in F) and biases 0."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.xavier_uniform_(module.weight, gain=1.5 if name.startswith('F.') else 1.0)
                 nn.init.zeros_(cast(Tensor, module.bias))
 
     def filters(self, y: Tensor) -> Tensor:
-        """The predicted kernels and biases of y (B,3,H,W), sides multiples of 8: (B,15232,H/8,W/8)."""
+        """Predict kernels and biases (B,15232,H/8,W/8) for y (B,3,H,W), H and W multiples of 8."""
         e = encode(self, 'kconv', 4, y)[-1]
         return self.F(self.conv4_4(torch.cat([e, self.conv_DME(self.DME(e))], dim=1)))
 
@@ -131,7 +127,7 @@ class IFAN(AnySizeNet):
         weights = self.filters(y)
         t = self.conv_res(self.IAC(t, weights, self.second_pass))
         for level, skip in ((3, f3), (2, f2), (1, f1)):
-            t = upscale(self, level, t, skip)
+            t = decode_level(self, level, t, skip)
         x = self.out_res(t) + y
         if not self.training:
             return x.clamp(0, 1)

@@ -1,8 +1,8 @@
-"""KPAC: one kernel at five dilations, mixed per pixel, in place of inverse filters of many sizes.
+"""KPAC: one shared kernel at five dilations, mixed per pixel, in place of inverse filters of many sizes.
 
 H. Son, J. Lee, S. Cho, S. Lee, "Single Image Defocus Deblurring Using Kernel-Sharing Parallel Atrous Convolutions",
 ICCV 2021. Written from recorded facts about the authors' TensorFlow network (AGPL; its code was not used);
-`released.load_kpac` reads its weights. Modules have its layers' names and are registered in its graph's order.
+`load_kpac` reads its weights. Modules have the names of its layers and are registered in the order of its graph.
 """
 
 from typing import cast
@@ -20,15 +20,16 @@ SLOPE = 0.2
 DILATIONS = (1, 2, 3, 4, 5)
 
 
-def leaky(x: Tensor) -> Tensor:
+def leaky_relu(x: Tensor) -> Tensor:
+    """Apply the activation."""
     return F.leaky_relu(x, SLOPE)
 
 
 class KPACBlock(nn.Module):
-    """x (B,C,H,W) -> the same shape, without a residual.
+    """Kernel-sharing parallel atrous convolutions; keeps the shape (B,C,H,W).
 
-    Each branch is the shared kernel at its dilation, weighted by a map of its own (scale attention) and by a number
-    for each channel, the same in all branches (shape attention).
+    Each branch is the shared kernel at its dilation, weighted by its own map (scale attention) and by one number per
+    channel, equal in all branches (shape attention).
     """
 
     def __init__(self, channels: int) -> None:
@@ -47,29 +48,30 @@ class KPACBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         maps = x
         for conv in (self.sca_dc1, self.sca_dc2, self.sca_dc3, self.sca_dc4):
-            maps = leaky(conv(maps))
+            maps = leaky_relu(conv(maps))
         maps = self.sca_c2(maps).sigmoid()
-        shape = self.sha_c2(leaky(self.sha_c1(x.mean(dim=(-2, -1), keepdim=True)))).sigmoid()
+        shape = self.sha_c2(leaky_relu(self.sha_c1(x.mean(dim=(-2, -1), keepdim=True)))).sigmoid()
         weight = self.shared.weight
         branches = [
-            leaky(F.conv2d(x, weight, padding=2 * dilation, dilation=dilation)) * maps[:, i : i + 1] * shape
+            leaky_relu(F.conv2d(x, weight, padding=2 * dilation, dilation=dilation)) * maps[:, i : i + 1] * shape
             for i, dilation in enumerate(DILATIONS)
         ]
-        return leaky(self.cf(torch.cat(branches, dim=1)))
+        return leaky_relu(self.cf(torch.cat(branches, dim=1)))
 
 
 @ARCH_REGISTRY.register()
 class KPAC(AnySizeNet):
-    """y (B,3,H,W) of any size -> the deblurred image, same shape, not clamped. In [-1,1] inside.
+    """KPAC: y (B,3,H,W) of any size -> the deblurred image, same shape, not clamped.
 
-    Three levels: 2,057,893 parameters; two: 1,578,277. The shape attention sees the mean of the whole image.
+    The layers work in [-1,1]. 2,057,893 parameters with three levels, 1,578,277 with two. The shape attention uses the
+    mean of the whole image.
 
     Args:
-        levels: 3 halves the image three times, 2 twice.
+        levels: 3 halves the size three times, 2 twice.
         width: channels at full resolution; not in the paper: for small trials.
 
     Raises:
-        ValueError: an argument that cannot be.
+        ValueError: an invalid argument.
     """
 
     def __init__(self, levels: int = 3, width: int = 48) -> None:
@@ -101,17 +103,17 @@ class KPAC(AnySizeNet):
 
     def restore(self, y: Tensor) -> Tensor:
         y = 2 * y - 1
-        f1 = leaky(self.c0_2(leaky(self.c0(y))))
-        f2 = leaky(self.c2_2(leaky(self.c2(f1))))
-        x = f3 = leaky(self.c3_2(leaky(self.c3(f2))))
+        f1 = leaky_relu(self.c0_2(leaky_relu(self.c0(y))))
+        f2 = leaky_relu(self.c2_2(leaky_relu(self.c2(f1))))
+        x = f3 = leaky_relu(self.c3_2(leaky_relu(self.c3(f2))))
         if self.c4 is not None:
-            x = leaky(cast(nn.Module, self.c4_2)(leaky(self.c4(f3))))
+            x = leaky_relu(cast(nn.Module, self.c4_2)(leaky_relu(self.c4(f3))))
         stack = [x]
         for block in self.blocks:
             stack.append(block(stack[-1]))
-        x = leaky(self.cm_2(leaky(self.cm_1(torch.cat(stack, dim=1)))))
+        x = leaky_relu(self.cm_2(leaky_relu(self.cm_1(torch.cat(stack, dim=1)))))
         if self.d0 is not None:
-            x = leaky(cast(nn.Module, self.d0_2)(torch.cat([leaky(self.d0(x)), f3], dim=1)))
-        x = leaky(self.d1_2(torch.cat([leaky(self.d1(x)), f2], dim=1)))
-        x = self.d2_2(torch.cat([leaky(self.d2(x)), f1], dim=1))
+            x = leaky_relu(cast(nn.Module, self.d0_2)(torch.cat([leaky_relu(self.d0(x)), f3], dim=1)))
+        x = leaky_relu(self.d1_2(torch.cat([leaky_relu(self.d1(x)), f2], dim=1)))
+        x = self.d2_2(torch.cat([leaky_relu(self.d2(x)), f1], dim=1))
         return (y + x + 1) / 2

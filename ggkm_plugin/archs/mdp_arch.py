@@ -1,7 +1,7 @@
-"""MDP: a U-Net that predicts the two dual-pixel views beside the sharp image, and shares what it learns from them.
+"""MDP: a multi-task U-Net that predicts the sharp image and the two dual-pixel views.
 
 A. Abuolaim, M. Afifi, M. S. Brown, "Improving Single-Image Defocus Deblurring: How Dual-Pixel Images Help Through
-Multi-Task Learning", WACV 2022. Written from recorded facts about the authors' Keras network; `released.load_keras`
+Multi-Task Learning", WACV 2022. Written from recorded facts about the authors' Keras network; `load_keras`
 reads its weights. Layers are registered in Keras' order of creation.
 """
 
@@ -18,7 +18,7 @@ from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 
 class EarlyBranch(nn.Module):
-    """From the encoder's 1/16 to 1/2 of the size: 2 w channels there, w those at full resolution."""
+    """Decoder branch from 1/16 to 1/2 of the size, with twice the channels of full resolution there."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class EarlyBranch(nn.Module):
 
 
 class LateBranch(nn.Module):
-    """From what the branches have in common (8 w channels at 1/2 of the size) to one of the three images."""
+    """Decoder branch from the common features (8 w channels at 1/2 of the size) to one of the three images."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -52,18 +52,20 @@ class LateBranch(nn.Module):
 
 @ARCH_REGISTRY.register()
 class MDP(AnySizeNet):
-    """y (B,3,H,W) of any size -> the deblurred image, same shape, in (0, 1); 46,860,397 parameters. BGR inside.
+    """MDP: y (B,3,H,W) of any size -> the deblurred image, same shape, in (0, 1); 46,860,397 parameters.
+
+    The layers work in BGR.
 
     In training with `views` it returns a dict: `scales`, the one image, `inputs`, `reconstructions` (empty), and
     `views`, the predicted left and right dual-pixel view.
 
     Args:
-        views: predict the views, as the original does. Without (45,094,735 parameters, two thirds of the cost) the
-            image is the same, and nothing is left untrained where no views are there to supervise.
+        views: predict the views, as the original does. False (45,094,735 parameters, two thirds of the cost) gives the
+            same image, for data sets without views.
         width: channels at full resolution; not in the paper: for small trials.
 
     Raises:
-        ValueError: an argument that cannot be, naming it.
+        ValueError: an invalid argument.
     """
 
     size_multiple = 16
@@ -82,7 +84,7 @@ class MDP(AnySizeNet):
         keras_init(self)
 
     def images(self, y: Tensor) -> list[Tensor]:
-        """(left, right, sharp), or (sharp,) without views, of y (B,3,H,W), sides multiples of 16."""
+        """Return [left, right, sharp], or [sharp] without views, for y (B,3,H,W), H and W multiples of 16."""
         x, skips = y.flip(1), []
         for level, stage in enumerate(self.encoder):
             x = stage(F.max_pool2d(x, 2) if level else x)

@@ -1,8 +1,8 @@
-"""JDRL's reblurring module: what blurs a network's image to the photograph again, with isotropic kernels.
+"""JDRL's reblurring module: blur a network's image to match the photograph, with isotropic kernels.
 
-Y. Li et al., "Learning Single Image Defocus Deblurring with Misaligned Training Pairs" (AAAI 2023): a pixel has kernels
-of radius 1 to 7, each given by its values along the radius, and a share of each and of the sharp image. It only
-trains, beside the network (see `JDRLModel`), so it is no arch of the registry. Written from published facts.
+Y. Li et al., "Learning Single Image Defocus Deblurring with Misaligned Training Pairs" (AAAI 2023): every pixel has
+kernels of radius 1 to 7, each given by its values along the radius, and weights for them and for the sharp image. Only
+training uses it (see `JDRLModel`), so it is not registered as an arch. Written from published facts.
 """
 
 import math
@@ -18,11 +18,11 @@ _PROFILES = [r + 1 for r in range(1, RADII + 1)]  # values of each radius: at th
 
 
 class ReblurNet(nn.Module):
-    """(sharp, blurred), both (B,3,H,W) RGB in [0,1] -> sharp blurred as the other is, same shape; 474,987 parameters.
+    """Reblurring network: (sharp, blurred), both (B,3,H,W) RGB in [0,1] -> sharp with the blur of the other image.
 
         y = w_0 x + sum_r w_r k_r x,   r = 1 ... 7
 
-    with the kernels k_r of `radial_blurs` and the shares w, which sum to 1, predicted for each pixel.
+    The kernels k_r of `radial_blurs` and the weights w, with sum 1, are predicted per pixel. 474,987 parameters.
     """
 
     def __init__(self) -> None:
@@ -38,14 +38,17 @@ class ReblurNet(nn.Module):
 
 
 def _trunk(channels: int, width: int = 64, blocks: int = 3) -> nn.Sequential:
+    """Build a convolution, residual blocks and a convolution."""
     return nn.Sequential(
         nn.Conv2d(6, width, 3, padding=1),
-        *(_Residual(width) for _ in range(blocks)),
+        *(_ResBlock(width) for _ in range(blocks)),
         nn.Conv2d(width, channels, 3, padding=1),
     )
 
 
-class _Residual(nn.Module):
+class _ResBlock(nn.Module):
+    """Residual block x + conv3(ReLU(conv3(x))) with biases; keeps the shape (B,C,H,W)."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
@@ -57,17 +60,17 @@ class _Residual(nn.Module):
 
 
 def radial_blurs(image: Tensor, profiles: Tensor) -> Tensor:
-    """image (B,C,H,W) under seven kernels of each pixel: (B,7,C,H,W).
+    """Blur an image (B,C,H,W) with seven kernels per pixel: (B,7,C,H,W).
 
-    profiles: (B,35,H,W), for the radii r = 1 ... 7 in turn the r+1 values at the distances 0 ... r. The kernel of
+    profiles: (B,35,H,W), the r+1 values at the distances 0 ... r for each radius r = 1 ... 7 in turn. The kernel of
     radius r has (2r+1)^2 taps, the softmax of
 
-        v(d) = profile, linear in between, up to the distance d = r;   0 beyond
+        v(d) = profile, linearly interpolated, up to the distance d = r;   0 beyond
 
-    Not in the facts: the image is continued by reflection, since zeros would darken its border.
+    Not in the facts: reflection padding, because zeros would darken the border.
 
-    All taps of one distance share their value, so that the image is first summed over each ring, for all radii at once:
-    31 sums in place of 679 taps. `radial_blurs_ref` is the definition.
+    All taps of one distance share a value, so the image is first summed over each ring, for all radii at once: 31 sums
+    in place of 679 taps. `radial_blurs_ref` is the definition.
     """
     rings, distances, boxes = _rings(image)
     batch, channels, height, width = image.shape
@@ -81,7 +84,7 @@ def radial_blurs(image: Tensor, profiles: Tensor) -> Tensor:
         rows = _interpolation(distances[:inside], length)
         values = torch.einsum('dp,bphw->bdhw', rows, profiles[:, first : first + length])
         first += length
-        largest = values.detach().amax(dim=1, keepdim=True).clamp(min=0)  # softmax is the same less any number
+        largest = values.detach().amax(dim=1, keepdim=True).clamp(min=0)  # softmax does not change under a shift
         powers, rest = (values - largest).exp(), (-largest).exp()
         within = sums[:, :, :inside]
         beyond = sums[:, :, len(rings) + radius - 1] - within.sum(dim=2)
@@ -93,7 +96,7 @@ def radial_blurs(image: Tensor, profiles: Tensor) -> Tensor:
 
 
 def radial_blurs_ref(image: Tensor, profiles: Tensor) -> Tensor:
-    """`radial_blurs`, tap by tap: every kernel written out, and applied to the pixels around."""
+    """Compute `radial_blurs` tap by tap."""
     batch, channels, height, width = image.shape
     blurs, first = [], 0
     for radius, length in enumerate(_PROFILES, 1):
@@ -115,7 +118,7 @@ def radial_blurs_ref(image: Tensor, profiles: Tensor) -> Tensor:
 
 
 def _rings(like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Masks (D,15,15) of the taps at each distance up to 7, the distances (D,), rising, and the boxes (7,15,15)."""
+    """Build masks (D,15,15) of the taps at each distance up to 7, the distances (D,), and the boxes (7,15,15)."""
     at = torch.arange(-RADII, RADII + 1, device=like.device)
     squares = at[:, None] ** 2 + at**2
     there = squares[squares <= RADII**2].unique()
@@ -125,5 +128,5 @@ def _rings(like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _interpolation(distances: Tensor, length: int) -> Tensor:
-    """Matrix (D, length) from values at 0, 1 ... to those at the distances, linear in between."""
+    """Build the matrix (D, length) that interpolates values at 0, 1 ... linearly at the distances."""
     return (1 - (distances[:, None] - torch.arange(length, device=distances.device)).abs()).clamp(min=0)

@@ -1,10 +1,11 @@
-"""SRN: one encoder-decoder run over three scales, coarse to fine, with a convolutional LSTM between them.
+"""SRN: an encoder-decoder over three scales, coarse to fine, with a convolutional LSTM between them.
 
 X. Tao, H. Gao, X. Shen, J. Wang, J. Jia, "Scale-Recurrent Network for Deep Image Deblurring", CVPR 2018. Written from
 recorded facts about the authors' TensorFlow network and its PyTorch port, whose 10.25M parameters the defocus papers
 quote.
 """
 
+import warnings
 from typing import Any, cast
 
 import torch
@@ -13,17 +14,16 @@ from torch import Tensor, nn
 
 from ggkm_plugin.archs.arguments import check_choice, check_width
 from ggkm_plugin.archs.base import AnySizeNet
-from ggkm_plugin.archs.blocks import ConvLSTMCell, xavier_init
+from ggkm_plugin.archs.blocks import ConvLSTMCell, State, xavier_init
 from ggkm_plugin.archs.tensorflow_layers import SameConv2d, double_legacy
 from ggkm_plugin.ops.pyramid import double
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 NUM_SCALES = 3
-State = tuple[Tensor, Tensor]
 
 
 class ResBlock5(nn.Module):
-    """x + branch(x), the branch conv5-ReLU-conv5: (B,C,H,W) -> the same shape."""
+    """Residual block x + branch(x) with 5x5 convolutions, conv-ReLU-conv; keeps the shape (B,C,H,W)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -39,28 +39,29 @@ class ResBlock5(nn.Module):
 
 @ARCH_REGISTRY.register()
 class SRN(AnySizeNet):
-    """y (B,3,H,W) of any size -> the deblurred image, same shape, not clamped; by default 10,250,723 parameters.
+    """SRN: y (B,3,H,W) of any size -> the deblurred image, same shape, not clamped; 10,250,723 parameters by default.
 
     In training it returns a dict: `scales`, the images of the three scales coarse to fine, sides rounded up, `inputs`,
-    the pyramid of y, `reconstructions` (empty), and `pyramid`, which makes of another image, say the ground truth, what
-    it made of y.
+    the pyramid of y, `reconstructions` (empty), and `pyramid`, a function that builds the same pyramid of another
+    image, for example the ground truth.
 
-    `conventions='port'`: images in [-1,1]; a pyramid of antialiased halves; predictions and the LSTM's state enlarged
-    bilinearly; strided convolutions padded evenly. `official`: images in [0,1]; a pyramid of every n-th pixel;
-    TensorFlow's enlarging and padding (see `tensorflow_layers`); no gradient from a scale into the prediction of the
-    coarser; the LSTM's forget gate starts open, its bias 1. Not in the facts: in both every level is made from y; all
-    weights start as Xavier's; where colours are separated they are images of the batch.
+    `conventions='port'`: images in [-1,1]; an antialiased pyramid; bilinear upscaling of predictions and the LSTM's
+    state; even padding of strided convolutions. `official`: images in [0,1]; a pyramid of every n-th pixel;
+    TensorFlow's upscaling and padding (see `tensorflow_layers`); no gradient from a scale into the coarser prediction;
+    the LSTM's forget gate starts open, with bias 1. Not in the facts: every level is resized from y; Xavier's
+    initialization; separated colors are images of the batch.
 
     Args:
-        lstm_kernel: 5 or 3, of the ConvLSTM; 0 leaves it out. The authors' LSTM has 3.
-        deconv_kernel: 5 or 4, of the transposed convolutions. The authors' have 4.
-        first_pred: what the coarsest scale takes for a prediction: zeros, or the blurry image itself, the authors'.
+        lstm_kernel: kernel size of the ConvLSTM, 5 or 3 (the authors'); 0 omits the LSTM.
+        deconv_kernel: kernel size of the transposed convolutions, 5 or 4 (the authors').
+        first_pred: prediction before the coarsest scale: zeros, or blurry, the image itself (the authors').
         conventions: port or official.
-        colour: False treats each colour as a grey image of its own, as the authors' LSTM form does.
+        color: False treats each color as a gray image, as the authors' network with an LSTM does.
         width: channels at full resolution; not in the paper: for small trials.
+        colour: deprecated name of `color`.
 
     Raises:
-        ValueError: an argument that is none of the above, naming it.
+        ValueError: an invalid argument.
     """
 
     size_multiple = 16  # two halvings of the pyramid, then two strides
@@ -72,18 +73,22 @@ class SRN(AnySizeNet):
         deconv_kernel: int = 5,
         first_pred: str = 'zeros',
         conventions: str = 'port',
-        colour: bool = True,
+        color: bool = True,
         width: int = 32,
+        colour: bool | None = None,
     ) -> None:
         super().__init__()
         check_choice('lstm_kernel', lstm_kernel, (5, 3, 0))
         check_choice('deconv_kernel', deconv_kernel, (5, 4))
         check_choice('first_pred', first_pred, ('zeros', 'blurry'))
         check_choice('conventions', conventions, ('port', 'official'))
-        check_choice('colour', colour, (True, False))
+        if colour is not None:
+            warnings.warn('SRN: colour is deprecated. Use color', DeprecationWarning, stacklevel=2)
+            color = colour
+        check_choice('color', color, (True, False))
         check_width(width)
-        self.first_pred, self.colour, self.official = first_pred, colour, conventions == 'official'
-        image_ch = 3 if colour else 1
+        self.first_pred, self.color, self.official = first_pred, color, conventions == 'official'
+        image_ch = 3 if color else 1
         c1, c2, c3 = width, 2 * width, 4 * width
 
         def encoder(in_ch: int, out_ch: int, stride: int) -> nn.Sequential:
@@ -111,7 +116,7 @@ class SRN(AnySizeNet):
         return [self.block(channels) for _ in range(3)]
 
     def step(self, y: Tensor, prediction: Tensor, state: State | None) -> tuple[Tensor, State | None]:
-        """One scale: the blurry image and the prediction so far -> the new prediction and state."""
+        """Run one scale: the blurry image and the prediction so far -> the new prediction and state."""
         e1 = self.enc1(torch.cat([y, prediction], dim=1))
         e2 = self.enc2(e1)
         features = self.enc3(e2)
@@ -121,7 +126,7 @@ class SRN(AnySizeNet):
         return self.dec1(self.dec2(self.dec3(features) + e2) + e1), state
 
     def levels(self, y: Tensor) -> list[Tensor]:
-        """y at the three scales, coarse to fine; H and W multiples of 4."""
+        """Build y at the three scales, coarse to fine; H and W are multiples of 4."""
         if self.official:
             return [y[..., ::4, ::4], y[..., ::2, ::2], y]
         return [
@@ -129,11 +134,11 @@ class SRN(AnySizeNet):
         ] + [y]
 
     def pyramid(self, y: Tensor) -> list[Tensor]:
-        """`levels` of y (B,3,H,W) of any size, sides rounded up."""
+        """Build `levels` of y (B,3,H,W) of any size, sides rounded up."""
         return [self.cropped(level, y) for level in self.levels(self.padded(y))]
 
     def unroll(self, ys: list[Tensor]) -> list[Tensor]:
-        """The predictions of all scales of a pyramid, coarse to fine."""
+        """Return the predictions of all scales of a pyramid, coarse to fine."""
         enlarge = double_legacy if self.official else double
         predictions: list[Tensor] = []
         state: State | None = None
@@ -150,7 +155,7 @@ class SRN(AnySizeNet):
         return predictions
 
     def restore(self, y: Tensor) -> Tensor | dict[str, Any]:
-        images = y if self.colour else y.reshape(-1, 1, *y.shape[-2:])
+        images = y if self.color else y.reshape(-1, 1, *y.shape[-2:])
         inputs = self.levels(images)
         scaled = inputs if self.official else [2 * level - 1 for level in inputs]
         predictions = [(x if self.official else (x + 1) / 2).reshape(-1, 3, *x.shape[-2:]) for x in self.unroll(scaled)]

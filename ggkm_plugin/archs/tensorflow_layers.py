@@ -1,4 +1,4 @@
-"""Where the TensorFlow originals (DPDNet-S, MDP, KPAC, SRN, AttSRN, AIFNet) do otherwise than PyTorch."""
+"""Layers with TensorFlow's conventions, for DPDNet-S, MDP, KPAC, SRN, AttSRN and AIFNet."""
 
 import math
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class SameConv2d(nn.Conv2d):
     """Convolution with SAME padding: stride 2 halves an even size.
 
-    Where the zeros cannot be shared out evenly there is one more to the right and below: k2 pads (0, 1), k3 of stride 2
-    (0, 1), k5 of stride 2 (1, 2).
+    An odd number of zeros has one more on the right and at the bottom: kernel 2 pads (0, 1), kernel 3 with stride 2
+    (0, 1), kernel 5 with stride 2 (1, 2).
     """
 
     def __init__(
@@ -27,9 +27,9 @@ class SameConv2d(nn.Conv2d):
 
 
 def double_legacy(x: Tensor) -> Tensor:
-    """Bilinear x2 of (B,C,H,W), first pixels aligned: out[2k] = x[k], out[2k+1] = (x[k] + x[k+1]) / 2, the last x[n-1].
+    """Upscale (B,C,H,W) by 2, first pixels aligned: out[2k] = x[k], out[2k+1] = (x[k] + x[k+1]) / 2, the last x[n-1].
 
-    The same rule makes halving the image plain subsampling.
+    Downscaling by the same rule is subsampling.
     """
     height, width = x.shape[-2:]
     between = F.interpolate(x, (2 * height - 1, 2 * width - 1), mode='bilinear', align_corners=True)
@@ -37,8 +37,8 @@ def double_legacy(x: Tensor) -> Tensor:
 
 
 def he_init(net: nn.Module) -> None:
-    """Keras' he_normal in all convolutions, of variance 2 / fan_in after truncation at two deviations; zero biases."""
-    truncated_std = 0.87962566103423978  # of a unit normal cut at +-2
+    """Initialize convolutions by Keras' he_normal (variance 2 / fan_in after truncation) and biases by zero."""
+    truncated_std = 0.87962566103423978  # of a unit normal truncated at +-2
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             std = math.sqrt(2 / module.weight[0].numel()) / truncated_std

@@ -63,17 +63,17 @@ def test_dropout_is_of_training_alone():
         assert (net.train()(y) - net(y)).abs().max() > 1e-6
 
 
-@pytest.mark.parametrize('colour', [0, 1, 2])
-def test_inside_is_bgr(colour):
+@pytest.mark.parametrize('color', [0, 1, 2])
+def test_inside_is_bgr(color):
     """The last layer without weights gives its bias alone."""
     net, y = moved(DPDNetS(width=2)), rand(1, 3, 16, 16)
     with torch.no_grad():
         net.output.image.weight.zero_()
         net.output.image.bias.zero_()
-        net.output.image.bias[colour] = 1
+        net.output.image.bias[color] = 1
         x = net(y)
     want = torch.full_like(x, 0.5)
-    want[:, 2 - colour] = torch.tensor(1.0).double().sigmoid()
+    want[:, 2 - color] = torch.tensor(1.0).double().sigmoid()
     close(x, want)
 
 

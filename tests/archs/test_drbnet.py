@@ -38,7 +38,7 @@ def lk(x):
 
 
 def fac(e, k):
-    """7x7 kernels shared by the colours, index 7 * row + column."""
+    """7x7 kernels shared by the colors, index 7 * row + column."""
     around = edges_around(e, 3)
     height, width = e.shape[-2:]
     return sum(

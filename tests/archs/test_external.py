@@ -17,10 +17,11 @@ from conftest import write_pairs
 from torch import nn
 
 from ggkm_plugin.archs import external_arch
-from ggkm_plugin.archs.external_arch import ARCHS, AnySize
+from ggkm_plugin.archs.external_arch import ARCHS, LibraryNetMixin
 from ggkm_plugin.archs.released import load_released
 from ggkm_plugin.losses.ggkm_loss import GGKMLoss
 from ggkm_plugin.models.defocus_model import DefocusModel
+from ggkm_plugin.ops.boundary import pad_to_multiple
 from ggkm_plugin.utils import registry
 from ggkm_plugin.utils.errors import CheckpointError, OptionError
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
@@ -143,15 +144,19 @@ def test_an_image_is_continued_by_reflection_and_cut_back(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_a_size_that_fits_is_not_continued(name, monkeypatch):
+def test_a_size_that_fits_is_not_padded(name, monkeypatch):
     sizes = []
-    monkeypatch.setattr(
-        external_arch, 'pad', lambda y, left, right, top, bottom: sizes.append((left, right, top, bottom)) or y
-    )
+
+    def padded(y, *options):
+        result = pad_to_multiple(y, *options)
+        sizes.append(result.shape[-2:])
+        return result
+
+    monkeypatch.setattr(external_arch, 'pad_to_multiple', padded)
     side = 2 * SMALL[name][2]
     with torch.no_grad():
         network(name)(rand(1, 3, side, side))
-    assert sizes == [(0, 0, 0, 0)]
+    assert sizes == [(side, side)]
 
 
 def test_grl_takes_the_common_multiple_of_window_and_stripes():
@@ -243,7 +248,7 @@ def test_keys_are_the_librarys_own(name):
     net = network(name)
     library = type(net).__mro__[2]
     assert type(net).__name__ == name
-    assert isinstance(net, AnySize)
+    assert isinstance(net, LibraryNetMixin)
     options = {**find(name).defaults, **SMALL[name][0]}
     want = {key: value.shape for key, value in library(**options).state_dict().items()}
     assert {key: value.shape for key, value in net.state_dict().items()} == want

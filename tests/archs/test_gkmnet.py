@@ -127,19 +127,19 @@ def test_taps_make_the_kernels():
 
 
 @pytest.mark.parametrize('order', ['paper', 'released'])
-@pytest.mark.parametrize('colour', [0, 1, 2])
-def test_an_impulse_stays_in_its_colour(order, colour):
-    """Channels 22 c .. 22 c + 21 are colour c; the released bank, each kernel three times, is read straight through.
+@pytest.mark.parametrize('color', [0, 1, 2])
+def test_an_impulse_stays_in_its_color(order, color):
+    """Channels 22 c .. 22 c + 21 are color c; the released bank, each kernel three times, is read straight through.
 
     So red has kernels 0 to 7, green 7 to 14 and blue 14 to 21.
     """
     x = torch.zeros(1, 3, 21, 21, dtype=torch.float64)
-    x[0, colour, 10, 10] = 1
+    x[0, color, 10, 10] = 1
     blurred = GKMNet(kernel_order=order).double().GCM(x)[0]
     assert blurred.shape == (66, 21, 21)
     kernels = dense_kernels()
     for j in range(66):
-        if j // 22 != colour:
+        if j // 22 != color:
             assert not blurred[j].any()
         else:
             close(blurred[j], kernels[j % 22 if order == 'paper' else j // 3], atol=1e-15)

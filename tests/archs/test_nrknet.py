@@ -211,33 +211,33 @@ def test_without_a_blur_model_every_power_is_the_image():
             close(got, want)
 
 
-@pytest.mark.parametrize('colour', [0, 1, 2])
-def test_inside_is_bgr(colour):
+@pytest.mark.parametrize('color', [0, 1, 2])
+def test_inside_is_bgr(color):
     net, y = network(), rand(1, 3, 32, 32)
     with torch.no_grad():
         for parameter in net.SummationLayer.parameters():
             parameter.zero_()
         want = net(y)
-        net.SummationLayer.conv.bias[colour] = 1
+        net.SummationLayer.conv.bias[color] = 1
         change = net(y) - want  # 1, 2 and 3 blurs less
         want = torch.zeros(1, 3, 32, 32, dtype=torch.float64)
-        want[:, 2 - colour] = -6
+        want[:, 2 - color] = -6
         close(change, want)
 
 
-@pytest.mark.parametrize('colour', [0, 1, 2])
-def test_an_impulse_stays_in_its_colour(colour):
+@pytest.mark.parametrize('color', [0, 1, 2])
+def test_an_impulse_stays_in_its_color(color):
     """Unit sums, and variances that add: each image's is the sum over the steps of its own kernels'."""
     gcm = network().GCM
     v = torch.zeros(1, 3, 65, 65, dtype=torch.float64)
-    v[0, colour, 32, 32] = 1
+    v[0, color, 32, 32] = 1
     with torch.no_grad():
         images = gcm(v)[0].reshape(22, 3, 65, 65)
-        sides = gcm.kernels.reshape(21, 3, 2)[:, colour]
+        sides = gcm.kernels.reshape(21, 3, 2)[:, color]
     assert torch.equal(images[0], v[0])
-    for other in {0, 1, 2} - {colour}:
+    for other in {0, 1, 2} - {color}:
         assert not images[:, other].any()
-    images = images[:, colour]
+    images = images[:, color]
     close(images.sum((1, 2)), torch.ones(22, dtype=torch.float64), atol=1e-13)
     side = sides[:, 0].exp() / (sides[:, 1].exp() + 2 * sides[:, 0].exp())
     variance = torch.cat([torch.zeros(1, dtype=torch.float64), (2 * side).cumsum(0)])

@@ -13,14 +13,14 @@ from ggkm_plugin.archs.srn_arch import SRN
 from ggkm_plugin.losses.srn_loss import SRNLoss
 
 OFFICIAL = {'deconv_kernel': 4, 'first_pred': 'blurry', 'conventions': 'official'}
-GREY = {**OFFICIAL, 'lstm_kernel': 3, 'colour': False}
+GRAY = {**OFFICIAL, 'lstm_kernel': 3, 'color': False}
 
 
 @pytest.mark.parametrize(
     ('arch', 'options', 'parameters'),
     [
         (SRN, {}, 10_250_723),
-        (SRN, GREY, 8_056_609),  # the authors' "8.06M"
+        (SRN, GRAY, 8_056_609),  # the authors' "8.06M"
         (SRN, {**OFFICIAL, 'lstm_kernel': 0}, 6_881_251),  # "6.88M"
         (AttSRN, {}, 10_276_529),
         (AttSRN, {'variant': 'release'}, 6_907_057),
@@ -30,7 +30,7 @@ def test_counts(arch, options, parameters):
     assert sum(parameter.numel() for parameter in on_paper(arch, **options).parameters()) == parameters
 
 
-def as_recorded(net, y, official, lstm=True, blurry=False, attention=False, deconv=5, colour=True):
+def as_recorded(net, y, official, lstm=True, blurry=False, attention=False, deconv=5, color=True):
     layers = Layers(net)
     conv = layers.same if official else layers.conv
     enlarged = legacy_bilinear if official else bilinear
@@ -54,7 +54,7 @@ def as_recorded(net, y, official, lstm=True, blurry=False, attention=False, deco
         return x
 
     ys = [y[..., ::n, ::n] if official else shrunk(y, n) for n in (4, 2)] + [y]
-    if not colour:
+    if not color:
         ys = [level.reshape(-1, 1, *level.shape[-2:]) for level in ys]
     images, scales, prediction = ys, [], None
     ys = ys if official else [2 * level - 1 for level in ys]
@@ -91,7 +91,7 @@ def shrunk(y, n):
 
 CASES = {
     'port': (lambda: SRN(width=4), {'official': False}),
-    'official, grey': (lambda: SRN(**GREY, width=4), {'official': True, 'blurry': True, 'deconv': 4, 'colour': False}),
+    'official, gray': (lambda: SRN(**GRAY, width=4), {'official': True, 'blurry': True, 'deconv': 4, 'color': False}),
     'blurry port': (
         lambda: SRN(lstm_kernel=0, first_pred='blurry', width=4),
         {'official': False, 'lstm': False, 'blurry': True},
@@ -164,3 +164,9 @@ def test_an_argument_that_cannot_be_is_named(options):
         SRN(**options)
     with pytest.raises(ValueError, match=r'^variant is one of lstm5, release'):
         AttSRN('official')
+
+
+def test_the_british_spelling_is_deprecated():
+    with pytest.warns(DeprecationWarning, match='colour'):
+        net = SRN(colour=False, width=4)
+    assert not net.color

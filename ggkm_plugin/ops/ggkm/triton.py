@@ -542,7 +542,7 @@ def _pairs(steps: range) -> int:
     return -(-len(steps) // 2)
 
 
-class _Blur:
+class _Launcher:
     """One call of the blur: geometry, transfer functions, the spectrum of u, and the kernel launches."""
 
     def __init__(
@@ -660,7 +660,7 @@ def blur(
 ) -> Tensor:
     """Compute `spectral.spectral_blur` in float32; margin in pixels, weights (M,C',C) the blocks of `mix`."""
     with _on(u):
-        problem = _Blur(u, alpha, beta, bank, weights, iterative, margin)
+        problem = _Launcher(u, alpha, beta, bank, weights, iterative, margin)
         out, transfer = u.new_empty(u.shape[0], problem.out_channels, *u.shape[-2:]), problem.transfer()
         for steps in problem.chunks:
             problem.fold(steps, problem.images(steps, transfer, transfer), out)
@@ -680,7 +680,7 @@ def gradients(
     """Compute the gradients of u, alpha, beta and weights from that of `blur`'s result."""
     with _on(u):
         gradient = gradient.contiguous()
-        problem = _Blur(u, alpha, beta, bank, weights, iterative, margin)
+        problem = _Launcher(u, alpha, beta, bank, weights, iterative, margin)
         d_alpha, d_beta = torch.empty_like(problem.alpha), beta.new_empty(beta.shape)
         d_weights = None if weights is None else torch.empty_like(weights)
         d_spectrum = torch.zeros_like(problem.spectrum)
