@@ -59,6 +59,9 @@ class DefocusModel(ValidatingModel):
 
     def init_training_settings(self) -> None:
         self.step_options = StepOptions.of(self.opt['train'], 'train')
+        self.amp_type = self.step_options.amp_type(self.device)
+        if self.step_options.amp == 'auto':
+            get_root_logger().info(f'train.amp: auto is {self.amp_type or torch.float32} on this device')
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.step_options.amp == 'fp16')
         self.history = ValidationHistory(osp.join(self.opt['path']['experiments_root'], 'validations.json'))
         self.progress: TrainingProgress | None = None
@@ -195,7 +198,7 @@ class DefocusModel(ValidatingModel):
 
     def _forward(self, lq: Tensor) -> Any:
         """What the network gives, in float32."""
-        with torch.autocast(self.device.type, self.step_options.amp_type, bool(self.step_options.amp_type)):
+        with torch.autocast(self.device.type, self.amp_type, self.amp_type is not None):
             return _as_float32(self.net_g(lq))
 
     def _unsynchronised(self) -> AbstractContextManager[Any]:
@@ -405,8 +408,15 @@ class DefocusModel(ValidatingModel):
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         logger = get_root_logger()
-        for line in _differences(resume_state.get('options'), self.options):
-            logger.warning(line)
+        saved = resume_state.get('options')
+        if saved:
+            # The rate that is used; states of 0.1.0 hold the option file's.
+            rate = resume_state['optimizers'][0]['param_groups'][0].get('initial_lr')
+            saved['train']['optim_g']['lr'] = saved['train']['optim_g']['lr'] if rate is None else rate
+            for line in _differences(saved, self.options):
+                logger.warning(line)
+            for key in ('optim_g', 'scheduler'):  # the state's are used, and so belong into the next states
+                self.options['train'][key] = saved['train'][key]
         super().resume_training(resume_state)
         if self.cri_pix and resume_state.get('loss'):
             self.cri_pix.load_state_dict(resume_state['loss'])
@@ -460,13 +470,11 @@ def _compared(opt: dict[str, Any]) -> dict[str, Any]:
     return {'network_g': opt['network_g'], 'train': opt.get('train', {}), 'datasets.train': train_set}
 
 
-def _differences(saved: dict[str, Any] | None, now: dict[str, Any]) -> list[str]:
-    """What to tell about options that are no longer those of the resumed state.
+def _differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return a line for each option that differs from the resumed state's.
 
-    Raises OptionError if optimizer or schedule is of another kind: its state means nothing to the new one.
+    Raises OptionError if the type of optimizer or schedule differs: the new one cannot load the state.
     """
-    if saved is None:
-        return []
     then, here = _flat(saved), _flat(now)
     lines = []
     for key in sorted(key for key in {*then, *here} - _WITHOUT_CONSEQUENCE if then.get(key) != here.get(key)):

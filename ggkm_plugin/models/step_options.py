@@ -5,15 +5,16 @@ from typing import Any, Literal
 import torch
 from pydantic import model_validator
 
+from ggkm_plugin.utils.devices import is_native
 from ggkm_plugin.utils.schema import Count, Positive, Section
 
-_AMP_TYPES = {'bf16': torch.bfloat16, 'fp16': torch.float16}
+AMP_TYPES = {'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
 class StepOptions(Section):
     """The keys of `train:` that BasicSR does not know, with their defaults."""
 
-    amp: Literal['none', 'bf16', 'fp16'] = 'none'  # fp16 with a gradient scaler; weights and loss stay float32
+    amp: Literal['none', 'bf16', 'fp16', 'auto'] = 'none'  # auto: bf16 where it is native; fp16 uses a gradient scaler
     accumulate: Count = 1  # parts that a batch is split into
     grad_clip: Positive | None = None  # largest gradient norm
     channels_last: bool = False
@@ -28,7 +29,8 @@ class StepOptions(Section):
             return values
         return {k: v for k, v in values.items() if v is not None or k not in StepOptions.model_fields}
 
-    @property
-    def amp_type(self) -> torch.dtype | None:
-        """Return the data type that the network computes in, None for float32."""
-        return _AMP_TYPES.get(self.amp)
+    def amp_type(self, device: torch.device) -> torch.dtype | None:
+        """Return the data type that the network computes in, None for float32. Weights and loss stay float32."""
+        if self.amp == 'auto':
+            return torch.bfloat16 if is_native(torch.bfloat16, device) else None
+        return AMP_TYPES.get(self.amp)

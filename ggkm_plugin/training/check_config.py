@@ -328,6 +328,11 @@ def _about_unused(opt: Options, unused: list[str]) -> str:
 
 def doubts(opt: Options) -> Iterator[str]:
     """Yield suspicious but valid settings of options that `check_options` has passed."""
+    import torch
+
+    from ggkm_plugin.models.step_options import AMP_TYPES
+    from ggkm_plugin.utils.devices import is_native
+
     train = opt['train']
     total, schedule = train['total_iter'], train['scheduler']
     late = [milestone for milestone in schedule.get('milestones') or [] if milestone >= total]
@@ -335,6 +340,9 @@ def doubts(opt: Options) -> Iterator[str]:
         yield f'train.scheduler.milestones: {late} are never reached, since train.total_iter is {total}'
     if (train.get('warmup_iter') or 0) >= total:
         yield f'train.warmup_iter: {train["warmup_iter"]} is not below train.total_iter, {total}'
+    device = torch.device('cuda' if opt['num_gpu'] != 0 and torch.cuda.is_available() else 'cpu')
+    if not is_native(AMP_TYPES.get(train.get('amp'), torch.float32), device):
+        yield f'train.amp: {train["amp"]} is emulated on this {device.type}, slower than none. Set train.amp: auto'
     alone = sum(train['jdrl'][key] for key in ('warp_iter', 'reblur_iter')) if opt['model_type'] == 'JDRLModel' else 0
     if alone >= total:
         yield f'train.jdrl: warp_iter and reblur_iter, {alone} together, leave none of {total} iterations to train both'

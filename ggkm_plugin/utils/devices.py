@@ -26,6 +26,29 @@ def find_device(name: str) -> torch.device:
     return device
 
 
+# Flags of processors with arithmetic in these types (Intel and AMD, Arm).
+_NATIVE = {torch.bfloat16: {'amx_bf16', 'avx512_bf16', 'bf16'}, torch.float16: {'amx_fp16', 'avx512_fp16', 'asimdhp'}}
+
+
+def is_native(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether a device computes in a data type itself; emulated types are slower than float32."""
+    if dtype == torch.float32:
+        return True
+    if device.type == 'cuda':
+        return dtype != torch.bfloat16 or torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == 'cpu' and not _NATIVE[dtype].isdisjoint(_cpu_flags())
+
+
+def _cpu_flags() -> set[str]:
+    """Return the instruction sets of the processor, by their names in /proc/cpuinfo."""
+    if hasattr(torch.cpu, 'get_capabilities'):  # since torch 2.12, on all systems
+        return {name for name, value in torch.cpu.get_capabilities().items() if value is True}
+    with contextlib.suppress(OSError):
+        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
+        return {flag for line in lines if line.startswith(('flags', 'Features')) for flag in line.split()}
+    return set()
+
+
 def device_name(device: torch.device) -> str:
     """What a time belongs to: the GPU's name, or the processor's and the number of threads."""
     if device.type == 'cuda':

@@ -145,6 +145,7 @@ def test_one_fault(workplace, tiny, change, key, near):
         {'train.optim_g.type': 'SGD'},
         {'train.scheduler': {'type': 'CosineAnnealingLR', 'T_max': 4}},
         {'train.amp': 'bf16'},
+        {'train.amp': 'auto'},
         {'train.warmup_iter': -1},
         {'train.total_iter': 4e0},
         {'logger.wandb': {'project': None}},
@@ -203,6 +204,13 @@ def test_suspicious_settings(workplace, tiny, change, key):
         config._set(tiny, changed.split('.'), value, new_keys=True)
     [found] = check_config.doubts(tiny)
     assert found.startswith(key)
+
+
+def test_an_emulated_type_is_suspicious(workplace, tiny, monkeypatch):
+    monkeypatch.setattr('ggkm_plugin.utils.devices._cpu_flags', lambda: {'avx2'})
+    for amp in ('none', 'auto', 'bf16'):
+        tiny['train']['amp'] = amp
+        assert [doubt.split(':')[0] for doubt in check_config.doubts(tiny)] == ['train.amp'] * (amp == 'bf16')
 
 
 def test_strict_counts_suspicious_settings_as_faults(workplace, tiny):

@@ -336,12 +336,17 @@ def test_a_finished_run_is_resumed_to_nothing_new(server, finished, copy):
 
 
 def test_a_changed_learning_rate_is_named(server, copy):
-    code, printed = server.run(*RESUME, '--force_yml', 'train:optim_g:lr=0.5', 'train:total_iter=9', cwd=copy)
-    assert code == 0, printed[-2000:]
-    assert 'train.optim_g.lr is 0.5 in the option file, 0.002 in the state' in printed
-    assert 'train.total_iter is 9 in the option file, 8 in the state' in printed
-    state = torch.load(copy / 'experiments/tiny/training_states/9.state')
-    assert state['optimizers'][0]['param_groups'][0]['initial_lr'] == 0.002
+    """With the rate that is used, also when the run is resumed again."""
+    for total, rate in ((9, 0.5), (10, 0.5), (11, 0.002)):
+        changes = (f'train:optim_g:lr={rate}', f'train:total_iter={total}')
+        code, printed = server.run(*RESUME, '--force_yml', *changes, cwd=copy)
+        assert code == 0, printed[-2000:]
+        named = [line for line in printed.splitlines() if 'train.optim_g.lr is' in line]
+        assert len(named) == (rate != 0.002)
+        assert all(f'is {rate} in the option file, 0.002 in the state' in line for line in named)
+        assert f'train.total_iter is {total} in the option file, {total - 1} in the state' in printed
+        state = torch.load(copy / f'experiments/tiny/training_states/{total}.state')
+        assert state['optimizers'][0]['param_groups'][0]['initial_lr'] == 0.002
 
 
 @pytest.mark.parametrize(
