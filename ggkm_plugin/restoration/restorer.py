@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ggkm_plugin import ops
+from ggkm_plugin.ops.ggkm import check_form, chosen_form
 from ggkm_plugin.restoration import tiling
 from ggkm_plugin.restoration.load import HUB_FILE, load_network, pretrained_file
 from ggkm_plugin.restoration.tiling import Tile
@@ -43,6 +45,8 @@ class Restorer:
         dtype: float32; or bfloat16, float16: mixed precision, faster on GPUs that have it, with small errors.
         tell: is told when the memory does not suffice and tiles are made smaller; by default that is logged.
         network_g: `type` and arguments of the network, for a checkpoint that does not describe it.
+        blur_form: form of GGKMNet's blur (`ops.ggkm.FORMS`), for time and memory; None leaves the choice to
+            BASICSR_BLUR_FORM or the network.
 
     Raises:
         CheckpointError, OptionError: for weights or an argument that cannot be used.
@@ -56,11 +60,17 @@ class Restorer:
         dtype: torch.dtype = torch.float32,
         tell: Callable[[str], None] = _log.warning,
         network_g: Options | None = None,
+        blur_form: str | None = None,
     ) -> None:
         tiling.check_tile(tile)
         if dtype not in DTYPES:
             raise OptionError(f'dtype: one of {", ".join(map(str, DTYPES))}, not {dtype}')
         self.device, self.tile, self.dtype, self.tell = find_device(device), tile, dtype, tell
+        self.blur_form = blur_form
+        try:
+            check_form(blur_form or chosen_form(), device=self.device)
+        except ValueError as error:
+            raise OptionError(str(error)) from None
         given = weights_or_network
         net = given if isinstance(given, nn.Module) else load_network(given, network_g)
         self.network = _for_inference(net).to(self.device)
@@ -110,7 +120,8 @@ class Restorer:
             raise DataError('the image holds NaN or infinite values')
         batch = y if y.ndim == 4 else y[None]
         half = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
-        with half, bounded_memory(self.device):  # so that a full memory is an error, after which smaller tiles help
+        # With a memory bound, a full memory is an error, after which smaller tiles help.
+        with half, ops.blur_form(self.blur_form), bounded_memory(self.device):
             x = tiling.restored(self.network, batch, self.tile, self.tell)
         x = check_restored(type(self.network).__name__, batch, x).reshape(y.shape).float()
         if grey:

@@ -39,6 +39,8 @@ DESCRIBE = (
     'with `basicsr convert`'
 )
 
+# Not an argument, and how the network runs, which changes no results.
+_NOT_DESCRIBED = ('type', 'blur_form')
 # What differs between two runs of one training without changing it.
 _NOT_DIGESTED = ('path', 'rank', 'world_size', 'dist', 'auto_resume', 'root_path', 'logger', 'num_gpu', 'name')
 
@@ -95,10 +97,10 @@ def describe(opt: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe_network(network: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """The `description` of a checkpoint of `network`, which is `type` and the arguments that rebuild it."""
+    """Describe the network of a checkpoint: `type` and the arguments that rebuild it."""
     return {
         'arch': network['type'],
-        'options': {key: value for key, value in network.items() if key != 'type'},
+        'options': {key: value for key, value in network.items() if key not in _NOT_DESCRIBED},
         **more,
         'versions': {'ggkm_plugin': __version__, 'basicsr': version('basicsr'), 'torch': str(torch.__version__)},
     }

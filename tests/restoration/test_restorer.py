@@ -7,7 +7,9 @@ from basicsr.utils.registry import ARCH_REGISTRY
 from restoration.conftest import OPTIONS, make_network, pixels, save
 from torch import nn
 
+from ggkm_plugin.archs import ggkmnet_arch
 from ggkm_plugin.inference import Restorer
+from ggkm_plugin.ops.ggkm import chosen_form
 from ggkm_plugin.restoration import tiling
 from ggkm_plugin.restoration.restorer import RestorationError
 from ggkm_plugin.utils.errors import CheckpointError, DataError, OptionError, TrainingError
@@ -52,6 +54,28 @@ def test_tensors_of_other_types(network, dtype):
     image = image.to(dtype) if dtype.is_floating_point else (image * 255).to(torch.int32).to(dtype)
     result = Restorer(network)(image)
     assert (result.shape, result.dtype) == (image.shape, dtype)
+
+
+@pytest.mark.parametrize('form', ['dct', 'fft', 'separable', 'reference'])
+def test_the_form_of_the_blur_changes_nothing_but_the_computation(network, form, monkeypatch):
+    used = []
+    blur = ggkmnet_arch.ggkm_blur
+    monkeypatch.setattr(ggkmnet_arch, 'ggkm_blur', lambda *args, **options: used.append(chosen_form()) or blur(*args))
+    image = torch.rand(3, 33, 40)
+    want = Restorer(network, 'cpu')(image)
+    got = Restorer(network, 'cpu', blur_form=form)(image)
+    assert set(used) == {'auto', form}
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=0)
+    assert chosen_form() == 'auto'
+
+
+def test_a_form_of_the_blur_that_cannot_run_is_an_error(network, monkeypatch):
+    for form in ('fast', 'fused'):  # unknown; without a GPU
+        with pytest.raises(OptionError, match=form):
+            Restorer(network, 'cpu', blur_form=form)
+    monkeypatch.setenv('BASICSR_BLUR_FORM', 'fast')
+    with pytest.raises(OptionError, match='BASICSR_BLUR_FORM'):
+        Restorer(network, 'cpu')
 
 
 def test_grey_is_the_mean_of_three_equal_colours(network):

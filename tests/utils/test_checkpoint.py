@@ -33,6 +33,11 @@ def test_the_description_rebuilds_the_network(tiny, tmp_path):
     assert description['versions']['basicsr'] == '1.4.2'
 
 
+def test_the_form_of_the_blur_is_not_stored(tiny):
+    network = {**tiny['network_g'], 'blur_form': 'separable'}
+    assert 'blur_form' not in checkpoint.describe({**tiny, 'network_g': network})['options']
+
+
 def test_equal_trainings_have_equal_digests(tiny):
     def digest(**changes):
         return checkpoint.describe({**tiny, **changes})['option_digest']

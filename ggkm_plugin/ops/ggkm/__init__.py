@@ -47,7 +47,7 @@ from ggkm_plugin.ops.ggkm.reference import (
     with_identity,
 )
 from ggkm_plugin.ops.ggkm.separable import separable_blur, separable_chain
-from ggkm_plugin.ops.ggkm.spectral import ADAPTIVE, cosine_chain, spectral_blur
+from ggkm_plugin.ops.ggkm.spectral import ADAPTIVE, cosine_chain, spectral_blur, unavailable
 from ggkm_plugin.ops.precision import full_precision
 
 __all__ = [
@@ -94,12 +94,16 @@ def chosen_form(default: str = 'auto') -> str:
     return form or default
 
 
-def check_form(form: str, boundary: str = 'reflect', name: str = 'blur_form') -> None:
-    """Raise ValueError unless `form` is one of FORMS and available for the boundary; `name` is the option's."""
+def check_form(
+    form: str, boundary: str = 'reflect', name: str = 'blur_form', device: torch.device | None = None
+) -> None:
+    """Raise ValueError unless `form` is one of FORMS, and fits the boundary and the device; `name` is the option's."""
     if form not in FORMS:
         raise ValueError(f'{name} is one of {", ".join(FORMS)}, not {form!r}')
     if form in _REFLECT_ONLY and boundary != 'reflect':
         raise ValueError(f'{name}: {form} needs boundary: reflect, not {boundary}')
+    if form == 'fused' and device is not None and (reason := unavailable(device)):
+        raise ValueError(f'{name}: fused is not available: {reason}')
 
 
 def ggkm_blur(

@@ -347,6 +347,13 @@ def _blocks(mix: Tensor | None, maps: int) -> Tensor | None:
     return None if mix is None else mix.flatten(1).unflatten(1, (maps, -1)).transpose(0, 1).contiguous()
 
 
+def unavailable(device: torch.device) -> str | None:
+    """Return the reason why the Triton form does not run on a device, or None."""
+    from ggkm_plugin.ops.ggkm import triton as kernels
+
+    return kernels.failure(device)
+
+
 def _kernels_for(u: Tensor, form: str) -> ModuleType | None:
     """Return the Triton module if it takes this image: on a GPU where it can, elsewhere (its interpreter) on request.
 

@@ -467,11 +467,11 @@ def refusal(u: Tensor) -> str | None:
     """Return the reason why the kernels cannot take this image, or None."""
     if u.dtype != torch.float32:
         return f'the kernels compute in float32, not {str(u.dtype).removeprefix("torch.")}'
-    return _failure(u.device)
+    return failure(u.device)
 
 
 @lru_cache
-def _failure(device: torch.device) -> str | None:
+def failure(device: torch.device) -> str | None:
     """Return the reason why kernels do not run on a device, or None; found once per process, by launching one."""
     if _unusable is not None:
         return _unusable
