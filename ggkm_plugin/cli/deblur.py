@@ -7,7 +7,10 @@ from ggkm_plugin.cli.arguments import add_arch, add_plugin, load_plugins
 from ggkm_plugin.weights import DEFAULT, NAMES
 
 HELP = 'deblur photographs'
-DESCRIPTION = 'Deblur photographs: JPEG, PNG, TIFF, WebP, BMP of 8 or 16 bits. Results lie beside their photographs.'
+DESCRIPTION = (
+    'Deblur photographs: JPEG, PNG, TIFF, WebP, AVIF, BMP and GIF with 8 or 16 bits; HEIC and camera raw with the '
+    'extras [heic] and [raw]. Results lie beside their photographs.'
+)
 INTERRUPTED = '; finished results are complete, and the same command does the rest'
 
 
@@ -45,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--recursive', '-r', action='store_true', help='also folders in folders')
     parser.add_argument('--overwrite', action='store_true', help='replace existing results')
+    parser.add_argument('--skip-existing', action='store_true', help='leave out photographs whose result exists')
     parser.add_argument(
         '--suffix', default='_deblurred', metavar='TEXT', help='of the names of results (default: _deblurred)'
     )
@@ -68,6 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
         recursive=arguments.recursive,
         overwrite=arguments.overwrite,
         compare=arguments.compare,
+        skip_existing=arguments.skip_existing,
         plugins=arguments.plugin,
         arch=arguments.arch,
     )

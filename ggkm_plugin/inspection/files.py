@@ -72,8 +72,8 @@ def _photograph_of(numbers: Path) -> str | None:
 
 def inspect_file(subject: Subject, path: str, request: Request) -> list[Path]:
     """Inspect one photograph and write its three files. Raises DataError, or OptionError for a wrong point."""
-    colours = read_photograph(path).colours
-    whole = to_float(colours if colours.ndim == 3 else np.dstack([colours] * 3))
+    colors = read_photograph(path).colors
+    whole = to_float(colors if colors.ndim == 3 else np.dstack([colors] * 3))
     image = reduced(whole, request.longest)
     height, width = image.shape[:2]
     note = ''

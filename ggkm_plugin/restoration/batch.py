@@ -1,4 +1,4 @@
-"""Works through photographs, in this process or in several: what fails is recorded, and the rest goes on."""
+"""Restore photographs in one process or several. A failure is recorded and the rest continues."""
 
 import multiprocessing
 import os
@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -15,11 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from ggkm_plugin.restoration.encoding import KINDS, picture
-from ggkm_plugin.restoration.image_io import read_photograph, write_bytes, write_photograph
+from ggkm_plugin.restoration.image_io import (
+    check_format,
+    read_photograph,
+    screen_picture,
+    write_bytes,
+    write_photograph,
+)
 from ggkm_plugin.restoration.jobs import Job
 from ggkm_plugin.utils import allocator
-from ggkm_plugin.utils.errors import DataError, UserError
+from ggkm_plugin.utils.errors import DataError, UnsupportedImageError, UserError
 from ggkm_plugin.utils.files import nearest_there, unfinished
 from ggkm_plugin.utils.memory import is_out_of_memory
 
@@ -32,33 +37,40 @@ Make = Callable[[str, Tell], Restore]
 
 @dataclass(frozen=True)
 class Outcome:
-    """fault: why there is no result. lost: what of the source the result does not hold. size: (H,W)."""
+    """The result of one job.
+
+    fault: why it failed. skipped: why a file found in a folder is left out. lost: what the result does not hold of the
+    source. size: (H,W).
+    """
 
     job: Job
     fault: str | None = None
+    skipped: str | None = None
     lost: list[str] = field(default_factory=list)
     size: tuple[int, int] = (0, 0)
     seconds: float = 0.0
 
 
 def deblur(job: Job, restore: Callable[[], Restore], overwrite: bool) -> Outcome:
-    """One photograph; whatever fails is the outcome's fault. The result is there as a whole or not at all."""
+    """Restore one photograph. The result is written whole or not at all; any failure is recorded in the outcome."""
     start = time.monotonic()
     try:
         if os.path.lexists(job.output) and not overwrite:
-            raise DataError(f'{job.output}: is there already; --overwrite replaces it')
+            raise DataError(f'{job.output}: exists already. Use --overwrite or --skip-existing')
         _check_writable(Path(job.output).parent)
         photograph = read_photograph(job.source)
-        if Path(job.output).suffix.lower() not in KINDS:
-            raise DataError(f'{job.output}: cannot be written; end the name in one of {", ".join(KINDS)}')
-        result = photograph.with_colours(restore()(photograph.colours))
+        check_format(job.output, photograph)
+        result = replace(photograph, colors=restore()(photograph.colors))
         for path, shown in zip(job.pictures or (), (photograph, result), strict=False):
-            write_bytes(path, picture(shown.pixels, photograph.metadata.icc))
-        lost = write_photograph(job.output, result)  # last: what has a result is finished
+            write_bytes(path, screen_picture(shown))
+        lost = write_photograph(job.output, result)  # last: a job with a result is finished
     except Exception as error:  # a network or a decoder may raise anything
-        return Outcome(job, fault=_worded(job, error))
-    height, width = photograph.colours.shape[:2]
-    return Outcome(job, None, lost, (height, width), time.monotonic() - start)
+        text = _worded(job, error)
+        if isinstance(error, UnsupportedImageError) and not job.named:
+            return Outcome(job, skipped=text.removeprefix(f'{job.source}: '))
+        return Outcome(job, fault=text)
+    height, width = photograph.colors.shape[:2]
+    return Outcome(job, lost=lost, size=(height, width), seconds=time.monotonic() - start)
 
 
 def _check_writable(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What `basicsr deblur` does, from the words of the command line to the files beside the photographs."""
+"""`basicsr deblur`: from the command line's request to the results."""
 
 import os
 import sys
@@ -14,13 +14,13 @@ from tqdm import tqdm
 from ggkm_plugin.restoration import batch, tiling
 from ggkm_plugin.restoration.batch import Make, Outcome, Restore, Tell
 from ggkm_plugin.restoration.classical import chosen_method, method_restorer
-from ggkm_plugin.restoration.jobs import BEFORE_AFTER, Job, plan
+from ggkm_plugin.restoration.jobs import BEFORE_AFTER, Job, Skipped, plan
 from ggkm_plugin.restoration.load import load_network, parse_network
 from ggkm_plugin.restoration.restorer import Restorer
 from ggkm_plugin.utils import plugins
 from ggkm_plugin.utils.config import Options
 from ggkm_plugin.utils.devices import find_device
-from ggkm_plugin.utils.errors import OptionError, UserError
+from ggkm_plugin.utils.errors import OptionError, UserError, listed
 from ggkm_plugin.utils.memory import free_bytes
 from ggkm_plugin.weights import NOTICE, checkpoint_path
 
@@ -46,29 +46,47 @@ class Request:
     recursive: bool = False
     overwrite: bool = False
     compare: bool = False
+    skip_existing: bool = False
     plugins: Sequence[str] = ()
     arch: str | None = None
 
 
 @dataclass(frozen=True)
 class Deblurred:
-    """outcomes: in the order in which they came. folder: of the pictures for --compare."""
+    """Outcomes of a batch in the order in which they came, files left out, and the folder of --compare."""
 
     outcomes: list[Outcome]
-    folder: Path | None
+    skipped: list[Skipped]
+    folder: Path | None = None
 
     @property
     def faults(self) -> list[str]:
-        """Why some have no result."""
+        """Messages of the jobs that failed."""
         return [outcome.fault for outcome in self.outcomes if outcome.fault]
+
+    @property
+    def done(self) -> list[Job]:
+        """Jobs with a result."""
+        return [outcome.job for outcome in self.outcomes if not outcome.fault and not outcome.skipped]
 
     @property
     def pairs(self) -> list[tuple[str, str, str]]:
         """Of each result for --compare: its photograph's name, and the pictures before and after."""
-        jobs = [outcome.job for outcome in self.outcomes if not outcome.fault]
+        jobs = self.done
         top = os.path.commonpath([Path(job.source).absolute().parent for job in jobs]) if jobs else ''
         pairs = [(os.path.relpath(job.source, top), *job.pictures) for job in jobs if job.pictures]
         return sorted(pairs, key=lambda pair: pair[1])
+
+    def summary(self) -> list[str]:
+        """Lines with the numbers of results, of files left out with the reasons, and of failures."""
+        skipped = self.skipped + [Skipped(out.job.source, out.skipped) for out in self.outcomes if out.skipped]
+        reasons: dict[str, list[str]] = {}
+        for item in skipped:
+            reasons.setdefault(item.reason, []).append(item.source)
+        return [
+            f'{len(self.done)} done, {len(skipped)} skipped, {len(self.faults)} failed',
+            *(f'  skipped {listed(names)}: {reason}' for reason, names in reasons.items()),
+        ]
 
 
 class DeblurError(UserError):
@@ -76,12 +94,25 @@ class DeblurError(UserError):
 
 
 def deblur(request: Request) -> Deblurred:
-    """Deblur, and say so on the way: results on stdout, all else on stderr. Plugins are loaded.
+    """Deblur, with results on stdout, progress and a summary on stderr. Plugins are loaded.
 
     Raises OptionError or CheckpointError before anything is written; what fails later is in the outcomes.
     """
-    jobs = plan(request.inputs, request.out, request.suffix, request.recursive)
+    if request.skip_existing and request.overwrite:
+        raise OptionError('--skip-existing and --overwrite: use one of them')
+    jobs, skipped = plan(request.inputs, request.out, request.suffix, request.recursive)
     make = _maker(request)
+    if request.skip_existing:
+        skipped += [Skipped(job.source, 'its result exists') for job in jobs if os.path.lexists(job.output)]
+        jobs = [job for job in jobs if not os.path.lexists(job.output)]
+    deblurred = _run(request, jobs, skipped, make) if jobs else Deblurred([], skipped)
+    if len(deblurred.outcomes) + len(skipped) > 1:
+        for line in deblurred.summary():
+            print(line if line.startswith(' ') else f'basicsr deblur: {line}', file=sys.stderr)
+    return deblurred
+
+
+def _run(request: Request, jobs: list[Job], skipped: list[Skipped], make: Make) -> Deblurred:
     devices = _devices(request, len(jobs))
     folder = _folder_of_pictures(request, jobs) if request.compare else None
     if request.weights is None and request.method is None:
@@ -98,11 +129,11 @@ def deblur(request: Request) -> Deblurred:
             for outcome in work:
                 outcomes.append(outcome)
                 progress.done(outcome)
-    return Deblurred(outcomes, folder)
+    return Deblurred(outcomes, skipped, folder)
 
 
 def check(deblurred: Deblurred) -> None:
-    """Raises DeblurError that lists what failed, if anything did."""
+    """Raise DeblurError that lists the failures, if there are any."""
     faults = deblurred.faults
     if faults:
         several = f'{len(faults)} of {len(deblurred.outcomes)} photographs were not deblurred:'
@@ -183,7 +214,7 @@ def _folder_of_pictures(request: Request, jobs: Sequence[Job]) -> Path:
         parent = Path(os.path.commonpath([Path(job.output).absolute().parent for job in jobs]))
     folder = parent / (f'{Path(jobs[0].output).stem}_{BEFORE_AFTER}' if len(jobs) == 1 else BEFORE_AFTER)
     if (folder / 'index.html').exists() and not request.overwrite:  # without it, it is of a run that was interrupted
-        raise OptionError(f'{folder}: is there already; --overwrite replaces it')
+        raise OptionError(f'{folder}: exists already. Use --overwrite')
     inside = folder.resolve()
     for job in jobs:
         if inside in Path(job.source).resolve().parents:
@@ -216,8 +247,10 @@ class _Progress:
         job = outcome.job
         where = '' if self._total == 1 else f'{self._count} of {self._total}: '
         if outcome.fault:
-            if self._total > 1:  # else it is the last line, which the command says
+            if self._total > 1:  # else it is the last line, which the command prints
                 tqdm.write(f'{where}{outcome.fault}', file=sys.stderr)
+        elif outcome.skipped:
+            tqdm.write(f'{where}{job.source}: skipped, {outcome.skipped}', file=sys.stderr)
         else:
             height, width = outcome.size
             tqdm.write(f'{where}{job.output} ({width}x{height}, {outcome.seconds:.1f} s)', file=sys.stdout)

@@ -18,6 +18,10 @@ class DataError(UserError, ValueError):
     """A data folder, an image or a pair of images is missing, unreadable or inconsistent."""
 
 
+class UnsupportedImageError(DataError):
+    """An intact image of a kind that is not read, such as an animation or CMYK."""
+
+
 class CropSizeError(UserError, ValueError):
     """A training crop does not fit the network's pyramid or the loss's window."""
 

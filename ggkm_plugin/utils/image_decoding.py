@@ -1,6 +1,7 @@
 """From a file to an RGB array, 8 or 16 bits kept; every failure names the file."""
 
 import io
+from collections.abc import Collection
 from pathlib import Path
 
 import cv2
@@ -32,12 +33,12 @@ def image_files(folder: str, recursive: bool = False) -> list[str]:
     return paths
 
 
-def find_images(root: Path, recursive: bool = False) -> list[Path]:
-    """What is an image by its name, sorted; with links to nothing, without what is hidden."""
+def find_images(root: Path, recursive: bool = False, suffixes: Collection[str] | None = IMAGE_SUFFIXES) -> list[Path]:
+    """Find files with `suffixes` (None: any), sorted: broken links too, hidden files not."""
     images = (
         path
         for path in (root.rglob('*') if recursive else root.iterdir())
-        if path.suffix.lower() in IMAGE_SUFFIXES
+        if (suffixes is None or path.suffix.lower() in suffixes)
         and not _is_hidden(path.relative_to(root))
         and (path.is_file() or not path.exists())
     )

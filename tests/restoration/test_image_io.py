@@ -1,10 +1,11 @@
-"""Photographs to files and back: depth, alpha, upright once, profile and EXIF; and each file that cannot be read."""
+"""Image files: depth, alpha, orientation and metadata survive a round trip; files that cannot be read are named."""
 
 import errno
 import hashlib
 import io
 import os
 import struct
+import sys
 import zlib
 from itertools import product
 
@@ -15,12 +16,17 @@ import tifffile
 from PIL import Image, ImageCms, ImageOps, JpegImagePlugin, PngImagePlugin
 from restoration.conftest import pixels
 
-from ggkm_plugin.restoration import image_io
-from ggkm_plugin.restoration.encoding import KINDS, encode, picture
-from ggkm_plugin.restoration.image_io import read_photograph, upright, write_photograph
-from ggkm_plugin.restoration.metadata import Metadata, upright_exif
-from ggkm_plugin.utils.errors import DataError
-from ggkm_plugin.utils.image_decoding import IMAGE_SUFFIXES
+from ggkm_plugin.restoration.image_io import (
+    FORMATS,
+    READ_ONLY,
+    Photograph,
+    check_format,
+    read_photograph,
+    result_suffix,
+    screen_picture,
+    write_photograph,
+)
+from ggkm_plugin.utils.errors import DataError, UnsupportedImageError
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" dc:title="Sea"/></x:xmpmeta>'
@@ -28,7 +34,7 @@ MAKER = b'notes with offsets \x00\x01\x02'
 
 
 def exif(orientation=6, size=(30, 20)):
-    """As a camera writes it: the size (W,H) of the pixels as stored, a note in the maker's own format, a place."""
+    """EXIF as a camera writes it: the size (W,H) of the pixels as stored, a maker note, a place."""
     tags = Image.Exif()
     tags[274], tags[271] = orientation, 'Maker'
     tags[0x8769] = {0xA002: size[0], 0xA003: size[1], 0x927C: MAKER, 0x9003: '2020:01:02 03:04:05'}
@@ -36,8 +42,19 @@ def exif(orientation=6, size=(30, 20)):
     return tags
 
 
+def noise(height, width, channels, dtype=np.uint8, seed=1):
+    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, (height, width, channels)).astype(dtype)
+
+
+def store(path, stored, **fields):
+    """Write (H,W,C) with 1 to 4 channels: gray, gray and alpha, RGB, RGB and alpha."""
+    colors = stored[..., 0] if stored.shape[2] < 3 else stored[..., :3]
+    alpha = stored[..., -1] if stored.shape[2] in (2, 4) else None
+    return write_photograph(str(path), Photograph(colors, alpha, **fields))
+
+
 def rewritten(path, output):
-    """Read and write a photograph without changing it; what was lost, and the result by Pillow."""
+    """Read a photograph and write it unchanged; return what was lost, and the result read by Pillow."""
     before = hashlib.sha256(path.read_bytes()).digest()
     lost = write_photograph(str(output), read_photograph(str(path)))
     assert hashlib.sha256(path.read_bytes()).digest() == before
@@ -46,128 +63,78 @@ def rewritten(path, output):
     return lost, image
 
 
-# All but deep grey with alpha as TIFF, which has a test of its own.
-KEPT = [
-    kind for kind in product([1, 2, 3, 4], [np.uint8, np.uint16], ['.png', '.tif']) if kind != (2, np.uint16, '.tif')
-]
-
-
-@pytest.mark.parametrize(('channels', 'dtype', 'suffix'), KEPT)
+@pytest.mark.parametrize(
+    ('channels', 'dtype', 'suffix'), product([1, 2, 3, 4], [np.uint8, np.uint16], ['.png', '.tif', '.TIFF'])
+)
 @pytest.mark.parametrize('size', [(1, 1), (3, 700), (700, 3)])
 def test_every_bit_comes_back(tmp_path, size, channels, dtype, suffix):
-    stored = np.random.default_rng(1).integers(0, np.iinfo(dtype).max + 1, (*size, channels)).astype(dtype)
-    path = tmp_path / f'a{suffix}'
-    path.write_bytes(encode(stored, Metadata('', ICC if channels > 2 else None, dpi=(300, 200)), suffix, {}).content)
-    photograph = read_photograph(str(path))
-    assert photograph.colours.dtype == dtype
-    assert photograph.colours.ndim == (2 if channels < 3 else 3)
+    stored = noise(*size, channels, dtype)
+    path, again = tmp_path / f'a{suffix}', tmp_path / f'b{suffix}'
+    profile = ICC if channels > 2 else None
+    assert store(path, stored, icc=profile, dpi=(300, 200)) == []
+    assert write_photograph(str(again), read_photograph(str(path))) == []
+    photograph = read_photograph(str(again))
+    assert photograph.colors.dtype == dtype
+    assert photograph.colors.ndim == (2 if channels < 3 else 3)
     assert np.array_equal(photograph.pixels, stored)
-    assert photograph.metadata.dpi == pytest.approx((300, 200), abs=0.01)
-    lost, image = rewritten(path, tmp_path / f'b{suffix}')
-    assert lost == []
-    assert np.array_equal(read_photograph(str(tmp_path / f'b{suffix}')).pixels, stored)
-    assert image.info.get('icc_profile') == (ICC if channels > 2 else None)
+    assert photograph.dpi == pytest.approx((300, 200), abs=0.01)
+    assert photograph.icc == profile
 
 
-def test_others_read_what_is_written(tmp_path):
-    """OpenCV and tifffile, which have decoders of their own; several strips, and none compressed."""
-    deep = np.random.default_rng(1).integers(0, 65536, (700, 500, 4), dtype=np.uint16)
-    for like in ({}, {'uncompressed': True}):
-        content = encode(deep, Metadata('', ICC), '.tif', like).content
-        with tifffile.TiffFile(io.BytesIO(content)) as file:
+def test_other_decoders_read_what_is_written(tmp_path):
+    """OpenCV and tifffile have decoders of their own; the TIFF has several strips, compressed and not."""
+    deep = noise(700, 500, 4, np.uint16)
+    for encoding in ({}, {'plain': True}):
+        store(tmp_path / 'a.tif', deep, icc=ICC, exif=exif().tobytes(), encoding=encoding)
+        with tifffile.TiffFile(tmp_path / 'a.tif') as file:
             assert len(file.pages) == 1
             assert file.pages[0].extrasamples == (tifffile.EXTRASAMPLE.UNASSALPHA,)
             assert len(file.pages[0].dataoffsets) > 1
+            assert (file.pages[0].compression == 1) == bool(encoding)
             assert np.array_equal(file.asarray(), deep)
-        assert np.array_equal(cv2.imdecode(np.frombuffer(content, np.uint8), -1), deep[..., [2, 1, 0, 3]])
-    content = encode(deep, Metadata('', ICC), '.png', {}).content
-    assert np.array_equal(cv2.imdecode(np.frombuffer(content, np.uint8), -1), deep[..., [2, 1, 0, 3]])
-
-
-def test_deep_grey_with_alpha_as_tiff(tmp_path):
-    """In colours: Pillow, and so much other software, does not read it as grey."""
-    deep = np.random.default_rng(1).integers(0, 65536, (5, 4, 2), dtype=np.uint16)
-    path = tmp_path / 'a.tif'
-    path.write_bytes(encode(deep, Metadata(''), '.tif', {}).content)
-    assert np.array_equal(read_photograph(str(path)).pixels, deep[..., [0, 0, 0, 1]])
-
-
-@pytest.mark.parametrize(('suffix', 'dtype'), [('.tif', np.uint16), ('.webp', np.uint8)])
-def test_a_profile_for_grey_is_not_left_on_colours(tmp_path, suffix, dtype):
-    grey = ICC[:16] + b'GRAY' + ICC[20:]
-    path = tmp_path / f'a{suffix}'
-    encoded = encode(np.zeros((5, 4, 2), dtype), Metadata('', grey), suffix, {})
-    path.write_bytes(encoded.content)
-    assert encoded.lost == ['ICC profile']
-    assert read_photograph(str(path)).metadata.icc is None
+        assert np.array_equal(cv2.imread(str(tmp_path / 'a.tif'), -1), deep[..., [2, 1, 0, 3]])
+    store(tmp_path / 'a.png', deep, icc=ICC)
+    assert np.array_equal(cv2.imread(str(tmp_path / 'a.png'), -1), deep[..., [2, 1, 0, 3]])
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
-@pytest.mark.parametrize('kind', ['a.jpg', 'a.png', 'deep.png', 'a.tif', 'deep.tif', 'a.webp'])
-def test_upright_and_not_turned_twice(tmp_path, orientation, kind):
-    """As Pillow turns it: once on reading, and viewers find nothing left to do."""
-    shown = pixels(20, 30)
+@pytest.mark.parametrize('kind', ['a.jpg', 'a.png', 'a.webp', 'a.avif', 'a.tif', 'deep.tif'])
+def test_orientation_is_applied_once(tmp_path, orientation, kind):
+    """As Pillow turns it; viewers find nothing left to do."""
+    shown = pixels(20, 30, dtype=np.uint16 if 'deep' in kind else np.uint8)
     path, output = tmp_path / kind, tmp_path / f'out_{kind}'
-    tags = exif(orientation)
-    if 'deep' in kind:
-        shown = pixels(20, 30, dtype=np.uint16)
-        metadata = Metadata('', exif=tags.tobytes()[6:])
-        path.write_bytes(encode(shown, metadata, path.suffix, {'uncompressed': True}).content)
-        if kind == 'deep.tif':  # the writer says 1, in the byte order of the EXIF
-            content = bytearray(path.read_bytes())
-            place = content.index(struct.pack('>HHI', 274, 3, 1)) + 8
-            content[place : place + 2] = struct.pack('>H', orientation)
-            path.write_bytes(content)
-    elif kind == 'a.tif':
-        plain = Image.Exif()
-        plain[274] = orientation
-        Image.fromarray(shown).save(path, exif=plain)
+    if kind.endswith('.tif'):
+        tifffile.imwrite(path, shown, photometric='rgb', extratags=[(274, 'H', 1, orientation, True)])
     else:
-        exact = {'a.webp': {'lossless': True}, 'a.jpg': {'quality': 100, 'subsampling': 0}}.get(kind, {})
-        Image.fromarray(shown).save(path, exif=tags, **exact)
+        exact = {'a.webp': {'lossless': True}, 'a.jpg': {'quality': 100, 'subsampling': 0}}
+        exact['a.avif'] = {'quality': 100, 'subsampling': '4:4:4'}
+        Image.fromarray(shown).save(path, exif=exif(orientation), **exact.get(kind, {}))
+    file = io.BytesIO()
+    Image.fromarray(pixels(20, 30)).save(file, 'PNG', exif=exif(orientation))
+    turned = np.asarray(ImageOps.exif_transpose(Image.open(file)))
     photograph = read_photograph(str(path))
-    turned = np.asarray(ImageOps.exif_transpose(_with_orientation(pixels(20, 30), orientation)))
+    assert photograph.colors.shape == turned.shape
     scale = 257 if 'deep' in kind else 1
-    assert photograph.colours.shape == turned.shape
-    assert np.abs(photograph.colours.astype(float) / scale - turned).max() <= (6 if kind == 'a.jpg' else 1)
+    assert np.abs(photograph.colors.astype(float) / scale - turned).max() <= (6 if kind in ('a.jpg', 'a.avif') else 1)
     _, image = rewritten(path, output)
     assert image.getexif().get(274, 1) == 1
     assert image.size == turned.shape[1::-1]
     assert np.array_equal(np.asarray(ImageOps.exif_transpose(image)), np.asarray(image))
-    if kind != 'a.tif':
+    if not kind.endswith('.tif'):
         assert image.getexif()[271] == 'Maker'
-    if kind in ('a.jpg', 'a.png', 'a.webp', 'deep.png'):
         details = image.getexif().get_ifd(0x8769)
         assert (details[0xA002], details[0xA003]) == image.size
 
 
-def _with_orientation(array, orientation):
-    file = io.BytesIO()
-    tags = Image.Exif()
-    tags[274] = orientation
-    Image.fromarray(array).save(file, 'PNG', exif=tags)
-    return Image.open(file)
-
-
-def test_upright_is_what_exif_says():
-    numbered = np.arange(6).reshape(2, 3)
-    assert np.array_equal(upright(numbered, 6), np.rot90(numbered, -1))  # the camera's left side is up
-    assert np.array_equal(upright(numbered, 8), np.rot90(numbered))
-    assert np.array_equal(upright(numbered, 3), numbered[::-1, ::-1])
-    assert np.array_equal(upright(numbered, 99), numbered)
-
-
-@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.webp', '.tif'])
-@pytest.mark.parametrize('source', ['a.jpg', 'a.png', 'a.webp', 'a.tif'])
-def test_what_is_said_about_a_photograph_is_kept(tmp_path, source, suffix):
+@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.webp', '.avif', '.tif'])
+@pytest.mark.parametrize('source', ['a.jpg', 'a.png', 'a.webp', 'a.avif', 'a.tif'])
+def test_metadata_is_kept(tmp_path, source, suffix):
     path = tmp_path / source
     if source == 'a.tif':
-        metadata = Metadata('', ICC, exif().tobytes()[6:], XMP, (240, 240))
-        path.write_bytes(encode(pixels(20, 30), metadata, '.tif', {}).content)
+        store(path, pixels(20, 30), icc=ICC, exif=exif().tobytes()[6:], xmp=XMP, dpi=(240, 240))
     else:
-        more = {'xmp': XMP} if source != 'a.png' else {}
+        more = {'xmp': XMP} if source != 'a.png' else {'pnginfo': PngImagePlugin.PngInfo()}
         if source == 'a.png':
-            more['pnginfo'] = PngImagePlugin.PngInfo()
             more['pnginfo'].add_itxt('XML:com.adobe.xmp', XMP.decode())
         Image.fromarray(pixels(20, 30)).save(path, exif=exif(), icc_profile=ICC, dpi=(240, 240), **more)
     lost, image = rewritten(path, tmp_path / f'out{suffix}')
@@ -180,33 +147,34 @@ def test_what_is_said_about_a_photograph_is_kept(tmp_path, source, suffix):
     assert image.info['icc_profile'] == ICC
     assert b'Sea' in image.info['xmp']
     assert b'Orientation="6"' not in image.info['xmp']
-    if 'webp' not in source + suffix:
+    if not {'.webp', '.avif'} & {path.suffix, suffix}:
         assert image.info['dpi'] == pytest.approx((240, 240), abs=0.01)
 
 
-def test_exif_is_kept_byte_by_byte():
-    """But for the orientation, the size, and the link to the preview of the blurred photograph."""
-    stored = exif().tobytes()[6:]
-    changed = upright_exif(stored, (30, 20))
-    assert len(changed) == len(stored)
-    differ = [place for place in range(len(stored)) if stored[place] != changed[place]]
-    assert len(differ) == 3  # one byte of each of three numbers
-    tags = Image.Exif()
-    tags.load(b'Exif\0\0' + changed)
-    assert (tags[274], tags.get_ifd(0x8769)[0xA002], tags.get_ifd(0x8769)[0xA003]) == (1, 20, 30)
+def test_no_resolution_is_made_up(tmp_path):
+    for suffix in ('.png', '.jpg', '.tif', '.webp'):
+        Image.fromarray(pixels(20, 30)).save(tmp_path / f'a{suffix}')
+        assert read_photograph(str(tmp_path / f'a{suffix}')).dpi is None
+    assert 'dpi' not in rewritten(tmp_path / 'a.png', tmp_path / 'b.png')[1].info
 
 
+@pytest.mark.parametrize('suffix', ['.jpg', '.webp'])
 @pytest.mark.parametrize('order', ['<', '>'])
-def test_the_preview_in_exif_is_cut_off(order):
-    entry = struct.pack(order + 'HHIHH', 274, 3, 1, 6, 0)
-    directory = struct.pack(order + 'H', 1) + entry
-    magic = {'<': b'II*\0', '>': b'MM\0*'}[order]
-    preview = struct.pack(order + 'H', 1) + entry + struct.pack(order + 'I', 0)
-    stored = magic + struct.pack(order + 'I', 8) + directory + struct.pack(order + 'I', 26) + preview
-    changed = upright_exif(stored, (5, 5))
-    assert changed[8:22] == directory[:-4] + struct.pack(order + 'HH', 1, 0)
-    assert changed[22:26] == bytes(4)
-    assert changed[26:] == stored[26:]
+def test_exif_is_kept_byte_by_byte(tmp_path, order, suffix):
+    """Except for the orientation, the size, and the link to the thumbnail of the blurred photograph."""
+    entries = struct.pack(order + 'HHIHH', 274, 3, 1, 6, 0) + struct.pack(order + 'HHII', 0x8769, 4, 1, 38)
+    details = struct.pack(order + 'H', 2) + struct.pack(order + 'HHII', 0xA002, 4, 1, 30)
+    details += struct.pack(order + 'HHIHH', 0xA003, 3, 1, 20, 0) + bytes(4)
+    thumbnail = struct.pack(order + 'H', 1) + struct.pack(order + 'HHIHH', 274, 3, 1, 6, 0) + bytes(4)
+    head = {'<': b'II*\0', '>': b'MM\0*'}[order] + struct.pack(order + 'IH', 8, 2)
+    stored = head + entries + struct.pack(order + 'I', 68) + details + thumbnail + MAKER
+    Image.fromarray(pixels(20, 30)).save(tmp_path / f'a{suffix}', exif=b'Exif\0\0' + stored)
+    _, image = rewritten(tmp_path / f'a{suffix}', tmp_path / f'b{suffix}')
+    wanted = bytearray(stored)
+    for place, value in ((18, struct.pack(order + 'H', 1)), (34, bytes(4)), (48, struct.pack(order + 'I', 20))):
+        wanted[place : place + len(value)] = value
+    wanted[60:62] = struct.pack(order + 'H', 30)
+    assert image.info['exif'].removeprefix(b'Exif\0\0') == wanted
 
 
 @pytest.mark.parametrize(
@@ -220,15 +188,14 @@ def test_the_preview_in_exif_is_cut_off(order):
         b'II*\0\x08\0\0\0',
     ],
 )
-@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.tif', '.webp'])
+@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.tif', '.webp', '.avif'])
 def test_broken_exif_does_not_matter(tmp_path, broken, suffix):
-    path = tmp_path / 'a.jpg'
-    Image.fromarray(pixels(20, 30)).save(path, exif=b'Exif\0\0' + broken)
-    _, image = rewritten(path, tmp_path / f'out{suffix}')
-    assert image.size == (30, 20)
+    Image.fromarray(pixels(20, 30)).save(tmp_path / 'a.jpg', exif=b'Exif\0\0' + broken)
+    _, image = rewritten(tmp_path / 'a.jpg', tmp_path / f'out{suffix}')
+    assert sorted(image.size) == [20, 30]
 
 
-def test_jpeg_is_quantised_as_finely_as_its_source(tmp_path):
+def test_jpeg_is_quantized_as_finely_as_its_source(tmp_path):
     image = Image.fromarray(pixels(40, 60))
     for quality, sampling in ((30, 2), (100, 0)):
         path = tmp_path / f'{quality}.jpg'
@@ -242,7 +209,7 @@ def test_jpeg_is_quantised_as_finely_as_its_source(tmp_path):
         assert result.info.get('progressive')
 
 
-def test_a_jpeg_keeps_comment_and_iptc(tmp_path):
+def test_jpeg_keeps_comment_and_iptc(tmp_path):
     path = tmp_path / 'a.jpg'
     Image.fromarray(pixels(20, 30)).save(path, comment=b'a comment', dpi=(72, 72))
     iptc = b'Photoshop 3.0\x008BIM\x04\x04\0\0\0\0\0\0'
@@ -252,10 +219,10 @@ def test_a_jpeg_keeps_comment_and_iptc(tmp_path):
     assert lost == []
     assert image.info['comment'] == b'a comment'
     assert iptc in (tmp_path / 'b.jpg').read_bytes()
-    assert rewritten(path, tmp_path / 'b.png')[0] == ['comments or colours as a JPEG says them']
+    assert len(rewritten(path, tmp_path / 'b.png')[0]) == 1
 
 
-def test_png_keeps_text_and_colours(tmp_path):
+def test_png_keeps_text_and_colors(tmp_path):
     more = PngImagePlugin.PngInfo()
     more.add_text('Title', 'Sea')
     more.add(b'gAMA', struct.pack('>I', 45455))
@@ -266,12 +233,13 @@ def test_png_keeps_text_and_colours(tmp_path):
     assert image.info['gamma'] == 0.45455
 
 
-@pytest.mark.parametrize(('suffix', 'lost'), [('.jpg', ['8 of the 16 bits', 'alpha']), ('.webp', ['8 of the 16 bits'])])
-def test_what_the_format_cannot_hold_is_said(tmp_path, suffix, lost):
+@pytest.mark.parametrize(('suffix', 'alpha'), [('.jpg', False), ('.bmp', False), ('.webp', True), ('.avif', True)])
+def test_what_a_format_cannot_hold_is_returned(tmp_path, suffix, alpha):
     deep = pixels(20, 30, 4, np.uint16)
-    (tmp_path / 'a.png').write_bytes(encode(deep, Metadata(''), '.png', {}).content)
-    said, image = rewritten(tmp_path / 'a.png', tmp_path / f'b{suffix}')
-    assert said == lost
+    store(tmp_path / 'a.png', deep)
+    lost, image = rewritten(tmp_path / 'a.png', tmp_path / f'b{suffix}')
+    assert len(lost) == (1 if alpha else 2)
+    assert image.mode == ('RGBA' if alpha else 'RGB')
     assert np.abs(np.asarray(image).astype(float)[..., :3] - deep[..., :3] / 257).max() < 8
 
 
@@ -280,65 +248,189 @@ def test_bmp(tmp_path):
     lost, image = rewritten(tmp_path / 'a.bmp', tmp_path / 'b.bmp')
     assert lost == []
     assert np.array_equal(np.asarray(image), pixels(20, 30))
+    Image.fromarray(pixels(20, 30)).quantize(8).save(tmp_path / 'p.bmp')
+    assert read_photograph(str(tmp_path / 'p.bmp')).colors.shape == (20, 30, 3)
     Image.fromarray(pixels(20, 30)).save(tmp_path / 'a.jpg', icc_profile=ICC, exif=exif())
-    assert rewritten(tmp_path / 'a.jpg', tmp_path / 'c.bmp')[0] == ['ICC profile', 'EXIF']
+    assert len(rewritten(tmp_path / 'a.jpg', tmp_path / 'c.bmp')[0]) == 2
 
 
-def test_palettes_and_transparent_colours(tmp_path):
+@pytest.mark.parametrize('suffix', ['.webp', '.avif'])
+def test_a_gray_profile_is_not_left_on_rgb(tmp_path, suffix):
+    assert len(store(tmp_path / f'a{suffix}', np.zeros((5, 4, 2), np.uint8), icc=ICC[:16] + b'GRAY' + ICC[20:])) == 1
+    assert read_photograph(str(tmp_path / f'a{suffix}')).icc is None
+
+
+def test_palettes_and_transparent_colors(tmp_path):
     flat = Image.fromarray(pixels(20, 30)).quantize(16)
-    flat.save(tmp_path / 'p.png')
-    assert np.array_equal(read_photograph(str(tmp_path / 'p.png')).colours, np.asarray(flat.convert('RGB')))
+    for name in ('p.png', 'p.gif', 'p.tif'):
+        flat.save(tmp_path / name)
+        assert np.array_equal(read_photograph(str(tmp_path / name)).colors, np.asarray(flat.convert('RGB')))
     flat.save(tmp_path / 't.png', transparency=3)
-    photograph = read_photograph(str(tmp_path / 't.png'))
-    assert np.array_equal(photograph.alpha, np.where(np.asarray(flat) == 3, 0, 255))
-    Image.fromarray(pixels(20, 30)[..., 0]).save(tmp_path / 'g.png', transparency=100)
-    photograph = read_photograph(str(tmp_path / 'g.png'))
-    assert photograph.colours.ndim == 2
-    assert np.array_equal(photograph.alpha == 0, photograph.colours == 100)
-    Image.fromarray(pixels(20, 30)[..., 0] > 99).save(tmp_path / 'b.png')
-    assert set(np.unique(read_photograph(str(tmp_path / 'b.png')).colours)) == {0, 255}
+    assert np.array_equal(read_photograph(str(tmp_path / 't.png')).alpha, np.where(np.asarray(flat) == 3, 0, 255))
+    for dtype, key in ((np.uint8, 100), (np.uint16, 4)):
+        gray = np.random.default_rng(0).integers(0, 9, (20, 30)).astype(dtype) + np.asarray(key - 4, dtype)
+        cv2.imwrite(str(tmp_path / 'g.png'), gray)
+        content = (tmp_path / 'g.png').read_bytes()
+        chunk = b'tRNS' + struct.pack('>H', key)
+        key_chunk = struct.pack('>I', 2) + chunk + struct.pack('>I', zlib.crc32(chunk))
+        (tmp_path / 'g.png').write_bytes(content[:33] + key_chunk + content[33:])
+        photograph = read_photograph(str(tmp_path / 'g.png'))
+        assert np.array_equal(photograph.colors, gray)
+        assert np.array_equal(photograph.alpha, np.where(gray == key, 0, np.iinfo(dtype).max))
+    for name in ('b.png', 'b.tif'):
+        Image.fromarray(pixels(20, 30)[..., 0] > 99).save(tmp_path / name)
+        assert set(np.unique(read_photograph(str(tmp_path / name)).colors)) == {0, 255}
 
 
-def test_a_transparent_colour_of_16_bits(tmp_path):
-    deep = np.random.default_rng(0).integers(0, 9, (20, 30, 1)).astype(np.uint16)
-    content = encode(deep, Metadata('PNG', parts=[(b'tRNS', struct.pack('>H', 4))]), '.png', {}).content
-    (tmp_path / 'a.png').write_bytes(content)
-    photograph = read_photograph(str(tmp_path / 'a.png'))
-    assert np.array_equal(photograph.colours, deep[..., 0])
-    assert np.array_equal(photograph.alpha, np.where(deep[..., 0] == 4, 0, 65535))
+def test_deep_avif_fills_the_range(tmp_path):
+    pyvips = pytest.importorskip('pyvips')
+    white = pyvips.Image.new_from_array(np.full((32, 32, 3), 65535, np.uint16)).copy(interpretation='rgb16')
+    white.heifsave(str(tmp_path / 'a.avif'), compression='av1', bitdepth=10, lossless=True)
+    assert np.unique(read_photograph(str(tmp_path / 'a.avif')).colors).tolist() == [65535]
 
 
-def test_a_second_picture_in_a_jpeg_is_left_out_and_said(tmp_path):
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+@pytest.mark.parametrize('channels', [2, 4])
+def test_premultiplied_alpha_is_divided_out(tmp_path, dtype, channels):
+    top = np.iinfo(dtype).max
+    alpha = np.tile(np.linspace(0, 1, 96), (8, 1))
+    stored = np.dstack([0.6 * alpha] * (channels - 1) + [alpha])
+    photometric = 'rgb' if channels == 4 else 'minisblack'
+    how = {'photometric': photometric, 'planarconfig': 'contig', 'extrasamples': ['assocalpha']}
+    tifffile.imwrite(tmp_path / 'a.tif', np.round(stored * top).astype(dtype), **how)
+    photograph = read_photograph(str(tmp_path / 'a.tif'))
+    assert np.abs(photograph.alpha / top - alpha).max() <= 0.5 / top + 1e-9
+    colors = np.atleast_3d(photograph.colors)[:, 20:] / top
+    assert np.abs(colors - 0.6).max() <= (0.02 if dtype == np.uint8 else 1e-4)
+
+
+def test_channels_that_are_not_alpha_are_left_out(tmp_path):
+    stored = noise(20, 30, 4)
+    tifffile.imwrite(tmp_path / 'a.tif', stored, photometric='rgb', extrasamples=['unspecified'])
+    photograph = read_photograph(str(tmp_path / 'a.tif'))
+    assert np.array_equal(photograph.pixels, stored[..., :3])
+    assert len(photograph.lost) == 1
+
+
+PAGES = {  # how tifffile writes them, a preview small
+    'preview first': [{'subfiletype': 1}, {}],
+    'preview last': [{}, {'subfiletype': 1}],
+    'preview and mask': [{'subfiletype': 1}, {'subfiletype': 4}, {}],
+    'in a sub-IFD': [{'subfiletype': 1, 'subifds': 1}, {}],
+    'pyramid': [{'subifds': 1}, {'subfiletype': 1}],
+}
+
+
+@pytest.mark.parametrize('case', PAGES)
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_a_preview_is_not_the_picture(tmp_path, case, dtype):
+    full, small = noise(40, 60, 3, dtype), noise(8, 12, 3, dtype, seed=2)
+    with tifffile.TiffWriter(tmp_path / 'a.tif') as file:
+        for options in PAGES[case]:
+            if options.get('subfiletype') == 4:
+                file.write(full[..., 0] > 99, photometric='mask', **options)
+            else:
+                file.write(small if options.get('subfiletype') else full, photometric='rgb', **options)
+    photograph = read_photograph(str(tmp_path / 'a.tif'))
+    assert np.array_equal(photograph.colors, full)
+    assert len(photograph.lost) == 1
+
+
+@pytest.mark.parametrize(
+    'options', [{'photometric': 'miniswhite'}, {'planarconfig': 'separate'}, {'bigtiff': True}, {'tile': (16, 16)}]
+)
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_arrangements_of_tiff(tmp_path, options, dtype):
+    white = options.get('photometric') == 'miniswhite'
+    stored = noise(20, 30, 3, dtype)
+    written = stored[..., 0] if white else stored.transpose(2, 0, 1) if 'planarconfig' in options else stored
+    tifffile.imwrite(tmp_path / 'a.tif', written, **({'photometric': 'rgb'} | options))
+    wanted = np.iinfo(dtype).max - written if white else stored
+    assert np.array_equal(read_photograph(str(tmp_path / 'a.tif')).colors, wanted)
+
+
+def raw_photograph(path, **first):
+    """A DNG: Bayer values of a flat gray, behind a small preview if `first` says so."""
+    tags = [
+        (33421, 'H', 2, (2, 2), True), (33422, 'B', 4, bytes([0, 1, 1, 2]), True), (50706, 'B', 4, b'\1\4\0\0', True),
+        (50708, 's', 0, 'Camera', True), (50717, 'I', 1, 65535, True), (50728, '2I', 3, (1, 1) * 3, True),
+        (50721, '2i', 9, (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1), True), (271, 's', 0, 'Maker', True),
+    ]  # fmt: skip
+    with tifffile.TiffWriter(path) as file:
+        if first:
+            file.write(noise(8, 12, 3), photometric='rgb', **first)
+        file.write(np.full((64, 96), 20_000, np.uint16), photometric='cfa', extratags=tags, subfiletype=0)
+
+
+@pytest.mark.parametrize('name', ['a.dng', 'a.tif'])
+@pytest.mark.parametrize('first', [{}, {'subfiletype': 1, 'subifds': 1}])
+def test_camera_raw_is_developed(tmp_path, name, first):
+    pytest.importorskip('rawpy')
+    raw_photograph(tmp_path / name, **first)
+    photograph = read_photograph(str(tmp_path / name))
+    assert photograph.colors.dtype == np.uint16
+    assert photograph.colors.shape[0] in range(60, 65)
+    assert photograph.colors.shape[1] in range(90, 97)
+    assert photograph.colors.std() < 1000
+
+
+@pytest.mark.parametrize(('module', 'names'), [('rawpy', ['a.dng', 'a.tif', 'b.NEF']), ('pillow_heif', ['a.heic'])])
+def test_formats_of_an_extra_are_refused_without_it(tmp_path, monkeypatch, module, names):
+    raw_photograph(tmp_path / 'a.dng')
+    raw_photograph(tmp_path / 'a.tif', subfiletype=1, subifds=1)
+    (tmp_path / 'b.NEF').write_bytes(b'II*\0\x08\0\0\0')
+    (tmp_path / 'a.heic').write_bytes(b'\0\0\0\x18ftypheic\0\0\0\0mif1heic')
+    monkeypatch.setitem(sys.modules, module, None)
+    for name in names:
+        with pytest.raises(UnsupportedImageError, match=name):
+            read_photograph(str(tmp_path / name))
+
+
+def test_heic(tmp_path):
+    pillow_heif = pytest.importorskip('pillow_heif')
+    image = pillow_heif.from_pillow(Image.fromarray(pixels(40, 60)))
+    image.save(str(tmp_path / 'a.heic'), quality=-1, chroma=444, exif=exif(1).tobytes())
+    photograph = read_photograph(str(tmp_path / 'a.heic'))
+    assert np.abs(photograph.colors.astype(int) - pixels(40, 60)).max() <= 4
+    _, written = rewritten(tmp_path / 'a.heic', tmp_path / 'b.png')
+    assert written.getexif()[271] == 'Maker'
+
+
+def test_results_have_a_suffix_that_can_be_written():
+    assert [result_suffix(suffix) for suffix in ('.JPG', '.dng', '.gif', '.txt')] == ['.JPG', '.tif', '.png', '.txt']
+    assert set(READ_ONLY.values()) <= set(FORMATS)
+    assert not set(READ_ONLY) & set(FORMATS)
+
+
+def test_a_second_picture_in_a_jpeg_is_left_out(tmp_path):
     first, second = Image.fromarray(pixels(20, 30)), Image.fromarray(pixels(10, 15))
     first.save(tmp_path / 'a.jpg', 'MPO', save_all=True, append_images=[second])
     lost, image = rewritten(tmp_path / 'a.jpg', tmp_path / 'b.jpg')
     assert len(lost) == 1
-    assert 'second picture' in lost[0]
     assert (image.format, image.size) == ('JPEG', (30, 20))
-
-
-def test_a_preview_in_a_tiff_is_no_page(tmp_path):
-    with tifffile.TiffWriter(tmp_path / 'a.tif') as file:
-        file.write(pixels(20, 30), photometric='rgb')
-        file.write(pixels(10, 15), photometric='rgb', subfiletype=1)
-    photograph = read_photograph(str(tmp_path / 'a.tif'))
-    assert photograph.lost == ['the preview in the TIFF']
-    assert np.array_equal(photograph.colours, pixels(20, 30))
 
 
 def _save(path, kind, image=None, **options):
     (image or Image.fromarray(pixels(20, 30))).save(path, kind, **options)
 
 
-def _cut(path, kind, share, image=None):
-    _save(path, kind, image)
+def _cut(path, kind, share=0.6):
+    _save(path, kind)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
 
 
-def _deep(path, suffix):
-    content = encode(pixels(90, 90, 3, np.uint16), Metadata(''), suffix, {}).content
+def _cut_deep(path):
+    store(path, pixels(90, 90, 3, np.uint16))
+    content = path.read_bytes()
     path.write_bytes(content[: len(content) * 3 // 4])
+
+
+def _flip_a_bit(path):
+    _save(path, 'PNG')
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
 
 
 def _frames(path, kind):
@@ -347,7 +439,7 @@ def _frames(path, kind):
 
 
 def _bomb(path):
-    """A PNG whose header promises more than its few bytes can hold."""
+    """Write a PNG whose header promises more than its few bytes can hold."""
     header = struct.pack('>IIBBBBB', 60_000, 60_000, 8, 2, 0, 0, 0)
     chunks = ((b'IHDR', header), (b'IDAT', zlib.compress(bytes(100))), (b'IEND', b''))
     path.write_bytes(
@@ -356,91 +448,75 @@ def _bomb(path):
     )
 
 
-def _loop(path):
-    path.symlink_to(path.name)
-
-
-UNREADABLE = {
-    'empty': ('a.jpg', lambda path: path.write_bytes(b''), 'empty'),
-    'text': ('a.png', lambda path: path.write_text('not an image'), 'not an image'),
-    'gone': ('a.jpg', lambda path: None, 'No such file'),
-    'loop of links': ('a.jpg', _loop, 'symbolic links'),
-    'folder': ('a.jpg', lambda path: path.mkdir(), 'Is a directory'),
-    'truncated JPEG': ('a.jpg', lambda path: _cut(path, 'JPEG', 0.6), 'truncated'),
-    'truncated PNG': ('a.png', lambda path: _cut(path, 'PNG', 0.6), 'truncated'),
-    'truncated WebP': ('a.webp', lambda path: _cut(path, 'WEBP', 0.6), 'damaged'),
-    'truncated TIFF': ('a.tif', lambda path: _cut(path, 'TIFF', 0.6), 'truncated'),
-    'truncated 16-bit PNG': ('a.png', lambda path: _deep(path, '.png'), 'truncated'),
-    'truncated 16-bit TIFF': ('a.tif', lambda path: _deep(path, '.tif'), 'truncated'),
-    'truncated header': ('a.jpg', lambda path: _cut(path, 'JPEG', 0.05), 'damaged'),
-    'animated GIF': ('a.gif', lambda path: _frames(path, 'GIF'), 'a GIF image'),
-    'animated WebP': ('a.webp', lambda path: _frames(path, 'WEBP'), 'animation of 2'),
-    'animated PNG': ('a.png', lambda path: _frames(path, 'PNG'), 'animation of 2'),
-    'pages': ('a.tif', lambda path: _frames(path, 'TIFF'), 'TIFF of 2 pages'),
-    'CMYK': ('a.jpg', lambda path: _save(path, 'JPEG', Image.new('CMYK', (8, 8))), 'CMYK'),
-    'Lab': ('a.tif', lambda path: _save(path, 'TIFF', Image.new('LAB', (8, 8))), 'Lab'),
-    'float TIFF': ('a.tif', lambda path: _save(path, 'TIFF', Image.new('F', (8, 8))), '32-bit float pixels'),
-    'float RGB TIFF': (
-        'a.tif',
-        lambda path: tifffile.imwrite(path, np.zeros((8, 8, 3), np.float32), photometric='rgb'),
-        '8 or 16 whole bits',
-    ),
-    '32-bit TIFF': ('a.tif', lambda path: tifffile.imwrite(path, np.zeros((8, 8), np.uint32)), '32-bit'),
-    'planes of a 16-bit TIFF': (
-        'a.tif',
-        lambda path: tifffile.imwrite(path, np.zeros((3, 8, 8), np.uint16), photometric='rgb', planarconfig='separate'),
-        'unusual arrangement',
-    ),
-    'white is zero in 16 bits': (
-        'a.tif',
-        lambda path: tifffile.imwrite(path, np.zeros((8, 8), np.uint16), photometric='miniswhite'),
-        'unusual arrangement',
-    ),
-    'bomb': ('a.png', _bomb, '60000x60000 pixels, more than 500 million'),
+DAMAGED = {
+    'empty': ('a.jpg', lambda path: path.write_bytes(b'')),
+    'text': ('a.png', lambda path: path.write_text('not an image')),
+    'gone': ('a.jpg', lambda path: None),
+    'loop of links': ('a.jpg', lambda path: path.symlink_to(path.name)),
+    'folder': ('a.jpg', lambda path: path.mkdir()),
+    'truncated JPEG': ('a.jpg', lambda path: _cut(path, 'JPEG')),
+    'truncated PNG': ('a.png', lambda path: _cut(path, 'PNG')),
+    'truncated WebP': ('a.webp', lambda path: _cut(path, 'WEBP')),
+    'truncated AVIF': ('a.avif', lambda path: _cut(path, 'AVIF')),
+    'truncated GIF': ('a.gif', lambda path: _cut(path, 'GIF')),
+    'truncated TIFF': ('a.tif', lambda path: _cut(path, 'TIFF')),
+    'truncated BMP': ('a.bmp', lambda path: _cut(path, 'BMP')),
+    'truncated 16-bit PNG': ('a.png', _cut_deep),
+    'truncated 16-bit TIFF': ('a.tif', _cut_deep),
+    'truncated header': ('a.jpg', lambda path: _cut(path, 'JPEG', 0.05)),
+    'wrong checksum': ('a.png', _flip_a_bit),
+    'raw that is none': ('a.nef', lambda path: path.write_bytes(b'II*\0\x08\0\0\0')),
+    'bomb': ('a.png', _bomb),
+}
+UNSUPPORTED = {
+    'animated GIF': ('a.gif', lambda path: _frames(path, 'GIF')),
+    'animated WebP': ('a.webp', lambda path: _frames(path, 'WEBP')),
+    'animated PNG': ('a.png', lambda path: _frames(path, 'PNG')),
+    'pages': ('a.tif', lambda path: _frames(path, 'TIFF')),
+    'CMYK': ('a.jpg', lambda path: _save(path, 'JPEG', Image.new('CMYK', (8, 8)))),
+    'Lab': ('a.tif', lambda path: tifffile.imwrite(path, noise(8, 8, 3), photometric='cielab')),
+    'float TIFF': ('a.tif', lambda path: _save(path, 'TIFF', Image.new('F', (8, 8)))),
+    'float RGB': ('a.tif', lambda path: tifffile.imwrite(path, np.zeros((8, 8, 3), np.float32), photometric='rgb')),
+    '32-bit TIFF': ('a.tif', lambda path: tifffile.imwrite(path, np.zeros((8, 8), np.uint32))),
+    'signed TIFF': ('a.tif', lambda path: tifffile.imwrite(path, np.zeros((8, 8), np.int16))),
 }
 
 
-@pytest.mark.parametrize('case', UNREADABLE)
-def test_files_that_cannot_be_read_are_named(tmp_path, case):
-    name, make, words = UNREADABLE[case]
+@pytest.mark.parametrize('case', [*DAMAGED, *UNSUPPORTED])
+def test_files_that_cannot_be_read_are_named(tmp_path, capfd, case):
+    name, make = {**DAMAGED, **UNSUPPORTED}[case]
     path = tmp_path / name
     make(path)
-    with pytest.raises(DataError, match=words) as caught:
+    with pytest.raises(DataError) as caught:
         read_photograph(str(path))
     assert str(caught.value).startswith(str(path))
     assert '\n' not in str(caught.value)
+    assert isinstance(caught.value, UnsupportedImageError) == (case in UNSUPPORTED)
+    assert capfd.readouterr() == ('', '')
 
 
-@pytest.mark.parametrize('name', ['a.png', 'a.tif', 'a.webp'])
-def test_the_content_decides_what_a_file_is(tmp_path, name):
-    """A JPEG under another name."""
+@pytest.mark.parametrize('name', ['a.png', 'a.tif', 'a.webp', 'a.jfif', 'a.JPE'])
+def test_the_content_decides_on_the_format(tmp_path, name):
+    """A JPEG under any name; the result has the format of its own name."""
     Image.fromarray(pixels(20, 30)).save(tmp_path / name, 'JPEG')
-    assert read_photograph(str(tmp_path / name)).metadata.container == 'JPEG'
+    assert read_photograph(str(tmp_path / name)).format == 'JPEG'
     _, image = rewritten(tmp_path / name, tmp_path / f'out_{name}')
-    assert image.format == KINDS[f'.{name[2:]}'].upper()
+    assert image.format == FORMATS[f'.{name[2:].lower()}'].upper()
 
 
-def test_photographs_of_100_megapixels_are_read(tmp_path):
-    """Without Pillow's warning and with its limit as it was."""
+def test_names_that_libvips_would_parse(tmp_path):
+    Image.fromarray(pixels(20, 30)).save(tmp_path / 'a[page=1].png')
+    _, image = rewritten(tmp_path / 'a[page=1].png', tmp_path / 'ö[Q=1].png')
+    assert np.array_equal(np.asarray(image), pixels(20, 30))
+
+
+def test_photographs_of_200_megapixels_are_read(tmp_path):
     path = tmp_path / 'a.png'
     Image.new('L', (10_000, 20_000)).save(path)
-    limit = Image.MAX_IMAGE_PIXELS
-    assert read_photograph(str(path)).colours.shape == (20_000, 10_000)
-    assert limit == Image.MAX_IMAGE_PIXELS
+    assert read_photograph(str(path)).colors.shape == (20_000, 10_000)
 
 
-def test_out_of_memory_while_reading(tmp_path, monkeypatch):
-    Image.fromarray(pixels(20, 30)).save(tmp_path / 'a.png')
-
-    def full(*_):
-        raise MemoryError
-
-    monkeypatch.setattr(image_io, '_pixels', full)
-    with pytest.raises(DataError, match='out of memory'):
-        read_photograph(str(tmp_path / 'a.png'))
-
-
-@pytest.mark.parametrize('suffix', sorted(KINDS))
+@pytest.mark.parametrize('suffix', sorted(FORMATS))
 def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, suffix):
     path, output = tmp_path / 'a.png', tmp_path / f'b{suffix}'
     Image.fromarray(pixels(20, 30)).save(path)
@@ -451,7 +527,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, suffix):
         raise OSError(errno.ENOSPC, 'No space left on device')
 
     monkeypatch.setattr(os, 'fsync', full)
-    with pytest.raises(DataError, match=r'b\.\w+: No space left'):
+    with pytest.raises(DataError, match=output.name):
         write_photograph(str(output), photograph)
     assert output.read_bytes() == b'earlier'
     assert sorted(os.listdir(tmp_path)) == ['a.png', output.name]
@@ -463,22 +539,24 @@ def test_a_place_that_cannot_be_written(tmp_path):
         write_photograph(str(tmp_path / 'a.png/b.png'), read_photograph(str(tmp_path / 'a.png')))
 
 
-def test_too_wide_for_its_format(tmp_path):
-    Image.new('L', (17_000, 1)).save(tmp_path / 'a.png')
-    with pytest.raises(DataError, match=r'b\.webp: cannot be encoded as WebP'):
-        write_photograph(str(tmp_path / 'b.webp'), read_photograph(str(tmp_path / 'a.png')))
+@pytest.mark.parametrize(('suffix', 'side'), [('.webp', 16_383), ('.jpg', 65_500), ('.avif', 65_536)])
+def test_the_largest_side_of_a_format(tmp_path, suffix, side):
+    path = str(tmp_path / f'b{suffix}')
+    for shape in ((1, side + 1), (side + 1, 1)):
+        with pytest.raises(DataError, match=rf'b\{suffix}'):
+            check_format(path, Photograph(np.zeros(shape, np.uint8)))
+    write_photograph(path, Photograph(np.zeros((16, side), np.uint8)))
+    assert read_photograph(path).colors.shape[:2] == (16, side)
 
 
-def test_every_kind_of_image_file_has_a_writer():
-    assert set(KINDS) == set(IMAGE_SUFFIXES)
-
-
-def test_pictures_for_the_screen(monkeypatch):
-    deep = np.zeros((40, 60, 4), np.uint16)
-    deep[:20, :, 3] = 65535
-    shown = np.asarray(Image.open(io.BytesIO(picture(deep, ICC))))
+def test_pictures_for_the_screen():
+    deep = np.zeros((40, 60, 3), np.uint16)
+    alpha = np.zeros((40, 60), np.uint16)
+    alpha[:20] = 65535
+    image = Image.open(io.BytesIO(screen_picture(Photograph(deep, alpha, icc=ICC))))
+    assert image.info['icc_profile'] == ICC
+    shown = np.asarray(image)
     assert shown.shape == (40, 60, 3)
     assert shown[5].max() < 5  # opaque black
     assert shown[-5].min() > 250  # on white
-    monkeypatch.setattr('ggkm_plugin.restoration.encoding._MOST_ON_A_SCREEN', 700)
-    assert Image.open(io.BytesIO(picture(deep[..., :1], None))).size == (30, 20)
+    assert Image.open(io.BytesIO(screen_picture(Photograph(deep[..., 0]), most=600))).size == (30, 20)

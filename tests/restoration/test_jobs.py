@@ -1,4 +1,4 @@
-"""Which photographs become which files, and what is refused before anything is read."""
+"""Planning a batch: which photographs become which files, what is left out, and what is refused."""
 
 import os
 
@@ -28,7 +28,7 @@ def place(tmp_path, monkeypatch):
 
 
 def planned(*inputs, out=None, suffix='_deblurred', recursive=False):
-    return [(job.source, job.output) for job in plan(inputs, out, suffix, recursive)]
+    return [(job.source, job.output) for job in plan(inputs, out, suffix, recursive)[0]]
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,28 @@ def test_what_becomes_what(place, inputs, options, expected):
     assert planned(*inputs, **options) == expected
 
 
+@pytest.mark.parametrize('given', ['mixed', 'mixed/*'])
+def test_files_left_out_are_listed_with_a_reason(place, given):
+    names = ['a.jpg', 'b.jpe', 'c.JFIF', 'd.avif', 'e.heic', 'f.gif', 'g.NEF', 'h.jxl', 'i.txt', 'j_deblurred.jpg']
+    for name in names:
+        (place / 'mixed' / name).parent.mkdir(exist_ok=True)
+        (place / 'mixed' / name).touch()
+    jobs, skipped = plan([given], 'new', '_deblurred', False)
+    outputs = {job.source: job.output for job in jobs}
+    assert sorted([*outputs, *(item.source for item in skipped)]) == sorted(f'mixed/{name}' for name in names)
+    assert sorted(item.source for item in skipped) == ['mixed/h.jxl', 'mixed/i.txt', 'mixed/j_deblurred.jpg']
+    assert len({item.reason for item in skipped}) == 2
+    assert outputs['mixed/b.jpe'] == 'new/b_deblurred.jpe'
+    assert outputs['mixed/g.NEF'] == 'new/g_deblurred.tif'
+    assert outputs['mixed/f.gif'] == 'new/f_deblurred.png'
+    assert not any(job.named for job in jobs)
+    assert plan(['mixed/g.NEF'], None, '_deblurred', False)[0][0].named
+
+
+def test_an_absolute_pattern(place):
+    assert planned(f'{place}/*.webp') == [(f'{place}/lone.webp', f'{place}/lone_deblurred.webp')]
+
+
 def test_a_name_that_is_also_a_pattern(place):
     (place / 'a[1].png').touch()
     assert planned('a[1].png') == [('a[1].png', 'a[1]_deblurred.png')]
@@ -80,14 +102,14 @@ def test_a_name_that_is_also_a_pattern(place):
     ('inputs', 'options', 'words'),
     [
         (['gone.jpg'], {}, 'gone.jpg: no such file or folder'),
-        (['*.bmp'], {}, r'\*.bmp: matches no photograph'),
+        (['*.bmp'], {}, r'\*.bmp: '),
         (['photos/sea/..', 'other'], {'out': 'new'}, 'both would become new/a_deblurred.png'),
         (['photos', 'other'], {'out': 'x.png'}, 'more than one photograph'),
         (['photos'], {'out': 'x.png'}, 'more than one photograph'),
         (['photos'], {'out': 'lone.webp/'}, 'lone.webp is a file, not a folder'),
         (['photos'], {'out': 'photos/notes.txt'}, 'notes.txt is a file, not a folder'),
         (['photos'], {'out': 'photos/notes.txt/below'}, 'notes.txt is a file, not a folder'),
-        (['lone.webp'], {'out': 'x.gif'}, 'end a file in one of'),
+        (['lone.webp'], {'out': 'x.gif'}, 'x.gif'),
         (['lone.webp'], {'out': 'lone.webp'}, 'lone.webp: would replace the photograph'),
         (['lone.webp'], {'suffix': ''}, 'would replace the photograph'),
         (['photos'], {'out': 'photos', 'suffix': ''}, 'would replace the photograph'),
