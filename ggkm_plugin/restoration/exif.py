@@ -3,6 +3,7 @@
 EXIF is changed in place: maker notes hold offsets that break when a library writes the block anew.
 """
 
+import io
 import struct
 import warnings
 from contextlib import suppress
@@ -32,7 +33,7 @@ def photograph_tags(content: bytes) -> Image.Exif:
     tags, kept = Image.Exif(), Image.Exif()
     with suppress(Exception), warnings.catch_warnings():  # damaged tags raise anything
         warnings.simplefilter('ignore')
-        tags.load(PREFIX + content)
+        tags.load_from_fp(io.BytesIO(content))
         kept.endian = tags.endian
         for tag in tags:
             if tag in _KEPT:

@@ -393,11 +393,11 @@ def _encode_tiff(pixels: np.ndarray, photograph: Photograph) -> bytes:
     content = _vips_image(pixels, photograph).tiffsave_buffer(keep='icc,xmp', **options)
     header, strip_offsets, orientation = 8, 273, 274
     tags = Image.Exif()
-    tags.load(PREFIX + content)
+    tags.load_from_fp(io.BytesIO(content))
     tags.update(photograph_tags(photograph.exif or b''))
     tags[orientation] = 1
     tags[strip_offsets] = tuple(int(place) - header for place in np.atleast_1d(tags[strip_offsets]))  # from its end on
-    return tags.tobytes().removeprefix(PREFIX) + content[header:]
+    return b''.join([tags.tobytes().removeprefix(PREFIX), memoryview(content)[header:]])
 
 
 def _vips_image(pixels: np.ndarray, photograph: Photograph) -> Any:
