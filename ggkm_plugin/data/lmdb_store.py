@@ -1,8 +1,7 @@
-"""One LMDB database per split: its images and which belong together. Written here, and read without copying.
+"""LMDB databases of images: one per split, with the pairs of the split.
 
-A value is an encoded file (codec `png`) or a header and the bare pixels (codec `raw`), of which a crop touches only the
-pages of its rows. The record that says which pairs there are is written last: a database without it is unfinished.
-Databases made by basicsr, which have a `meta_info.txt` instead, are read too.
+Codec `png` stores encoded files. Codec `raw` stores pixels in bands of rows, one value each, so that a crop reads only
+its bands. Databases of version 0.1.0 (one value per raw image) and of BasicSR (`meta_info.txt`) are read too.
 """
 
 import json
@@ -11,11 +10,12 @@ import struct
 import threading
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import lmdb
@@ -23,183 +23,187 @@ import numpy as np
 from tqdm import tqdm
 
 from ggkm_plugin.data.layouts import Pair
-from ggkm_plugin.data.lmdb_pages import ValueMap
 from ggkm_plugin.utils.errors import DataError, OptionError, listed
+from ggkm_plugin.utils.files import new_folder
 from ggkm_plugin.utils.image_decoding import PNG_SIGNATURE, decode_image, read_bytes
 
 CODECS = ('png', 'raw')
+# Rows per value. 16 to 128 take equal time from the page cache; more read more rows beside a crop from the disk.
+BAND_ROWS = 32
 
-_FORMAT = 1
-# Keys of images are paths, and no path has a NUL in it.
-_RESERVED = b'\0'
-_ABOUT = _RESERVED + b'about'
-# Of a raw value: magic, version, bytes per value, channels, height, width, CRC-32 of the pixels; then the pixels in
-# rows, RGB, little endian. 32 bytes, so that 16-bit values lie at even addresses.
-_HEADER = struct.Struct('<4sBBHIII12x')
-_MAGIC = b'GGKM'
+_FORMAT = 2
+_READABLE_FORMATS = (1, 2)  # 1: version 0.1.0
+# Separates an image's key from the number of a band. Keys of images are paths, which have no NUL.
+_NUL = b'\0'
+_DESCRIPTION_KEY = _NUL + b'about'
+_MAP_SIZE = 2**24
+
+_Item = TypeVar('_Item')
+_Result = TypeVar('_Result')
+
+
+class _RawHeader(NamedTuple):
+    """Value under the key of a raw image. Pixels are RGB rows, little endian; the CRC-32 is of all of them.
+
+    band_rows = 0: the pixels follow the header (version 0.1.0).
+    """
+
+    magic: bytes
+    version: int
+    itemsize: int
+    channels: int
+    height: int
+    width: int
+    crc: int
+    band_rows: int
+
+
+_HEADER = struct.Struct('<4sBBHIIII8x')
+_MAGIC, _VERSION = b'GGKM', 1
 _DTYPES: dict[int, np.dtype] = {1: np.dtype('u1'), 2: np.dtype('<u2')}
-# Bytes of images that a transaction takes: what an interruption loses, and what the writer holds in memory.
-_COMMIT_BYTES = 64 * 2**20
-_MAP_SLACK = 16 * 2**20
-
-_Identity = tuple[int, int]  # size in bytes and time of change in nanoseconds of a data.mdb
-
-
-class _Opened(NamedTuple):
-    """A database opened for reading in this process."""
-
-    environment: lmdb.Environment
-    values: ValueMap | None  # where the values lie; None if LMDB's file format is unknown: they are read as a whole
-    identity: _Identity
-
-
-# Of this process, by real path. LMDB allows one environment for a file and process, and lmdb >= 2.1 counts a fork as
-# the same process: a child reads through its parent's, which without locks is only a shared read-only map.
-_OPEN: dict[str, _Opened] = {}
-_OPENING = threading.Lock()
-os.register_at_fork(before=_OPENING.acquire, after_in_parent=_OPENING.release, after_in_child=_OPENING.release)
 
 
 class LmdbStore:
-    """The images of a database by key. Holds no handle itself: may be pickled and sent to any worker at any time.
+    """Read the images of a database by key.
 
-    `pairs` are of keys, and empty for a database made by basicsr; `codec` is one of `CODECS`; `about` is what the
-    writer was given. Raises DataError if there is no database, or if it is cut off, unfinished or unreadable.
+    Can be pickled. All stores of one database in a process share one LMDB environment. `pairs` are pairs of keys, empty
+    for a database of BasicSR; `about` is what the writer stored.
+    Raises DataError if the database is missing, truncated, incomplete or unreadable.
     """
 
     def __init__(self, path: str) -> None:
         self.path = str(Path(path))
         self._real_path = os.path.realpath(path)
         if not os.path.isfile(_data_file(self._real_path)):
-            raise DataError(f'{path}: no LMDB database there (a folder with the file data.mdb)')
-        self._identity = _identity(self._real_path)
+            raise DataError(f'{path}: no LMDB database (a folder with the file data.mdb)')
+        self._state = _file_state(self._real_path)
         self.codec, self.pairs, self.about = 'png', [], {}  # type: str, list[Pair], dict[str, Any]
-        try:
-            self._describe()
-        except DataError:
-            _OPEN.pop(self._real_path, None)  # an unfinished one may be opened next to go on with it
-            raise
+        with self.transaction() as transaction:
+            description = transaction.get(_DESCRIPTION_KEY)
+            entries = self._environment.stat()['entries']
+            if description is None:
+                self._check_basicsr(entries)
+            else:
+                self._read_description(bytes(description))
 
     @property
     def keys(self) -> list[str]:
         """The keys of all images, sorted."""
-        with self._transaction() as transaction:
-            return [_text(key) for key in _image_keys(transaction)]
+        with self.transaction() as transaction:
+            keys: Any = transaction.cursor().iternext(values=False)
+            return [_text(key) for key in map(bytes, keys) if _NUL not in key]
 
-    @contextmanager
-    def image(self, key: str) -> Iterator[np.ndarray]:
-        """(H,W,3) RGB uint8 or uint16; of codec `raw` a read-only view of the file, valid within the context.
+    def image(self, key: str) -> 'np.ndarray | BandedImage':
+        """Return an image, (H,W,3) RGB uint8 or uint16: an array, or a `BandedImage` of codec `raw`.
 
-        Raises DataError if there is no such image or its value is damaged; the pixels of `raw` are not checked.
+        Raises DataError if the image is missing or its value is damaged. Pixels of `raw` are not checked.
         """
-        if self.codec == 'raw':
-            yield self._unpacked(key)[0]
-        else:
-            yield self._decoded(key)
-
-    def read_ahead(self, key: str, rows: slice) -> None:
-        """Tell that of an image, which is open, these rows will be used: of codec `raw`, the disk reads no others."""
-        values = self._opened().values
-        if self.codec == 'raw' and values is not None:
-            row = self._unpacked(key)[0].strides[0]
-            values.read_ahead(_bytes(key), _HEADER.size + rows.start * row, (rows.stop - rows.start) * row)
-
-    def check(self, key: str) -> None:
-        """Read all of an image. Raises DataError if its checksum (`raw`) or its encoding (`png`) is damaged."""
-        if self.codec == 'png':
-            self._decoded(key)
-            return
-        pixels, checksum = self._unpacked(key)
-        if zlib.crc32(pixels.data) != checksum:
-            raise self._damaged(key)
-
-    def _opened(self) -> _Opened:
-        opened = _OPEN.get(self._real_path)
-        if opened is None or opened.identity != self._identity:
-            opened = _open(self._real_path, self._identity)
-        if opened.values is not None and opened.values.is_cut_off:
-            raise DataError(f'{self.path}: the database was cut off while it was read; make it again, and start again')
-        return opened
-
-    @contextmanager
-    def _transaction(self) -> Iterator[lmdb.Transaction]:
-        try:
-            with self._opened().environment.begin() as transaction:
-                yield transaction
-        except lmdb.Error as error:
-            raise DataError(f'{self.path}: the database is damaged ({error}); make it again') from error
-
-    def _value(self, key: str) -> bytes | None:
-        with self._transaction() as transaction:
-            content: Any = transaction.get(_bytes(key))
-        return content
-
-    def _decoded(self, key: str) -> np.ndarray:
-        content = self._value(key)
-        if content is None:
-            raise self._missing(key)
+        with self.transaction() as transaction:
+            value = transaction.get(_encoded(key))
+            if value is None:
+                raise DataError(f'{self.path}: no image "{key}" in this database')
+            if self.codec == 'raw':
+                return BandedImage(self, key, value)
+            content = bytes(value)
         return decode_image(content, f'{self.path}/{key}')
 
-    def _unpacked(self, key: str) -> tuple[np.ndarray, int]:
-        """The pixels of a raw value, as a view, and the checksum that they should have."""
-        values = self._opened().values
-        value: bytes | memoryview | None = self._value(key) if values is None else values.value(_bytes(key))
-        if value is None:
-            raise self._missing(key)
-        if len(value) < _HEADER.size:
-            raise self._damaged(key)
-        magic, version, itemsize, channels, height, width, checksum = _HEADER.unpack_from(value)
-        size = _HEADER.size + height * width * channels * itemsize
-        if (magic, version) != (_MAGIC, _FORMAT) or itemsize not in _DTYPES or len(value) != size:
-            raise self._damaged(key)
-        pixels = np.frombuffer(value, _DTYPES[itemsize], offset=_HEADER.size)
-        return pixels.reshape(height, width, channels), checksum
+    def check(self, key: str) -> None:
+        """Read a whole image. Raises DataError if its checksum (`raw`) or its encoding (`png`) is damaged."""
+        image = self.image(key)
+        if isinstance(image, BandedImage) and zlib.crc32(image[:, :].data) != image.crc:
+            raise self.damaged(key)
 
-    def _missing(self, key: str) -> DataError:
-        return DataError(f'{self.path}: no image {key!r} in this database')
+    def damaged(self, key: str) -> DataError:
+        return DataError(f'{self.path}: the image "{key}" is damaged. Make the database again')
 
-    def _damaged(self, key: str) -> DataError:
-        return DataError(f'{self.path}: the image {key!r} is damaged; make the database again')
+    @contextmanager
+    def transaction(self) -> Iterator[lmdb.Transaction]:
+        """A read transaction whose values are buffers, valid within the context."""
+        try:
+            with self._environment.begin(buffers=True) as transaction:
+                yield transaction
+        except lmdb.Error as error:
+            raise DataError(f'{self.path}: the database is damaged ({error}). Make it again') from error
 
-    def _describe(self) -> None:
-        with self._transaction() as transaction:
-            record: Any = transaction.get(_ABOUT)
-            entries = transaction.stat()['entries']
-        if record is None:
-            self._check_basicsr(entries)
-        else:
-            self._read_about(record)
+    @property
+    def _environment(self) -> lmdb.Environment:
+        return _environment(self._real_path, self._state)
 
     def _check_basicsr(self, entries: int) -> None:
         try:
             lines = len(Path(self.path, 'meta_info.txt').read_text(errors='replace').splitlines())
         except OSError:
-            raise DataError(
-                f'{self.path}: an unfinished database: its conversion was interrupted; run the conversion again'
-            ) from None
+            raise DataError(f'{self.path}: incomplete database without a description. Make it again') from None
         if entries < lines:
             raise DataError(
-                f'{self.path}: {entries} images, but its meta_info.txt lists {lines}: its conversion was interrupted, '
-                'or files share the name up to the first dot, which is all that basicsr keeps; make it again'
+                f'{self.path}: {entries} images, but its meta_info.txt lists {lines}. The conversion was interrupted, '
+                'or files share the name up to the first dot, which is all that BasicSR keeps. Make it again'
             )
 
-    def _read_about(self, record: bytes) -> None:
+    def _read_description(self, description: bytes) -> None:
         try:
-            content = json.loads(record)
-            if content['format'] == _FORMAT and content['codec'] in CODECS:
+            content = json.loads(description)
+            if content['format'] in _READABLE_FORMATS and content['codec'] in CODECS:
                 self.codec, self.about = content['codec'], content['about']
                 self.pairs = [Pair(*pair) for pair in content['pairs']]
                 return
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f'{self.path}: its description is damaged ({error}); make the database again') from error
+            raise DataError(f'{self.path}: its description is damaged ({error}). Make the database again') from error
         raise DataError(
-            f'{self.path}: of format {content["format"]}, codec {content["codec"]!r}, which this version does not know '
-            f'(format {_FORMAT}, {", ".join(CODECS)}); make the database again'
+            f'{self.path}: format {content["format"]}, codec "{content["codec"]}" is not supported '
+            f'(formats {_READABLE_FORMATS}, codecs {CODECS}). Make the database again'
         )
 
 
+class BandedImage:
+    """A stored raw image. `image[rows, columns]` (slices without step) reads the bands of a crop and returns an array.
+
+    shape: (H,W,3); dtype: uint8 or uint16.
+    """
+
+    def __init__(self, store: LmdbStore, key: str, value: Any) -> None:
+        """`value`: buffer under the image's key."""
+        self._store, self._key = store, key
+        if len(value) < _HEADER.size:
+            raise store.damaged(key)
+        header = _RawHeader(*_HEADER.unpack_from(value))
+        self.shape = (header.height, header.width, header.channels)
+        known = (header.magic, header.version) == (_MAGIC, _VERSION) and header.itemsize in _DTYPES
+        if not known or 0 in self.shape:
+            raise store.damaged(key)
+        self.dtype, self.itemsize, self.crc = _DTYPES[header.itemsize], header.itemsize, header.crc
+        self._is_whole = not header.band_rows
+        self._band_rows = header.band_rows or header.height
+
+    def __getitem__(self, window: tuple[slice, slice]) -> np.ndarray:
+        height, width, channels = self.shape
+        top, bottom, _ = window[0].indices(height)
+        left, right, _ = window[1].indices(width)
+        crop = np.empty((bottom - top, right - left, channels), self.dtype)
+        with self._store.transaction() as transaction:
+            for start in range(top - top % self._band_rows, bottom, self._band_rows):
+                first, last = max(top, start), min(bottom, start + self._band_rows)
+                band = self._band(transaction, start)
+                crop[first - top : last - top] = band[first - start : last - start, left:right]
+        return crop
+
+    def _band(self, transaction: lmdb.Transaction, start: int) -> np.ndarray:
+        """View the band that starts at a row; valid within the transaction."""
+        height, width, channels = self.shape
+        rows = min(self._band_rows, height - start)
+        key, offset = (
+            (_encoded(self._key), _HEADER.size)
+            if self._is_whole
+            else (_band_key(_encoded(self._key), start // self._band_rows), 0)
+        )
+        value: Any = transaction.get(key)
+        if value is None or len(value) - offset != rows * width * channels * self.itemsize:
+            raise self._store.damaged(self._key)
+        return np.frombuffer(value, self.dtype, offset=offset).reshape(rows, width, channels)
+
+
 def key_of(relative_path: str) -> str:
-    """The key of a file: its path inside the data set without the last suffix, `a/b.c.png` -> `a/b.c`."""
+    """Key of a file: its path inside the data set without the last suffix, `a/b.c.png` -> `a/b.c`."""
     return PurePath(relative_path).with_suffix('').as_posix()
 
 
@@ -215,198 +219,94 @@ def write_lmdb(
 ) -> None:
     """Convert image files (key -> file) into the database `path`, which appears when it is complete.
 
-    Until then it is `path`.part. An interrupted conversion goes on where it stopped, if what it has stored is still
-    wanted: the same keys, files of the same size and time of change, the same codec. `pairs` are of keys; `about` is
-    kept beside them. `workers` threads decode and encode (OpenCV and zlib leave Python's lock free meanwhile).
-
-    Raises DataError, naming all of them, if images are unreadable; if `path` exists, which is left as it is; if it
-    cannot be written or the disk is full. OptionError for another codec.
+    pairs: pairs of keys; about: stored with them; workers: threads that decode and encode.
+    Raises DataError if images are unreadable (all are named), if `path` exists or if it cannot be written; then nothing
+    is left behind. OptionError for an unknown codec.
     """
     if codec not in CODECS:
-        raise OptionError(f'codec is one of {", ".join(CODECS)}, not {codec!r}')
+        raise OptionError(f'codec: must be one of {", ".join(CODECS)}, not "{codec}"')
     path = str(Path(path))
     if os.path.lexists(path):
-        raise DataError(f'{path} exists and is left as it is; remove it, or choose another name')
-    strangers = sorted({key for pair in pairs for key in pair if key is not None} - set(files))
-    if strangers:
-        raise DataError(f'{path}: pairs of images that are not among its files: {listed(strangers)}')
-    part = f'{path}.part'
+        raise DataError(f'{path}: exists. Remove it, or choose another name')
+    unknown = sorted({key for pair in pairs for key in pair if key is not None} - set(files))
+    if unknown:
+        raise DataError(f'{path}: pairs of keys without a file: {listed(unknown)}')
+    description = {'format': _FORMAT, 'codec': codec, 'pairs': pairs, 'about': about or {}}
     try:
-        os.makedirs(part, exist_ok=True)
-    except OSError as error:
-        raise DataError(f'{part}: cannot be made ({error.strerror}); choose a folder that can be written') from error
-    try:
-        with _claimed(part), _writable(part, _Job(codec, files)) as environment:
-            broken = _store_images(environment, files, codec, workers, progress)
-            if broken:
+        # Flushed once at the end: the folder is new, so that an interruption can lose nothing else.
+        with (
+            new_folder(path) as folder,
+            lmdb.open(str(folder), map_size=_MAP_SIZE, lock=False, sync=False) as environment,
+        ):
+            unreadable = _write_images(environment, files, codec, workers, progress)
+            if unreadable:
                 raise DataError(
-                    f'{len(broken)} of {len(files)} images cannot be converted: {listed(broken)}. The others are kept '
-                    f'in {part}: put these right and run the same again'
+                    f'{path}: {len(unreadable)} of {len(files)} images cannot be converted: {listed(unreadable)}'
                 )
-            _store(environment, {_ABOUT: _description(codec, pairs, about or {})})
-        os.replace(part, path)
-        os.unlink(_job_file(path))
+            _put(environment, {_DESCRIPTION_KEY: json.dumps(description).encode()})
+            environment.sync(True)
     except (OSError, lmdb.Error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise DataError(
-            f'{path}: cannot be written ({reason}). What is converted so far is kept in {part}: make room, or make the '
-            'folder writable, and run the same again'
-        ) from error
+        raise DataError(f'{path}: cannot be written ({reason}). Free space, or choose another folder') from error
 
 
-class _Job:
-    """What an unfinished database is made from, so that another run can tell whether to go on with it."""
-
-    def __init__(self, codec: str, files: Mapping[str, str]) -> None:
-        self.codec = codec
-        self.sources: dict[str, list[int]] = {}
-        for key, path in files.items():
-            with suppress(OSError):  # a missing file is told when its turn comes
-                status = os.stat(path)
-                self.sources[key] = [status.st_size, status.st_mtime_ns]
-
-    def write(self, part: str) -> None:
-        Path(_job_file(part)).write_text(json.dumps({'codec': self.codec, 'sources': self.sources}))
-
-    def goes_on_with(self, part: str, stored: Iterable[str]) -> bool:
-        """Whether all that an interrupted conversion has stored is as this one would store it."""
-        try:
-            earlier = json.loads(Path(_job_file(part)).read_text())
-            return earlier['codec'] == self.codec and all(
-                key in self.sources and earlier['sources'][key] == self.sources[key] for key in stored
-            )
-        except (OSError, ValueError, LookupError, TypeError):
-            return False
-
-
-@contextmanager
-def _claimed(part: str) -> Iterator[None]:
-    """Raises DataError if another process writes there. The kernel ends the claim with the process, however it ends."""
-    import fcntl
-
-    folder = os.open(part, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f'{part}: another process is writing there; wait for it to end') from None
-        yield
-    finally:
-        os.close(folder)
-
-
-@contextmanager
-def _writable(part: str, job: _Job) -> Iterator[lmdb.Environment]:
-    """The unfinished database, emptied unless `job` can go on with it; cut to what it holds at the end."""
-    environment = _reopened(part)
-    if environment is not None:
-        with environment.begin() as transaction:
-            stored = [_text(key) for key in _image_keys(transaction)]
-        if not job.goes_on_with(part, stored):
-            environment.close()
-            environment = None
-    if environment is None:
-        for name in (_data_file(part), _job_file(part)):
-            with suppress(FileNotFoundError):
-                os.unlink(name)
-        environment = _open_for_writing(part)
-    try:
-        job.write(part)
-        yield environment
-    finally:
-        used = _used_bytes(environment)
-        environment.close()
-    os.truncate(_data_file(part), used)  # a transaction that was cut short may have left its pages behind the end
-
-
-def _reopened(part: str) -> lmdb.Environment | None:
-    """What an interrupted conversion left, or None if that is nothing or damaged."""
-    if not os.path.isfile(_data_file(part)):
-        return None
-    try:
-        environment = _open_for_writing(part)
-    except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError):
-        return None
-    if _used_bytes(environment) <= os.path.getsize(_data_file(part)):
-        return environment
-    environment.close()
-    return None
-
-
-def _open_for_writing(part: str) -> lmdb.Environment:
-    size = os.path.getsize(_data_file(part)) if os.path.isfile(_data_file(part)) else 0
-    return lmdb.open(part, map_size=size + _MAP_SLACK, lock=False)
-
-
-def _store_images(
+def _write_images(
     environment: lmdb.Environment, files: Mapping[str, str], codec: str, workers: int, progress: bool
 ) -> list[str]:
-    """Add the images that are not there yet, in the order of their keys. Returns what is wrong with the others."""
-    limit = environment.max_key_size()
-    with environment.begin() as transaction:
-        stored = {_text(key) for key in _image_keys(transaction)}
-    waiting = sorted(set(files) - stored)
-    batch: dict[bytes, bytes] = {}
-    size, broken = 0, []
-    with tqdm(total=len(files), initial=len(stored), unit='image', disable=not progress) as bar:
-        for key, value in _encoded(waiting, files, codec, workers):
-            bar.update()
-            if isinstance(value, DataError):
-                broken.append(str(value))
-                continue
-            if len(_bytes(key)) > limit:
-                broken.append(f'{files[key]}: its name is longer than the {limit} bytes of a key')
-                continue
-            batch[_bytes(key)] = value
-            size += len(value)
-            if size >= _COMMIT_BYTES:
-                _store(environment, batch)
-                batch, size = {}, 0
-    _store(environment, batch)
-    return broken
+    """Write all images in the order of their keys. Returns messages about those that cannot be converted."""
+    limit = environment.max_key_size() - len(_band_key(b'', 0))
 
-
-def _encoded(
-    keys: Sequence[str], files: Mapping[str, str], codec: str, workers: int
-) -> Iterator[tuple[str, bytes | DataError]]:
-    """Key and value in the order of the keys; the fault instead of the value where a file is unreadable."""
-    waiting = iter(keys)
-    running: deque[tuple[str, Future[bytes]]] = deque()
-    with ThreadPoolExecutor(max(1, workers)) as pool:
+    def converted(key: str) -> dict[bytes, Any] | str:
+        if len(_encoded(key)) > limit:
+            return f'{files[key]}: its name is longer than {limit} bytes'
         try:
-            while True:
-                # Few are under way at a time, so that memory does not depend on the number of images.
-                while len(running) < 2 * max(1, workers) and (key := next(waiting, None)) is not None:
-                    running.append((key, pool.submit(_value, files[key], codec)))
-                if not running:
-                    return
-                key, future = running.popleft()
-                try:
-                    value: bytes | DataError = future.result()
-                except DataError as error:
-                    value = error
-                yield key, value
-        finally:
-            for _, future in running:
-                future.cancel()
+            return _values(_encoded(key), files[key], codec)
+        except DataError as error:
+            return str(error)
+
+    unreadable = []
+    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(files), unit='image', disable=not progress) as bar:
+        for result in _map_ahead(pool, converted, sorted(files), 2 * workers):
+            if isinstance(result, str):
+                unreadable.append(result)
+            else:
+                _put(environment, result)
+            bar.update()
+    return unreadable
 
 
-def _value(path: str, codec: str) -> bytes:
-    """What is stored of a file, which is decoded in any case: what cannot be read is told now, not in training."""
+def _map_ahead(
+    pool: ThreadPoolExecutor, function: Callable[[_Item], _Result], items: Iterable[_Item], ahead: int
+) -> Iterator[_Result]:
+    """Like `pool.map`, but with at most `ahead` results in memory."""
+    waiting = iter(items)
+    futures = deque(pool.submit(function, item) for item in islice(waiting, ahead))
+    while futures:
+        yield futures.popleft().result()
+        futures.extend(pool.submit(function, item) for item in islice(waiting, 1))
+
+
+def _values(key: bytes, path: str, codec: str) -> dict[bytes, Any]:
+    """Keys and values of an image file. It is decoded in any case, to find damage now and not in training."""
     content = read_bytes(path)
     image = decode_image(content, path)
     if codec == 'png':
-        if content.startswith(PNG_SIGNATURE):
-            return content
-        return cv2.imencode('.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
-    height, width, channels = image.shape
+        if not content.startswith(PNG_SIGNATURE):
+            content = cv2.imencode('.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+        return {key: content}
     pixels = np.ascontiguousarray(image, _DTYPES[image.itemsize])
-    header = _HEADER.pack(_MAGIC, _FORMAT, image.itemsize, channels, height, width, zlib.crc32(pixels.data))
-    return b''.join((header, pixels.data.cast('B')))
+    height, width, channels = pixels.shape
+    crc = zlib.crc32(pixels.data)
+    header = _RawHeader(_MAGIC, _VERSION, pixels.itemsize, channels, height, width, crc, BAND_ROWS)
+    bands = range(0, height, BAND_ROWS)
+    return {
+        key: _HEADER.pack(*header),
+        **{_band_key(key, k): pixels[start : start + BAND_ROWS].data.cast('B') for k, start in enumerate(bands)},
+    }
 
 
-def _store(environment: lmdb.Environment, values: Mapping[bytes, bytes]) -> None:
-    """Put all of them in one transaction; the map grows to what they need."""
+def _put(environment: lmdb.Environment, values: Mapping[bytes, Any]) -> None:
+    """Write values in one transaction, with a larger map if they do not fit."""
     while True:
         try:
             with environment.begin(write=True) as transaction:
@@ -414,58 +314,40 @@ def _store(environment: lmdb.Environment, values: Mapping[bytes, bytes]) -> None
                     transaction.put(key, value)
             return
         except lmdb.MapFullError:
-            needed = sum(map(len, values.values())) + _MAP_SLACK
-            environment.set_mapsize(environment.info()['map_size'] + needed)
+            environment.set_mapsize(2 * environment.info()['map_size'])
 
 
-def _description(codec: str, pairs: Sequence[Pair], about: dict) -> bytes:
-    return json.dumps({'format': _FORMAT, 'codec': codec, 'pairs': pairs, 'about': about}).encode()
+# Environments opened for reading in this process, by real path. LMDB allows one per file and process, and lmdb >= 2.1
+# counts a forked child as the same process: it reads through its parent's, a read-only map without locks.
+_environments: dict[str, tuple[lmdb.Environment, tuple[int, int]]] = {}
+_opening = threading.Lock()
+os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_opening.release)
 
 
-def _open(real_path: str, identity: _Identity) -> _Opened:
-    """A database that is as it was when `identity` was taken, opened once in this process."""
-    with _OPENING:
-        opened = _OPEN.get(real_path)
-        if opened is not None and opened.identity == identity:  # another thread was faster
-            return opened
+def _environment(real_path: str, state: tuple[int, int]) -> lmdb.Environment:
+    """Open a database once in this process. Raises DataError if its file is not in this state, or truncated."""
+    with _opening:
+        environment, opened_state = _environments.get(real_path, (None, None))
+        if environment is not None and opened_state == state:
+            return environment
         try:
-            if _identity(real_path) != identity:
-                raise DataError(f'{real_path}: the database was replaced since it was opened; start again')
-            # What was replaced is closed when its last transaction ends; LMDB would refuse a file changed in place.
-            _OPEN.pop(real_path, None)
-            opened = None
-            # With readahead, LMDB's default: encoded images are read as a whole, without it a page at a time.
+            if _file_state(real_path) != state:
+                raise DataError(f'{real_path}: the database was replaced since it was opened. Start again')
+            environment = None  # closed with the last reference, before the new file is opened
+            _environments.pop(real_path, None)
             environment = lmdb.open(real_path, create=False, readonly=True, lock=False, max_spare_txns=4)
         except (OSError, lmdb.Error) as error:
             raise DataError(f'{real_path}: not a readable LMDB database ({error})') from error
-        missing = _used_bytes(environment) - identity[0]
-        if missing > 0:  # reading there would end the process with a bus error
+        missing = (environment.info()['last_pgno'] + 1) * environment.stat()['psize'] - state[0]
+        if missing > 0:  # reading there would kill the process (SIGBUS)
             environment.close()
-            raise DataError(
-                f'{_data_file(real_path)}: cut off, the last {missing} bytes are missing; copy it again, or make it '
-                'again'
-            )
-        try:
-            values = ValueMap(_data_file(real_path))
-        except DataError:  # a ValueError too
-            environment.close()
-            raise
-        except ValueError:
-            values = None
-        _OPEN[real_path] = opened = _Opened(environment, values, identity)
-        return opened
+            raise DataError(f'{_data_file(real_path)}: truncated by {missing} bytes. Copy it or make it again')
+        _environments[real_path] = environment, state
+        return environment
 
 
-def _image_keys(transaction: lmdb.Transaction) -> Iterator[bytes]:
-    cursor: Any = transaction.cursor().iternext(values=False)
-    return (key for key in cursor if not key.startswith(_RESERVED))
-
-
-def _used_bytes(environment: lmdb.Environment) -> int:
-    return (environment.info()['last_pgno'] + 1) * environment.stat()['psize']
-
-
-def _identity(path: str) -> _Identity:
+def _file_state(path: str) -> tuple[int, int]:
+    """Size and modification time of the database file."""
     status = os.stat(_data_file(path))
     return status.st_size, status.st_mtime_ns
 
@@ -474,12 +356,12 @@ def _data_file(path: str) -> str:
     return os.path.join(path, 'data.mdb')
 
 
-def _job_file(path: str) -> str:
-    return os.path.join(path, 'job.json')
+def _band_key(key: bytes, band: int) -> bytes:
+    return key + _NUL + struct.pack('>I', band)
 
 
-def _bytes(key: str) -> bytes:
-    return key.encode(errors='surrogateescape')  # file names may be no UTF-8
+def _encoded(key: str) -> bytes:
+    return key.encode(errors='surrogateescape')  # file names need not be UTF-8
 
 
 def _text(key: bytes) -> str:

@@ -17,7 +17,7 @@ from ggkm_plugin.data.sampling import (
     to_tensor,
     with_noise,
 )
-from ggkm_plugin.data.sources import check_bit_depth, open_source
+from ggkm_plugin.data.sources import SourceImage, check_bit_depth, open_source
 from ggkm_plugin.utils.errors import DataError
 from ggkm_plugin.utils.image_decoding import to_float
 from ggkm_plugin.utils.registry import DATASET_REGISTRY
@@ -62,16 +62,14 @@ class PairedDefocusDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         lq_path, gt_path = self.pairs[index][0], str(self.pairs[index][1])
         rng = sample_rng(self.seed, index) if self.training else np.random.default_rng([self.seed, int(index)])
-        with self.source.image(lq_path) as lq, self.source.image(gt_path) as gt:
-            self._check(lq, gt, lq_path, gt_path)
-            if self.training:
-                height, width, _ = gt.shape
-                side = side_before_rescaling(rng, self.opt, min(height, width))
-                rows, columns = crop_window(rng, height, width, side, lq_path)
-                for path in (lq_path, gt_path):
-                    self.source.read_ahead(path, rows)
-                lq, gt = lq[rows, columns], gt[rows, columns]
-            lq, gt = to_float(lq), to_float(gt)  # copies, of the crop only: the images end with the context
+        images = self.source.image(lq_path), self.source.image(gt_path)
+        self._check(*images, lq_path, gt_path)
+        rows = columns = slice(None)
+        if self.training:
+            height, width, _ = images[1].shape
+            side = side_before_rescaling(rng, self.opt, min(height, width))
+            rows, columns = crop_window(rng, height, width, side, lq_path)
+        lq, gt = (to_float(image[rows, columns]) for image in images)
         if self.training:
             lq, gt = (rescaled(image, self.opt['gt_size']) for image in (lq, gt))
             lq, gt = flipped(rng, [lq, gt], *(self.opt.get(f'use_{name}', False) for name in ('hflip', 'vflip', 'rot')))
@@ -81,7 +79,7 @@ class PairedDefocusDataset(Dataset):
             lq = with_noise(rng, lq, self.opt['noise_std'], self.opt.get('noise_clip', False))
         return {'lq': to_tensor(lq), 'gt': to_tensor(gt), 'lq_path': lq_path, 'gt_path': gt_path}
 
-    def _check(self, lq: np.ndarray, gt: np.ndarray, lq_path: str, gt_path: str) -> None:
+    def _check(self, lq: SourceImage, gt: SourceImage, lq_path: str, gt_path: str) -> None:
         if lq.shape != gt.shape:
             raise DataError(
                 f'{lq_path} is {lq.shape[0]}x{lq.shape[1]} but its partner {gt_path} is {gt.shape[0]}x{gt.shape[1]}: '

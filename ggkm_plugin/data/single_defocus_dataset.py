@@ -38,6 +38,6 @@ class SingleDefocusDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         path = self.paths[index]
-        with self.source.image(path) as image:
-            check_bit_depth(self.opt, image, path)
-            return {'lq': to_tensor(to_float(image)), 'lq_path': path}
+        image = self.source.image(path)
+        check_bit_depth(self.opt, image, path)
+        return {'lq': to_tensor(to_float(image[:, :])), 'lq_path': path}

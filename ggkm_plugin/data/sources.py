@@ -1,8 +1,6 @@
-"""Where the images of a data set come from: folders or LMDB, behind one face."""
+"""Sources of images for a data set: folders or LMDB, behind one interface."""
 
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,37 +14,44 @@ from ggkm_plugin.utils.image_decoding import decode_image, image_files, read_byt
 _AUTO = 'auto'
 
 
+class SourceImage(Protocol):
+    """(H,W,3) RGB uint8 or uint16: an array, or a `BandedImage` that reads only the crop `image[rows, columns]`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    @property
+    def itemsize(self) -> int: ...
+
+    def __getitem__(self, window: tuple[slice, slice], /) -> np.ndarray: ...
+
+
 class Source(Protocol):
-    """The pairs of a data set, by names, and the image of each name; `layout` is '' for what is no benchmark's."""
+    """The pairs of a data set, by name, and the image of each name. `layout`: '' if it is not a benchmark."""
 
     pairs: list[Pair]
     layout: str
 
-    def image(self, name: str) -> AbstractContextManager[np.ndarray]:
-        """(H,W,3) RGB uint8 or uint16, to be read within the context only. Raises DataError naming the image."""
-        ...
-
-    def read_ahead(self, name: str, rows: slice) -> None:
-        """Tell that only these rows of an image, which is open, will be used."""
+    def image(self, name: str) -> SourceImage:
+        """Return an image. Raises DataError naming it."""
         ...
 
 
 class FolderSource:
-    """Image files; a name is the path of a file."""
+    """Image files. A name is the path of a file."""
 
     def __init__(self, pairs: list[Pair], layout: str = '') -> None:
         self.pairs, self.layout = pairs, layout
 
-    @contextmanager
-    def image(self, name: str) -> Iterator[np.ndarray]:
-        yield decode_image(read_bytes(name), name)
-
-    def read_ahead(self, name: str, rows: slice) -> None:
-        """Files are decoded as a whole."""
+    def image(self, name: str) -> SourceImage:
+        return decode_image(read_bytes(name), name)
 
 
 class LmdbSource:
-    """Images of one database, or of one for each side; a name is `DATABASE/KEY.png`, as if it were a folder."""
+    """Images of one database, or of one per side. A name is `DATABASE/KEY.png`, as if the database were a folder."""
 
     def __init__(self, lq: LmdbStore, gt: LmdbStore, pairs: list[Pair]) -> None:
         """`pairs` are of keys."""
@@ -54,13 +59,9 @@ class LmdbSource:
         self.layout = str(lq.about.get('layout') or '')
         self.pairs = [Pair(_name(lq, key), None if sharp is None else _name(gt, sharp)) for key, sharp in pairs]
 
-    def image(self, name: str) -> AbstractContextManager[np.ndarray]:
+    def image(self, name: str) -> SourceImage:
         store, key = self._find(name)
         return store.image(key)
-
-    def read_ahead(self, name: str, rows: slice) -> None:
-        store, key = self._find(name)
-        store.read_ahead(key, rows)
 
     def _find(self, name: str) -> tuple[LmdbStore, str]:
         store = next(store for store in self.stores if name.startswith(f'{store.path}/'))
@@ -93,7 +94,7 @@ def open_source(opt: dict[str, Any], needs_gt: bool) -> Source:
     )
 
 
-def check_bit_depth(opt: dict[str, Any], image: np.ndarray, name: str) -> None:
+def check_bit_depth(opt: dict[str, Any], image: SourceImage, name: str) -> None:
     """Raises DataError if the option bit_depth is a number and the image `name` has another depth."""
     wanted, depth = opt.get('bit_depth', _AUTO), 8 * image.itemsize
     if wanted not in (_AUTO, depth):

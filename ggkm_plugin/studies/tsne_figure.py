@@ -124,11 +124,11 @@ def embed(
 
 
 def _coefficients(subject: Subject, source: Source, path: str, size: int) -> tuple[np.ndarray, np.ndarray]:
-    with source.image(path) as pixels:
-        height, width = pixels.shape[:2]
-        if min(height, width) < size:
-            raise DataError(f'{path}: {height}x{width} is smaller than the crop of {size}; lower --size')
-        image = to_tensor(to_float(pixels[central(height, width, size)]))
+    pixels = source.image(path)
+    height, width = pixels.shape[:2]
+    if min(height, width) < size:
+        raise DataError(f'{path}: {height}x{width} is smaller than the crop of {size}; lower --size')
+    image = to_tensor(to_float(pixels[central(height, width, size)]))
     with torch.no_grad():
         found = subject.net.coefficients(image[None])
     alpha = torch.cat([coefficients.alpha.flatten() for coefficients in found])

@@ -43,6 +43,22 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
         file.write(content.encode(errors='backslashreplace') if isinstance(content, str) else content)
 
 
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path` that is renamed to it when the block ends, and removed if the block fails.
+
+    Raises OSError, also if `path` exists by then and is not an empty folder.
+    """
+    target = Path(path).absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # A folder in the temporary one: that is private to the user, and must stay for the clean-up.
+    with tempfile.TemporaryDirectory(prefix=f'{target.name}.part-', dir=target.parent) as temporary:
+        folder = Path(temporary, target.name)
+        folder.mkdir()
+        yield folder
+        folder.rename(target)
+
+
 def make_writable(folder: str | Path) -> None:
     """Make the folder and, for a moment, a file in it: to be told before the work, not after. Raises OSError."""
     Path(folder).mkdir(parents=True, exist_ok=True)

@@ -154,8 +154,8 @@ def test_each_set_becomes_databases_with_the_same_pixels(tmp_path, layout, codec
             for key, original in zip(pair, other, strict=True):
                 if key is not None:
                     assert Path(original).with_suffix('').as_posix().endswith(f'/{key}')
-                    with store.image(key) as image:
-                        np.testing.assert_array_equal(image, decode_image(Path(original).read_bytes(), key))
+                    image = store.image(key)[:, :]
+                    np.testing.assert_array_equal(image, decode_image(Path(original).read_bytes(), key))
     assert contents(tmp_path / layout) == before
 
 
@@ -576,7 +576,7 @@ def test_too_little_room_is_told_with_both_sizes_before_anything_is_unpacked(
 
 SCRIPT = """
 import os, resource, signal, sys
-from ggkm_plugin.data import archives, lmdb_store, preparation
+from ggkm_plugin.data import archives, preparation
 from ggkm_plugin.data.preparation_plan import Job, make_plan
 from ggkm_plugin.utils.errors import UserError
 source, out, job_format, place, number = sys.argv[1:]
@@ -585,7 +585,7 @@ if place == 'full':
 elif place:
     module, name = {
         'replace': (os, 'replace'), 'read': (archives.Archive, '_read'), 'examine': (preparation, '_examine'),
-        'store': (lmdb_store, '_store'), 'rmtree': (preparation.shutil, 'rmtree'),
+        'rmtree': (preparation.shutil, 'rmtree'),
     }[place]
     real, calls = getattr(module, name), []
     def killing(*arguments, **keywords):
@@ -616,8 +616,7 @@ def result(out):
         store = LmdbStore(str(path))
         files[path.name] = store.pairs
         for key in store.keys:
-            with store.image(key) as image:
-                files[f'{path.name}/{key}'] = image.tobytes()
+            files[f'{path.name}/{key}'] = store.image(key)[:, :].tobytes()
         del manifest['files'][f'{path.name}/data.mdb']
     return files, manifest
 
@@ -631,9 +630,7 @@ def result(out):
         ('folder', 'examine', 2),
         ('folder', 'replace', 7),  # before the last manifest has its name
         ('folder', 'replace', 8),  # before the folder has its name
-        ('raw', 'store', 0),
         ('raw', 'rmtree', 0),
-        ('png', 'replace', 9),
     ],
 )
 def test_killed_at_any_time_the_same_command_goes_on(tmp_path, realdof, job_format, place, number):
@@ -670,7 +667,6 @@ def test_a_full_disk_is_told_and_the_same_command_goes_on(tmp_path, realdof, job
     assert failed.returncode == 1
     assert 'Traceback' not in failed.stderr
     assert 'cannot be written' in failed.stderr
-    assert 'make room' in failed.stderr
     assert contents(tmp_path / 'earlier') == earlier
     assert not (tmp_path / 'out').exists()
     run(source, out=tmp_path / 'out', format=job_format)
@@ -687,8 +683,7 @@ def test_the_real_photographs(tmp_path, shared_data):
     for lq, gt in store.pairs:
         for key, folder in ((lq, 'input'), (gt, 'ground_truth')):
             content = before[f'{folder}/{Path(key).name}.png']
-            with store.image(key) as image:
-                np.testing.assert_array_equal(image, decode_image(content, key))
+            np.testing.assert_array_equal(store.image(key)[:, :], decode_image(content, key))
     cuhk = run(shared_data / 'cuhk_samples', out=tmp_path / 'cuhk')
     assert (cuhk.plan.layout, len(cuhk.pairs['test'])) == ('CUHK', 12)
     assert contents(shared_data / 'lfdof_pairs') == before
