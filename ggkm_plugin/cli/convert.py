@@ -18,6 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('-o', '--output', required=True, metavar='FILE', help='file to write: .pth or .safetensors')
     parser.add_argument(
+        '--param-key',
+        metavar='KEY',
+        help='key of the weights in a PyTorch file (default: EMA weights if there are any)',
+    )
+    parser.add_argument(
         '--allow-pickle', action='store_true', help="read KPAC's npz, which can run code: only from a trusted source"
     )
     add_plugin(parser)
@@ -35,6 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
         options=parse_assignments('--options', arguments.options),
         target=target,
         allow_pickle=arguments.allow_pickle,
+        param_key=arguments.param_key,
     )
     shown = ''.join(f', {key}: {value}' for key, value in network.items())
     print(f'{target}: network_g {{type: {arguments.arch}{shown}}}')

@@ -14,6 +14,7 @@ from torch import nn
 
 from ggkm_plugin.metrics.defocus_metrics import Image, prepare
 from ggkm_plugin.metrics.protocols import PROTOCOLS, find_protocol
+from ggkm_plugin.utils.checkpoint import read_checkpoint
 from ggkm_plugin.utils.errors import OptionError
 from ggkm_plugin.utils.registry import METRIC_REGISTRY
 
@@ -96,7 +97,7 @@ def _model(net: str, trunk: str) -> nn.Module:
         warnings.simplefilter('ignore')
         model = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
     try:
-        content = torch.load(trunk, map_location='cpu', weights_only=True)
+        content = read_checkpoint(trunk)
         features = {key.removeprefix('features.'): value for key, value in content.items()}
         state = {key: features[key.partition('.')[2]] for key in model.net.state_dict()}  # slice3.6.weight: 6.weight
         model.net.load_state_dict(state)

@@ -31,7 +31,7 @@ from basicsr.utils import get_root_logger  # isort: skip
 from basicsr.utils.dist_util import master_only  # isort: skip
 
 
-_UNTOUCHED = 'earlier checkpoints are untouched: make room, then continue with --auto_resume'
+_UNTOUCHED = 'Earlier checkpoints are untouched: make room, then continue with --auto_resume'
 # How a batch is loaded does not change what is in it.
 _WITHOUT_CONSEQUENCE = {
     f'datasets.train.{key}'

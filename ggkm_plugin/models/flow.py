@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ggkm_plugin.ops.boundary import pad
-from ggkm_plugin.utils.checkpoint import read_checkpoint
+from ggkm_plugin.utils.checkpoint import load_weights, read_checkpoint, weights_of
 from ggkm_plugin.utils.config import nearest
 from ggkm_plugin.utils.errors import CheckpointError, OptionError, UserError
 from ggkm_plugin.utils.registry import Registry
@@ -45,7 +45,8 @@ class RAFT(nn.Module):
             raise ValueError(f'size is large or small, not {size!r}')
         if not isinstance(updates, int) or updates < 1:
             raise ValueError(f'updates is a whole number of at least 1, not {updates!r}')
-        if not Path(weights).expanduser().is_file():
+        path = str(Path(weights).expanduser())
+        if not Path(path).is_file():
             names = {'large': optical_flow.Raft_Large_Weights, 'small': optical_flow.Raft_Small_Weights}
             raise CheckpointError(
                 f"{weights}: no such file. Put torchvision's {names[size].DEFAULT.url} there, or one of its like; "
@@ -53,10 +54,7 @@ class RAFT(nn.Module):
             )
         self.updates = updates
         self.net = builders[size](weights=None)
-        try:
-            self.net.load_state_dict(read_checkpoint(str(Path(weights).expanduser())))
-        except RuntimeError as error:
-            raise CheckpointError(f"{weights}: not weights of torchvision's raft_{size}; check `size`") from error
+        load_weights(self.net, weights_of(read_checkpoint(path), path), path)
 
     def forward(self, one: Tensor, two: Tensor) -> Tensor:
         height, width = one.shape[-2:]

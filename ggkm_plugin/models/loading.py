@@ -17,21 +17,21 @@ def load_network(
 
     A resumed network gets exactly what was saved: `params`, and `params_ema` for the EMA network. Otherwise the network
     starts from the EMA weights if the file has them, or from `path.param_key_g`, and the EMA network as its copy.
-    `param_key`, in which BasicSR's default and an option look the same, only tells the two networks of a resumed run.
+    `param_key` is not used: in it BasicSR's default looks like an option.
 
     Raises CheckpointError: the file is missing or damaged, or its weights do not fit or are not finite.
     """
-    options = model.opt['path']
+    options, is_average = model.opt['path'], net is getattr(model, 'net_g_ema', None)
     name = next((key for key in options if key.startswith('pretrain_network') and options[key] == load_path), '')
     network = name.removeprefix('pretrain_')
     resumed = bool(options.get('resume_state')) and network not in (options.get('ignore_resume_networks') or ())
-    if not resumed and net is getattr(model, 'net_g_ema', None):
+    if is_average and not resumed:
         net.load_state_dict(model.get_bare_model(model.net_g).state_dict())
         return
     path = checkpoint_path(load_path)
     content, net, logger = read_checkpoint(path), model.get_bare_model(net), get_root_logger()
     if resumed:
-        key = param_key if param_key in content else 'params'
+        key = 'params_ema' if is_average and 'params_ema' in content else 'params'
     else:
         key = options.get(f'param_key_{network.removeprefix("network_")}')
     lines = load_weights(net, weights_of(content, path, key), path, strict, finite=not resumed)

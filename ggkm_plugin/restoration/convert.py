@@ -26,11 +26,17 @@ _READERS: dict[str, Callable[..., None]] = {
 
 
 def convert(
-    source: str | Path, arch: str, options: dict[str, Any], target: Path, allow_pickle: bool = False
+    source: str | Path,
+    arch: str,
+    options: dict[str, Any],
+    target: Path,
+    allow_pickle: bool = False,
+    param_key: str | None = None,
 ) -> dict[str, Any]:
     """Write the weights in `source` to `target`; returns the network's options, by which the file is rebuilt.
 
     `options` are the arch's, beside those that the released weights need. `allow_pickle`: see `released.load_kpac`.
+    `param_key`: where the weights are in a PyTorch file; default: see `utils.checkpoint`.
     `source` may be the name of packaged weights. The suffix of `target` chooses its format.
 
     Raises OptionError for the arch or its options, CheckpointError for a file that is not of such a network.
@@ -51,6 +57,6 @@ def convert(
         _READERS[arch](net, path, *([allow_pickle] if arch == 'KPAC' else []))
         state = net.state_dict()
     else:
-        state = load(path, options, where='--arch').state_dict()
+        state = load(path, options, param_key, '--arch').state_dict()
     save_checkpoint(state, describe_network(options, source=Path(path).name), target)
     return network

@@ -35,7 +35,7 @@ from ggkm_plugin.utils.hashing import digest
 WEIGHT_KEYS = ('params_ema', 'params', 'state_dict', 'model')
 SUFFIXES = ('.pth', '.pt', '.safetensors')
 DESCRIBE = (
-    'name its network by --arch NAME[,KEY=VALUE], in an option file by network_g, or write a file that describes it '
+    'name the network by --arch NAME[,KEY=VALUE], in an option file by network_g, or write a file that describes it '
     'with `basicsr convert`'
 )
 
@@ -45,7 +45,7 @@ _NOT_DESCRIBED = ('type', 'blur_form')
 _NOT_DIGESTED = ('path', 'rank', 'world_size', 'dist', 'auto_resume', 'root_path', 'logger', 'num_gpu', 'name')
 
 
-def save_atomically(content: object, path: str, advice: str = 'name a folder that is there, and has room') -> None:
+def save_atomically(content: object, path: str, advice: str = 'Name an existing folder with room') -> None:
     """Write with torch.save: `path` is the old file or the whole new one, never a part.
 
     Raises CheckpointError, which ends in `advice`, if it cannot be written.
@@ -54,12 +54,12 @@ def save_atomically(content: object, path: str, advice: str = 'name a folder tha
         with whole_file(path) as file:
             torch.save(content, file)
     except (OSError, RuntimeError, AttributeError, pickle.PicklingError) as error:
-        # torch's writer ends in words of its own, whatever it was that its file raised
+        # torch's writer replaces what its file raised
         met = (error.__context__ or error) if isinstance(error, RuntimeError) else error
         if not isinstance(met, Exception):
             raise met from None
         reason = getattr(met, 'strerror', None) or met
-        raise CheckpointError(f'{path}: cannot be written ({reason}); {advice}') from error
+        raise CheckpointError(f'{path}: cannot be written ({reason}). {advice}') from error
 
 
 def save_checkpoint(state: Mapping[str, Tensor], description: dict[str, Any], path: str | Path) -> None:
@@ -80,7 +80,7 @@ def save_checkpoint(state: Mapping[str, Tensor], description: dict[str, Any], pa
             file.write(content)
     except OSError as error:
         reason = error.strerror or error
-        raise CheckpointError(f'{path}: cannot be written ({reason}); name an existing folder with room') from error
+        raise CheckpointError(f'{path}: cannot be written ({reason}). Name an existing folder with room') from error
 
 
 def check_suffix(path: str | Path) -> None:
@@ -116,26 +116,28 @@ def _without_places(value: Any) -> Any:
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU; nothing in the file is executed. Raises CheckpointError."""
     if Path(path).is_dir():
-        raise CheckpointError(f'{path}: is a folder; name the checkpoint in it')
+        raise CheckpointError(f'{path}: is a folder. Name the checkpoint in it')
     if not Path(path).is_file():
-        raise CheckpointError(f'{path}: no such checkpoint')
+        raise CheckpointError(f'{path}: no such checkpoint. Check the path, or name packaged weights')
     content = _read_safetensors(path) if Path(path).suffix.lower() == '.safetensors' else _read_torch(path)
     if not isinstance(content, dict):
-        raise CheckpointError(f'{path}: not a checkpoint: it holds a {type(content).__name__}, not a dict')
+        raise CheckpointError(
+            f'{path}: not a checkpoint, it holds a {type(content).__name__}. Name a file with a state dict'
+        )
     return content
 
 
 def _read_torch(path: str | Path) -> Any:
     try:
-        with warnings.catch_warnings():  # of foreign pickles, which the error then tells of
+        with warnings.catch_warnings():  # about foreign pickles, which the error explains
             warnings.simplefilter('ignore')
             return torch.load(path, map_location='cpu', weights_only=True)
     except OSError as error:
         raise CheckpointError(f'{path}: cannot be read ({error.strerror or error})') from error
-    except Exception as error:  # torch raises many kinds for what is in a foreign file
+    except Exception as error:  # torch raises many kinds for foreign files
         reason = _reason(error)
         raise CheckpointError(
-            f'{path}: truncated, or not a checkpoint of tensors alone ({reason}); copy or save it anew'
+            f'{path}: truncated, or not a checkpoint of tensors alone ({reason}). Copy or save it again'
         ) from error
 
 
@@ -152,21 +154,21 @@ def _read_safetensors(path: str | Path) -> dict[str, Any]:
     except SafetensorError as error:
         reason = ' '.join(str(error).split())[:200]
         raise CheckpointError(
-            f'{path}: truncated, or not a safetensors file ({reason}); copy or save it anew'
+            f'{path}: truncated, or not a safetensors file ({reason}). Copy or save it again'
         ) from error
     if 'description' in metadata:
         try:
             content['description'] = json.loads(metadata['description'])
         except ValueError as error:
-            raise CheckpointError(f'{path}: its description is not JSON ({error}); save it anew') from error
+            raise CheckpointError(f'{path}: its description is not JSON ({error}). Save it again') from error
     return content
 
 
 def _reason(error: Exception) -> str:
-    """torch's own, where it says what is wrong with the file rather than how to run what is in it."""
+    """What is wrong with a file, without torch's advice on how to run what is in it."""
     words = ' '.join(str(error).split()).rpartition('WeightsUnpickler error: ')[2]
     if isinstance(error, EOFError) or 'central directory' in words:
-        return 'the file is empty, or ends too soon'
+        return 'the file is empty or truncated'
     if isinstance(error, KeyError) or 'Unsupported operand' in words:
         return 'torch.save did not write it'
     reason = re.split(r' Check the documen| Please use|\. ', words)[0][:200]
@@ -182,7 +184,7 @@ def weights_key(content: Mapping[str, Any], path: str | Path, param_key: str | N
         if param_key not in content:
             raise CheckpointError(f'{path}: has no key {param_key}. It has {listed(sorted(map(str, content)))}')
         return param_key
-    return next((key for key in WEIGHT_KEYS if key in content and not isinstance(content[key], Tensor)), None)
+    return next((key for key in WEIGHT_KEYS if not isinstance(content.get(key), Tensor | None)), None)
 
 
 def weights_of(content: Mapping[str, Any], path: str | Path, param_key: str | None = None) -> dict[str, Any]:
@@ -193,10 +195,15 @@ def weights_of(content: Mapping[str, Any], path: str | Path, param_key: str | No
     key = weights_key(content, path, param_key)
     state = content if key is None else content[key]
     if not isinstance(state, Mapping):
-        raise CheckpointError(f'{path}: holds no state dict under {key} but {type(state).__name__}; save it anew')
+        raise CheckpointError(f'{path}: holds no state dict under {key} but {type(state).__name__}. Save it again')
     if key is None and {'iter', 'optimizers'} <= state.keys():
         raise CheckpointError(
             f'{path}: a training state, not weights. Name models/net_g_{state["iter"]}.pth of its run'
+        )
+    if key is None and state and not any(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(
+            f'{path}: holds no weights but {listed(sorted(map(str, state)))}. If they are under one of these keys, '
+            'name it by path.param_key_g, by param_key in a comparison, or by --param-key of `basicsr convert`'
         )
     if param_key is None and key is not None and weights_key(state, path) is not None:
         return weights_of(state, path)
@@ -209,7 +216,7 @@ def _without_prefixes(state: Mapping[str, Any], path: str | Path) -> dict[str, A
     while keys and all(key.startswith('module.') for key in keys.values()):
         keys = {old: key.removeprefix('module.') for old, key in keys.items()}
     if len(set(keys.values())) < len(keys):
-        raise CheckpointError(f'{path}: some keys are there twice, with a prefix and without; save it anew')
+        raise CheckpointError(f'{path}: some keys are there twice, with a prefix and without. Save it again')
     return {key: state[old] for old, key in keys.items()}
 
 
@@ -229,7 +236,12 @@ def load_weights(
         CheckpointError: names up to five keys of each kind; the network is as it was.
     """
     own = net.state_dict()
-    faults = {key: fault for key in own if key in state and (fault := _fault(state[key], own[key], finite))}
+    faults = {key: fault for key in own if key in state and (fault := _fault(state[key], own[key]))}
+    infinite = [key for key in own if finite and key in state and key not in faults and _breaks(state[key], own[key])]
+    if infinite:
+        raise CheckpointError(
+            f'{path}: NaN or infinite values in {listed(infinite)}. Name a checkpoint from before the training diverged'
+        )
     if not strict:
         state = {key: value for key, value in state.items() if key not in faults}
     before = {key: value.clone() for key, value in own.items()}
@@ -273,7 +285,12 @@ def in_parts(key: Any, parts: tuple[str, ...]) -> bool:
     return str(key).startswith(tuple(f'{part}.' for part in parts))
 
 
-def _fault(value: Any, tensor: Tensor, finite: bool) -> str:
+def _breaks(value: Tensor, tensor: Tensor) -> bool:
+    """Whether a checkpoint's value is not finite where the network's own is."""
+    return value.is_floating_point() and not value.isfinite().all() and bool(tensor.isfinite().all())
+
+
+def _fault(value: Any, tensor: Tensor) -> str:
     """Why a checkpoint's value does not fit the network's tensor; nothing if it does."""
     if not isinstance(value, Tensor):
         return f'a {type(value).__name__}, not a tensor'
@@ -283,8 +300,6 @@ def _fault(value: Any, tensor: Tensor, finite: bool) -> str:
         return f'{value.dtype}, not {tensor.dtype}'
     if value.layout != torch.strided or value.is_meta or value.is_quantized:
         return 'not a plain tensor with data'
-    if finite and value.is_floating_point() and not value.isfinite().all() and tensor.isfinite().all():
-        return 'holds NaN or infinite values'
     return ''
 
 
@@ -292,10 +307,10 @@ def described_network(content: Mapping[str, Any], path: str | Path) -> dict[str,
     """`network_g` from a checkpoint's content. Raises CheckpointError if it is not there."""
     description = content.get('description')
     if not isinstance(description, dict):
-        raise CheckpointError(f'{path}: does not say what network it holds. To use it, {DESCRIBE}')
+        raise CheckpointError(f'{path}: does not describe its network. To use it, {DESCRIBE}')
     arch, options = description.get('arch'), description.get('options')
     if not isinstance(arch, str) or not isinstance(options, dict):
-        raise CheckpointError(f'{path}: its description of the network is damaged. To use it, {DESCRIBE}')
+        raise CheckpointError(f'{path}: the description of its network is damaged. To use it, {DESCRIBE}')
     return {**options, 'type': arch}
 
 

@@ -166,7 +166,7 @@ def test_wrong_options(spec, words):
 
 
 def test_weights_of_another_network(weights, tmp_path):
-    with pytest.raises(OptionError, match='raft_large; check `size`'):
+    with pytest.raises(OptionError, match='RAFT'):
         build_flow({'type': 'RAFT', 'weights': weights})
     (tmp_path / 'damaged.pth').write_bytes(b'no weights')
     with pytest.raises(OptionError, match=r'damaged\.pth'):

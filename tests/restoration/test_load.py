@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from ggkm_plugin.archs.ggkmnet_arch import GGKMNet
 from ggkm_plugin.cli.main import main
 from ggkm_plugin.inference import Restorer
+from ggkm_plugin.models.defocus_model import DefocusModel
 from ggkm_plugin.restoration.load import load, parse_network, pretrained_file
 from ggkm_plugin.utils.checkpoint import read_checkpoint
 from ggkm_plugin.utils.errors import CheckpointError, OptionError
@@ -94,6 +95,17 @@ def test_a_file_that_describes_nothing_says_how_to(command, workplace, network):
         assert 'stock.pth' in err
         assert '--arch' in err
         assert 'basicsr convert' in err
+
+
+def test_convert_takes_weights_under_another_key(command, workplace, network):
+    torch.save({'generator': network.state_dict(), 'epoch': 3}, 'gan.pth')
+    words = ['convert', 'gan.pth', '--arch', 'GGKMNet', '-o', 'x.pth']
+    options = ['--options', *ARCH.split(',')[1:]]
+    code, _, err = command(*words, *options)
+    assert code == 1
+    assert 'generator' in err
+    assert command(*words, '--param-key', 'generator', *options)[0] == 0
+    assert load('x.pth').state_dict().keys() == network.state_dict().keys()
 
 
 def test_averaged_weights_are_taken_by_every_command(command, workplace, network, tiny, write_options):
@@ -227,6 +239,25 @@ def test_fine_tuning_from_packaged_weights(command, workplace, tiny, write_optio
         assert any(name.startswith('srm.') for name in trained[key])
     srm = [(value, trained['params_ema'][name]) for name, value in trained['params'].items() if 'srm' in name]
     assert all(torch.allclose(value, average, atol=1e-2) for value, average in srm)
+
+
+@pytest.mark.parametrize('param_key', [{}, {'param_key_g': None}, {'param_key_g': 'params_ema'}])
+def test_resuming_loads_exactly_what_was_saved(workplace, tiny, network, param_key):
+    """`params` into the network, `params_ema` into its EMA copy, whatever a fresh start would take."""
+    average = shifted(network, 0.2)
+    save('net_g_4.pth', network, params_ema=average)
+
+    def started(**path):
+        opt = {**tiny, 'is_train': True, 'dist': False, 'rank': 0, 'world_size': 1, 'network_g': dict(NETWORK)}
+        opt['path'] = {'pretrain_network_g': 'net_g_4.pth', 'experiments_root': '.', **param_key, **path}
+        opt['train'] = {**tiny['train'], 'ema_decay': 0.9, 'optim_g': dict(tiny['train']['optim_g'])}
+        model = DefocusModel(opt)
+        return [net.state_dict()['steps.0.blur.mix.bias'] for net in (model.net_g, model.net_g_ema)]
+
+    raw, ema = network.state_dict()['steps.0.blur.mix.bias'], average['steps.0.blur.mix.bias']
+    assert all(torch.equal(*pair) for pair in zip(started(resume_state='4.state'), (raw, ema), strict=True))
+    assert all(torch.equal(value, ema) for value in started())
+    assert all(torch.equal(value, raw) for value in started(param_key_g='params'))
 
 
 def test_training_may_take_the_network_from_the_weights(command, workplace, tiny, write_options):

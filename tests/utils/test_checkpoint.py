@@ -90,7 +90,7 @@ class Broken(io.FileIO):
         (
             OSError(errno.ENOSPC, 'No space left on device'),
             CheckpointError,
-            r'written \(No space left on device\); make room',
+            r'x\.pth.*No space left on device',
         ),
         (KeyboardInterrupt(), KeyboardInterrupt, '^$'),
     ],
@@ -119,6 +119,7 @@ A, B = torch.ones(1), torch.zeros(1)
         ({'model': {'x': B}, 'state_dict': {'x': A}, 'epoch': 3}, 'state_dict'),
         ({'model': {'x': A}}, 'model'),
         ({'model': {'params': {'x': A}}}, 'model'),
+        ({'params_ema': None, 'params': {'x': A}}, 'params'),
         ({'x': A}, None),
         ({'params': {'module.x': A}}, 'params'),
         ({'state_dict': {'module._orig_mod.x': A, 'module._orig_mod.y.z': B}}, 'state_dict'),
@@ -142,7 +143,13 @@ def test_an_explicit_key_overrides_and_must_be_there():
 
 
 @pytest.mark.parametrize(
-    'content', [{'params': [1]}, {'iter': 4, 'optimizers': [], 'epoch': 0}, {'x': A, '_orig_mod.x': A}]
+    'content',
+    [
+        {'net': {'x': A}, 'epoch': 3},
+        {'params': [1]},
+        {'iter': 4, 'optimizers': [], 'epoch': 0},
+        {'x': A, '_orig_mod.x': A},
+    ],
 )
 def test_what_holds_no_weights_is_refused(content):
     with pytest.raises(CheckpointError, match=r'x\.pth'):
