@@ -1,13 +1,13 @@
-"""Checkpoints that the authors of a network released, read whole or not at all: one strict function a format.
+"""Strict loaders for the checkpoints that the networks' authors released, one function per format.
 
 ======================  ================================================================================
 `load_released`         PyTorch, keys of the arch: GKMNet, NRKNet, DRBNet and the libraries' networks
 `load_ifan`             PyTorch, keys with IFAN's trainer before them
 `load_keras`            Keras HDF5: DPDNetS, MDP; needs h5py
-`load_kpac`             TensorFlow arrays in an npz, which is a pickle and can run code: by opt-in alone
+`load_kpac`             TensorFlow arrays in an npz, a pickle that can run code: only on request
 ======================  ================================================================================
 
-`basicsr convert` makes a checkpoint of ours of any of them.
+`basicsr convert` converts any of them to a checkpoint of this package.
 """
 
 import re
@@ -29,47 +29,45 @@ from ggkm_plugin.utils.errors import CheckpointError, listed
 
 
 def load_released(net: nn.Module, source: str | Path | Mapping[str, Any], name: str = 'the checkpoint') -> None:
-    """Load a checkpoint with the keys of `net`, every one of them and no other.
+    """Load a checkpoint that has exactly the keys of `net`.
 
-    `source` is a file or its content, in any format of `utils.checkpoint`; `name` is what errors call a content.
+    `source` is a file or its content, in any format of `utils.checkpoint`; `name` names the content in errors.
 
     Raises:
-        CheckpointError: the file cannot be read, or keys are missing, unexpected, or no tensors of the right shape;
-            five of each are named, and the network is as it was.
+        CheckpointError: the file cannot be read, or keys are missing, unexpected, or not tensors of the right shape.
+            The error names up to five of each; the network is unchanged.
     """
     where, state = _state_dict(source, name)
     load_weights(net, state, where)
 
 
 def load_ifan(net: IFAN, source: str | Path | Mapping[str, Any]) -> None:
-    """Load IFAN's weights as its trainer saved them, and make the network filter as they were trained to.
+    """Load IFAN's weights as its trainer saved them, and set `net.second_pass` to K1, with which they were trained.
 
-    As `load_released`, but the network's keys have `Network.` before them (after `module.`, if that is there). Those of
-    the reblurring network, `reblurNet.`, are left out unless `net` has one. `net.second_pass` becomes K1.
+    As `load_released`, but the network's keys have the prefix `Network.` (after `module.`, if present). Those of the
+    reblurring network, `reblurNet.`, are ignored unless `net` has one.
     """
     where, state = _state_dict(source)
     keys = {key: str(key).removeprefix('Network.') for key in state}
     bare = [str(key) for key in state if keys[key] == key and not str(key).startswith('reblurNet.')]
     if bare:
-        raise CheckpointError(
-            f"{where}: not as IFAN's trainer saves it (without `Network.` before them: {listed(bare)})"
-        )
+        raise CheckpointError(f"{where}: keys without the prefix `Network.` of IFAN's trainer ({listed(bare)})")
     if len(set(keys.values())) < len(keys):
-        raise CheckpointError(f'{where}: some keys are there twice, with `Network.` before them and without')
+        raise CheckpointError(f'{where}: some keys occur twice, with the prefix `Network.` and without')
     unused = () if net.reblurNet is not None else ('reblurNet.',)
     load_weights(net, {keys[key]: value for key, value in state.items() if not keys[key].startswith(unused)}, where)
     net.second_pass = 'K1'
 
 
 def load_keras(net: DPDNetS | MDP, path: str | Path) -> None:
-    """Load the HDF5 file in which Keras saved the model or its weights; MDP with `views`.
+    """Load an HDF5 file of Keras with the model or its weights; MDP needs `views`.
 
-    Layers are called conv2d, conv2d_1 and so on, and go by this number, not by their order in the file; kernels are
-    HWIO. MDP's branches have the same shapes, so that no reader can see whether they are in place: the mean of the
-    left and right view, `net.images`, must look like the input.
+    Layers are named conv2d, conv2d_1 and so on, and are sorted by this number, not by their order in the file; kernels
+    are HWIO. MDP's branches have equal shapes, so a wrong order cannot be detected: check that the mean of the left
+    and right view, `net.images`, looks like the input.
 
     Raises:
-        CheckpointError: as `load_released`; other layers, or another number of them; h5py is missing.
+        CheckpointError: as `load_released`; unknown layers or a wrong number of them; h5py is not installed.
     """
     layers = _keras_layers(path)
     modules = _convolutions(net)
@@ -84,38 +82,37 @@ def load_keras(net: DPDNetS | MDP, path: str | Path) -> None:
 
 
 def load_kpac(net: KPAC, path: str | Path, allow_pickle: bool = False) -> None:
-    """Load KPAC's npz: the object array `params`, each layer's weights (HWIO) and then its biases, in graph order.
+    """Load KPAC's npz: the object array `params` with each layer's weights (HWIO) and biases, in graph order.
 
-    Object arrays are pickles: reading one can run any code that whoever made the file put into it. With `allow_pickle`
-    you say that you trust the file.
+    Object arrays are pickles, and reading one can run code from the file. Set `allow_pickle` only for a trusted file.
 
     Raises:
-        CheckpointError: as `load_released`; the pickle is not allowed; the number of arrays is another.
+        CheckpointError: as `load_released`; the pickle is not allowed; a wrong number of arrays.
     """
-    if not zipfile.is_zipfile(path):  # which numpy would unpickle whatever it is
-        raise CheckpointError(f'{path}: cannot be read as an npz, which KPAC was released in')
+    if not zipfile.is_zipfile(path):  # numpy would unpickle any other file
+        raise CheckpointError(f'{path}: not an npz file, the format of the released KPAC')
     if not allow_pickle:
         raise CheckpointError(
-            f'{path}: the arrays of this format are a Python pickle, which can run code when it is read; if you trust '
-            'whoever made the file, allow it: --allow-pickle, or allow_pickle=True'
+            f'{path}: the arrays of this format are a Python pickle, which can run code. If you trust the file, use '
+            '--allow-pickle or allow_pickle=True'
         )
     arrays = _pickled_arrays(path)
     keys = [key for name, module in _convolutions(net) for key in _keys(name, module)]
     if len(arrays) != len(keys):
         raise CheckpointError(
-            f'{path}: holds {len(arrays)} arrays, KPAC with these options has {len(keys)}; is `levels` right?'
+            f'{path}: holds {len(arrays)} arrays, KPAC with these options has {len(keys)}. Check `levels`'
         )
     load_weights(net, {key: _from_tensorflow(array) for key, array in zip(keys, arrays, strict=True)}, path)
 
 
 def _state_dict(source: str | Path | Mapping[str, Any], name: str = 'the checkpoint') -> tuple[str, dict[str, Any]]:
-    """What to call the source, and its state dict without wrappers."""
+    """Return the name of the source and its state dict without wrappers."""
     where, content = (name, source) if isinstance(source, Mapping) else (str(source), read_checkpoint(source))
     return where, weights_of(content, where)
 
 
 def _convolutions(net: nn.Module) -> list[tuple[str, nn.Module]]:
-    """In the order of their registration, which in the archs of TensorFlow's networks is their graph's."""
+    """List the convolutions in the order of registration, which is the graph's order in TensorFlow's networks."""
     return [
         (name, module) for name, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
     ]
@@ -126,27 +123,27 @@ def _keys(name: str, module: nn.Module) -> list[str]:
 
 
 def _from_tensorflow(array: np.ndarray) -> Tensor:
-    """Biases, and kernels of convolutions (H,W,I,O) and transposed ones (H,W,O,I), in PyTorch's order."""
+    """Convert biases, and kernels of convolutions (H,W,I,O) or transposed ones (H,W,O,I), to PyTorch's order."""
     array = np.asarray(array, dtype=np.float32)
     return torch.from_numpy(np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array))
 
 
 def _check_numbers(where: str, array: object) -> None:
     if not isinstance(array, np.ndarray) or array.dtype.kind != 'f':
-        raise CheckpointError(f'{where} is no array of floating-point numbers')
+        raise CheckpointError(f'{where}: not an array of floating-point numbers')
 
 
 def _keras_layers(path: str | Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Kernel and bias of each convolution, by number. Raises CheckpointError."""
+    """Read kernel and bias of each convolution, sorted by number. Raises CheckpointError."""
     try:
         import h5py
     except ImportError as error:
         raise CheckpointError(
-            f"{path}: Keras' files need the package h5py, which is not installed: pip install 'ggkm_plugin[keras]'"
+            f"{path}: Keras files need the package h5py, which is not installed. Run pip install 'ggkm_plugin[keras]'"
         ) from error
     found: dict[str, dict[str, np.ndarray]] = {}
 
-    def visit(name: str, node: Any) -> None:  # links out of the file are not followed
+    def visit(name: str, node: Any) -> None:  # links to other files are not followed
         if isinstance(node, h5py.Dataset):
             layer, *_, last = name.split('/')
             found.setdefault(layer, {})[last.partition(':')[0]] = node[()]
@@ -156,15 +153,13 @@ def _keras_layers(path: str | Path) -> list[tuple[np.ndarray, np.ndarray]]:
             file.get('model_weights', file).visititems(visit)
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: cannot be read as Keras' HDF5 ({' '.join(str(error).split())[:300]})"
+            f'{path}: not a readable HDF5 file of Keras ({" ".join(str(error).split())[:300]})'
         ) from error
     numbered = {}
     for layer, arrays in found.items():
         match = re.fullmatch(r'conv2d(?:_(\d+))?', layer)
         if match is None or set(arrays) != {'kernel', 'bias'}:
-            raise CheckpointError(
-                f'{path}: {layer} holds {listed(sorted(arrays))}; wanted conv2d_N with kernel and bias'
-            )
+            raise CheckpointError(f'{path}: {layer} holds {listed(sorted(arrays))}, not conv2d_N with kernel and bias')
         for kind, array in arrays.items():
             _check_numbers(f'{path}: {layer}/{kind}', array)
         numbered[int(match[1] or 0)] = arrays['kernel'], arrays['bias']
@@ -172,13 +167,13 @@ def _keras_layers(path: str | Path) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _pickled_arrays(path: str | Path) -> list[np.ndarray]:
-    """The arrays of the object array `params`, whose pickle is run. Raises CheckpointError."""
+    """Unpickle the arrays of `params`. Raises CheckpointError."""
     try:
         with np.load(path, allow_pickle=True, encoding='latin1') as file:
             arrays = list(file['params'])
     except Exception as error:  # a damaged or hostile file can make the reader raise anything
         reason = ' '.join(str(error).split())
-        raise CheckpointError(f'{path}: cannot be read as an npz with params ({reason[:300]})') from error
+        raise CheckpointError(f'{path}: not a readable npz file with params ({reason[:300]})') from error
     for i, array in enumerate(arrays):
-        _check_numbers(f'{path}: number {i} of params', array)
+        _check_numbers(f'{path}: array {i} of params', array)
     return arrays

@@ -1,6 +1,6 @@
-"""AIFNet against its layers written out, its counts, and laws.
+"""AIFNet against a written-out forward pass, parameter counts, and laws.
 
-float64; 1e-8 is rounding through 60 layers, normalised.
+float64; 1e-8 is the rounding error of 60 normalized layers.
 """
 
 import pytest
@@ -16,7 +16,7 @@ def test_counts(map_heads, parameters):
 
 
 def as_recorded(net, y):
-    """m, the auxiliary maps, and the image, by the running statistics."""
+    """Compute m, the auxiliary maps and the image, with the running statistics."""
     layers = Layers(net)
 
     def norm(key, x):
@@ -74,7 +74,7 @@ def as_recorded(net, y):
 
 
 def network(**options):
-    """Whose map is no constant."""
+    """Build a network whose map is not constant."""
     net = moved(AIFNet(width=4, **options))
     with torch.no_grad():
         for module in net.modules():
@@ -89,7 +89,7 @@ def test_it_is_as_recorded():
         m, heads, x = as_recorded(net, y)
         close(net(y), x, atol=1e-8)
         assert m.std() > 1e-3
-        for module in net.train().modules():  # training's dict under the statistics of evaluation
+        for module in net.train().modules():  # the dict of training with the statistics of evaluation
             if isinstance(module, BiasNorm2d):
                 module.eval()
         output = net(y)
@@ -100,7 +100,7 @@ def test_it_is_as_recorded():
     assert [tuple(got.shape[-2:]) for got in output['maps'][1:]] == [(2, 3), (4, 6), (8, 12), (16, 24), (32, 48)]
 
 
-def test_normalisation_has_a_learned_shift_and_no_scale():
+def test_batch_norm_has_a_learned_bias_and_no_scale():
     norm, x = BiasNorm2d(5).double(), rand(2, 5, 4, 3).requires_grad_()
     with torch.no_grad():
         norm.bias.normal_()
@@ -123,7 +123,7 @@ def test_a_plane_is_brightest_where_the_map_has_its_value():
     y, m = torch.full((1, 3, 2, 29), 0.5, dtype=torch.float64), torch.linspace(0, 1, 29, dtype=torch.float64)
     planes = net.planes(y, m.expand(1, 1, 2, 29)).view(29, 3, 2, 29)
     assert torch.equal(planes.argmax(dim=0), torch.arange(29).expand(3, 2, 29))
-    close(planes.amax(dim=0), y[0], atol=1e-7)  # the values are float32's
+    close(planes.amax(dim=0), y[0], atol=1e-7)  # the values are in float32
 
 
 def test_without_heads_the_image_is_the_same():

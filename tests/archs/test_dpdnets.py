@@ -1,4 +1,4 @@
-"""DPDNet-S against its layers written out, its counts, and laws. float64; 1e-10 is rounding through 24 layers."""
+"""DPDNet-S against a written-out forward pass, counts, and laws. float64; 1e-10 is the rounding error of 24 layers."""
 
 import pytest
 import torch
@@ -41,7 +41,7 @@ def test_evaluation_is_as_recorded():
 
 
 def test_dropout_is_after_the_two_deepest_levels_and_before_the_skip():
-    """Everything dropped, those levels and what is made of them are the biases' alone: every image's the same."""
+    """With everything dropped, these levels hold only biases, so all images give the same result."""
     net, y = moved(DPDNetS(width=2)), rand(2, 3, 32, 32)
     seen = []
     for decoder in net.decoder:
@@ -56,7 +56,7 @@ def test_dropout_is_after_the_two_deepest_levels_and_before_the_skip():
     assert seen[1][1].any()
 
 
-def test_dropout_is_of_training_alone():
+def test_only_training_drops():
     net, y = moved(DPDNetS(width=2)), rand(1, 3, 32, 32)
     with torch.no_grad():
         close(net(y), net(y), atol=0)
@@ -65,7 +65,7 @@ def test_dropout_is_of_training_alone():
 
 @pytest.mark.parametrize('color', [0, 1, 2])
 def test_inside_is_bgr(color):
-    """The last layer without weights gives its bias alone."""
+    """The last layer without weights returns its bias."""
     net, y = moved(DPDNetS(width=2)), rand(1, 3, 16, 16)
     with torch.no_grad():
         net.output.image.weight.zero_()
@@ -77,7 +77,7 @@ def test_inside_is_bgr(color):
     close(x, want)
 
 
-def test_keras_initialisation():
+def test_keras_initialization():
     net = DPDNetS(width=16)
     assert not any(parameter.any() for key, parameter in net.named_parameters() if key.endswith('bias'))
     assert net.decoder[0].convs[0][0].weight.std().item() == pytest.approx((2 / (256 * 9)) ** 0.5, rel=0.01)

@@ -1,6 +1,6 @@
-"""DRBNet against its layers written out by the released keys, its counts, its quirk, and laws.
+"""DRBNet against a written-out forward pass with the released keys, counts, and laws.
 
-float64; 1e-9 is rounding through 40 layers.
+float64; 1e-9 is the rounding error of 40 layers.
 """
 
 import pytest
@@ -38,7 +38,7 @@ def lk(x):
 
 
 def fac(e, k):
-    """7x7 kernels shared by the colors, index 7 * row + column."""
+    """Filter with 7x7 kernels shared by the colors, index 7 * row + column."""
     around = edges_around(e, 3)
     height, width = e.shape[-2:]
     return sum(
@@ -91,7 +91,7 @@ def test_it_is_as_recorded(residual_act):
 
 
 def test_the_released_residual_is_weak_below_zero():
-    """What the switch is for: a residual of -0.2 of [-1,1] at the finest scale darkens by 0.01 of [0,1], or by 0.1."""
+    """A residual of -0.2 in [-1,1] at the finest scale darkens by 0.01 in [0,1], or by 0.1 without the activation."""
     for residual_act, change in ((True, -0.01), (False, -0.1)):
         net, y = moved(DRBNet(residual_act=residual_act, width=4)), rand(1, 3, 16, 16)
         with torch.no_grad():
@@ -113,6 +113,6 @@ def test_without_kernels_and_residuals_it_is_the_mean_of_blocks():
         close(net(y), nearest(mean_of_blocks(y, 8), 8))
 
 
-def test_an_argument_that_cannot_be_is_named():
+def test_an_invalid_argument_is_named():
     with pytest.raises(ValueError, match=r'^residual_act is one of True, False, not None'):
         DRBNet(residual_act=None)

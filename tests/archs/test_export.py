@@ -1,6 +1,6 @@
-"""GGKMNet as other programs take it: exported, wrapped for several processes, in half precision.
+"""GGKMNet under torch.export, DistributedDataParallel and half precision.
 
-Copies, channels_last and the bank's precision are in test_ggkmnet.py. Exported and eager agree to 1e-6.
+Copies, channels_last and the precision of the bank are in test_ggkmnet.py. Exported and eager agree to 1e-6.
 """
 
 import io
@@ -33,21 +33,21 @@ def agree(exported, net, sizes):
 
 
 def exported(net, size, dynamic):
-    """The exported program's module; with `dynamic`, for every H and W that are 16 k, k at least 6."""
+    """Export the network; with `dynamic`, for every H and W that are 16 k, k at least 6."""
     sizes = {2: 16 * torch.export.Dim('rows', min=6), 3: 16 * torch.export.Dim('columns', min=6)}
     return torch.export.export(net, (rand(1, 3, *size),), dynamic_shapes=(sizes,) if dynamic else None)
 
 
 @pytest.mark.parametrize('size', [(96, 112), (37, 61)])
 def test_export_of_a_fixed_size(size):
-    """Padding included, where the size is no multiple of 16."""
+    """With padding where the size is not a multiple of 16."""
     net = built(num_scales=2, **SMALL)
     agree(exported(net, size, dynamic=False).module(), net, [size])
 
 
 @pytest.mark.slow
 def test_export_of_dynamic_sizes():
-    """Also of one longer than `ops.dct` transforms by a matrix in eager mode, and after saving."""
+    """Also for a side longer than the matrix form of the DCT takes in eager mode, and after saving."""
     net = built(**SMALL)
     program = exported(net, (112, 128), dynamic=True)
     sizes = [(112, 128), (96, 96), (128, 272), (1040, 96)]
@@ -81,7 +81,7 @@ def one_process(tmp_path):
 @pytest.mark.usefixtures('one_process')
 @pytest.mark.parametrize('options', [{}, {'num_iters': 2}, {'self_reconstruction': False}])
 def test_distributed_training_is_the_same_training(options):
-    """Two steps: the second fails if the first left a parameter without a gradient."""
+    """The second step fails if the first left a parameter without a gradient."""
     nets = [built(num_scales=2, **SMALL, **options).train() for _ in range(2)]
     for wrapped in (nets[0], DistributedDataParallel(nets[1])):
         optimizer = torch.optim.SGD(wrapped.parameters(), lr=1e-3)

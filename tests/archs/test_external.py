@@ -1,6 +1,6 @@
-"""The adapter around the networks of spandrel, on small ones: sizes, stages, keys, weights, options, a missing package.
+"""Small networks of spandrel: sizes, stages, keys, weights, options, a missing package.
 
-Two small networks on one input agree exactly where both run the same operations; `close` allows float32 rounding.
+Equal operations give equal results; `close` allows float32 rounding.
 """
 
 import copy
@@ -51,12 +51,12 @@ SMALL = {
     'Restormer': ({'dim': 4, 'num_blocks': [1] * 4, 'heads': [1] * 4, 'num_refinement_blocks': 1}, 'output', 8),
     'MPRNet': ({'n_feat': 4, 'scale_unetfeats': 2, 'scale_orsnetfeats': 2, 'num_cab': 1, 'reduction': 2}, 'tail', 8),
 }  # fmt: skip
-# As their papers and the comparisons after them state, in millions; KBNet's states none for this network.
+# Millions, as stated by their papers and later comparisons; KBNet's paper states none for this network.
 PUBLISHED = {'NAFNet': 67.9, 'Uformer': 50.9, 'FFTformer': 16.6, 'GRL': 19.8, 'Restormer': 26.13, 'MPRNet': 20.13}
 
 
 def find(name):
-    """The entry of the table, if its package is there."""
+    """Return the entry of a network; skip if its package is missing."""
     arch = next(arch for arch in ARCHS if arch.__name__ == name)
     package = arch.source[1].partition('.')[0]
     if find_spec(package) is None:
@@ -65,7 +65,7 @@ def find(name):
 
 
 def network(name, **options):
-    """A small one with every parameter moved off its start, where some are 0."""
+    """Build a small network with all parameters moved from their start, where some are 0."""
     net = find(name)(**{**SMALL[name][0], **options})
     with torch.no_grad():
         for parameter in net.parameters():
@@ -91,7 +91,7 @@ def test_every_network_of_the_table_is_tested():
 
 @pytest.fixture
 def options(tmp_path):
-    """Training options as the host's parser completes them; `network_g` is to be set."""
+    """Training options as BasicSR's parser completes them; the test sets `network_g`."""
     return {
         'name': 'tiny', 'model_type': 'DefocusModel', 'num_gpu': 0, 'dist': False, 'rank': 0, 'world_size': 1,
         'is_train': True, 'scale': 1, 'manual_seed': 0, 'datasets': {},
@@ -111,7 +111,7 @@ def options(tmp_path):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_a_network_of_no_effect_gives_the_image_back_at_any_size(name):
-    """Each adds its last layer's output to its input: without it, image and margins are the identity."""
+    """Each network adds the output of its last layer to its input; without that layer it is the identity."""
     net = network(name)
     with torch.no_grad():
         for parameter in net.get_submodule(SMALL[name][1]).parameters():
@@ -121,11 +121,11 @@ def test_a_network_of_no_effect_gives_the_image_back_at_any_size(name):
                 y = rand(2, 3, *size)
                 x = final(net.train(training)(y))
                 assert x.dtype == y.dtype
-                close(x, y, atol=1e-6 if name == 'GRL' else 0)  # it takes off a mean and adds it again
+                close(x, y, atol=1e-6 if name == 'GRL' else 0)  # it subtracts a mean and adds it again
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_an_image_is_continued_by_reflection_and_cut_back(name):
+def test_an_image_is_padded_by_reflection_and_cropped(name):
     net, y = network(name), rand(1, 3, 50, 41)
     multiple = SMALL[name][2]
     assert net.size_multiple == multiple
@@ -172,7 +172,7 @@ def test_grl_takes_the_common_multiple_of_window_and_stripes():
 @pytest.mark.parametrize('loss', [GGKMLoss(sr_weight=0), nn.L1Loss()], ids=['GGKMLoss', 'L1'])
 @pytest.mark.parametrize('name', NAMES)
 def test_every_parameter_learns_something(name, loss):
-    """Over a few starts, since a ReLU behind one or two channels may be dead at some."""
+    """Over a few seeds, because a ReLU on one or two channels may be dead for some."""
     learned, trained = set(), set()
     for seed in range(5):
         torch.manual_seed(seed)
@@ -281,7 +281,7 @@ def test_released_formats_load_strictly(options, tmp_path, name, form):
 
 @pytest.mark.parametrize('prefix', ['model.', 'model_g.'])
 def test_grls_own_checkpoints_load_strictly(prefix):
-    """Under its trainer's prefix, beside other networks' keys, with the tables that it keeps as buffers."""
+    """With the prefix of its trainer, keys of other networks, and tables stored as buffers."""
     source, net = network('GRL'), network('GRL')
     state = {f'{prefix}{key}': value for key, value in source.state_dict().items()}
     state |= {f'{prefix}{key}': value for key, value in source.named_buffers()}
@@ -373,7 +373,7 @@ def test_all_are_registered():
 
 
 class Absent:
-    """An import hook that makes a package as if it were not installed."""
+    """Import hook that hides a package."""
 
     def __init__(self, package):
         self.package = package
@@ -384,13 +384,13 @@ class Absent:
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_a_missing_package_says_what_to_install(name, monkeypatch):
+def test_a_missing_package_is_named_with_its_extra(name, monkeypatch):
     arch = next(arch for arch in ARCHS if arch.__name__ == name)
     package = arch.source[1].partition('.')[0]
     for module in [module for module in sys.modules if module.partition('.')[0] == package]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setattr(sys, 'meta_path', [Absent(package), *sys.meta_path])
-    monkeypatch.setattr(external_arch, '_class', external_arch._class.__wrapped__)  # which remembers nothing
+    monkeypatch.setattr(external_arch, '_class', external_arch._class.__wrapped__)  # without its cache
     extra = {'spandrel': 'models', 'spandrel_extra_arches': 'academic-models'}[package]
     with pytest.raises(OptionError) as caught:
         registry.build('network_g', 'archs', {'type': name})
@@ -400,14 +400,14 @@ def test_a_missing_package_says_what_to_install(name, monkeypatch):
     )
 
 
-def test_a_package_without_the_network_says_what_to_install():
+def test_a_package_without_the_network_is_named_with_its_extra():
     find('NAFNet')
     for source in (('spandrel.architectures.NAFNet', 'NoNet'), ('spandrel.architectures.NoNet', 'NoNet')):
         with pytest.raises(OptionError, match=r'^NoNet: the installed spandrel cannot be used \(.*NoNet.*\): `pip'):
             external_arch.ExternalArch('NoNet', source, lambda net: 1, '')()
 
 
-def test_registering_imports_no_package_and_leaves_a_taken_name_to_its_owner(python):
+def test_registering_imports_no_package_and_keeps_a_registered_name(python):
     result = python("""
 import sys
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
@@ -430,7 +430,7 @@ assert not {'spandrel', 'spandrel_extra_arches', 'einops'} & set(sys.modules)
 @pytest.mark.slow
 @pytest.mark.parametrize('name', NAMES)
 def test_it_is_trained_and_compared_by_changing_one_block(name, tiny, workplace, command, write_options):
-    """`network_g` of a training; the checkpoint then says itself what it is, and images of any size will do."""
+    """The checkpoint of a training describes its network, which takes images of any size."""
     find(name)
     tiny['network_g'] = {'type': name, **SMALL[name][0]}
     code, _, err = command('train', '-opt', write_options(tiny))

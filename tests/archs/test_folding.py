@@ -1,4 +1,4 @@
-"""The form for inference evaluates to the same, without what only training needs."""
+"""Inference form: equal results without the submodules that only training uses."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ SMALL = {'num_groups': 3, 'kernels_per_group': 2, 'width': 4}
 
 
 def with_history(net: nn.Module) -> nn.Module:
-    """Norms as a training leaves them: nothing at its default."""
+    """Set BatchNorm statistics and parameters to values as after a training."""
     torch.manual_seed(1)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):

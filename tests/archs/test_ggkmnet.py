@@ -1,6 +1,6 @@
-"""GGKMNet: against the specification written out below, the parameter counts of its table, and laws.
+"""GGKMNet against a written-out forward pass, the parameter counts of the specification, and laws.
 
-Tolerances: 1e-11 is float64 rounding through the layers, 1e-5 that of float32.
+Tolerances: 1e-11 is the rounding error of float64, 1e-5 that of float32.
 """
 
 import copy
@@ -23,7 +23,7 @@ from ggkm_plugin.utils.errors import CropSizeError
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 SMALL = {'num_groups': 3, 'kernels_per_group': 2, 'num_scales': 2, 'width': 4}
-# `fused` needs a GPU, or Triton's interpreter: tests/ops/test_fused.py
+# `fused` needs a GPU or Triton's interpreter: tests/ops/ggkm/test_triton.py
 CHOICES = {name: get_args(hint) for name, hint in get_type_hints(GGKMNetConfig).items() if get_origin(hint) is Literal}
 EVERY_CHOICE = [(name, value) for name, values in CHOICES.items() for value in values if value != 'fused'] + [
     ('include_identity', False),
@@ -49,7 +49,7 @@ def rand(*shape, seed=1, dtype=torch.float32):
 
 
 def disturbed(net, seed=5):
-    """Every parameter moved, so that biases and `fuse` are not what they start as."""
+    """Move every parameter, so that biases and `fuse` differ from their start."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -114,7 +114,7 @@ def test_parameters_of_dagger(self_reconstruction, parameters):
     ],
 )
 def test_calibration_table(options, millions):
-    """The table of the specification (3), whose rows are for fuse none and path 2 = c3 with bn."""
+    """The table of the specification, for fuse none and path 2 = c3 with bn."""
     net = GGKMNet(fuse='none', beta_path2='c3', beta_norm='bn', **options)
     assert count(net) / 1e6 == pytest.approx(millions, abs=0.0006)
 
@@ -136,7 +136,7 @@ def up(state, key, x):
 
 
 def lstm(state, key, x, memory):
-    """A torch LSTM cell, whose gates stand in the order i, f, g, o."""
+    """PyTorch's LSTM cell has the gates i, f, g, o in this order."""
     h, c = memory
     gates = x @ state[f'{key}.weight_ih'].T + state[f'{key}.bias_ih']
     i, f, g, o = (gates + h @ state[f'{key}.weight_hh'].T + state[f'{key}.bias_hh']).chunk(4, 1)
@@ -156,7 +156,7 @@ def resized(x, factor, mode='bilinear'):
 
 
 def as_specified(state, y, num_scales, num_iters, groups, kernels):
-    """Section 1 of the specification for the default options, from a state dict. By this file, not by the network."""
+    """Compute the forward pass of the specification from a state dict, for the default options."""
     batch, maps = y.shape[0], groups + 1
     bank = gaussian_bank(groups, kernels)
     ys = [y]
@@ -241,7 +241,7 @@ def test_training_forward_is_the_specification(num_scales, num_iters):
     ],
 )
 def test_one_scale_by_hand(options):
-    """x = y + xu - (mix of B o u), with the network's own coefficients and xu = y: each option reaches its place."""
+    """x = y + xu - (mix of B o u), with the network's own coefficients and xu = y, for each option."""
     net = disturbed(small(num_scales=1, **options).double()).eval()
     y = rand(2, 3, 12, 20, dtype=torch.float64)
     bank = gaussian_bank(3, 2, **{name: value for name, value in options.items() if name.startswith('sigma')})
@@ -275,7 +275,7 @@ def test_pyramid_is_bilinear_halving():
 
 @pytest.mark.parametrize('size', [(1, 1), (5, 3), (16, 16), (37, 61)])
 @pytest.mark.parametrize('options', [{}, {'num_scales': 3}, {'boundary': 'zeros', 'num_iters': 2, 'num_scales': 1}])
-def test_any_size_comes_back_as_it_went_in(size, options):
+def test_any_size_is_kept(size, options):
     net, y = small(**options).eval(), rand(2, 3, *size)
     with torch.no_grad():
         x = net(y)
@@ -285,7 +285,7 @@ def test_any_size_comes_back_as_it_went_in(size, options):
 
 
 def test_the_network_of_the_paper_takes_any_size():
-    """Its 22 steps reach 231 pixels: farther than `F.pad` reflects on the 4x4 image of the coarsest scale."""
+    """Its 21 steps have a radius of 231 pixels, more than `F.pad` reflects on the 4x4 image of the coarsest scale."""
     net = GGKMNet().eval()
     with torch.no_grad():
         for size in ((1, 1), (5, 3), (37, 21)):
@@ -312,7 +312,7 @@ def test_output_is_not_clamped():
 
 
 def test_the_same_image_twice_gives_the_same_result():
-    """No recurrent state outlives a call, also after an image of another size and batch."""
+    """No recurrent state is kept between calls, also after an image of another size and batch."""
     net, y = small(num_iters=2).eval(), rand(1, 3, 24, 16)
     with torch.no_grad():
         first = net(y)
@@ -321,7 +321,7 @@ def test_the_same_image_twice_gives_the_same_result():
 
 
 @pytest.mark.parametrize('num_iters', [1, 2])
-def test_images_of_a_batch_do_not_see_each_other(num_iters):
+def test_images_of_a_batch_are_independent(num_iters):
     net, y = disturbed(small(num_iters=num_iters).double()).eval(), rand(2, 3, 19, 24, dtype=torch.float64)
     with torch.no_grad():
         close(net(y), torch.cat([net(y[:1]), net(y[1:])]), atol=1e-11)
@@ -372,7 +372,7 @@ def test_a_crop_that_does_not_fit_names_the_key_and_the_multiple(size, num_scale
 
 @pytest.mark.parametrize(('name', 'value'), EVERY_CHOICE)
 def test_every_choice_trains_and_evaluates(name, value):
-    """Each parameter has a gradient, so that DistributedDataParallel finds nothing unused."""
+    """Each parameter has a gradient, as DistributedDataParallel requires."""
     net = small(**{name: value})
     channels = value if name == 'in_ch' else 3
     y, gt = rand(2, channels, 32, 32), rand(2, channels, 32, 32, seed=2)
@@ -403,7 +403,7 @@ def test_every_form_of_the_blur_is_the_same_network():
 
 @pytest.mark.parametrize('name', [name for name in CHOICES if name not in ('init', 'blur_form')])
 def test_every_choice_changes_the_result(name):
-    """An option that reaches nothing would pass all else."""
+    """An option without effect would pass all other tests."""
     y = rand(1, 3, 16, 24)
     results = []
     for value in CHOICES[name]:
@@ -417,7 +417,7 @@ def test_every_choice_changes_the_result(name):
 
 @pytest.mark.parametrize('num_iters', [1, 2])
 def test_every_parameter_learns_something(num_iters):
-    """Not a zero gradient anywhere, weights of the recurrent memory included, where there are two scales."""
+    """No gradient is zero, also of the recurrent weights, with two scales."""
     net = disturbed(small(num_iters=num_iters))
     GGKMLoss()(net(rand(2, 3, 32, 32)), rand(2, 3, 32, 32, seed=2)).backward()
     assert [key for key, parameter in net.named_parameters() if not parameter.grad.any()] == []
@@ -429,7 +429,7 @@ def test_every_parameter_learns_something(num_iters):
 @pytest.mark.parametrize('size', [(37, 61), (5, 3), (1, 1), (32, 48)])
 @pytest.mark.parametrize('num_iters', [1, 2])
 def test_coefficients(size, num_iters):
-    net = small(num_scales=3, num_iters=num_iters).double().eval()  # tanh reaches 1 sooner in float32
+    net = small(num_scales=3, num_iters=num_iters).double().eval()  # in float32 tanh rounds to 1
     with torch.no_grad():
         coefficients = net.coefficients(rand(2, 3, *size, dtype=torch.float64))
     assert len(coefficients) == 3 * num_iters
@@ -451,7 +451,7 @@ def test_maps_of_the_paper():
 
 @pytest.mark.parametrize(('forgotten', 'changes'), [('alpha', (True, False)), ('beta', (False, True))])
 def test_memory_is_carried_to_the_next_scale(monkeypatch, forgotten, changes):
-    """Cutting one memory between the scales changes the finest coefficients of its kind and no others."""
+    """Removing one memory between the scales changes only the finer coefficients of its kind."""
     net, y = disturbed(small(num_scales=3, num_iters=2)).eval(), rand(1, 3, 32, 32)
     with torch.no_grad():
         kept = net.coefficients(y)
@@ -461,11 +461,11 @@ def test_memory_is_carried_to_the_next_scale(monkeypatch, forgotten, changes):
         cut = net.coefficients(y)
     for i, (with_memory, without) in enumerate(zip(kept, cut, strict=True)):
         for one, other, changed in zip(with_memory, without, changes, strict=True):
-            # The coarsest scale (of both iterations) starts from nothing either way.
+            # The coarsest scale (both iterations) has no memory in either case.
             assert ((one - other).abs().max() > 1e-4).item() is (changed and i >= 2)
 
 
-def test_memory_doubles_maps_and_leaves_vectors():
+def test_memory_doubles_maps_and_keeps_vectors():
     vectors, maps = [(rand(1, 2), rand(1, 2))] * 2, (rand(1, 4, 3, 5, seed=2), rand(1, 4, 3, 5, seed=3))
     doubled = Memory(vectors, maps).doubled()
     assert doubled.alpha is vectors
@@ -474,7 +474,7 @@ def test_memory_doubles_maps_and_leaves_vectors():
     assert Memory([None, None], None).doubled() == Memory([None, None], None)
 
 
-# Initialisation
+# Initialization
 
 
 def test_xavier_is_uniform_within_its_bound_and_biases_are_zero():
@@ -487,7 +487,7 @@ def test_xavier_is_uniform_within_its_bound_and_biases_are_zero():
             field = math.prod(parameter.shape[2:])
             bound = math.sqrt(6 / (field * (parameter.shape[0] + parameter.shape[1])))
             assert parameter.abs().max() <= bound, key
-            # Uniform: in 198 numbers, the fewest of a tensor, the largest is at 0.97 and the spread 3% off, or nearer.
+            # Uniform: with 198 numbers, the fewest in a tensor, the largest is within 3% of the bound.
             assert parameter.abs().max() > 0.97 * bound, key
             assert parameter.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1), key
     for step in net.steps:
@@ -503,7 +503,7 @@ def test_xavier_leaves_batch_norm_alone():
 
 @pytest.mark.parametrize('seed', [0, 1, 2])
 def test_identity_starts_near_its_input(seed):
-    """Measured on this image over eight seeds: 0.002 to 0.007; from the paper's start it is 1.4 and more."""
+    """Measured on this image over eight seeds: 0.002 to 0.007, and 1.4 or more from the paper's start."""
     y = resized(rand(1, 3, 12, 12), 4).clamp(0, 1)
 
     def distance(init):
@@ -529,7 +529,7 @@ def test_state_dict_round_trip():
         close(net.eval()(y), other.eval()(y), atol=0)
 
 
-def test_the_bank_is_no_part_of_a_checkpoint():
+def test_the_bank_is_not_in_checkpoints():
     net = small()
     assert not [key for key in net.state_dict() if 'bank' in key]
     assert net.state_dict().keys() == {key for key, _ in net.named_parameters()}
@@ -546,7 +546,7 @@ def test_a_training_checkpoint_loads_strictly_without_the_srm(prefix):
     assert dropped == {key for key, _ in small(num_iters=2).named_parameters() if key.startswith('srm.')}
     keys = list(checkpoint)
     target.load_state_dict(checkpoint, strict=True)
-    assert list(checkpoint) == keys  # the caller's dict is left alone
+    assert list(checkpoint) == keys  # the caller's dict is unchanged
     for key, tensor in target.state_dict().items():
         assert torch.equal(tensor, checkpoint[key])
 
@@ -594,12 +594,12 @@ def test_half_precision_does_not_round_the_bank(dtype):
     for bank in (net.steps[0].blur.bank, net.float().steps[0].blur.bank):
         assert bank.dtype == torch.float32
         assert torch.equal(bank, fresh.float())
-    # Nor is a float64 bank a widened float32 one.
+    # A float64 bank is not a rounded float32 bank.
     assert torch.equal(net.double().steps[0].blur.bank, fresh)
 
 
 def test_bfloat16_is_near_float32():
-    """Measured: 0.016 at most over four seeds (0.024 on a photograph), where the untrained output reaches 4."""
+    """Measured: at most 0.016 over four seeds (0.024 on a photograph); the untrained output is up to 4."""
     torch.manual_seed(0)
     net, y = GGKMNet().eval(), rand(1, 3, 48, 40)
     with torch.no_grad():
@@ -620,7 +620,7 @@ def test_autocast_trains_near_float32(fuse):
         value = loss(output, gt)
     value.backward()
     assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
-    # Measured: 2.4e-4 at most over three seeds.
+    # Measured: at most 2.4e-4 over three seeds.
     assert value.item() == pytest.approx(want, rel=2e-3)
 
 
@@ -663,7 +663,7 @@ def test_identity_without_an_identity_kernel_is_refused(options):
 
 def test_is_registered():
     assert ARCH_REGISTRY.get('GGKMNet') is GGKMNet
-    assert ggkmnet_arch.__name__.endswith('_arch')  # what basicsr's own loader looks for
+    assert ggkmnet_arch.__name__.endswith('_arch')  # the suffix that BasicSR's loader searches for
 
 
 @pytest.mark.parametrize(
@@ -678,6 +678,6 @@ def test_is_registered():
         ('include_identity', 3),
     ],
 )
-def test_arguments_that_mean_nothing_are_named(name, value):
+def test_invalid_arguments_are_named(name, value):
     with pytest.raises(ValueError, match=f'^{name} '):
         GGKMNet(**{'width': 4, name: value})

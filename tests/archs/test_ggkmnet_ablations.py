@@ -1,6 +1,6 @@
-"""The networks of the ablation study: against their definitions written out below, their counts, and laws.
+"""Networks of the ablation study against written-out definitions, parameter counts, and laws.
 
-Tolerances: 1e-11 is float64 rounding through the layers, 1e-6 that of float32 kernels of sum 1.
+Tolerances: 1e-11 is the rounding error of float64, 1e-6 that of float32 kernels of sum 1.
 """
 
 import copy
@@ -51,7 +51,7 @@ def rand(*shape, seed=1, dtype=torch.float32):
 
 
 def disturbed(net, seed=5):
-    """Every parameter moved, so that biases and `fuse` are not what they start as."""
+    """Move every parameter, so that biases and `fuse` differ from their start."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -69,13 +69,13 @@ def close(got, want, atol=1e-11):
 
 # Parameter counts
 
-TABLE = {'beta_path2': 'c3', 'beta_norm': 'bn'}  # what the specification's table is for, with `fuse: none`
+TABLE = {'beta_path2': 'c3', 'beta_norm': 'bn'}  # options of the specification's table, with `fuse: none`
 
 
 @pytest.mark.parametrize(
     ('arch', 'options', 'without_srm', 'with_srm'),
     [
-        # The defaults: millions as in the specification's table (3), but for MCP-Net's 1.498.
+        # The defaults; millions as in the specification's table, except MCP-Net's 1.498.
         (GGKMNetNoLSTM, {}, 1_504_984, 1_559_195),
         (GGKMNetNoLSTM, {'shared': False}, 4_514_952, 4_677_585),
         (MCPNet, {}, 1_497_931, 1_552_142),
@@ -109,7 +109,7 @@ def test_calibration_table(arch, options, millions):
         assert count(net) / 1e6 == pytest.approx(wanted, abs=0.0006)
 
 
-def test_what_replaces_the_recurrent_layers_has_their_size():
+def test_replacements_of_the_recurrent_layers_have_their_size():
     step = GGKMNetNoLSTM().steps[0]
     assert count(step.alpha_apu) == (128 + 1) * 32 + (32 + 1) * 84
     assert count(step.beta_apu.path1) == 22 * (32 * 25 + 1)
@@ -122,14 +122,14 @@ def test_fully_learned_kernels_have_the_sizes_of_the_paper():
     assert [tuple(kernel.shape) for kernel in kernels] == [(4, size, size) for size in range(3, 44, 2)]
 
 
-# Initialisation
+# Initialization
 
 
 @pytest.mark.parametrize(
     'arch', [GGKMNetNoLSTM, MCPNet, GGKMNetNoGroup, GGKMNetFullyLearned, partial(GGKMNetFullyLearned, 'random')]
 )
-def test_what_is_shared_with_ggkmnet_starts_the_same(arch):
-    """One seed, one start: else the rows of a table differ by more than what they name."""
+def test_parameters_shared_with_ggkmnet_start_equal(arch):
+    """Otherwise the rows of a table would differ by more than their names say."""
     torch.manual_seed(3)
     whole = GGKMNet().state_dict()
     torch.manual_seed(3)
@@ -142,7 +142,7 @@ def test_what_is_shared_with_ggkmnet_starts_the_same(arch):
 
 @every_row
 def test_new_layers_start_as_the_others_do(row):
-    """Xavier's start: weights within their bound, biases 0."""
+    """Xavier's start: weights within the bound, biases 0."""
     for key, parameter in build(row).named_parameters():
         if '.kernels.' in key:
             continue
@@ -169,7 +169,7 @@ def conv(state, key, x):
 
 
 def predicted(state, here, f1, f2):
-    """alpha's logits and beta without any memory, Sec. 6.1: linear layers for LSTMs, a convolution for the ConvLSTM."""
+    """Compute alpha's logits and beta without memory, Sec. 6.1: linear layers and a convolution for the LSTMs."""
     beta = predicted_beta(state, here, f2)
     hidden = f1.mean((2, 3)) @ state[f'{here}alpha_apu.layers.0.weight'].T + state[f'{here}alpha_apu.layers.0.bias']
     weight, bias = state[f'{here}alpha_apu.layers.2.weight'], state[f'{here}alpha_apu.layers.2.bias']
@@ -184,12 +184,12 @@ def predicted_beta(state, here, f2):
 
 
 def reflected(x, reach):
-    """By numpy, whose reflection folds as often as needed."""
+    """Pad with numpy, which reflects by any number of pixels."""
     return torch.from_numpy(np.pad(x.numpy(), [(0, 0), (0, 0), (reach, reach), (reach, reach)], mode='reflect'))
 
 
 def convolved(x, kernel):
-    """x (B,C,H,W) convolved, not correlated, with one kernel (k,k) under reflection."""
+    """Convolve (not correlate) x (B,C,H,W) with one kernel (k,k) under reflection."""
     weight = kernel.flip(0, 1).expand(x.shape[1], 1, *kernel.shape)
     return F.conv2d(reflected(x, kernel.shape[-1] // 2), weight, groups=x.shape[1])
 
@@ -205,7 +205,7 @@ def mixed(state, here, beta, z):
 
 
 def scales_of(net, y):
-    """Per iteration: its number, the key of its step, y_t, xu and the step's own F1 and F2, with the net's own x."""
+    """Yield, per iteration: number, key of the step, y_t, xu, the step's F1 and F2, and the network's x."""
     output = net(y)
     before: torch.Tensor | None = None
     for i, x in enumerate(output['scales']):
@@ -248,7 +248,7 @@ def test_without_groups_is_its_definition(row):
     else:  # ggkmnet.md section 1
         kernels = [gaussian(2 * p - 1, (p + 84) / 168 + q) for p in range(2, 23) for q in range(4)]
     with torch.no_grad():
-        coefficients = net.coefficients(y)  # beta is GGKMNet's, whose tests hold it against the specification
+        coefficients = net.coefficients(y)  # beta is GGKMNet's, which test_ggkmnet.py tests
         for i, here, y_t, xu, _, _, x in scales_of(net, y):
             u = conv(state, f'{here}fuse', torch.cat([y_t, xu], 1))
             z = [u, *(convolved(u, kernel) for kernel in kernels)]
@@ -301,8 +301,8 @@ def test_mcp_net_is_its_definition():
 
 
 @pytest.mark.parametrize('row', ['w/o LSTM (S)', 'w/o LSTM (N)', 'MCP-Net'])
-def test_scales_know_nothing_of_one_another(row):
-    """A scale's coefficients are those of a network of one scale on that level of the pyramid."""
+def test_scales_are_independent(row):
+    """The coefficients of a scale are those of a network with one scale on that level of the pyramid."""
     net, y = disturbed(build(row).double()).eval(), rand(1, 3, 64, 48, dtype=torch.float64)
     with torch.no_grad():
         together = net.coefficients(y)
@@ -336,7 +336,7 @@ def test_weights_are_shared_or_not():
     'options', [{}, {'iterative': False}, {'include_identity': False}, {'boundary': 'zeros'}, {'boundary': 'replicate'}]
 )
 def test_from_gaussians_it_is_ggkmnet(options):
-    """Float32: the chain agrees to 1e-6, and the network's features are the same numbers."""
+    """In float32 the chain agrees to 1e-6 and the features are equal."""
     net, whole = build('Fully-Learned (G)', **options), GGKMNet(width=4, **GROUPS, **options)
     missing = net.load_state_dict(whole.state_dict(), strict=False)
     assert missing.unexpected_keys == []
@@ -348,7 +348,7 @@ def test_from_gaussians_it_is_ggkmnet(options):
 
 
 def test_the_default_from_gaussians_is_ggkmnet():
-    """On 21 steps up to 43x43, of which a coarse image is smaller. Measured: 7e-7 where the output reaches 3."""
+    """Kernels up to 43x43 on a smaller coarse image. Measured: 7e-7 for outputs up to 3."""
     torch.manual_seed(0)
     whole = GGKMNet().eval()
     torch.manual_seed(0)
@@ -359,7 +359,7 @@ def test_the_default_from_gaussians_is_ggkmnet():
 
 @pytest.mark.parametrize('boundary', ['reflect', 'zeros'])
 def test_kernels_of_any_shape_are_convolved(boundary):
-    """Neither symmetric nor separable nor of unit sum: Eqs. (13) and (16) still."""
+    """Eqs. (13) and (16) hold for kernels that are not symmetric, not separable and not of unit sum."""
     blur = disturbed(build('Fully-Learned (R)', boundary=boundary).double()).steps[0].blur
     u, beta = rand(2, 3, 9, 12, dtype=torch.float64), rand(2, 4, 9, 12, seed=2, dtype=torch.float64)
     alpha = rand(2, 3, 2, seed=3, dtype=torch.float64)
@@ -394,12 +394,12 @@ def test_kernels_learn(row):
         assert (kernel != start).all()
 
 
-# What every network must do
+# Properties of all networks
 
 
 @every_row
 @pytest.mark.parametrize('size', [(1, 1), (5, 3), (37, 61)])
-def test_any_size_comes_back_as_it_went_in(row, size):
+def test_any_size_is_kept(row, size):
     net, y = build(row).eval(), rand(2, 3, *size)
     with torch.no_grad():
         x, coefficients = net(y), net.coefficients(y)
@@ -438,7 +438,7 @@ def test_every_parameter_learns_something(row):
 def test_checkpoints_and_copies(row):
     net, y = build(row).eval(), rand(1, 3, 24, 40)
     bare = build(row, seed=1, self_reconstruction=False).eval()
-    bare.load_state_dict(net.state_dict())  # a training checkpoint: only `srm.*` is dropped
+    bare.load_state_dict(net.state_dict())  # a training checkpoint: only `srm.*` is ignored
     with torch.no_grad():
         want = net(y)
         close(bare(y), want, atol=0)
@@ -450,7 +450,7 @@ def test_checkpoints_and_copies(row):
 
 @every_row
 def test_bfloat16_is_near_float32(row):
-    """Chains run in float32. Measured: 0.026 at most over four seeds, where the untrained output reaches 5."""
+    """Chains run in float32. Measured: at most 0.026 over four seeds; the untrained output is up to 5."""
     net, y = build(row).eval(), rand(1, 3, 48, 40)
     with torch.no_grad():
         want = net(y)
@@ -479,7 +479,7 @@ def test_bfloat16_is_near_float32(row):
         (MCPNet, {'beta_path2': 'c1'}, 'beta_path2 is one of'),
     ],
 )
-def test_what_reaches_nothing_is_refused(arch, options, message):
+def test_options_without_effect_are_errors(arch, options, message):
     with pytest.raises(ValueError, match=f'^{message}'):
         arch(**options)
 
@@ -487,6 +487,6 @@ def test_what_reaches_nothing_is_refused(arch, options, message):
 @pytest.mark.parametrize('arch', [GGKMNetNoLSTM, GGKMNetNoGroup, GGKMNetFullyLearned, MCPNet])
 def test_are_registered(arch):
     assert ARCH_REGISTRY.get(arch.__name__) is arch
-    assert ggkmnet_ablations_arch.__name__.endswith('_arch')  # what basicsr's own loader looks for
+    assert ggkmnet_ablations_arch.__name__.endswith('_arch')  # the suffix that BasicSR's loader searches for
     with pytest.raises(TypeError):
         arch(nonsense=1)

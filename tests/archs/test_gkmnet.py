@@ -1,6 +1,6 @@
-"""GKMNet: against the recorded facts written out below, its checkpoint's keys and counts, and laws.
+"""GKMNet against a written-out forward pass from the recorded facts, checkpoint keys, counts, and laws.
 
-Tolerances: 1e-10 is float64 rounding through the layers and their normalisation, 1e-5 that of float32.
+Tolerances: 1e-10 is the rounding error of float64 with BatchNorm, 1e-5 that of float32.
 """
 
 import copy
@@ -30,7 +30,7 @@ BLOCKS = {  # weight, channels out
 
 
 def network(seed=0, dtype=torch.float64, **options):
-    """With every parameter and every statistic moved off its start."""
+    """Build a network with all parameters and statistics moved from their start."""
     torch.manual_seed(seed)
     net = GKMNet(**options)
     with torch.no_grad():
@@ -93,7 +93,7 @@ def test_keys_and_shapes_are_the_released_checkpoints(order):
 
 
 def test_self_reconstruction_adds_only_itself():
-    """1.47M, what the paper's Table 2 prints for GKMNet."""
+    """1.47M, the count of GKMNet in the paper's Table 2."""
     net = GKMNet(self_reconstruction=True)
     added = {name for name in net.state_dict() if name not in expected_shapes()}
     assert added == {f'srm.layers.{i}.{kind}' for i in (0, 2, 4) for kind in ('weight', 'bias')}
@@ -106,7 +106,7 @@ def test_self_reconstruction_adds_only_itself():
 
 
 def dense_kernels():
-    """(22, 21, 21): the delta, then Gaussians on their own grids, each normalised in two dimensions."""
+    """Build (22, 21, 21): the delta and Gaussians, each normalized in two dimensions."""
     sizes = [3, 3, 3, 5, 5, 7, 7, 9, 9, 11, 11, 13, 13, 15, 15, 17, 17, 19, 19, 21, 21]
     kernels = np.zeros((22, 21, 21))
     kernels[0, 10, 10] = 1
@@ -129,7 +129,7 @@ def test_taps_make_the_kernels():
 @pytest.mark.parametrize('order', ['paper', 'released'])
 @pytest.mark.parametrize('color', [0, 1, 2])
 def test_an_impulse_stays_in_its_color(order, color):
-    """Channels 22 c .. 22 c + 21 are color c; the released bank, each kernel three times, is read straight through.
+    """Channels 22 c .. 22 c + 21 are color c. The released bank holds each kernel three times in a row.
 
     So red has kernels 0 to 7, green 7 to 14 and blue 14 to 21.
     """
@@ -161,7 +161,7 @@ def conv(state, key, x, stride=1):
 
 
 def norm(state, key, x, mode):
-    """`running`: the stored statistics; `image`: of each image alone; `batch`: of all."""
+    """Normalize with the stored statistics (`running`), each image's (`image`) or the batch's (`batch`)."""
     if mode == 'running':
         mean, var = (state[f'{key}.running_{name}'].view(1, -1, 1, 1) for name in ('mean', 'var'))
     else:
@@ -172,9 +172,9 @@ def norm(state, key, x, mode):
 
 
 def gate(state, key, x, axis, mode):
-    """x times a map over the two axes that are left when one of C, H, W (1, 2, 3) is pooled."""
+    """Multiply x by a map over the two axes that remain when C, H or W (1, 2, 3) is pooled."""
     rows, columns = {1: (2, 3), 2: (1, 3), 3: (2, 1)}[axis]
-    pooled = torch.stack([x.max(axis).values, x.mean(axis)], 1)  # the two axes left, in the order of the tensor
+    pooled = torch.stack([x.max(axis).values, x.mean(axis)], 1)  # the two remaining axes, in the order of the tensor
     if rows > columns:
         pooled = pooled.transpose(2, 3)
     weights = norm(state, f'{key}.conv.bn', conv(state, f'{key}.conv.conv', pooled), mode).sigmoid()[:, 0]
@@ -210,7 +210,7 @@ def mixture(x, order):
 
 
 def as_recorded(state, ys, order, mode):
-    """Section 5 of the specification, from a state dict and a pyramid. By this file, not by the network."""
+    """Compute the forward pass of the specification from a state dict and a pyramid."""
     x, scales, features = ys[0], [], []
     h = c = torch.zeros(len(x), 44, x.shape[2] // 2, x.shape[3] // 2, dtype=x.dtype)
     for t, y in enumerate(ys):
@@ -286,7 +286,7 @@ def test_released_pyramid_is_pillows(size, seed):
         got = level[0].permute(1, 2, 0).numpy() * 255
         np.testing.assert_allclose(got, np.asarray(want, dtype=float), rtol=0, atol=1e-4)
     direct = Image.fromarray(image).resize((width // 4, height // 4), Image.Resampling.BILINEAR)
-    assert (np.asarray(direct) != np.asarray(quarter)).any()  # from the full image it is another
+    assert (np.asarray(direct) != np.asarray(quarter)).any()  # resized from the full image it differs
 
 
 def test_released_pyramid_is_of_an_eight_bit_image():
@@ -304,7 +304,7 @@ def test_released_pyramid_of_half_precision(dtype):
     assert [level.dtype for level in levels] == [dtype] * 3
 
 
-# Batch normalisation
+# BatchNorm
 
 
 def statistics(net):
@@ -312,7 +312,7 @@ def statistics(net):
 
 
 @pytest.mark.parametrize('bn_mode', ['running', 'batch'])
-def test_evaluation_moves_no_statistics_and_training_does(bn_mode):
+def test_only_training_updates_the_statistics(bn_mode):
     net, y = network(bn_mode=bn_mode), rand(2, 3, 32, 32)
     before = statistics(net)
     assert len(before) == 3 * 36
@@ -337,8 +337,8 @@ def test_batch_mode_ignores_the_running_statistics():
         assert (running(y) - want).abs().max() > 1e-3
 
 
-def test_batch_mode_of_one_image_is_the_net_left_in_training():
-    """What the released scripts, which call no `.eval()`, do."""
+def test_batch_mode_of_one_image_is_the_network_in_training_mode():
+    """As in the released scripts, which do not call `.eval()`."""
     net, y = network(bn_mode='batch'), rand(1, 3, 32, 48)
     with torch.no_grad():
         close(net(y), copy.deepcopy(net).train()(y)['scales'][-1])
@@ -351,7 +351,7 @@ def test_gates_remember_slowly():
 
 
 @pytest.mark.parametrize('bn_mode', ['running', 'batch'])
-def test_images_of_a_batch_do_not_see_each_other(bn_mode):
+def test_images_of_a_batch_are_independent(bn_mode):
     net, y = network(bn_mode=bn_mode), rand(2, 3, 19, 24)
     with torch.no_grad():
         close(net(y), torch.cat([net(y[:1]), net(y[1:])]))
@@ -362,7 +362,7 @@ def test_images_of_a_batch_do_not_see_each_other(bn_mode):
 
 @pytest.mark.parametrize('options', [{}, {'kernel_order': 'released', 'bn_mode': 'batch'}])
 @pytest.mark.parametrize('size', [(1, 1), (5, 3), (16, 16), (37, 61)])
-def test_any_size_comes_back_as_it_went_in(size, options):
+def test_any_size_is_kept(size, options):
     net, y = network(dtype=torch.float32, **options), rand(2, 3, *size, dtype=torch.float32)
     margins = [(0, 0), (0, 0), *((0, -side % 16) for side in size)]
     padded = torch.from_numpy(np.pad(y.numpy(), margins, mode='reflect'))
@@ -385,7 +385,7 @@ def test_output_is_not_clamped_and_has_no_residual():
 def test_evaluation_does_not_run_the_self_reconstruction(monkeypatch):
     y = rand(1, 3, 16, 16)
     net, bare = network(self_reconstruction=True), network(seed=1)
-    bare.load_state_dict(net.state_dict())  # strictly: exactly srm.* is dropped
+    bare.load_state_dict(net.state_dict())  # strictly: only srm.* is ignored
 
     def refused(*_):
         raise AssertionError('the SRM ran')

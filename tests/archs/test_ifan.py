@@ -1,6 +1,6 @@
-"""IFAN against its layers written out by the released keys, its counts, its quirk, and laws.
+"""IFAN against a written-out forward pass with the released keys, counts, and laws.
 
-float64; 1e-9 is rounding through 70 layers.
+float64; 1e-9 is the rounding error of 70 layers.
 """
 
 import pytest
@@ -45,7 +45,7 @@ def lk(x):
 
 
 def iac(t, w, count, second_pass, last):
-    """By the sheet's indices: kernels of all steps first, K1 before K2, tap by tap of each channel."""
+    """Filter by index: kernels of all steps first, K1 before K2, the taps of each channel in turn."""
     channels = t.shape[1]
     for i in range(count):
         k1, k2 = w[:, 6 * channels * i : 6 * channels * (i + 1)].chunk(2, 1)
@@ -101,7 +101,7 @@ def as_recorded(net, y, second_pass, gt=None):
 
 
 def network(**options):
-    """With filters that are not all small."""
+    """Build a network whose filters are not all small."""
     torch.manual_seed(0)
     net = moved(IFAN(num_filters=3, width=4, **options))
     with torch.no_grad():
@@ -128,8 +128,8 @@ def test_it_is_as_recorded(second_pass):
         close(small, mean_of_blocks(y, 8))
 
 
-def test_the_released_weights_never_read_k2():
-    """The switch tells the two apart: with K1 twice, the predicted K2 is without effect."""
+def test_with_k1_the_predicted_k2_is_unused():
+    """With K1 in both passes, the predicted K2 has no effect."""
     y = rand(1, 3, 16, 16)
     for second_pass, differs in (('K1', False), ('K2', True)):
         net = network(second_pass=second_pass)
@@ -140,7 +140,7 @@ def test_the_released_weights_never_read_k2():
             assert ((net(y) - before).abs().max() > 1e-3).item() is differs
 
 
-def test_with_equal_kernels_the_switch_is_without_effect():
+def test_with_equal_kernels_second_pass_has_no_effect():
     nets, y = [network(second_pass=name) for name in ('K1', 'K2')], rand(1, 3, 16, 16)
     with torch.no_grad():
         for net in nets:
@@ -149,8 +149,8 @@ def test_with_equal_kernels_the_switch_is_without_effect():
         close(nets[0](y), nets[1](y), atol=0)
 
 
-def test_initialisation():
-    """Xavier's, in F by 1.5."""
+def test_initialization():
+    """Xavier's rule, with gain 1.5 in F."""
     net = IFAN()
     for conv, gain in ((net.F[3], 1.5), (net.conv4_4[0][0], 1.0)):
         out_ch, in_ch, k, _ = conv.weight.shape
@@ -158,7 +158,7 @@ def test_initialisation():
         assert not conv.bias.any()
 
 
-def test_reblurring_is_of_training_alone():
+def test_only_training_reblurs():
     net, y = network(reblur=True), rand(1, 3, 13, 21)
     bare = IFAN(num_filters=3, width=4).double().eval()
     bare.load_state_dict(net.state_dict())
@@ -176,6 +176,6 @@ def test_every_parameter_learns_something_on_an_odd_crop():
 
 
 @pytest.mark.parametrize('options', [{'second_pass': 'k1'}, {'reblur': 1}, {'num_filters': 0}, {'width': True}])
-def test_an_argument_that_cannot_be_is_named(options):
+def test_an_invalid_argument_is_named(options):
     with pytest.raises(ValueError, match=f'^{next(iter(options))} is '):
         IFAN(**options)

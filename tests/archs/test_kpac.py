@@ -1,4 +1,4 @@
-"""KPAC against its layers written out, its counts, and laws. float64; 1e-10 is rounding through 40 layers."""
+"""KPAC against a written-out forward pass, counts, and laws. float64; 1e-10 is the rounding error of 40 layers."""
 
 import pytest
 import torch
@@ -58,7 +58,7 @@ def test_it_is_as_recorded(levels):
     with torch.no_grad():
         want = as_recorded(net, y, levels)
         close(net(y), want)
-        close(net.train()(y), want)  # neither dropout nor normalisation, and not clamped
+        close(net.train()(y), want)  # no dropout, no normalization, no clamping
         assert (want - y).abs().max() > 0.1
 
 
@@ -76,14 +76,14 @@ def test_the_dilations_share_one_kernel():
         block.cf.register_forward_pre_hook(lambda _, given: fused.append(given[0]))
         block(impulse)
         branches = fused[0][0].unflatten(0, (5, 4))
-        kernel = block.shared.weight[:, 0].flip(-1, -2)  # an impulse shows the mirrored kernel
+        kernel = block.shared.weight[:, 0].flip(-1, -2)  # an impulse gives the mirrored kernel
         for d, branch in enumerate(branches, start=1):
             reach = slice(15 - 2 * d, 16 + 2 * d, d)
             close(branch[:, reach, reach], 0.25 * leaky(kernel, 0.2), atol=1e-14)
             assert branch.count_nonzero() == kernel.count_nonzero()
 
 
-def test_without_its_last_layer_it_gives_the_image_back():
+def test_without_its_last_layer_it_is_the_identity():
     net, y = moved(KPAC(width=4)), rand(2, 3, 21, 30)
     with torch.no_grad():
         net.d2_2.weight.zero_()
@@ -91,13 +91,13 @@ def test_without_its_last_layer_it_gives_the_image_back():
         close(net(y), y, atol=1e-15)
 
 
-def test_initialisation():
+def test_initialization():
     net = KPAC()
     assert net.cm_1.weight.std().item() == pytest.approx(0.04, rel=0.01)
     assert not net.cm_1.bias.any()
 
 
 @pytest.mark.parametrize('options', [{'levels': 4}, {'levels': 2.0}, {'width': 0}, {'width': 4.0}])
-def test_an_argument_that_cannot_be_is_named(options):
+def test_an_invalid_argument_is_named(options):
     with pytest.raises(ValueError, match=f'^{next(iter(options))} is '):
         KPAC(**options)

@@ -1,4 +1,4 @@
-"""MDP against its layers written out, its counts, and laws. float64; 1e-10 is rounding through 15 layers in a row."""
+"""MDP against a written-out forward pass, counts, and laws. float64; 1e-10 is the rounding error of 15 layers."""
 
 import pytest
 import torch
@@ -62,7 +62,7 @@ def test_it_is_as_recorded():
 
 
 def test_without_views_the_image_is_the_same():
-    """And weights with views load strictly."""
+    """Weights with views load strictly."""
     whole, sharp, y = moved(MDP(width=4)), MDP(views=False, width=4).double().eval(), rand(1, 3, 37, 20)
     state = whole.state_dict()
     sharp.load_state_dict(state)

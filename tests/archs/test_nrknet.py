@@ -1,6 +1,6 @@
-"""NRKNet: against the recorded facts written out below, its checkpoint's keys and counts, and laws.
+"""NRKNet against a written-out forward pass from the recorded facts, checkpoint keys, counts, and laws.
 
-Tolerances: 1e-10 is float64 rounding through the layers, 1e-5 that of float32.
+Tolerances: 1e-10 is the rounding error of float64, 1e-5 that of float32.
 """
 
 import copy
@@ -47,7 +47,7 @@ SHAPES = {
 
 
 def network(seed=0, dtype=torch.float64, **options):
-    """With every parameter and every statistic moved off its start."""
+    """Build a network with all parameters and statistics moved from their start."""
     torch.manual_seed(seed)
     net = NRKNet(**options)
     with torch.no_grad():
@@ -133,7 +133,7 @@ def all_maps(state, ys, mode):
 
 
 def blur(state, v, maps):
-    """Pixel shifts in place of convolutions."""
+    """Blur by shifted images instead of convolutions."""
     kernels = state['GCM.kernels'].reshape(21, 3, 2)
     images = [v]
     for side_center in kernels:
@@ -150,7 +150,7 @@ def blur(state, v, maps):
 
 
 def as_recorded(state, y, mode):
-    """Section 5 of the specification, from a state dict. By this file, not by the network."""
+    """Compute the forward pass of the specification from a state dict."""
     y = y[:, [2, 1, 0]]
     ys = [F.interpolate(y, scale_factor=n, mode='nearest') for n in (0.25, 0.5)] + [y]
     maps = all_maps(state, ys, mode)
@@ -191,7 +191,7 @@ def test_training_is_as_recorded():
             close(blurred[i], blur(state, gt[i][:, [2, 1, 0]], maps[i])[:, [2, 1, 0]])
 
 
-def test_reblur_takes_one_image_a_scale():
+def test_reblur_takes_one_image_per_scale():
     output = network(dtype=torch.float32).train()(rand(1, 3, 32, 32, dtype=torch.float32))
     with pytest.raises(ValueError, match='zip'):
         output['reblur'](output['inputs'][:2])
@@ -219,7 +219,7 @@ def test_inside_is_bgr(color):
             parameter.zero_()
         want = net(y)
         net.SummationLayer.conv.bias[color] = 1
-        change = net(y) - want  # 1, 2 and 3 blurs less
+        change = net(y) - want  # 1, 2 and 3 blurs fewer
         want = torch.zeros(1, 3, 32, 32, dtype=torch.float64)
         want[:, 2 - color] = -6
         close(change, want)
@@ -227,7 +227,7 @@ def test_inside_is_bgr(color):
 
 @pytest.mark.parametrize('color', [0, 1, 2])
 def test_an_impulse_stays_in_its_color(color):
-    """Unit sums, and variances that add: each image's is the sum over the steps of its own kernels'."""
+    """Unit sums, and variances that add over the steps."""
     gcm = network().GCM
     v = torch.zeros(1, 3, 65, 65, dtype=torch.float64)
     v[0, color, 32, 32] = 1
@@ -242,7 +242,7 @@ def test_an_impulse_stays_in_its_color(color):
     side = sides[:, 0].exp() / (sides[:, 1].exp() + 2 * sides[:, 0].exp())
     variance = torch.cat([torch.zeros(1, dtype=torch.float64), (2 * side).cumsum(0)])
     r = torch.arange(65, dtype=torch.float64) - 32
-    for dim in (1, 2):  # horizontal and vertical passes alike
+    for dim in (1, 2):  # for the horizontal and the vertical pass
         close((images.sum(dim) * r.square()).sum(1), variance)
 
 
@@ -270,7 +270,7 @@ def test_kernels_start_as_the_mean_of_three():
 
 @pytest.mark.parametrize('bn_mode', ['running', 'batch'])
 @pytest.mark.parametrize('size', [(1, 1), (5, 3), (16, 33), (37, 61)])
-def test_any_size_comes_back_as_it_went_in(size, bn_mode):
+def test_any_size_is_kept(size, bn_mode):
     net, y = network(dtype=torch.float32, bn_mode=bn_mode), rand(1, 3, *size, dtype=torch.float32)
     margins = [(0, 0), (0, 0), *((0, max(-side % 16, 32 - side)) for side in size)]
     padded = torch.from_numpy(np.pad(y.numpy(), margins, mode='reflect'))
@@ -283,14 +283,14 @@ def test_any_size_comes_back_as_it_went_in(size, bn_mode):
 
 
 @pytest.mark.parametrize('bn_mode', ['running', 'batch'])
-def test_images_of_a_batch_do_not_see_each_other(bn_mode):
+def test_images_of_a_batch_are_independent(bn_mode):
     net, y = network(bn_mode=bn_mode), rand(2, 3, 19, 40)
     with torch.no_grad():
         close(net(y), torch.cat([net(y[:1]), net(y[1:])]))
 
 
 @pytest.mark.parametrize('bn_mode', ['running', 'batch'])
-def test_evaluation_moves_no_statistics_and_training_does(bn_mode):
+def test_only_training_updates_the_statistics(bn_mode):
     net, y = network(bn_mode=bn_mode), rand(2, 3, 32, 32)
     norm = net.APU.conv.main[1]
     before = norm.running_mean.clone(), norm.running_var.clone(), norm.num_batches_tracked.clone()

@@ -1,4 +1,4 @@
-"""JDRL's reblurring module: its count, its kernels' laws, and the fast form against every tap written out."""
+"""JDRL's reblurring module: parameter count, laws of its kernels, and the fast form against the reference."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def test_parameters():
 @pytest.mark.parametrize('size', [(9, 11), (1, 7), (20, 16)])
 @pytest.mark.parametrize('scale', [0.0, 3.0, 60.0])
 def test_the_fast_form_is_the_definition(size, scale):
-    """Values and gradients; the profiles of 60 leave no tap but one, or the softmax would overflow."""
+    """Values and gradients; profiles of 60 select one tap, and would overflow a naive softmax."""
     image = torch.rand(2, 3, *size, dtype=torch.float64, requires_grad=True)
     profiles = (scale * torch.rand(2, CHANNELS, *size, dtype=torch.float64)).requires_grad_()
     fast, reference = radial_blurs(image, profiles), radial_blurs_ref(image, profiles)
@@ -34,7 +34,7 @@ def test_single_precision():
 
 
 def impulse_responses(profiles):
-    """The kernels (7,15,15) of profiles (35,) that are the same at every pixel."""
+    """Compute the kernels (7,15,15) of profiles (35,) that are equal at all pixels."""
     image = torch.zeros(1, 1, 29, 29, dtype=torch.float64)
     image[..., 14, 14] = 1
     everywhere = profiles.double()[None, :, None, None].expand(1, CHANNELS, 29, 29)
@@ -47,11 +47,11 @@ def test_kernels_are_round_and_sum_to_one():
     for turned in (kernels.flip(1), kernels.flip(2), kernels.transpose(1, 2)):
         torch.testing.assert_close(kernels, turned)
     assert torch.equal(kernels[0, 7, 8], kernels[0, 7, 6])
-    torch.testing.assert_close(kernels[6, 7, 12], kernels[6, 10, 11])  # distance 5 both: (0,5) and (3,4)
+    torch.testing.assert_close(kernels[6, 7, 12], kernels[6, 10, 11])  # both at distance 5: (0,5) and (3,4)
 
 
 def test_kernels_end_at_their_boxes():
-    """With a profile of 0 a kernel is its box's mean; the corners of a box, farther than the radius, count as 0."""
+    """With a profile of 0 a kernel is the mean over its box; corners beyond the radius have the value 0."""
     kernels = impulse_responses(torch.zeros(CHANNELS))
     for radius, kernel in enumerate(kernels, 1):
         box = torch.zeros(15, 15, dtype=torch.float64)
@@ -60,7 +60,7 @@ def test_kernels_end_at_their_boxes():
 
 
 def test_profiles_are_linear_in_between():
-    """Radius 2: the tap at distance sqrt(2) has its value between those of 1 and 2."""
+    """Radius 2: the value of the tap at distance sqrt(2) is between those of 1 and 2."""
     profiles = torch.zeros(CHANNELS)
     profiles[2:5] = torch.tensor([3.0, 2.0, 0.5])
     kernel = impulse_responses(profiles)[1]
@@ -77,7 +77,7 @@ def test_an_even_image_stays_even():
 
 
 def test_the_share_of_the_sharp_image():
-    """With its bias high enough, all: the module then changes nothing; with it low enough, all is blurred."""
+    """A high bias keeps the sharp image; a low bias blurs all of it."""
     net, sharp, blurred = ReblurNet(), torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16)
     with torch.no_grad():
         net.shares[-1].bias[0] = 100

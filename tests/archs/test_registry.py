@@ -1,6 +1,6 @@
-"""What every arch of ours must do, whatever it computes; a new one is tested the day it is registered.
+"""Properties of every registered arch of this package.
 
-An arch needs an entry in ARCHS. Networks of the libraries are in test_external.py.
+A new arch needs an entry in ARCHS. Networks of the libraries are in test_external.py.
 """
 
 import copy
@@ -50,12 +50,12 @@ SIDE = 48  # of a training crop
 
 
 def ours():
-    """The classes that a module of ours registers."""
+    """Return the classes that this package registers."""
     kinds = ((name, kind) for name, kind in ARCH_REGISTRY if inspect.isclass(kind))
     return {name: kind for name, kind in kinds if kind.__module__.startswith('ggkm_plugin.archs.')}
 
 
-def test_every_arch_of_ours_is_tested():
+def test_every_arch_is_tested():
     assert set(ours()) == set(ARCHS)
 
 
@@ -82,7 +82,7 @@ def loss_of(name, net, y, gt):
 
 
 def trained(name, seed=0):
-    """A step away from the start, where some layers give nothing."""
+    """Train one step, because some layers start at zero."""
     net = built(name, seed).train()
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
     loss_of(name, net, image(SIDE, SIDE, batch=2), image(SIDE, SIDE, batch=2, seed=2)).backward()
@@ -95,7 +95,7 @@ def trained(name, seed=0):
 
 
 @pytest.mark.parametrize('size', [(37, 53), (5, 18), (1, 1)])
-def test_any_size_comes_back_as_it_went_in_and_has_gradients(name, size):
+def test_any_size_is_kept_and_has_gradients(name, size):
     net, y = built(name).eval(), image(*size, batch=2).requires_grad_()
     x = net(y)
     assert x.shape == y.shape
@@ -108,8 +108,8 @@ def test_any_size_comes_back_as_it_went_in_and_has_gradients(name, size):
     assert reached == used
 
 
-def test_the_size_it_names_is_taken_as_it_is(name):
-    """A border is continued as one that is there: padding by hand changes nothing."""
+def test_a_multiple_of_size_multiple_is_not_padded(name):
+    """Padding by hand gives the same result."""
     net, y = built(name).eval(), image(37, 53)
     right, below = -53 % net.size_multiple, -37 % net.size_multiple
     padded = torch.nn.functional.pad(y, (0, right, 0, below), mode='reflect')
@@ -156,7 +156,7 @@ def test_weights_of_a_file_make_the_same_network(name):
 
 @pytest.mark.slow
 def test_the_exported_program_is_the_network(name):
-    """On an odd size, padding and cutting included. 1e-5: other orders of summation."""
+    """On an odd size, with padding and cropping. 1e-5 allows other orders of summation."""
     net, y = trained(name), image(37, 53)
     program = torch.export.export(net, (y,))
     with torch.no_grad():
@@ -164,7 +164,7 @@ def test_the_exported_program_is_the_network(name):
 
 
 def test_the_form_for_inference_evaluates_to_the_same(name):
-    """1e-4: folded statistics and other kernels round otherwise, in an output that reaches 10."""
+    """1e-4 is the rounding error of folded statistics for outputs up to 10."""
     net, y = trained(name), image(37, 53)
     fast = net.prepare_inference()
     with torch.no_grad():
@@ -193,7 +193,7 @@ def one_process(tmp_path):
 
 @pytest.mark.usefixtures('one_process')
 def test_two_steps_of_distributed_training(name):
-    """The second fails if the first left a parameter without a gradient."""
+    """The second step fails if the first left a parameter without a gradient."""
     wrapped = DistributedDataParallel(built(name).train())
     for seed in (1, 2):
         loss_of(name, wrapped, image(SIDE, SIDE, batch=2, seed=seed), image(SIDE, SIDE, batch=2, seed=3)).backward()
@@ -201,7 +201,7 @@ def test_two_steps_of_distributed_training(name):
 
 @pytest.fixture
 def training(workplace, tiny, name):
-    """Options of a training of this arch as the host's parser completes them."""
+    """Return training options of this arch as BasicSR's parser completes them."""
     folder = workplace / 'experiments/tiny'
     network, loss = ARCHS[name]
     tiny.update(dist=False, rank=0, world_size=1, is_train=True, network_g={'type': name, **network}, val=None)
@@ -215,7 +215,7 @@ def training(workplace, tiny, name):
 
 
 def stepped(options, steps, resumed=None):
-    """A model of these options, that goes on from a saved state, after these steps."""
+    """Run these steps of a model, resumed from a saved state if given."""
     torch.manual_seed(0)
     model = build_model(copy.deepcopy(options))
     if resumed is not None:
@@ -227,8 +227,8 @@ def stepped(options, steps, resumed=None):
     return model
 
 
-def test_a_resumed_training_is_one_that_was_not_interrupted(training):
-    """Weights, statistics and what dropout draws; and the checkpoint says what network it holds."""
+def test_a_resumed_training_equals_an_uninterrupted_one(training):
+    """Also for BatchNorm statistics and dropout; the checkpoint describes its network."""
     whole = stepped(training, (1, 2, 3))
     first = stepped(training, (1, 2))
     first.save(0, 2)
@@ -248,7 +248,7 @@ def test_a_resumed_training_is_one_that_was_not_interrupted(training):
 
 
 def test_all_are_compared(workplace, command):
-    """Weights that describe themselves, or not; all on one set of images of an odd size."""
+    """With and without a description in the checkpoint, on images of an odd size."""
     (workplace / 'weights').mkdir()
     write_pairs(workplace / 'odd', 2, (37, 53))
     models = []

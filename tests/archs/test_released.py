@@ -1,4 +1,4 @@
-"""load_released: a checkpoint in its authors' format goes in whole, and any other leaves the network as it was."""
+"""load_released: strict loading of the authors' checkpoints; an error leaves the network unchanged."""
 
 import os
 import pickle
@@ -24,7 +24,7 @@ FORMATS = {
 
 
 def released_state(arch, seed=1):
-    """A checkpoint of random numbers, statistics included."""
+    """Build a checkpoint of random numbers, with statistics."""
     torch.manual_seed(seed)
     return {
         key: torch.randn(value.shape) if value.is_floating_point() else torch.tensor(7)
@@ -52,7 +52,7 @@ def same(one, other):
 
 @pytest.mark.parametrize('wrapped', FORMATS.values(), ids=FORMATS)
 @pytest.mark.parametrize('from_file', [True, False])
-def test_every_format_loads_whole(arch, state, wrapped, from_file, tmp_path):
+def test_every_format_loads(arch, state, wrapped, from_file, tmp_path):
     net, content = arch(), wrapped(state)
     if from_file:
         torch.save(content, tmp_path / 'released.pth')
@@ -63,7 +63,7 @@ def test_every_format_loads_whole(arch, state, wrapped, from_file, tmp_path):
     assert same(net.state_dict(), state)
 
 
-def test_the_caller_keeps_his_dict_and_his_tensors(arch, state):
+def test_the_callers_dict_and_tensors_are_unchanged(arch, state):
     wrapped = FORMATS['module'](state)
     before, net = dict(wrapped), arch()
     load_released(net, wrapped)
@@ -132,7 +132,7 @@ def test_the_other_network_is_refused_and_five_keys_are_named():
     assert same(net.state_dict(), before)
 
 
-def test_a_network_with_self_reconstruction_has_more_than_the_authors_released():
+def test_a_released_checkpoint_lacks_the_self_reconstruction():
     net, state = GKMNet(self_reconstruction=True), released_state(GKMNet)
     load_released(net, state)
     assert all(torch.equal(net.state_dict()[key], value) for key, value in state.items())

@@ -1,4 +1,4 @@
-"""IFAN's, DRBNet's, Keras' and KPAC's formats: files made here load whole, and others leave the network as it was."""
+"""Formats of IFAN, DRBNet, Keras and KPAC: strict loading; an error leaves the network unchanged."""
 
 import os
 import pickle
@@ -44,7 +44,7 @@ def small_ifan(**options):
 
 
 def ifan_state(reblur=True, inside=False):
-    """As its trainer saves it, wrapped for several GPUs."""
+    """Build a state dict as the trainer saves it with several GPUs."""
     state = {}
     for key, value in small_ifan(reblur=reblur).state_dict().items():
         prefix = '' if key.startswith('reblurNet.') and not inside else 'Network.'
@@ -64,7 +64,7 @@ def test_ifan_loads_without_its_trainer_s_prefix_and_reblurring(reblur, inside):
 
 
 def test_ifan_filters_as_the_released_weights_were_trained_to():
-    """What the switch does is in test_ifan.py."""
+    """test_ifan.py tests the effect of `second_pass`."""
     net = small_ifan()
     assert net.second_pass == 'K2'
     load_ifan(net, ifan_state())
@@ -74,11 +74,14 @@ def test_ifan_filters_as_the_released_weights_were_trained_to():
 @pytest.mark.parametrize(
     ('damaged', 'named'),
     [
-        (lambda state: {key.replace('Network.', ''): value for key, value in state.items()}, 'without `Network.`'),
-        (lambda state: {**state, 'module.optimizer': torch.zeros(1)}, 'without `Network.` before them: optimizer'),
+        (
+            lambda state: {key.replace('Network.', ''): value for key, value in state.items()},
+            'without the prefix `Network.`',
+        ),
+        (lambda state: {**state, 'module.optimizer': torch.zeros(1)}, 'without the prefix .*optimizer'),
         (lambda state: {**state, 'module.Network.more': torch.zeros(1)}, r'unexpected: more\)'),
         (lambda state: {k: v for k, v in state.items() if not k.endswith('DME.3.bias')}, r'missing: DME\.3\.bias\)'),
-        (lambda state: {**state, 'module.Network.reblurNet.3.bias': torch.zeros(1)}, 'some keys are there twice'),
+        (lambda state: {**state, 'module.Network.reblurNet.3.bias': torch.zeros(1)}, 'occur twice'),
         (lambda state: {**state, 'module.Network.F.3.bias': torch.zeros(3)}, r'wrong: F\.3\.bias \(\(3,\), not'),
         (lambda state: {}, 'missing: conv1_1'),
     ],
@@ -107,7 +110,7 @@ def test_drbnet_loads_by_bare_keys_alone(tmp_path):
 
 
 def keras_layers(net, first):
-    """(name, kernel HWIO, bias) of random convolutions of a network's shapes, in order of creation."""
+    """Build (name, kernel HWIO, bias) with random values for a network's convolutions, in order of creation."""
     convs = [module for module in net.modules() if isinstance(module, torch.nn.Conv2d)]
     rng = np.random.default_rng(0)
     layers = []
@@ -120,7 +123,7 @@ def keras_layers(net, first):
 
 
 def write_keras(path, layers, root='model_weights'):
-    """As Keras lays a model out: a group a layer, in another order than that of creation, others without weights."""
+    """Write a file as Keras does: one group per layer, not in order of creation, some without weights."""
     h5py = pytest.importorskip('h5py')
     with h5py.File(path, 'w') as file:
         weights = file.require_group(root) if root else file
@@ -150,7 +153,7 @@ def test_keras_layers_go_by_their_number(tmp_path, build, first, root):
         assert np.array_equal(conv.bias.detach().numpy(), bias)
 
 
-def test_mdp_s_branches_are_where_the_numbers_say(tmp_path):
+def test_mdps_branches_are_sorted_by_number(tmp_path):
     """Encoder 0-6, early branches 7-13, 14-20, 21-27, late ones 28-34, 35-41, 42-48: left, right, sharp."""
     net = MDP(width=2)
     write_keras(tmp_path / 'mdp.h5', [(n, k * 0 + i, b * 0 + i) for i, (n, k, b) in enumerate(keras_layers(net, 0))])
@@ -174,22 +177,22 @@ def test_other_keras_files_are_refused(tmp_path):
     for content, named in (
         (layers[:-1], 'holds 23 convolutions, DPDNetS with these options has 24'),
         ([*layers, ('conv2d_25', *layers[0][1:])], 'holds 25 convolutions'),
-        ([*layers[:-1], ('dense', *layers[-1][1:])], 'dense holds bias, kernel; wanted conv2d_N'),
+        ([*layers[:-1], ('dense', *layers[-1][1:])], 'dense holds bias, kernel'),
         (short, r'wrong: output\.image\.weight \(\(2, 3, 1, 1\), not \(3, 3, 1, 1\)'),
         (
             [*layers[:-1], ('conv2d_24', *(a.astype(np.int32) for a in layers[-1][1:]))],
-            'conv2d_24/.* is no array of fl',
+            'conv2d_24/',
         ),
     ):
         write_keras(path, content)
         refused(lambda: load_keras(net, path), net, f'(?s)model.h5: .*{named}')
     write_keras(path, layers)
-    with h5py.File(path, 'a') as file:  # half of a layer is somewhere else
+    with h5py.File(path, 'a') as file:  # half of a layer is missing
         del file['model_weights/conv2d_3/conv2d_3/bias:0']
         file['model_weights/conv2d_3/conv2d_3/bias:0'] = h5py.ExternalLink('other.h5', '/bias')
-    refused(lambda: load_keras(net, path), net, 'conv2d_3 holds kernel; wanted conv2d_N with kernel and bias')
+    refused(lambda: load_keras(net, path), net, 'conv2d_3 holds kernel')
     path.write_bytes(b'no HDF5')
-    refused(lambda: load_keras(net, path), net, "model.h5: cannot be read as Keras' HDF5")
+    refused(lambda: load_keras(net, path), net, 'model.h5: ')
 
 
 def test_without_h5py_the_extra_is_named(tmp_path, monkeypatch):
@@ -207,7 +210,7 @@ def block_names(b):
 
 
 def kpac_layers(levels):
-    """The graph's order."""
+    """List the layers in the order of the graph."""
     deep = levels == 3
     return [
         'c0', 'c0_2', 'c2', 'c2_2', 'c3', 'c3_2', *(['c4', 'c4_2'] if deep else []), *block_names(0), *block_names(1),
@@ -216,7 +219,7 @@ def kpac_layers(levels):
 
 
 def kpac_arrays(levels):
-    """Random arrays in TensorFlow's order of axes, and the state that they are."""
+    """Build random arrays in TensorFlow's layout, and the equal state dict."""
     state = {key: torch.randn(value.shape) for key, value in KPAC(levels, width=4).state_dict().items()}
     arrays = []
     for name in kpac_layers(levels):
@@ -258,19 +261,19 @@ def test_other_npz_files_are_refused(tmp_path):
     net, (arrays, _) = KPAC(width=4), kpac_arrays(3)
     path = tmp_path / 'kpac.npz'
     for content, named in (
-        (arrays[:-1], 'holds 65 arrays, KPAC with these options has 66; is `levels` right'),
+        (arrays[:-1], 'holds 65 arrays.*66'),
         (kpac_arrays(2)[0], 'holds 58 arrays'),
-        ([*arrays[:-1], 'text'], 'number 65 of params is no array'),
-        ([*arrays[:-1], arrays[-1].astype(np.int64)], 'number 65 of params is no array of floating-point'),
+        ([*arrays[:-1], 'text'], 'array 65 of params'),
+        ([*arrays[:-1], arrays[-1].astype(np.int64)], 'array 65 of params'),
         ([arrays[1], arrays[0], *arrays[2:]], r'wrong: c0\.weight .*c0\.bias '),
     ):
         write_npz(path, content)
         refused(lambda: load_kpac(net, path, allow_pickle=True), net, f'(?s)kpac.npz: .*{named}')
     write_npz(path, arrays, name='weights')
-    refused(lambda: load_kpac(net, path, allow_pickle=True), net, 'cannot be read as an npz with params')
+    refused(lambda: load_kpac(net, path, allow_pickle=True), net, 'npz file with params')
     path.write_bytes(pickle.dumps([1]))
-    refused(lambda: load_kpac(net, path, allow_pickle=True), net, 'cannot be read as an npz, which')
-    refused(lambda: load_kpac(net, path), net, 'cannot be read as an npz, which')  # before any advice to allow it
+    refused(lambda: load_kpac(net, path, allow_pickle=True), net, 'not an npz file')
+    refused(lambda: load_kpac(net, path), net, 'not an npz file')  # without advice to allow it
 
 
 # The command
@@ -311,7 +314,7 @@ def test_mistakes_of_the_command_are_named(workplace, command):
         assert not (workplace / 'out.pth').exists()
 
 
-def test_weights_that_are_none(workplace, command):
+def test_a_checkpoint_without_weights(workplace, command):
     state = ifan_state()
     torch.save(state, 'whole.pth')
     name = next(iter(state))

@@ -1,6 +1,6 @@
-"""SRN and AttSRN against their layers written out, counts, and laws.
+"""SRN and AttSRN against a written-out forward pass, counts, and laws.
 
-float64; 1e-9 is rounding through 3 x 45 layers.
+float64; 1e-9 is the rounding error of 3 x 45 layers.
 """
 
 import pytest
@@ -79,7 +79,7 @@ def as_recorded(net, y, official, lstm=True, blurry=False, attention=False, deco
 
 
 def shrunk(y, n):
-    """Antialiased bilinear 1/n: the weights of a pixel are a triangle 2n wide, cut at the edge, of sum 1."""
+    """Downscale by n, antialiased: triangle weights of width 2n, truncated at the edge, with sum 1."""
     for dim in (-2, -1):
         side = y.shape[dim]
         centres = n * (torch.arange(side // n, dtype=y.dtype) + 0.5)
@@ -129,7 +129,7 @@ def test_conventions_differ():
 
 @pytest.mark.parametrize('conventions', ['port', 'official'])
 def test_gradients_between_scales(conventions):
-    """Of the finest prediction with regard to the coarsest: none in the official form, without an LSTM."""
+    """The official form without an LSTM has no gradient from the finest prediction to the coarsest."""
     net = moved(SRN(lstm_kernel=0, conventions=conventions, width=4))
     predictions = net.unroll(net.levels(rand(1, 3, 16, 16)))
     (coarsest,) = torch.autograd.grad(predictions[-1].sum(), predictions[0], allow_unused=True)
@@ -159,7 +159,7 @@ def test_an_odd_crop_trains_with_sides_rounded_up(conventions):
 @pytest.mark.parametrize(
     'options', [{'lstm_kernel': 4}, {'deconv_kernel': 3}, {'first_pred': 'mean'}, {'conventions': 'mine'}, {'width': 0}]
 )
-def test_an_argument_that_cannot_be_is_named(options):
+def test_an_invalid_argument_is_named(options):
     with pytest.raises(ValueError, match=f'^{next(iter(options))} is '):
         SRN(**options)
     with pytest.raises(ValueError, match=r'^variant is one of lstm5, release'):

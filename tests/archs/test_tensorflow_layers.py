@@ -1,4 +1,4 @@
-"""SAME padding, the old bilinear enlarging and Keras' initialisation, by their definitions."""
+"""SAME padding, TensorFlow's bilinear upscaling and Keras' initialization, by their definitions."""
 
 import math
 
@@ -27,7 +27,7 @@ def test_same_padding(kernel, stride, dilation, margins):
 
 
 @pytest.mark.parametrize('size', [(1, 1), (1, 4), (3, 5), (6, 8)])
-def test_enlarging_keeps_the_pixels_and_puts_means_between(size):
+def test_upscaling_keeps_the_pixels_and_inserts_means(size):
     x = rand(2, 3, *size)
     close(double_legacy(x), legacy_bilinear(x), atol=1e-14)
     assert torch.equal(double_legacy(x)[..., ::2, ::2], x)

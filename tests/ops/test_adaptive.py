@@ -1,4 +1,4 @@
-"""Filtering with a kernel a pixel: parity with the reference, and laws. float64; 1e-12 is rounding of sums of 49."""
+"""Per-pixel filtering: parity with the reference, and laws. float64; 1e-12 is the rounding error of sums of 49."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def noise(*shape, seed):
 @pytest.mark.parametrize('channels', [3, 1])
 @pytest.mark.parametrize('kernel', KERNELS)
 @pytest.mark.parametrize('size', [(1, 1), (2, 5), (9, 13)])
-def test_values_and_gradients_are_the_reference_s(size, kernel, channels):
+def test_values_and_gradients_equal_the_reference(size, kernel, channels):
     values, gradients = [], []
     for operator in (filter_per_pixel, filter_per_pixel_ref):
         x = noise(2, 3, *size, seed=1).requires_grad_()

@@ -30,7 +30,7 @@ def test_one_pixel_is_constant():
 @pytest.mark.parametrize('margins', [(0, 0, 0, 0), (1, 2, 3, 4), (21, 0, 0, 21), (0, 30, 40, 0), (50, 51, 52, 53)])
 @pytest.mark.parametrize('size', [(1, 1), (1, 8), (2, 5), (7, 9)])
 def test_pad_equals_numpy(size, margins, boundary):
-    """Four unequal margins: exchanging left with right, or rows with columns, fails."""
+    """Four unequal margins detect exchanged sides and axes."""
     x = torch.arange(1.0, 1 + 2 * 3 * size[0] * size[1]).view(2, 3, *size)
     left, right, top, bottom = margins
     want = np.pad(x.numpy(), [(0, 0), (0, 0), (top, bottom), (left, right)], mode=NUMPY[boundary])

@@ -1,4 +1,4 @@
-"""Laws of the Gaussian kernels. Everything is float64: tolerances without a reason are rounding of unit sums."""
+"""Laws of the Gaussian kernels in float64; tolerances are rounding errors of unit sums unless stated."""
 
 import math
 
@@ -15,9 +15,9 @@ BANKS = [
     {'num_groups': 10, 'kernels_per_group': 3, 'sigma_q0': 1},
 ]
 
-# Not cut by their size: the narrowest and widest sigma for which the laws of the infinite Gaussian hold (spec, 4).
+# Not truncated: the narrowest and widest sigma for which the laws of the infinite Gaussian hold.
 UNCUT = [(9, 1.0), (13, 1.5), (21, 2.5), (43, 5.0)]
-# Mass of a Gaussian beyond 4 sigma, 6.3e-5, is missing and spread over the rest by the normalisation.
+# The mass of a Gaussian beyond 4 sigma, 6.3e-5, is truncated.
 TAIL = 2 * math.erfc(4 / math.sqrt(2))
 
 
@@ -28,13 +28,13 @@ def variance(taps):
 
 
 def sigma_of(taps, exponent=2.0):
-    """Sigma read off two neighbouring taps: exp(-1/(exponent sigma^2)) is their ratio, wherever the kernel is cut."""
+    """Compute sigma from the ratio of two neighboring taps, exp(-1/(exponent sigma^2))."""
     middle = len(taps) // 2
     return math.sqrt(-1 / (exponent * math.log(taps[middle + 1] / taps[middle])))
 
 
 @pytest.mark.parametrize('options', BANKS)
-def test_every_kernel_sums_to_one_is_symmetric_and_peaks_at_the_centre(options):
+def test_every_kernel_sums_to_one_is_symmetric_and_peaks_at_the_center(options):
     bank = gaussian_bank(**options)
     assert bank.dtype == torch.float64
     torch.testing.assert_close(bank.sum(-1), torch.ones(bank.shape[:2], dtype=torch.float64), rtol=0, atol=1e-15)
@@ -47,7 +47,7 @@ def test_sizes_grow_from_three_by_two_and_the_rest_is_zero(options):
     bank = gaussian_bank(**options)
     num_groups = options['num_groups']
     assert bank.shape == (num_groups, options['kernels_per_group'], 2 * num_groups + 1)
-    # The smallest tap, sigma 0.63 at 21 pixels, is 1e-240: float64 still tells it from 0.
+    # The smallest tap, sigma 0.63 at 21 pixels, is 1e-240, which float64 represents.
     sizes = (bank != 0).sum(-1)
     assert sizes.tolist() == [[2 * j + 3] * options['kernels_per_group'] for j in range(num_groups)]
 
@@ -68,13 +68,13 @@ def test_sigma_has_the_closed_form_of_the_paper(sigma_denom, count, sigma_q0):
         for q in range(4):
             want = (p + count) / (2 * count) + q + sigma_q0
             assert group_sigma(p, q, 21, 4, sigma_denom, sigma_q0) == pytest.approx(want)
-            # Eight digits: a tap far down the slope has lost some to the ratio.
+            # Eight digits: the ratio of small taps loses some.
             assert sigma_of(bank[p - 2, q]) == pytest.approx(want, rel=1e-8)
 
 
 @pytest.mark.parametrize('options', BANKS)
 def test_variances_add_under_convolution(options):
-    """Exact for any taps of unit sum: it holds for the kernels that are cut by their size, too."""
+    """Exact for all taps of unit sum, also for truncated kernels."""
     bank = gaussian_bank(**options).numpy()
     kernel, total = np.ones(1), 0.0
     for j in range(options['num_groups']):
@@ -86,7 +86,7 @@ def test_variances_add_under_convolution(options):
 
 
 @pytest.mark.parametrize(('size', 'sigma'), UNCUT)
-def test_an_uncut_kernel_has_the_variance_sigma_squared(size, sigma):
+def test_an_untruncated_kernel_has_the_variance_sigma_squared(size, sigma):
     # Beyond 4 sigma, r^2 times the tail mass: 16 sigma^2 * 6e-5 is a thousandth of sigma^2.
     assert variance(gaussian_taps(size, sigma)) == pytest.approx(sigma**2, rel=2e-3)
 
@@ -101,7 +101,7 @@ def test_transfer_function_is_the_gaussian(size, sigma):
     taps = gaussian_taps(size, sigma).numpy()
     w = np.linspace(0, np.pi, 50)
     transfer = np.cos(np.outer(w, np.arange(size) - size // 2)) @ taps
-    # Beside the tail, the sampled Gaussian's spectrum folds at pi: exp(-pi^2 / 2) = 0.7% at sigma 1.
+    # The spectrum of the sampled Gaussian has aliasing, exp(-pi^2 / 2) = 0.7% at sigma 1.
     folded = np.exp(-(sigma**2) * (2 * np.pi - w) ** 2 / 2)
     np.testing.assert_allclose(transfer, np.exp(-(sigma**2) * w**2 / 2) + folded, rtol=0, atol=TAIL)
 

@@ -12,7 +12,7 @@ WINDOWS = [('gaussian', 11), ('uniform', 7)]
 
 
 def pair(shape, seed=0, dtype=torch.float64):
-    """A smooth-plus-noise image and a disturbed copy of it, in [0, 1]."""
+    """Build a smooth image with noise and a distorted copy, in [0, 1]."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(shape, generator=generator, dtype=dtype)
     x = 0.3 * x + 0.7 * torch.linspace(0, 1, shape[-1], dtype=dtype)
@@ -31,14 +31,14 @@ def test_uniform_is_the_default_of_scikit_image():
 
 
 def test_gaussian_is_scikit_image_in_the_form_of_wang():
-    # Its mean already leaves out the 5 pixels at the edges where the reflected padding reaches.
+    # Its mean excludes the 5 pixels at the edges that the padding affects.
     x, y = pair((2, 3, 29, 34))
     form = {'gaussian_weights': True, 'sigma': 1.5, 'use_sample_covariance': False, 'data_range': 1, 'channel_axis': 2}
     want = [structural_similarity(hwc(a), hwc(b), **form) for a, b in zip(x, y, strict=True)]
     np.testing.assert_allclose(ssim(x, y, 'gaussian'), want, rtol=1e-12)
 
 
-def test_gaussian_is_the_host_metric_on_8_bit_images():
+def test_gaussian_is_the_metric_of_basicsr_on_8_bit_images():
     x, y = (t.mul(255).round() for t in pair((2, 3, 29, 34)))
     calculate_ssim = METRIC_REGISTRY.get('calculate_ssim')
     want = [calculate_ssim(hwc(a), hwc(b), crop_border=0) for a, b in zip(x, y, strict=True)]

@@ -1,4 +1,4 @@
-"""Chunks of steps, and walking a chain backwards from few kept states."""
+"""Chunks of steps, and reverse iteration over a chain from few stored states."""
 
 import math
 import weakref
@@ -22,7 +22,7 @@ def test_more_pixels_take_fewer_steps_at_once():
 
 
 class Alive:
-    """A state that is counted while it is referred to."""
+    """State that counts its live instances."""
 
     now = peak = 0
 
@@ -38,7 +38,7 @@ class Alive:
 
 
 @pytest.mark.parametrize('count', [1, 2, 3, 4, 5, 9, 10, 21, 84, 100])
-def test_backwards_gives_each_state_from_few_kept_ones(count):
+def test_backwards_gives_each_state_from_few_stored_ones(count):
     Alive.now = Alive.peak = advances = 0
 
     def advance(i, state):
