@@ -36,6 +36,13 @@ def add_local_rank(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
+def add_image_check(parser: argparse.ArgumentParser) -> None:
+    """Add --skip-image-check."""
+    parser.add_argument(
+        '--skip-image-check', action='store_true', help='do not read the headers of all images before the start'
+    )
+
+
 def add_plugin(parser: argparse.ArgumentParser) -> None:
     """Add --plugin."""
     parser.add_argument(

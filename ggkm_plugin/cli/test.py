@@ -3,7 +3,7 @@
 import argparse
 
 from ggkm_plugin.basicsr_patches.launch import first_process
-from ggkm_plugin.cli.arguments import add_launcher, add_option_file, add_plugin, load_plugins
+from ggkm_plugin.cli.arguments import add_image_check, add_launcher, add_option_file, add_plugin, load_plugins
 
 HELP = 'score a trained model'
 
@@ -12,6 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option_file(parser)
     add_plugin(parser)
     add_launcher(parser)
+    add_image_check(parser)
     # Accepted because BasicSR's own test script has them.
     parser.add_argument('--auto_resume', action='store_true', help=argparse.SUPPRESS)
     parser.add_argument('--debug', action='store_true', help=argparse.SUPPRESS)
@@ -29,6 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
             force_yml=arguments.force_yml,
             variant=arguments.variant,
             root=arguments.root,
+            check_images=not arguments.skip_image_check,
         )
     )
     if first_process():

@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from ggkm_plugin.basicsr_patches.launch import first_process
-from ggkm_plugin.cli.arguments import add_launcher, add_option_file, add_plugin, load_plugins
+from ggkm_plugin.cli.arguments import add_image_check, add_launcher, add_option_file, add_plugin, load_plugins
 
 if TYPE_CHECKING:
     from ggkm_plugin.training.run import Finished
@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option_file(parser)
     add_plugin(parser)
     add_launcher(parser)
+    add_image_check(parser)
     parser.add_argument('--auto_resume', action='store_true', help='resume from the newest state of this experiment')
     parser.add_argument('--debug', action='store_true', help='validate and save every 8 iterations')
 
@@ -36,6 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
             force_yml=arguments.force_yml,
             variant=arguments.variant,
             root=arguments.root,
+            check_images=not arguments.skip_image_check,
         )
     )
     if first_process():

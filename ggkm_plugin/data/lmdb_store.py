@@ -26,6 +26,7 @@ from ggkm_plugin.data.layouts import Pair
 from ggkm_plugin.utils.errors import DataError, OptionError, listed
 from ggkm_plugin.utils.files import new_folder
 from ggkm_plugin.utils.image_decoding import PNG_SIGNATURE, decode_image, read_bytes
+from ggkm_plugin.utils.image_header import Header, header_of
 
 CODECS = ('png', 'raw')
 # Rows per value. 16 to 128 take equal time from the page cache; more read more rows beside a crop from the disk.
@@ -106,6 +107,17 @@ class LmdbStore:
                 return BandedImage(self, key, value)
             content = bytes(value)
         return decode_image(content, f'{self.path}/{key}')
+
+    def header(self, key: str) -> Header:
+        """Return size and bit depth of an image without decoding it. Raises DataError like `image`."""
+        with self.transaction() as transaction:
+            value = transaction.get(_encoded(key))
+            if value is None:
+                raise DataError(f'{self.path}: no image "{key}" in this database')
+            if self.codec == 'png':
+                return header_of(bytes(value), f'{self.path}/{key}')
+            image = BandedImage(self, key, value)
+        return Header((image.shape[0], image.shape[1], 3), image.dtype)
 
     def check(self, key: str) -> None:
         """Read a whole image. Raises DataError if its checksum (`raw`) or its encoding (`png`) is damaged."""

@@ -20,6 +20,7 @@ from ggkm_plugin.data.sampling import (
 from ggkm_plugin.data.sources import SourceImage, check_bit_depth, open_source
 from ggkm_plugin.utils.errors import DataError
 from ggkm_plugin.utils.image_decoding import to_float
+from ggkm_plugin.utils.image_header import Header
 from ggkm_plugin.utils.registry import DATASET_REGISTRY
 
 
@@ -63,7 +64,7 @@ class PairedDefocusDataset(Dataset):
         lq_path, gt_path = self.pairs[index][0], str(self.pairs[index][1])
         rng = sample_rng(self.seed, index) if self.training else np.random.default_rng([self.seed, int(index)])
         images = self.source.image(lq_path), self.source.image(gt_path)
-        self._check(*images, lq_path, gt_path)
+        self.check_pair(*images, lq_path, gt_path)
         rows = columns = slice(None)
         if self.training:
             height, width, _ = images[1].shape
@@ -79,15 +80,16 @@ class PairedDefocusDataset(Dataset):
             lq = with_noise(rng, lq, self.opt['noise_std'], self.opt.get('noise_clip', False))
         return {'lq': to_tensor(lq), 'gt': to_tensor(gt), 'lq_path': lq_path, 'gt_path': gt_path}
 
-    def _check(self, lq: SourceImage, gt: SourceImage, lq_path: str, gt_path: str) -> None:
+    def check_pair(self, lq: SourceImage | Header, gt: SourceImage | Header, lq_path: str, gt_path: str) -> None:
+        """Raises DataError if sizes or bit depths of a pair differ."""
         if lq.shape != gt.shape:
             raise DataError(
                 f'{lq_path} is {lq.shape[0]}x{lq.shape[1]} but its partner {gt_path} is {gt.shape[0]}x{gt.shape[1]}: '
-                'both images of a pair have one size; fix or remove the pair'
+                'both images of a pair have one size. Fix or remove the pair'
             )
         if lq.dtype != gt.dtype:
             raise DataError(
                 f'{lq_path} has {8 * lq.itemsize} bits but its partner {gt_path} has {8 * gt.itemsize}: both images '
-                'of a pair have one depth; take them from one release of the data set'
+                'of a pair have one depth. Take them from one release of the data set'
             )
         check_bit_depth(self.opt, lq, lq_path)

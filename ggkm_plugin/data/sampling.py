@@ -31,13 +31,18 @@ def sample_rng(seed: int, index: int) -> np.random.Generator:
 
 def crop_window(rng: np.random.Generator, height: int, width: int, size: int, name: str) -> tuple[slice, slice]:
     """Rows and columns of a random size x size crop. Raises DataError if the image `name` is smaller."""
-    if min(height, width) < size:
-        raise DataError(
-            f'{name}: {height}x{width} is smaller than the training crop: set datasets.train.gt_size to '
-            f'{min(height, width)} or less, or leave the image out'
-        )
+    check_crop(height, width, size, name)
     top, left = rng.integers(height - size + 1), rng.integers(width - size + 1)
     return slice(top, top + size), slice(left, left + size)
+
+
+def check_crop(height: int, width: int, size: int, name: str) -> None:
+    """Raises DataError if the image `name` is smaller than the training crop."""
+    if min(height, width) < size:
+        raise DataError(
+            f'{name}: {height}x{width} is smaller than the training crop. Set datasets.train.gt_size to '
+            f'{min(height, width)} or less, or leave the image out'
+        )
 
 
 def flipped(

@@ -10,6 +10,7 @@ from ggkm_plugin.data.layouts import Pair, detect_layout, pairs_in_folders, pair
 from ggkm_plugin.data.lmdb_store import LmdbStore
 from ggkm_plugin.utils.errors import DataError, OptionError, listed
 from ggkm_plugin.utils.image_decoding import decode_image, image_files, read_bytes
+from ggkm_plugin.utils.image_header import Header, read_header
 
 _AUTO = 'auto'
 
@@ -39,6 +40,10 @@ class Source(Protocol):
         """Return an image. Raises DataError naming it."""
         ...
 
+    def header(self, name: str) -> Header:
+        """Return size and bit depth of an image without decoding it. Raises DataError naming it."""
+        ...
+
 
 class FolderSource:
     """Image files. A name is the path of a file."""
@@ -48,6 +53,9 @@ class FolderSource:
 
     def image(self, name: str) -> SourceImage:
         return decode_image(read_bytes(name), name)
+
+    def header(self, name: str) -> Header:
+        return read_header(name)
 
 
 class LmdbSource:
@@ -62,6 +70,10 @@ class LmdbSource:
     def image(self, name: str) -> SourceImage:
         store, key = self._find(name)
         return store.image(key)
+
+    def header(self, name: str) -> Header:
+        store, key = self._find(name)
+        return store.header(key)
 
     def _find(self, name: str) -> tuple[LmdbStore, str]:
         store = next(store for store in self.stores if name.startswith(f'{store.path}/'))
@@ -94,7 +106,7 @@ def open_source(opt: dict[str, Any], needs_gt: bool) -> Source:
     )
 
 
-def check_bit_depth(opt: dict[str, Any], image: SourceImage, name: str) -> None:
+def check_bit_depth(opt: dict[str, Any], image: SourceImage | Header, name: str) -> None:
     """Raises DataError if the option bit_depth is a number and the image `name` has another depth."""
     wanted, depth = opt.get('bit_depth', _AUTO), 8 * image.itemsize
     if wanted not in (_AUTO, depth):

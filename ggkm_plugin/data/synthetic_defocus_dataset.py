@@ -14,6 +14,7 @@ from ggkm_plugin.data.optics import procedural_disparity, render_defocus
 from ggkm_plugin.data.options import SyntheticOptions
 from ggkm_plugin.data.photographs import Photograph, builtin_photographs, load_photograph, photographs_from_folders
 from ggkm_plugin.data.sampling import (
+    check_crop,
     crop_window,
     flipped,
     sample_rng,
@@ -22,6 +23,7 @@ from ggkm_plugin.data.sampling import (
 )
 from ggkm_plugin.utils.errors import DataError, OptionError, listed
 from ggkm_plugin.utils.image_decoding import to_float
+from ggkm_plugin.utils.image_header import Header
 from ggkm_plugin.utils.registry import DATASET_REGISTRY
 
 # Decoded photographs that a process keeps.
@@ -89,11 +91,7 @@ class SyntheticDefocusDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor | str]:
         photo = self.photographs[index]
         gt, disparity = _load(photo)
-        if min(gt.shape[:2]) - 1 <= self.max_radius:
-            raise DataError(
-                f'{photo.path}: {gt.shape[0]}x{gt.shape[1]} is too small for a blur of radius {self.max_radius} px: '
-                'lower max_blur_radius, or leave the photograph out'
-            )
+        self.check_size(photo, gt)
         rng = sample_rng(self.seed, index) if self.training else np.random.default_rng([self.seed, int(index)])
         if self.scenes != 'plain':
             lq, gt = self._layered_pair(rng, gt)
@@ -106,6 +104,17 @@ class SyntheticDefocusDataset(Dataset):
         if self.opt.get('noise_std'):
             lq = with_noise(rng, lq, self.opt['noise_std'], self.opt.get('noise_clip', False))
         return {'lq': to_tensor(lq), 'gt': to_tensor(gt), 'lq_path': photo.name, 'gt_path': photo.path}
+
+    def check_size(self, photo: Photograph, image: np.ndarray | Header) -> None:
+        """Raises DataError if a photograph is too small for the largest blur, or a plain one for the training crop."""
+        height, width = image.shape[:2]
+        if min(height, width) - 1 <= self.max_radius:
+            raise DataError(
+                f'{photo.path}: {height}x{width} is too small for a blur of radius {self.max_radius} px. Lower '
+                'max_blur_radius, or leave the photograph out'
+            )
+        if self.training and self.scenes == 'plain':
+            check_crop(height, width, self.opt['gt_size'], photo.path)
 
     def _layered_pair(self, rng: np.random.Generator, sharp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         def another() -> np.ndarray:

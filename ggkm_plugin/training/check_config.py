@@ -1,16 +1,16 @@
 """Validate a training or test config before anything is written."""
 
 import importlib.util
-import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import create_model
 
+from ggkm_plugin.basicsr_patches.launch import process_count
 from ggkm_plugin.training import config_schema as schema
+from ggkm_plugin.training.check_data import image_faults
 from ggkm_plugin.utils.checkpoint import load_weights, read_checkpoint, weights_of
 from ggkm_plugin.utils.config import Options, nearest
 from ggkm_plugin.utils.errors import CheckpointError, OptionError, UserError, listed
@@ -23,31 +23,32 @@ _OWN_MODELS = ('DefocusModel', 'JDRLModel')
 _IMAGE_MODELS = ('SRModel', *_OWN_MODELS)
 _TRAIN_FILES = {'DefocusModel': schema.DefocusTrainFile, 'JDRLModel': schema.JDRLTrainFile}
 
-# (keys that must be free of faults, the check)
-_Check = tuple[tuple[str, ...], Callable[[], object]]
+# (keys that must be free of faults, the check); it raises OptionError, and may return warnings
+_Check = tuple[tuple[str, ...], Callable[[], list[str] | None]]
 
 
-def check_options(opt: Options, is_train: bool, strict: bool = False) -> None:
+def check_options(opt: Options, is_train: bool, strict: bool = False, images: bool = False) -> list[str]:
     """Check keys, types, registered names, files and data sets, and build what can be built.
 
-    Raises one OptionError with all faults; if `strict`, suspicious settings (see `doubts`) count as faults. Plugins
-    must be loaded. Nothing is written. In training the loss of the network on one crop is computed, on the CPU.
+    Returns warnings about suspicious but valid settings. Raises one OptionError with all faults; if `strict`, the
+    warnings are faults. Plugins must be loaded. Nothing is written. In training the loss of the network on one crop is
+    computed, on the CPU. `images` also checks the headers of all images.
     """
     faults = _schema_faults(opt, is_train)
-    for keys, check in _checks(opt, is_train):
+    warnings: list[str] = []
+    datasets: dict[str, Any] = {}
+    for keys, check in _checks(opt, is_train, datasets):
         if _without_faults(faults, keys):
             try:
-                check()
+                warnings += check() or []
             except OptionError as error:
                 faults[f'{keys[0]}: {error}'] = str(error)
-    messages = list(faults.values())
-    if strict:
-        with suppress(*CONSTRUCTOR_ERRORS, UserError):  # caused by values that are faults already
-            messages.extend(doubts(opt))
+    messages = [*faults.values(), *(image_faults(datasets) if images else ()), *(warnings if strict else ())]
     messages = list(dict.fromkeys(messages))
     if messages:
         several = f'{len(messages)} options are wrong:'
         raise OptionError(messages[0] if len(messages) == 1 else '\n  '.join([several, *messages]))
+    return warnings
 
 
 def _without_faults(faults: Faults, keys: tuple[str, ...]) -> bool:
@@ -148,8 +149,8 @@ def _dataset_faults(phase: str, dataset: Options, is_train: bool) -> Faults:
 # ---- what is built from the options
 
 
-def _checks(opt: Options, is_train: bool) -> Iterator[_Check]:
-    """Yield checks that each raise OptionError, independent of one another."""
+def _checks(opt: Options, is_train: bool, built: dict[str, Any]) -> Iterator[_Check]:
+    """Yield checks, independent of one another. Data sets are added to `built`."""
     train, val, datasets = (opt[key] if isinstance(opt.get(key), dict) else {} for key in ('train', 'val', 'datasets'))
     metrics = val.get('metrics')
     yield ('num_gpu',), lambda: _check_gpus(opt['num_gpu'])
@@ -157,18 +158,23 @@ def _checks(opt: Options, is_train: bool) -> Iterator[_Check]:
     for name, metric in metrics.items() if isinstance(metrics, dict) else ():
         yield (f'val.metrics.{name}',), partial(_check_metric, f'val.metrics.{name}', metric)
     for phase in datasets:
-        yield (f'datasets.{phase}', 'datasets'), partial(_check_dataset, opt, phase)
+        yield (f'datasets.{phase}', 'datasets'), partial(_check_dataset, opt, phase, built)
     if not is_train:
-        yield ('network_g',), lambda: build('network_g', 'archs', opt['network_g'])
+        yield ('network_g',), lambda: _check_network(opt)
         return
     yield ('logger',), lambda: _check_wandb(opt['logger'])
     yield ('train', 'model_type'), lambda: _check_optimizer(opt)
+    yield ('train', 'num_gpu'), lambda: _check_amp(opt)
     if opt.get('model_type') == 'JDRLModel':
-        yield ('train.jdrl',), lambda: _check_flow(opt)
+        yield ('train.jdrl', 'train.total_iter'), lambda: _check_flow(opt)
     if opt.get('model_type') in _IMAGE_MODELS and train.get('pixel_opt'):
         yield ('network_g', 'train.pixel_opt', 'datasets.train'), lambda: _check_step(opt)
     else:  # other models have losses and inputs of their own
-        yield ('network_g',), lambda: build('network_g', 'archs', opt['network_g'])
+        yield ('network_g',), lambda: _check_network(opt)
+
+
+def _check_network(opt: Options) -> None:
+    build('network_g', 'archs', opt['network_g'])
 
 
 def _check_gpus(num_gpu: Any) -> None:
@@ -218,8 +224,10 @@ def _check_metric(where: str, metric: Options) -> None:
         raise OptionError(f'{where}: {error}') from error
 
 
-def _check_dataset(opt: Options, phase: str) -> None:
+def _check_dataset(opt: Options, phase: str, all_built: dict[str, Any]) -> list[str]:
     import torch
+
+    from ggkm_plugin.data.layouts import LAYOUTS
 
     where, kind, dataset = f'datasets.{phase}', phase.split('_')[0], opt['datasets'][phase]
     if dataset.get('prefetch_mode') == 'cuda' and not torch.cuda.is_available():
@@ -227,13 +235,21 @@ def _check_dataset(opt: Options, phase: str) -> None:
     if dataset.get('prefetch_mode') == 'cuda' and not dataset.get('pin_memory'):
         raise OptionError(f'{where}.prefetch_mode: cuda needs pin_memory: true')
     inherited = {key: opt[key] for key in ('scale',) if key in opt}
-    built = build(where, 'datasets', {**dataset, **inherited, 'phase': kind})
+    built = all_built[where] = build(where, 'datasets', {**dataset, **inherited, 'phase': kind})
     samples, batch = len(built) * dataset.get('dataset_enlarge_ratio', 1), dataset.get('batch_size_per_gpu', 1)
     if kind == 'train' and samples < batch:
         raise OptionError(
             f'{where}: {samples:g} samples are fewer than one batch of {batch}. Lower batch_size_per_gpu, or set '
             f'dataset_enlarge_ratio to {-(-batch // len(built))} or more'
         )
+    warnings = []
+    layout, split = LAYOUTS.get(str(dataset.get('layout'))), dataset.get('split', kind)
+    if 'train' in opt and kind == 'val' and split == 'test':
+        warnings.append(f'{where}: the test split is scored in training; no best weights are chosen on it')
+    # a train split before any scenes are held out of it has a published count
+    if layout and not layout.held_out and len(built) != layout.counts.get(split, len(built)):
+        warnings.append(f'{where}: {len(built)} images, but {dataset["layout"]} has {layout.counts[split]}')
+    return warnings
 
 
 def _check_wandb(logger: Options) -> None:
@@ -245,33 +261,59 @@ def _check_wandb(logger: Options) -> None:
         raise OptionError('logger.wandb: it mirrors TensorBoard. Set logger.use_tb_logger: true')
 
 
-def _check_optimizer(opt: Options) -> None:
-    """Build optimizer and schedule for one parameter, if they are of torch or BasicSR."""
+def _check_optimizer(opt: Options) -> list[str]:
+    """Build optimizer and schedule for one parameter, if they are of torch or BasicSR, and compare lengths."""
     import torch
 
     from ggkm_plugin.models.optimizing import build_optimizer, build_schedule, optimizers, schedules
 
     train = opt['train']
+    total, warmup, late = train['total_iter'], train.get('warmup_iter', -1), train['scheduler'].get('milestones') or []
+    late = [milestone for milestone in late if milestone >= total]
+    warnings = []
+    if late:
+        warnings.append(f'train.scheduler.milestones: {late} are never reached, since train.total_iter is {total}')
+    if warmup >= total:
+        warnings.append(f'train.warmup_iter: {warmup} is not below train.total_iter, {total}')
     optim, schedule = dict(train['optim_g']), dict(train['scheduler'])
     optim_type, schedule_type = optim.pop('type'), schedule.pop('type')
     if opt['model_type'] not in _IMAGE_MODELS and not (optim_type in optimizers() and schedule_type in schedules()):
-        return
+        return warnings
     optimizer = build_optimizer(optim_type, [torch.nn.Parameter(torch.zeros(1))], optim)
     build_schedule(schedule_type, optimizer, schedule)
-    if 'periods' in schedule and sum(schedule['periods']) < train['total_iter']:
+    if 'periods' in schedule and sum(schedule['periods']) < total:
         raise OptionError(
-            f'train.scheduler.periods: {schedule["periods"]} end before total_iter, {train["total_iter"]}. Make their '
-            'sum at least that'
+            f'train.scheduler.periods: {schedule["periods"]} end before train.total_iter, {total}. Make their sum at '
+            'least that'
         )
+    return warnings
 
 
-def _check_flow(opt: Options) -> None:
+def _check_amp(opt: Options) -> list[str]:
+    import torch
+
+    from ggkm_plugin.models.step_options import AMP_TYPES
+    from ggkm_plugin.utils.devices import is_native
+
+    amp = opt['train'].get('amp')
+    device = torch.device('cuda' if opt['num_gpu'] != 0 and torch.cuda.is_available() else 'cpu')
+    if is_native(AMP_TYPES.get(amp, torch.float32), device):
+        return []
+    return [f'train.amp: {amp} is emulated on this {device.type}, and slower than none. Set train.amp: auto']
+
+
+def _check_flow(opt: Options) -> list[str]:
     from ggkm_plugin.models.flow import build_flow
 
-    build_flow(opt['train']['jdrl']['flow'])
+    jdrl, total = opt['train']['jdrl'], opt['train']['total_iter']
+    build_flow(jdrl['flow'])
+    alone = jdrl['warp_iter'] + jdrl['reblur_iter']
+    if alone < total:
+        return []
+    return [f'train.jdrl: warp_iter and reblur_iter, {alone} together, leave none of {total} iterations to train both']
 
 
-def _check_step(opt: Options) -> None:
+def _check_step(opt: Options) -> list[str]:
     """Compute the loss of one black crop: whether network, loss and crop size fit, and all parameters are used."""
     import torch
 
@@ -280,7 +322,7 @@ def _check_step(opt: Options) -> None:
     dataset = opt['datasets']['train']
     size = dataset.get('gt_size')
     if not isinstance(size, int) or not hasattr(registered('datasets.train', 'datasets', dataset), 'options'):
-        return  # data sets of other authors may crop in another way
+        return []  # data sets of other authors may crop in another way
     crop = torch.zeros(1, 3, size, size)
     try:
         output = net.train()(crop)
@@ -298,8 +340,16 @@ def _check_step(opt: Options) -> None:
     except CONSTRUCTOR_ERRORS as error:
         raise OptionError(f'network_g with train.pixel_opt, on a crop of {size}x{size}: {error}') from error
     unused = _unused_parameters(net, value)
-    if unused and int(os.environ.get('WORLD_SIZE', 1)) > 1 and not opt.get('find_unused_parameters'):
-        raise OptionError(_about_unused(opt, unused))
+    if not unused or opt.get('find_unused_parameters'):
+        return []
+    parts = listed(sorted({name.split('.')[0] for name in unused}))
+    message = (
+        f'network_g: {len(unused)} parameters ({parts}) get no gradient from train.pixel_opt. Leave these '
+        'parts out of the network, or set find_unused_parameters: true'
+    )
+    if process_count() > 1:
+        raise OptionError(f'{message}, since training runs on several processes')
+    return [message]
 
 
 def _unused_parameters(net: Any, loss: Any) -> list[str]:
@@ -313,52 +363,3 @@ def _unused_parameters(net: Any, loss: Any) -> list[str]:
         seen |= new
         nodes.extend(new)
     return [name for name, p in net.named_parameters() if p.requires_grad and id(p) not in reached]
-
-
-def _about_unused(opt: Options, unused: list[str]) -> str:
-    parts = listed(sorted({name.split('.')[0] for name in unused}))
-    return (
-        f'network_g: {len(unused)} parameters (in {parts}) get no gradient from train.pixel_opt, which stops training '
-        'on several processes. Leave these parts out of the network, or set find_unused_parameters: true'
-    )
-
-
-# ---- suspicious settings
-
-
-def doubts(opt: Options) -> Iterator[str]:
-    """Yield suspicious but valid settings of options that `check_options` has passed."""
-    import torch
-
-    from ggkm_plugin.models.step_options import AMP_TYPES
-    from ggkm_plugin.utils.devices import is_native
-
-    train = opt['train']
-    total, schedule = train['total_iter'], train['scheduler']
-    late = [milestone for milestone in schedule.get('milestones') or [] if milestone >= total]
-    if late:
-        yield f'train.scheduler.milestones: {late} are never reached, since train.total_iter is {total}'
-    if (train.get('warmup_iter') or 0) >= total:
-        yield f'train.warmup_iter: {train["warmup_iter"]} is not below train.total_iter, {total}'
-    device = torch.device('cuda' if opt['num_gpu'] != 0 and torch.cuda.is_available() else 'cpu')
-    if not is_native(AMP_TYPES.get(train.get('amp'), torch.float32), device):
-        yield f'train.amp: {train["amp"]} is emulated on this {device.type}, slower than none. Set train.amp: auto'
-    alone = sum(train['jdrl'][key] for key in ('warp_iter', 'reblur_iter')) if opt['model_type'] == 'JDRLModel' else 0
-    if alone >= total:
-        yield f'train.jdrl: warp_iter and reblur_iter, {alone} together, leave none of {total} iterations to train both'
-    for phase, dataset in opt['datasets'].items():
-        if phase != 'train' and dataset.get('split') == 'test':
-            yield f'datasets.{phase}: the test split is scored in training; no best weights are chosen on it'
-        yield from _doubts_about_counts(f'datasets.{phase}', dataset)
-
-
-def _doubts_about_counts(where: str, dataset: Options) -> list[str]:
-    from ggkm_plugin.data.layouts import LAYOUTS
-
-    spec = LAYOUTS.get(str(dataset.get('layout')))
-    split = dataset.get('split', where.rpartition('.')[2])
-    if spec is None or spec.held_out or split not in spec.counts:  # a held-out split has no published count
-        return []
-    count = len(build(where, 'datasets', {**dataset, 'phase': where.rpartition('.')[2].split('_')[0]}))
-    expected = spec.counts[split]
-    return [] if count == expected else [f'{where}: {count} images, where {dataset["layout"]} has {expected}']

@@ -26,6 +26,7 @@ class Request:
     force_yml: list[str] = field(default_factory=list)
     variant: str | None = None
     root: str = '.'
+    check_images: bool = True
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def test(request: Request) -> Finished:
 
 
 def check(request: Request, dry_run: bool = True) -> str:
-    """Validate a training, and measure a few of its steps if `dry_run`. Returns a table of time and memory.
+    """Validate an option file, and measure a few steps of a training if `dry_run`. Returns a table of time and memory.
 
     Writes nothing. Raises OptionError with all faults, among them what `train` only warns of.
     """
@@ -60,9 +61,15 @@ def check(request: Request, dry_run: bool = True) -> str:
 
     with ExitStack() as stack:
         root = stack.enter_context(working_folder(request.root))
+        if 'models' in opt:
+            from ggkm_plugin.evaluation import compare_config
+
+            compare_config.parse(opt)
+            return ''
         _describe_network(opt)
-        check_config.check_options(opt, is_train=True, strict=True)
-        if not dry_run:
+        is_train = 'train' in opt
+        check_config.check_options(opt, is_train, strict=True, images=request.check_images)
+        if not (dry_run and is_train):
             return ''
         path = stack.enter_context(_resolved(option_file, opt))
         stack.enter_context(_patched())
@@ -82,9 +89,9 @@ def _run(request: Request, is_train: bool) -> Finished:
     with ExitStack() as stack:
         root = stack.enter_context(working_folder(request.root))
         _describe_network(opt)
-        check_config.check_options(opt, is_train)
-        for doubt in check_config.doubts(opt) if is_train and first_process() else ():
-            print(f'basicsr train: warning: {doubt}', file=sys.stderr)
+        warnings = check_config.check_options(opt, is_train, images=request.check_images and first_process())
+        for warning in warnings if first_process() else ():
+            print(f'basicsr {"train" if is_train else "test"}: warning: {warning}', file=sys.stderr)
         path = stack.enter_context(_resolved(option_file, opt))
         stack.enter_context(_patched())
         flags = ['-opt', str(path), '--launcher', request.launcher]

@@ -199,10 +199,10 @@ def test_all_faults_in_one_list(workplace, tiny):
     ],
 )
 def test_suspicious_settings(workplace, tiny, change, key):
-    assert list(check_config.doubts(tiny)) == []
+    assert check_config.check_options(tiny, is_train=True) == []
     for changed, value in change.items():
         config._set(tiny, changed.split('.'), value, new_keys=True)
-    [found] = check_config.doubts(tiny)
+    [found] = check_config.check_options(tiny, is_train=True)
     assert found.startswith(key)
 
 
@@ -210,14 +210,37 @@ def test_an_emulated_type_is_suspicious(workplace, tiny, monkeypatch):
     monkeypatch.setattr('ggkm_plugin.utils.devices._cpu_flags', lambda: {'avx2'})
     for amp in ('none', 'auto', 'bf16'):
         tiny['train']['amp'] = amp
-        assert [doubt.split(':')[0] for doubt in check_config.doubts(tiny)] == ['train.amp'] * (amp == 'bf16')
+        warnings = check_config.check_options(tiny, is_train=True)
+        assert [warning.split(':')[0] for warning in warnings] == ['train.amp'] * (amp == 'bf16')
 
 
 def test_strict_counts_suspicious_settings_as_faults(workplace, tiny):
     tiny['train']['total_iter'] = 2
     tiny['network_g']['type'] = 'Nobody'
-    with pytest.raises(OptionError, match=r'(?s)Nobody.*milestones'):
+    with pytest.raises(OptionError, match=r'(?s)Nobody.*train\.scheduler\.milestones'):
         check_config.check_options(tiny, is_train=True, strict=True)
+
+
+def test_loss_and_model_that_do_not_fit(workplace, tiny):
+    """SRModel passes the training dict of GGKMNet to the loss."""
+    tiny['model_type'] = 'SRModel'
+    check_config.check_options(tiny, is_train=True)
+    tiny['train']['pixel_opt'] = {'type': 'L1Loss'}
+    with pytest.raises(OptionError, match=r'train\.pixel_opt.*L1Loss.*DefocusModel.*GGKMLoss'):
+        check_config.check_options(tiny, is_train=True)
+
+
+def test_unused_parameters(workplace, tiny, monkeypatch):
+    """Without the SRM's loss term the SRM has no gradient: a warning, and a fault on several processes."""
+    tiny['train']['pixel_opt'] = {'type': 'L1Loss'}
+    [warning] = check_config.check_options(tiny, is_train=True)
+    assert 'srm' in warning
+    monkeypatch.setattr(check_config, 'process_count', lambda: 2)
+    with pytest.raises(OptionError, match='find_unused_parameters'):
+        check_config.check_options(tiny, is_train=True)
+    assert check_config.check_options({**tiny, 'find_unused_parameters': True}, is_train=True) == []
+    tiny['network_g']['self_reconstruction'] = False
+    assert check_config.check_options(tiny, is_train=True) == []
 
 
 def test_fewer_images_than_the_benchmark_has(workplace, tiny):
@@ -227,8 +250,9 @@ def test_fewer_images_than_the_benchmark_has(workplace, tiny):
     for key in ('dataroot_lq', 'dataroot_gt'):
         del tiny['datasets']['train'][key]
     tiny['datasets']['train'].update(dataroot='DPDD', layout='DPDD', split='train')
-    check_config.check_options(tiny, is_train=True)
-    assert list(check_config.doubts(tiny)) == ['datasets.train: 4 images, where DPDD has 350']
+    [warning] = check_config.check_options(tiny, is_train=True)
+    assert warning.startswith('datasets.train')
+    assert '350' in warning
 
 
 def test_checking_writes_no_files_and_no_log(workplace, tiny):

@@ -97,8 +97,10 @@ def test_without_steps(command, tiny, write_options, monkeypatch):
 
 
 def test_what_only_a_step_shows(command, workplace, tiny, write_options):
-    """A damaged image is named, as it would be in the training."""
-    (workplace / 'pairs/input/02.png').write_bytes(b'\x89PNG\r\n\x1a\nnothing more')
+    """An image that is damaged between its header and its end is named, as it would be in the training."""
+    path = workplace / 'pairs/input/02.png'
+    content = path.read_bytes()
+    path.write_bytes(content[:40] + bytes(len(content) - 52) + content[-12:])
     code, out, err = command('check', '-opt', write_options(tiny))
     assert code == 1
     assert 'input/02.png' in err

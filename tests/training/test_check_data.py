@@ -1,0 +1,138 @@
+"""Faults of images found before a run starts: all of all data sets, from headers and ends of files."""
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import write_pairs
+from PIL import Image
+
+from ggkm_plugin.data.layouts import Pair
+from ggkm_plugin.data.lmdb_store import write_lmdb
+from ggkm_plugin.training import check_config
+from ggkm_plugin.utils.errors import DataError, OptionError
+from ggkm_plugin.utils.image_decoding import decode_image, write_image
+from ggkm_plugin.utils.image_header import read_header
+
+RNG = np.random.default_rng(0)
+
+
+def picture(height, width, dtype='uint8'):
+    image = RNG.integers(0, 256, (height // 4, width // 4, 3), dtype=np.uint8)
+    return cv2.resize(image, (width, height)).astype(dtype) * (257 if dtype == 'uint16' else 1)
+
+
+def faults(opt, is_train=True):
+    with pytest.raises(OptionError) as caught:
+        check_config.check_options(opt, is_train, images=True)
+    return str(caught.value)
+
+
+def cut(path, size):
+    Path(path).write_bytes(Path(path).read_bytes()[:size])
+
+
+def test_sound_data_pass(workplace, tiny):
+    assert check_config.check_options(tiny, is_train=True, images=True) == []
+
+
+def test_all_faults_of_all_data_sets(workplace, tiny):
+    """Those of the field: sizes that differ, truncated files, images smaller than the crop, depths that differ."""
+    for name in ('val/input', 'val/ground_truth'):
+        shutil.copytree(workplace / 'pairs' / Path(name).name, name)
+    tiny['datasets']['val'].update(dataroot_lq='val/input', dataroot_gt='val/ground_truth')
+    write_image('val/ground_truth/00.png', picture(64, 48))
+    cut('val/ground_truth/01.png', 900)
+    Path('val/input/02.png').write_bytes(b'')
+    write_image('val/input/03.png', picture(48, 64, 'uint16'))
+    cut('pairs/input/00.png', -12)
+    for folder in ('input', 'ground_truth'):
+        write_image(f'pairs/{folder}/01.png', picture(28, 64))
+    tiny['train']['total_iter'] = '4'
+    told = faults(tiny)
+    assert 'train.total_iter' in told
+    for name in ('val/input/00', 'val/ground_truth/01', 'val/input/02', 'val/input/03', 'pairs/input/01'):
+        assert f'datasets.{"val" if "val" in name else "train"}: {name}.png' in told
+    assert 'pairs/input/00.png' in told
+    assert told.count('.png') < 20
+
+
+def test_a_test_s_data(workplace, tiny):
+    """Faults of the option file's own rules are found too: here the depth."""
+    tiny['datasets']['test'] = {**tiny['datasets'].pop('val'), 'bit_depth': 16}
+    del tiny['datasets']['train']
+    assert 'pairs/input/03.png' in faults(tiny, is_train=False)
+
+
+@pytest.mark.parametrize('codec', ['raw', 'png'])
+def test_lmdb(workplace, tiny, codec):
+    write_image('pairs/ground_truth/02.png', picture(64, 64))
+    write_image('pairs/input/03.png', picture(28, 40))
+    write_image('pairs/ground_truth/03.png', picture(28, 40))
+    keys = [f'{folder}/{i:02d}' for i in range(4) for folder in ('input', 'ground_truth')]
+    pairs = [Pair(f'input/{i:02d}', f'ground_truth/{i:02d}') for i in range(4)]
+    write_lmdb('set/train.lmdb', {key: f'pairs/{key}.png' for key in keys}, pairs, codec)
+    for key in ('dataroot_lq', 'dataroot_gt'):
+        del tiny['datasets']['train'][key]
+    tiny['datasets']['train'].update(dataroot='set')
+    told = faults(tiny)
+    assert 'train.lmdb/input/02.png' in told
+    assert 'train.lmdb/input/03.png' in told
+    assert 'input/01' not in told
+
+
+def test_mixed_and_synthetic_sets(workplace, tiny):
+    folders = {key: tiny['datasets']['train'].pop(key) for key in ('dataroot_lq', 'dataroot_gt')}
+    tiny['datasets']['train'].update(type='MixedDefocusDataset', sources=[{**folders, 'ratio': 1}])
+    tiny['datasets']['val'] = {'name': 'val', 'type': 'SyntheticDefocusDataset', 'dataroot_gt': 'photos'}
+    for i in range(2):
+        write_image(f'photos/{i}.png', picture(4, 40) if i else picture(40, 40))
+    cut('pairs/input/03.png', 100)
+    told = faults(tiny)
+    assert 'pairs/input/03.png' in told
+    assert 'photos/1.png' in told
+    assert 'photos/0.png' not in told
+
+
+def test_data_sets_of_basicsr(workplace, tiny):
+    """Their ground truth is larger by the scale."""
+    tiny.update(
+        model_type='SRModel', scale=2, network_g={'type': 'MSRResNet', 'num_feat': 4, 'num_block': 1, 'upscale': 2}
+    )
+    for dataset in tiny['datasets'].values():
+        dataset.update(type='PairedImageDataset', io_backend={'type': 'disk'}, use_rot=True)
+    tiny['train']['pixel_opt'] = {'type': 'L1Loss'}
+    tiny['val']['metrics'] = None
+    assert 'pairs/input/00.png' in faults(tiny)
+    shutil.rmtree('pairs')
+    write_pairs(workplace / 'pairs', 4, (96, 128))
+    for path in Path('pairs/input').iterdir():
+        write_image(str(path), picture(48, 64))
+    check_config.check_options(tiny, is_train=True, images=True)
+    tiny['datasets']['train']['gt_size'] = 100
+    assert 'pairs/ground_truth/00.png' in faults(tiny)
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.jpg', '.tif', '.bmp', '.webp'])
+@pytest.mark.parametrize('dtype', ['uint8', 'uint16'])
+def test_headers_are_what_is_decoded(tmp_path, suffix, dtype):
+    path = str(tmp_path / f'image{suffix}')
+    write_image(path, picture(40, 52, dtype))
+    whole = Path(path).read_bytes()
+    decoded = decode_image(whole, path)
+    assert read_header(path) == (decoded.shape, decoded.dtype)
+    Path(path).write_bytes(whole + b'more')  # legal
+    assert read_header(path) == (decoded.shape, decoded.dtype)
+    for size in (0, 1, 20, len(whole) // 2, len(whole) - 30):
+        Path(path).write_bytes(whole[:size])
+        with pytest.raises(DataError, match='image'):
+            read_header(path)
+
+
+def test_a_photograph_that_is_turned(tmp_path):
+    path, exif = str(tmp_path / 'turned.jpg'), Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(picture(40, 52)).save(path, exif=exif)
+    assert read_header(path).shape == decode_image(Path(path).read_bytes(), path).shape == (52, 40, 3)
