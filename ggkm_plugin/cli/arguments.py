@@ -1,7 +1,8 @@
 """Arguments that several commands share, and what they load."""
 
 import argparse
-import sys
+
+from ggkm_plugin.cli.output import warn
 
 
 def add_option_file(parser: argparse.ArgumentParser) -> None:
@@ -68,5 +69,5 @@ def load_plugins(arguments: argparse.Namespace) -> None:
     from ggkm_plugin.utils import plugins
 
     for problem in plugins.load_installed():
-        print(f'basicsr: warning: {problem}', file=sys.stderr)
+        warn(arguments, problem)
     plugins.load_local(arguments.plugin)

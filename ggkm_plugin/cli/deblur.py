@@ -56,7 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    load_plugins(arguments)
+    if arguments.plugin:
+        load_plugins(arguments)
     from ggkm_plugin.restoration import deblur
 
     request = deblur.Request(

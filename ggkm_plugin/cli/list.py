@@ -2,7 +2,8 @@
 
 import argparse
 
-from ggkm_plugin.cli.arguments import add_plugin, load_plugins
+from ggkm_plugin.cli.arguments import add_plugin
+from ggkm_plugin.cli.output import warn
 from ggkm_plugin.utils.errors import OptionError
 
 HELP = 'list registered names and the distributions that register them'
@@ -18,11 +19,13 @@ def run(arguments: argparse.Namespace) -> None:
     for kind in arguments.kinds:
         if kind not in KINDS:
             raise OptionError(f'"{kind}": no such kind. Kinds: {", ".join(KINDS)}')
-    load_plugins(arguments)
     from ggkm_plugin.utils import plugins
 
     wanted = arguments.kinds or KINDS
-    rows = [row for row in plugins.registered() if row[0] in wanted]
+    names, problems = plugins.registered(arguments.plugin)
+    for problem in problems:
+        warn(arguments, problem)
+    rows = [row for row in names if row[0] in wanted]
     width = max(len(name) for _, name, _ in rows)
     for kind in wanted:
         print(kind)

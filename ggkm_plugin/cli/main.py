@@ -94,6 +94,7 @@ def _run(arguments: argparse.Namespace, words: list[str]) -> int:
     """Run the command that `words` were parsed to, print what fails, and return the exit code."""
     module = command_module(arguments.command)
     try:
+        basicsr_imports.basicsr_folder()
         _choose_launcher(arguments)
         return module.run(arguments) or 0
     except UserError as error:

@@ -1,26 +1,35 @@
-"""Two shims that let basicsr 1.4.2 be imported beside current torch and torchvision. Light: imports neither.
+"""Import basicsr 1.4.2 beside current torch and torchvision, and only the right basicsr. Light: imports none of them.
 
 =================================================  ==============================================================
 defect                                             what `install` does
 =================================================  ==============================================================
-basicsr ``data/degradations.py:8`` imports          answers that import with a module that has the one function
-``torchvision.transforms.functional_tensor``,       basicsr takes from it, `rgb_to_grayscale`
+basicsr ``data/degradations.py:8`` imports          provides a module with the one function that basicsr takes
+``torchvision.transforms.functional_tensor``,       from it, `rgb_to_grayscale`
 which torchvision 0.17 removed
 a CPU-only torch beside a torchvision built for     declares the two schemas just before torchvision needs them;
 CUDA: "operator torchvision::nms does not exist"    the operators themselves stay unavailable
+another repository's ``basicsr`` folder is first    raises BasicSRError with its version and place
+on the path
 =================================================  ==============================================================
 
-Both act inside an import hook, at the moment the module in question is imported, and do nothing on an install
-that is sound. A hook also works in spawned workers, which re-import the command's module but run none of it.
+All act inside an import hook, when the module in question is imported, and do nothing on a sound install. A hook also
+works in spawned workers, which import the module of the command again and call nothing in it.
 """
 
+import re
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import spec_from_loader
+from importlib.util import module_from_spec, spec_from_file_location, spec_from_loader
+from pathlib import Path
 from types import ModuleType
 
+from ggkm_plugin.utils.errors import BasicSRError
+
+VERSION = '1.4.2'
+
+_REGISTRY = 'basicsr.utils.registry'
 _ALIAS = 'torchvision.transforms.functional_tensor'
 _DECLARATIONS = 'torchvision._meta_registrations'
 _SCHEMAS = {
@@ -38,8 +47,8 @@ class _FunctionalTensorLoader(Loader):
         module.rgb_to_grayscale = rgb_to_grayscale  # type: ignore[attr-defined]
 
 
-class _HostImports(MetaPathFinder):
-    """The import hook; keeps the declared operators alive as long as it is installed."""
+class _ImportHook(MetaPathFinder):
+    """The import hook. It keeps the declared operators alive."""
 
     def __init__(self) -> None:
         self._declared: list[object] = []
@@ -47,9 +56,14 @@ class _HostImports(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname == _ALIAS and PathFinder.find_spec(fullname, path) is None:
+        if fullname == 'basicsr':
+            basicsr_folder()
+        elif fullname.startswith('basicsr.utils.') and _REGISTRY in sys.modules:
+            # `basicsr_registry` has imported it without its package, which has no such attribute then.
+            sys.modules['basicsr.utils'].registry = sys.modules[_REGISTRY]  # type: ignore[attr-defined]
+        elif fullname == _ALIAS and PathFinder.find_spec(fullname, path) is None:
             return spec_from_loader(fullname, _FunctionalTensorLoader())
-        if fullname == _DECLARATIONS:
+        elif fullname == _DECLARATIONS:
             self._declare_missing_operators()
         return None
 
@@ -65,6 +79,43 @@ class _HostImports(MetaPathFinder):
 
 
 def install() -> None:
-    """Put the import hook in place, once. Call it before the first import of basicsr or torchvision."""
-    if not any(type(finder).__name__ == _HostImports.__name__ for finder in sys.meta_path):
-        sys.meta_path.insert(0, _HostImports())
+    """Install the import hook, once. Call it before the first import of basicsr or torchvision."""
+    if not any(type(finder).__name__ == _ImportHook.__name__ for finder in sys.meta_path):
+        sys.meta_path.insert(0, _ImportHook())
+
+
+def basicsr_folder() -> Path:
+    """Find the folder of basicsr without importing it. Raises BasicSRError unless it is of the needed version."""
+    finders = (finder for finder in sys.meta_path if type(finder).__name__ != _ImportHook.__name__)
+    found = (finder.find_spec('basicsr', None) for finder in finders if hasattr(finder, 'find_spec'))
+    spec = next((each for each in found if each is not None), None)
+    if spec is None:
+        raise BasicSRError(f'basicsr: not installed. Run: pip install basicsr=={VERSION}')
+    folder = Path(spec.origin).parent if spec.origin else Path(next(iter(spec.submodule_search_locations or '.')))
+    version = _version(folder)
+    if version != VERSION:
+        raise BasicSRError(
+            f'basicsr: version {version or "unknown"} found in {folder}, but {VERSION} is needed. Remove '
+            f'{folder.parent} from PYTHONPATH, work in another folder, or run: pip install basicsr=={VERSION}'
+        )
+    return folder
+
+
+def _version(folder: Path) -> str | None:
+    try:
+        found = re.search(r"__version__ = '(.+?)'", (folder / 'version.py').read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError):
+        return None
+    return found[1] if found else None
+
+
+def basicsr_registry() -> ModuleType:
+    """Import `basicsr.utils.registry` alone. The packages around it import all of basicsr, which takes seconds."""
+    if _REGISTRY not in sys.modules:
+        spec = spec_from_file_location(_REGISTRY, basicsr_folder() / 'utils' / 'registry.py')
+        if spec is None or spec.loader is None:
+            raise BasicSRError(f'basicsr: {basicsr_folder()} has no registry. Run: pip install basicsr=={VERSION}')
+        module = module_from_spec(spec)
+        sys.modules[_REGISTRY] = module
+        spec.loader.exec_module(module)
+    return sys.modules[_REGISTRY]

@@ -14,6 +14,10 @@ class OptionError(UserError):
     exit_code = 2
 
 
+class BasicSRError(UserError, ImportError):
+    """The installed basicsr is missing or not of the needed version."""
+
+
 class DataError(UserError, ValueError):
     """A data folder, an image or a pair of images is missing, unreadable or inconsistent."""
 

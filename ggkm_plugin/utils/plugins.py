@@ -1,32 +1,96 @@
-"""Finds and imports what registers archs, data sets, losses, models, metrics: installed plugins, local modules."""
+"""Plugins that register archs, data sets, losses, models or metrics: installed distributions and local modules."""
 
 import importlib
+import re
 import sys
-from importlib.metadata import entry_points, version
+from collections.abc import Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from ggkm_plugin import __version__
+from ggkm_plugin.utils import basicsr_imports
 from ggkm_plugin.utils.errors import OptionError
-from ggkm_plugin.utils.registry import REGISTRIES
+from ggkm_plugin.utils.registry import OWN_MODULES, REGISTRIES
 
 GROUP = 'basicsr.plugins'
-_OURS = 'ggkm_plugin.training.registrations'
+_OWN = 'ggkm_plugin.training.registrations'
 
-# (registry, name) -> which distribution or local module registered it
+_KINDS = {'ARCH': 'archs', 'DATASET': 'datasets', 'LOSS': 'losses', 'METRIC': 'metrics', 'MODEL': 'models'}
+_REGISTRATION = re.compile(
+    r"^@(ARCH|DATASET|LOSS|METRIC|MODEL)_REGISTRY\.register\((?:suffix='(\w+)')?\)\n(?:@.*\n)*(?:class|def) (\w+)",
+    re.MULTILINE,
+)
+
+# (kind, name) -> the plugin that registered it
 _sources: dict[tuple[str, str], str] = {}
 _loaded: set[str] = set()
 
 
-def _claim(source: str, package: str | None = None) -> None:
-    """What is registered and not yet claimed came from `source`; only what `package` defines, if given."""
-    for kind, registry in REGISTRIES.items():
-        for name, target in registry:
-            if package in (None, target.__module__.split('.')[0]):
-                _sources.setdefault((kind, name), source)
+def load_installed() -> list[str]:
+    """Import basicsr, this package's archs, losses ..., and the modules of the entry-point group `basicsr.plugins`.
+
+    Returns a line for each plugin that cannot be imported or collides with a registered name. The others are loaded.
+    """
+    import basicsr  # noqa: F401  (first, for its names cannot be taken then)
+
+    importlib.import_module(_OWN)
+    problems = []
+    for module, source in _installed().items():
+        try:
+            _load(module, source)
+        except (Exception, SystemExit) as error:
+            problems.append(f'plugin {module} of {source} is left out: {error}')
+    return problems
+
+
+def load_local(modules: list[str]) -> None:
+    """Import modules that the user names. The current folder is searched first.
+
+    Raises OptionError that names the module if it is missing, fails, or collides with a registered name.
+    """
+    if not isinstance(modules, list) or not all(isinstance(module, str) for module in modules):
+        raise OptionError(f'plugins: must be a list of modules to import, not {modules!r}')
+    if not modules:
+        return
+    load_installed()
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    for module in modules:
+        try:
+            _load(module, f'module {module}')
+        except (Exception, SystemExit) as error:
+            raise OptionError(f'plugin {module}: {type(error).__name__}: {error}') from error
+
+
+def registered(modules: Sequence[str] = ()) -> tuple[list[tuple[str, str, str]], list[str]]:
+    """List (kind, name, source) of all registered names, local modules among them, and the problems of plugins.
+
+    Names of basicsr and of this package are known without importing them, which takes seconds; plugins are imported.
+    """
+    problems = load_installed() if modules or _installed() else []
+    load_local(list(modules))
+    found = dict.fromkeys(basicsr_names(), f'basicsr {basicsr_imports.VERSION}')
+    found |= dict.fromkeys(OWN_MODULES, f'ggkm_plugin {__version__}') | _sources
+    return sorted((kind, name, source) for (kind, name), source in found.items()), problems
+
+
+def basicsr_names() -> list[tuple[str, str]]:
+    """(kind, name) of all that basicsr registers, read from its source."""
+    names = []
+    for path in basicsr_imports.basicsr_folder().rglob('*.py'):
+        for kind, suffix, name in _REGISTRATION.findall(path.read_text(encoding='utf-8')):
+            names.append((_KINDS[kind], f'{name}_{suffix}' if suffix else name))
+    return names
+
+
+def _installed() -> dict[str, str]:
+    """Modules of other distributions' plugins, and the distribution of each."""
+    points = ((point.module, point.dist) for point in entry_points(group=GROUP))
+    return {module: f'{dist.name} {dist.version}' if dist else module for module, dist in points if module != _OWN}
 
 
 def _load(module: str, source: str) -> None:
-    """Import one plugin; if that fails nothing of it stays registered."""
+    """Import a plugin. If that fails nothing of it stays registered."""
     if module in _loaded:
         return
     before = {kind: dict(registry._obj_map) for kind, registry in REGISTRIES.items()}
@@ -38,44 +102,5 @@ def _load(module: str, source: str) -> None:
             registry._obj_map.update(before[kind])
         raise
     _loaded.add(module)
-    _claim(source)
-
-
-def load_installed() -> list[str]:
-    """Import basicsr's own modules, ours, and those that any distribution offers in the group `basicsr.plugins`.
-
-    Returns a line for each that could not be imported or that collides with a registered name; the rest is loaded.
-    """
-    import basicsr  # noqa: F401
-
-    _claim(f'basicsr {version("basicsr")}', 'basicsr')
-    found = {point.module: point.dist for point in entry_points(group=GROUP)}
-    problems = []
-    # ours first, and also from a checkout that is not installed
-    for module, dist in sorted({_OURS: None, **found}.items(), key=lambda item: (item[0] != _OURS, item[0])):
-        try:
-            _load(module, f'{dist.name} {dist.version}' if dist else f'ggkm_plugin {__version__}')
-        except (Exception, SystemExit) as error:
-            problems.append(f'plugin {module} of {dist.name if dist else "this checkout"} is left out: {error}')
-    return problems
-
-
-def load_local(modules: list[str]) -> None:
-    """Import modules that the user names; the current folder is searched first.
-
-    Raises OptionError naming the module if it is missing, fails, or collides with a registered name.
-    """
-    if not isinstance(modules, list) or not all(isinstance(module, str) for module in modules):
-        raise OptionError(f'plugins: a list of modules to import, not {modules!r}')
-    if modules and (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
-    for module in modules:
-        try:
-            _load(module, f'module {module}')
-        except (Exception, SystemExit) as error:
-            raise OptionError(f'plugin {module}: {type(error).__name__}: {error}') from error
-
-
-def registered() -> list[tuple[str, str, str]]:
-    """(kind, name, source) of all that is registered, by kind and name."""
-    return sorted((kind, name, source) for (kind, name), source in _sources.items())
+    for kind, registry in REGISTRIES.items():
+        _sources.update({(kind, name): source for name in set(registry.keys()) - set(before[kind])})

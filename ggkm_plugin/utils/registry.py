@@ -1,29 +1,31 @@
-"""BasicSR's registries, and the objects that option files describe by `type` and arguments."""
+"""BasicSR's registries, the names of this package in them, and objects built from specs in option files.
+
+Importing this module imports nothing of basicsr but its registries. A name is imported when it is looked up.
+"""
 
 import copy
+import importlib
 from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel
 
 from ggkm_plugin.utils import basicsr_imports
+from ggkm_plugin.utils.config import Options, nearest
+from ggkm_plugin.utils.errors import OptionError, UserError
+from ggkm_plugin.utils.schema import Faults, section_faults, signature_section
 
 basicsr_imports.install()
+_basicsr: Any = basicsr_imports.basicsr_registry()
 
-from basicsr.utils.registry import (  # noqa: E402
-    ARCH_REGISTRY,
-    DATASET_REGISTRY,
-    LOSS_REGISTRY,
-    METRIC_REGISTRY,
-    MODEL_REGISTRY,
-    Registry,
-)
+Registry: Any = _basicsr.Registry
+ARCH_REGISTRY: Any = _basicsr.ARCH_REGISTRY
+DATASET_REGISTRY: Any = _basicsr.DATASET_REGISTRY
+LOSS_REGISTRY: Any = _basicsr.LOSS_REGISTRY
+METRIC_REGISTRY: Any = _basicsr.METRIC_REGISTRY
+MODEL_REGISTRY: Any = _basicsr.MODEL_REGISTRY
 
-from ggkm_plugin.utils.config import Options, nearest  # noqa: E402
-from ggkm_plugin.utils.errors import OptionError, UserError  # noqa: E402
-from ggkm_plugin.utils.schema import Faults, section_faults, signature_section  # noqa: E402
-
-REGISTRIES: dict[str, Registry] = {
+REGISTRIES: dict[str, Any] = {
     'archs': ARCH_REGISTRY,
     'datasets': DATASET_REGISTRY,
     'losses': LOSS_REGISTRY,
@@ -31,22 +33,79 @@ REGISTRIES: dict[str, Registry] = {
     'metrics': METRIC_REGISTRY,
 }
 
+# What this package registers: a new arch, data set, loss, model or metric is added here. {room: {module: names}}
+OWN_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
+    'archs': {
+        'aifnet_arch': ('AIFNet',),
+        'attsrn_arch': ('AttSRN',),
+        'dpdnets_arch': ('DPDNetS',),
+        'drbnet_arch': ('DRBNet',),
+        'external_arch': ('NAFNet', 'Uformer', 'FFTformer', 'GRL', 'KBNet', 'Restormer', 'MPRNet'),
+        'ggkmnet_ablations_arch': ('GGKMNetNoLSTM', 'MCPNet', 'GGKMNetNoGroup', 'GGKMNetFullyLearned'),
+        'ggkmnet_arch': ('GGKMNet',),
+        'gkmnet_arch': ('GKMNet',),
+        'ifan_arch': ('IFAN',),
+        'kpac_arch': ('KPAC',),
+        'mdp_arch': ('MDP',),
+        'nrknet_arch': ('NRKNet',),
+        'srn_arch': ('SRN',),
+    },
+    'data': {
+        'mixed_defocus_dataset': ('MixedDefocusDataset',),
+        'paired_defocus_dataset': ('PairedDefocusDataset',),
+        'single_defocus_dataset': ('SingleDefocusDataset',),
+        'synthetic_defocus_dataset': ('SyntheticDefocusDataset',),
+    },
+    'losses': {
+        'ggkm_loss': ('GGKMLoss',),
+        'gkm_loss': ('GKMLoss',),
+        'ifan_loss': ('IFANLoss',),
+        'nrk_loss': ('NRKLoss',),
+        'srn_loss': ('SRNLoss',),
+    },
+    'metrics': {
+        'defocus_metrics': ('defocus_psnr', 'defocus_ssim', 'defocus_mae'),
+        'perceptual': ('defocus_lpips',),
+    },
+    'models': {'defocus_model': ('DefocusModel',), 'jdrl_model': ('JDRLModel',)},
+}
+# (kind, name) -> module
+OWN_MODULES = {
+    ('datasets' if room == 'data' else room, name): f'ggkm_plugin.{room}.{module}'
+    for room, modules in OWN_NAMES.items()
+    for module, names in modules.items()
+    for name in names
+}
+
 CONSTRUCTOR_ERRORS = (
     TypeError, ValueError, LookupError, AttributeError, AssertionError, OSError, RuntimeError, ArithmeticError,
 )  # fmt: skip
 
 
-def registered(where: str, kind: str, spec: Any) -> Callable[..., Any]:
-    """Return the class or function that a spec names. Raises OptionError with the nearest names."""
+def find(kind: str, name: str) -> Callable[..., Any] | None:
+    """Look up a registered name, and import what registers it if needed: this package, then every installed plugin."""
     registry = REGISTRIES[kind]
+    if name not in registry and (kind, name) in OWN_MODULES:
+        importlib.import_module(OWN_MODULES[kind, name])
+    elif name not in registry:
+        from ggkm_plugin.utils import plugins
+
+        plugins.load_installed()
+    # BasicSR finds a name of its own with this suffix, too.
+    return registry.get(name) if name in registry or f'{name}_basicsr' in registry else None
+
+
+def registered(where: str, kind: str, spec: Any) -> Callable[..., Any]:
+    """Look up the class or function that `spec` names. Raises OptionError with the nearest names."""
     where = where if where == 'model_type' else f'{where}.type'
     if not isinstance(spec, dict) or not isinstance(spec.get('type'), str):
         raise OptionError(f'{where}: missing, or not a name')
     name = spec['type']
-    if name not in registry and f'{name}_basicsr' not in registry:  # BasicSR's own fallback
-        known = nearest(name, list(registry.keys()), 'Registered are')
+    found = find(kind, name)
+    if found is None:
+        known = nearest(name, list(REGISTRIES[kind].keys()), 'Registered are')
         raise OptionError(f'{where}: {name!r} is not registered among the {kind}.{known}')
-    return registry.get(name)
+    return found
 
 
 def argument_section(kind: str, target: Callable[..., Any]) -> type[BaseModel] | None:

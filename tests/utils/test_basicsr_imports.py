@@ -1,8 +1,14 @@
 """The import shims: what fails without them works with them, and nothing of basicsr is replaced."""
 
+import os
+import subprocess
+import sys
 from importlib.metadata import version
 
 import pytest
+
+from ggkm_plugin.utils import basicsr_imports
+from ggkm_plugin.utils.errors import BasicSRError
 
 _BREAK_TORCHVISION = """
 import torch
@@ -131,3 +137,43 @@ def test_the_command_line_is_light(python):
         'heavy = {"torch", "basicsr", "numpy", "cv2", "yaml"} & set(sys.modules)\nassert not heavy, heavy'
     )
     assert result.returncode == 0, result.stderr
+
+
+def fake_basicsr(folder, version):
+    (folder / 'basicsr').mkdir(parents=True)
+    (folder / 'basicsr/__init__.py').write_text('')
+    if version:
+        (folder / 'basicsr/version.py').write_text(f"__version__ = '{version}'\n")
+    return folder
+
+
+@pytest.mark.parametrize('found', ['1.3.5', None])
+@pytest.mark.parametrize('words', [
+    ('list', 'archs'), ('deblur', 'x.jpg'), ('train', '-opt', 'x.yml'), ('verify', 'x'), ('bench', 'operator'),
+])  # fmt: skip
+def test_another_basicsr_on_the_path(tmp_path, found, words):
+    """Every command gives one line that names the folder that was found and the version that is needed."""
+    other = fake_basicsr(tmp_path / 'other', found)
+    path = os.pathsep.join([str(other), *filter(None, [os.environ.get('PYTHONPATH')])])
+    result = subprocess.run(
+        [sys.executable, '-m', 'ggkm_plugin.cli', *words],
+        cwd=tmp_path, env={**os.environ, 'PYTHONPATH': path}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert all(word in result.stderr for word in (str(other / 'basicsr'), basicsr_imports.VERSION, found or 'unknown'))
+
+
+def test_another_basicsr_in_a_program(tmp_path, python):
+    other = fake_basicsr(tmp_path / 'other', '1.3.5')
+    result = python(
+        f'import sys\nsys.path.insert(0, {str(other)!r})\nimport ggkm_plugin\n'
+        'try:\n    ggkm_plugin.register()\nexcept ImportError as error:\n    print(error)\n'
+    )
+    assert str(other) in result.stdout
+
+
+def test_no_basicsr(monkeypatch):
+    monkeypatch.setattr(sys, 'meta_path', [basicsr_imports._ImportHook()])
+    with pytest.raises(BasicSRError, match='pip install'):
+        basicsr_imports.basicsr_folder()

@@ -41,7 +41,7 @@ def _arch(name):
 def test_names_and_their_sources(module):
     assert plugins.load_installed() == []
     plugins.load_local([module('local_plugin', _arch('LocalNet'))])
-    sources = {name: source for kind, name, source in plugins.registered() if kind == 'archs'}
+    sources = {name: source for kind, name, source in plugins.registered()[0] if kind == 'archs'}
     assert sources['LocalNet'] == 'module local_plugin'
     assert sources['SwinIR'] == 'basicsr 1.4.2'
     assert sources['GGKMNet'].startswith('ggkm_plugin')
@@ -99,3 +99,34 @@ def test_other_distributions_through_the_entry_point_group(tmp_path):
     assert 'BrokenNet' not in rows
     assert 'broken-dist' in result.stderr
     assert 'no luck' in result.stderr
+
+
+def test_the_list_is_what_is_registered(python):
+    """The names that are listed without an import are those that the import registers."""
+    result = python("""
+from ggkm_plugin.utils import plugins
+from ggkm_plugin.utils.registry import REGISTRIES
+listed = {(kind, name): source for kind, name, source in plugins.registered()[0]}
+assert not any(registry._obj_map for registry in REGISTRIES.values())
+plugins.load_installed()
+registered = {(kind, name): target for kind, registry in REGISTRIES.items() for name, target in registry}
+own = {key: target.__module__.split('.')[0] for key, target in registered.items()}
+assert {key: source.split()[0] for key, source in listed.items()} == own, set(listed) ^ set(own)
+""")
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_name_is_imported_when_it_is_looked_up(python):
+    """One of this package without basicsr, one of basicsr with all of it."""
+    result = python("""
+import sys
+from ggkm_plugin.utils import registry
+assert registry.find('archs', 'GGKMNet').__module__ == 'ggkm_plugin.archs.ggkmnet_arch'
+assert not {'basicsr', 'torchvision', 'ggkm_plugin.archs.gkmnet_arch'} & sys.modules.keys()
+assert registry.find('archs', 'SwinIR').__module__ == 'basicsr.archs.swinir_arch'
+assert registry.find('models', 'RealESRGANModel').__name__ == 'RealESRGANModel'
+assert registry.find('models', 'NoSuchModel') is None
+import basicsr.utils
+assert basicsr.utils.registry.ARCH_REGISTRY is registry.ARCH_REGISTRY
+""")
+    assert result.returncode == 0, result.stderr
