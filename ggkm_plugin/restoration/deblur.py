@@ -168,7 +168,6 @@ def _network(request: Request) -> Options | None:
 def _restorer(
     weights: str, network: Options | None, tile: tiling.Tile, half: bool, modules: list[str], device: str, tell: Tell
 ) -> Restore:
-    plugins.load_installed()
     plugins.load_local(modules)
     dtype = _half(find_device(device)) if half else torch.float32
     return Restorer(weights, device, tile, dtype, tell, network)

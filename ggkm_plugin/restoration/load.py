@@ -11,8 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-import ggkm_plugin
-from ggkm_plugin.utils import plugins, registry
+from ggkm_plugin.utils import registry
 from ggkm_plugin.utils.checkpoint import (
     absent_parts,
     described_network,
@@ -101,11 +100,8 @@ def load_network(weights: str | Path | None = None, network: Options | None = No
 
 def build_network(options: Options, where: str) -> nn.Module:
     """Build a network of any registered arch. Raises OptionError, which names `where`."""
-    ggkm_plugin.register()
     name = options['type']
-    if name not in ARCH_REGISTRY:
-        plugins.load_installed()
-    if name not in ARCH_REGISTRY and f'{name}_basicsr' not in ARCH_REGISTRY:  # BasicSR's own fallback
+    if registry.find('archs', name) is None:
         near = nearest(name, list(ARCH_REGISTRY.keys()), 'Registered are')
         raise OptionError(
             f'{where}: {name!r} is not registered among the archs.{near} A local module that registers it is imported '
