@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from ggkm_plugin.restoration import batch, tiling
 from ggkm_plugin.restoration.batch import Make, Outcome, Restore, Tell
-from ggkm_plugin.restoration.classical import chosen_method, method_restorer
 from ggkm_plugin.restoration.jobs import BEFORE_AFTER, Job, Skipped, plan
 from ggkm_plugin.restoration.load import load_network, parse_network
 from ggkm_plugin.restoration.restorer import Restorer
@@ -154,6 +153,8 @@ def _maker(request: Request) -> Make:
         for argument, given in unused.items():
             if given:
                 raise OptionError(f'{argument} is for networks; leave it out, or leave out --method {request.method}')
+        from ggkm_plugin.restoration.classical import chosen_method, method_restorer  # imports SciPy, which takes time
+
         return partial(method_restorer, chosen_method(request.method))
     tile = _tile(request.tile)
     find_device(request.device)

@@ -6,14 +6,14 @@ Importing this module imports nothing of basicsr but its registries. A name is i
 import copy
 import importlib
 from collections.abc import Callable
-from typing import Any
-
-from pydantic import BaseModel
+from typing import TYPE_CHECKING, Any
 
 from ggkm_plugin.utils import basicsr_imports
 from ggkm_plugin.utils.config import Options, nearest
 from ggkm_plugin.utils.errors import OptionError, UserError
-from ggkm_plugin.utils.schema import Faults, section_faults, signature_section
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 basicsr_imports.install()
 _basicsr: Any = basicsr_imports.basicsr_registry()
@@ -108,8 +108,10 @@ def registered(where: str, kind: str, spec: Any) -> Callable[..., Any]:
     return found
 
 
-def argument_section(kind: str, target: Callable[..., Any]) -> type[BaseModel] | None:
+def argument_section(kind: str, target: Callable[..., Any]) -> 'type[BaseModel] | None':
     """Return the arguments of a registered class or function as a section, None if it does not tell them."""
+    from ggkm_plugin.utils.schema import signature_section  # imports pydantic, which takes time
+
     if kind == 'datasets':
         return getattr(target, 'options', None)
     if kind == 'metrics':
@@ -118,8 +120,10 @@ def argument_section(kind: str, target: Callable[..., Any]) -> type[BaseModel] |
     return signature_section(target)
 
 
-def argument_faults(where: str, kind: str, spec: Options) -> Faults:
+def argument_faults(where: str, kind: str, spec: Options) -> dict[str, str]:
     """Return the faults of the arguments of a spec, {dotted key: message}. Raises OptionError for an unknown type."""
+    from ggkm_plugin.utils.schema import section_faults
+
     section = argument_section(kind, registered(where, kind, spec))
     own = ('type', 'better') if kind == 'metrics' else ('type',)
     given = {key: value for key, value in spec.items() if key not in own}
