@@ -79,10 +79,11 @@ def run(arguments: argparse.Namespace) -> None:
     )
     deblurred = deblur.deblur(request)
     if deblurred.folder and deblurred.pairs:
-        from ggkm_plugin.report import before_after
+        from ggkm_plugin.report import comparison_page
 
         weights = {'weights': arguments.weights or f'{DEFAULT}, packaged'}
         used = {'method': arguments.method} if arguments.method else weights
         facts = {**used, 'ggkm_plugin': __version__}
-        print(f'Slider: {before_after.write_page(deblurred.folder, deblurred.pairs, facts, deblurred.faults)}')
+        page = comparison_page.write_before_after(deblurred.folder, deblurred.pairs, facts, deblurred.faults)
+        print(f'Slider: {page}')
     deblur.check(deblurred)

@@ -12,7 +12,7 @@ from ggkm_plugin.classical.working import told
 from ggkm_plugin.evaluation.compare_config import MethodEntry
 from ggkm_plugin.evaluation.complexity import Size
 from ggkm_plugin.evaluation.contestants import Contestant, Tell
-from ggkm_plugin.report.pictures import coloured
+from ggkm_plugin.report.pictures import colored, preview
 from ggkm_plugin.utils.hashing import file_digest
 
 
@@ -35,7 +35,7 @@ class MethodContestant(Contestant):
         return True
 
     def blur_map(self, image: Tensor) -> np.ndarray:
-        return coloured(self.method.blur_map(_array(image)) / LARGEST)
+        return preview(colored(self.method.blur_map(_array(image)) / LARGEST))
 
     def profile(self, size: Size, device: str, repeats: int, tell: Tell) -> None:
         return None

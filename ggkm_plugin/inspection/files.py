@@ -13,7 +13,7 @@ from ggkm_plugin.inspection.inspection import inspect, parse_points, reduced, sp
 from ggkm_plugin.inspection.network import Subject
 from ggkm_plugin.inspection.page import page
 from ggkm_plugin.inspection.sheet import LETTERS, sheet
-from ggkm_plugin.report.drawing import write_png
+from ggkm_plugin.report.figures import write_png
 from ggkm_plugin.restoration.image_io import read_photograph
 from ggkm_plugin.utils.errors import OptionError, listed
 from ggkm_plugin.utils.files import make_writable, write_whole, writing_into

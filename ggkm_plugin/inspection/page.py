@@ -1,13 +1,12 @@
-"""An inspection as one HTML file that needs nothing else: hovering over the photograph shows the PSF of the pixel.
+"""An inspection as one HTML file without network access: hovering over the photograph shows the PSF of the pixel.
 
-The coefficients go into the page as whole numbers, -127 to 127 of each map's largest, compressed; the kernels in
-float32. The page multiplies them itself: the PSF that it shows is off by at most 1/254 of the sum of the |beta_p w_p|.
+The page holds the coefficients as compressed integers, -127 to 127 of each map's largest value, and the kernels in
+float32, and multiplies them itself. Its PSFs differ by at most 1/254 of the sum of the |beta_p w_p|.
 """
 
 import base64
 import zlib
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,16 +14,15 @@ from torch import Tensor
 
 from ggkm_plugin.inspection.inspection import Inspection, Place, shown_reach
 from ggkm_plugin.inspection.sheet import DECADES, LETTERS, UNTRAINED, full_scale
-from ggkm_plugin.report import drawing, viewer
+from ggkm_plugin.report import figures, html_page
+from ggkm_plugin.report.pictures import color_stops, colored, to_uint8
 
-_PARTS = Path(__file__).with_name('page_parts')
 _LEVELS = 127
 _JPEG_QUALITY = 92
-_COLOUR_STOPS = 33
 
 
 def page(seen: Inspection, name: str, places: Sequence[Place], note: str = '') -> str:
-    """The file's text."""
+    """Return the HTML. `places` are marked with letters, in order; `note` stands below the title."""
     beta = seen.estimates[-1].beta.numpy()
     most = np.abs(beta).max(axis=(1, 2))
     levels = np.rint(beta / np.maximum(most, 1e-30)[:, None, None] * _LEVELS).astype(np.int8)
@@ -36,12 +34,13 @@ def page(seen: Inspection, name: str, places: Sequence[Place], note: str = '') -
         'width': width,
         'height': height,
         'pictures': [
-            ['Photograph', _jpeg(drawing.photograph(seen.photograph.permute(1, 2, 0).numpy()))],
-            ['Result', _jpeg(drawing.photograph(seen.result.permute(1, 2, 0).numpy()))],
+            ['Photograph', _jpeg(to_uint8(seen.photograph))],
+            ['Result', _jpeg(to_uint8(seen.result))],
             ['Blur map', *_map(seen.radius, 'effective radius, pixels')],
             ['Strength', *_map(seen.strength, 'strength: sum of |b - delta|')],
         ],
-        'colours': _stops(),
+        'colors': color_stops(cv2.COLORMAP_VIRIDIS),
+        'signed': [figures.BLUE, figures.VERMILION],
         'beta': _packed(levels),
         'steps': (most / _LEVELS).tolist(),
         'kernels': _packed(seen.kernels.numpy().astype('<f4')),
@@ -52,7 +51,7 @@ def page(seen: Inspection, name: str, places: Sequence[Place], note: str = '') -
         'weight': None if seen.weight is None else seen.weight.tolist(),
         'marks': [[letter, *place] for letter, place in zip(LETTERS, places, strict=False)],
     }
-    return viewer.page(name, data, _PARTS, ('psf', 'layers', 'start'))
+    return html_page.render(name, data, 'inspection', ('psf', 'layers', 'start'))
 
 
 def _packed(values: np.ndarray) -> str:
@@ -65,12 +64,6 @@ def _jpeg(picture: np.ndarray) -> str:
 
 
 def _map(values: Tensor, unit: str) -> tuple[str, str, float]:
-    """The picture, what its colours mean, and their full scale."""
+    """Picture, unit and full scale of a map."""
     high = full_scale(values)
-    return _jpeg(drawing.coloured(values.numpy(), 0, high)), unit, high
-
-
-def _stops() -> list[str]:
-    """The maps' colours from zero to full scale."""
-    ramp = drawing.coloured(np.linspace(0, 1, _COLOUR_STOPS)[None], 0, 1)[0]
-    return ['#{:02x}{:02x}{:02x}'.format(*colour) for colour in ramp]
+    return _jpeg(colored(values.numpy(), 0, high)), unit, high

@@ -1,60 +1,91 @@
-"""A comparison as one folder that opens from disk: index.html, images/ and thumbs/; no network, no framework.
+"""HTML reports that open from disk: a comparison of models, and photographs before and after deblurring.
 
-The folder `report` holds the page's parts for `viewer`. This module checks the results, makes small previews, and gives
-the data to the page. Sources (input, models, further pictures such as
-a blur map, ground truth) become columns: the page never uses a name as a key. The page makes the error maps itself,
+A report is one folder: index.html, images/ and thumbs/; no network access. Sources (input, models, further pictures
+such as a blur map, ground truth) become columns; no name is used as a key. The page makes the error maps itself,
 |picture - ground truth| by the canvas' `difference` mode and an SVG filter, since a page opened from disk may draw
 pictures but not read their pixels.
 """
 
 import contextlib
 import hashlib
+import io
 import math
 import numbers
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
 import cv2
-import numpy as np
 from PIL import Image
 
-from ggkm_plugin.report import viewer
+from ggkm_plugin.report import html_page
 from ggkm_plugin.report.comparison_tables import settings_words
+from ggkm_plugin.report.pictures import color_stops
+from ggkm_plugin.utils.files import write_whole
 
-_PARTS = Path(__file__).with_name('comparison')
 _SCRIPTS = ('data', 'tables', 'controls', 'list', 'plot', 'panes', 'address', 'start')
-# What `record` leaves beside the page, to be linked.
+# Files of numbers that the page links where they exist.
 _FILES = ('results.json', 'scores.csv', 'table.md', 'table.tex')
 THUMB_SIZE = (192, 128)  # pixels: twice the size shown, for dense screens
-
-_COLOUR_STOPS = 33  # of the error maps' colours; linear in between, within 2 levels of the 256
+_DEBLURRED = 'Deblurred'
 
 
 def write_report(folder: str | Path, results: Mapping[str, Any]) -> Path:
     """Write `folder`/index.html and `folder`/thumbs from a comparison's results; return the page's path.
 
     results: name, protocol, machine, metrics, models, datasets, published; all may be missing, and so may scores,
-    means and files. `files` are paths relative to `folder`. Optional beside them: `difference_to` (what the paired
-    differences are measured against), `measured_at` (the size that MACs, time and memory are for). Numbers may be NaN
-    or infinite. A file key which is neither input, gt nor a model is shown as one more picture. A data set's
-    `benchmark` (else its name) and `noise_std` choose its rows of `published` and `published_drops`; its `note` says
-    what its further pictures are.
+    means and files. `files` are paths relative to `folder`. Optional: `difference_to` (reference of the paired
+    differences), `measured_at` (size for MACs, time and memory). Numbers may be NaN or infinite. A file key other than
+    input, gt and the models is shown as a further picture. A data set's `benchmark` (else its name) and `noise_std`
+    choose its rows of `published` and `published_drops`; its `note` describes its further pictures.
     Raises ValueError where a path leaves the folder, two models share a name, or one is called input or gt.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     data = page_data(folder, results)
-    page = viewer.page(data['name'], data, _PARTS, _SCRIPTS, images="'self' file: data:")
+    page = html_page.render(data['name'], data, 'comparison', _SCRIPTS, images="'self' file: data:")
     content = page.encode('utf-8', 'replace')  # the title may hold a file name's half of a surrogate pair
-    _write_atomically(folder / 'index.html', lambda path: path.write_bytes(content))
+    write_whole(folder / 'index.html', content)
     return folder / 'index.html'
 
 
+def write_before_after(
+    folder: Path, pairs: Sequence[tuple[str, str, str]], facts: Mapping[str, Any], failures: Sequence[str]
+) -> str:
+    """Write `folder`/index.html with a slider over each pair of pictures; return its address.
+
+    pairs: name, and paths of the pictures before and after, of one size, below `folder`. facts: about the run, by
+    name. failures: photographs that are not shown, and why. Pictures of an earlier, longer run are removed.
+    """
+    page = write_report(
+        folder,
+        {
+            'name': 'Before and after deblurring',
+            'machine': facts,
+            'failures': list(failures),
+            'models': [{'name': _DEBLURRED, 'status': 'ok'}],
+            'datasets': [
+                {'name': 'photographs', 'has_gt': False, 'images': [_pair(folder, *pair) for pair in pairs]},
+            ],
+        },
+    )
+    shown = {Path(path) for _, *pair in pairs for path in pair}
+    for kind in ('before', 'after'):
+        for picture in set(folder.glob(f'images/[0-9]*_{kind}.jpg')) - shown:
+            (folder / thumb_path(picture.relative_to(folder))).unlink(missing_ok=True)
+            picture.unlink()
+    return page.absolute().as_uri()
+
+
+def _pair(folder: Path, name: str, before: str, after: str) -> dict[str, Any]:
+    files = {'input': before, _DEBLURRED: after}
+    return {'name': name, 'files': {key: Path(path).relative_to(folder).as_posix() for key, path in files.items()}}
+
+
 def page_data(folder: Path, results: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows, as plain JSON; makes the previews that are missing."""
+    """Return the page's data as plain JSON; make missing previews."""
     metrics = [_metric(metric) for metric in results.get('metrics') or ()]
     words = settings_words(results)
     models = [{**_plain(model), 'settings': words.get(model['name'])} for model in results.get('models') or ()]
@@ -72,7 +103,7 @@ def page_data(folder: Path, results: Mapping[str, Any]) -> dict[str, Any]:
         'drop_from': _plain(results.get('drop_from') or {}),
         'measured_at': _plain(results.get('measured_at')),
         'memory_source': _plain(results.get('memory_source')),
-        'colours': _error_colours(),
+        'colors': color_stops(cv2.COLORMAP_INFERNO),  # of the error maps, as on the comparison sheet
         'metrics': metrics,
         'sources': sources,
         'models': models,
@@ -86,7 +117,7 @@ def page_data(folder: Path, results: Mapping[str, Any]) -> dict[str, Any]:
 def _metric(metric: Mapping[str, Any]) -> dict[str, Any]:
     better = str(metric.get('better', 'higher'))
     if better not in ('higher', 'lower'):
-        raise ValueError(f"Metric {metric['name']!r}: better must be 'higher' or 'lower', got {better!r}.")
+        raise ValueError(f"metric {metric['name']!r}: better must be 'higher' or 'lower', not {better!r}")
     name = str(metric['name'])
     return {
         'name': name,
@@ -97,10 +128,10 @@ def _metric(metric: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sources(models: Sequence[str], datasets: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """All pictures an image can have, in the order shown; further files stand between the models and the truth."""
+    """All pictures of an image, in the order shown; further files stand between the models and the ground truth."""
     taken = [name for name in models if name in ('input', 'gt') or models.count(name) > 1]
     if taken:
-        raise ValueError(f'Models need names of their own, other than input and gt; got {taken[0]!r}.')
+        raise ValueError(f'model {taken[0]!r}: names must be unique, and neither input nor gt')
     further: dict[str, None] = {}
     for dataset in datasets:
         for image in dataset.get('images') or ():
@@ -151,9 +182,10 @@ def _scores(scores: Mapping[str, Any] | None, metrics: list[str]) -> list[Any]:
 
 
 def _published(row: Mapping[str, Any], metrics: list[str]) -> dict[str, Any]:
-    """A row from a paper; what is not measured here, or not published there, is null."""
+    """A published row; null for metrics that are not measured here or not published there."""
     return {
-        **{key: str(row.get(key) or '') for key in ('method', 'dataset', 'source', 'remark')},
+        **{key: str(row.get(key) or '') for key in ('method', 'dataset', 'source')},
+        'remark': '; '.join(str(row[key]) for key in ('remark', 'footnote') if row.get(key)),
         **{key: _plain(row.get(key)) for key in ('parameters', 'macs_paper')},
         'std': _plain(row.get('std') or 0),
         'scores': _scores(row, metrics),
@@ -163,7 +195,7 @@ def _published(row: Mapping[str, Any], metrics: list[str]) -> dict[str, Any]:
 def _inside(path: str | Path) -> PurePosixPath:
     inside = PurePosixPath(path)
     if inside.is_absolute() or '..' in inside.parts:
-        raise ValueError(f'A picture of a report must lie in its folder, got {str(path)!r}.')
+        raise ValueError(f'{str(path)!r}: a picture of a report must lie in its folder')
     return inside
 
 
@@ -182,7 +214,7 @@ def _size(folder: Path, image: Mapping[str, Any], preview: PurePosixPath | None)
 
 
 def thumb_path(source: PurePath) -> PurePosixPath:
-    """Of a picture's preview; both are relative to the page's folder."""
+    """Return the path of a picture's preview; both are relative to the page's folder."""
     return PurePosixPath('thumbs', hashlib.sha256(os.fsencode(source)).hexdigest()[:16] + '.jpg')
 
 
@@ -193,33 +225,18 @@ def _thumb(folder: Path, source: PurePosixPath) -> str | None:
     try:
         if not target.is_file() or target.stat().st_mtime < (folder / source).stat().st_mtime:
             target.parent.mkdir(exist_ok=True)
+            content = io.BytesIO()
             with Image.open(folder / source) as picture:
                 picture.thumbnail(THUMB_SIZE, reducing_gap=2.0)
-                small = picture.convert('RGB')
-            _write_atomically(target, lambda path: small.save(path, format='JPEG', quality=80))
+                picture.convert('RGB').save(content, format='JPEG', quality=80)
+            write_whole(target, content.getvalue())
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # Pillow's ways to refuse a picture
         return None
     return _url(thumb)
 
 
-def _write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write through a temporary file beside `path`, so that a reader sees the old file or the whole new one."""
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _error_colours() -> list[str]:
-    """The error maps' colours from zero to full scale, as on the comparison sheet (`figures`)."""
-    levels = np.linspace(0, 255, _COLOUR_STOPS).round().astype(np.uint8)[:, None]
-    return ['#{2:02x}{1:02x}{0:02x}'.format(*bgr) for bgr in cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[:, 0]]
-
-
 def _plain(value: Any) -> Any:
-    """`value` as JSON can hold it: NaN and infinities as the words nan, inf and -inf, which the page reads back."""
+    """`value` as JSON: NaN and infinities as the words nan, inf and -inf, which the page reads back."""
     if value is None or isinstance(value, (str, bool)):
         return value
     if isinstance(value, Mapping):

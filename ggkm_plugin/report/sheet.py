@@ -1,29 +1,28 @@
-"""The comparison sheet: held-out photographs in rows, input, result, ground truth and the errors in columns, one PNG.
+"""Comparison sheet: held-out photographs in rows; input, result, ground truth and error maps in columns, as one PNG.
 
-PSNR on the sheet: RGB, whole image, both clipped to [0, 1] (the PSNR of the `restormer` preset). An error map is the
-mean over R, G, B of |image - ground truth|; all maps of a sheet share one colour scale, which a bar names.
+PSNR on the sheet: RGB, whole image, both clipped to [0, 1], as in the protocol `restormer`. An error map is the mean
+over R, G, B of |image - ground truth|; all maps of a sheet share one color scale.
 """
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
-from ggkm_plugin.utils.files import write_whole
+from ggkm_plugin.report import figures
+
+if TYPE_CHECKING:
+    from matplotlib.figure import SubFigure
 
 COLUMNS = ('input', 'result', 'ground truth', 'error of input', 'error of result')
-
-_MARGIN, _GAP = 28, 10
-_MIN_COLUMN = 180  # pixels: the narrowest column whose labels stay apart
-_TALLEST = 1.0  # photographs higher than this times the column are shrunk
+_TALLEST = 1.0  # height of a photograph, at most, in widths of its column
 _CROP_ASPECT = 0.6
-_PAPER, _INK, _FAINT, _RULE = (255, 255, 255), (32, 33, 36), (105, 110, 118), (222, 225, 229)
-_BETTER, _WORSE, _MARK = (22, 120, 60), (185, 40, 40), (255, 196, 0)
+_LABELS = 100  # pixels of a row for name, titles and scores
+_BETTER, _WORSE = '#16783c', '#b92828'
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,45 +37,52 @@ class SheetRow:
 
 @dataclass(frozen=True, eq=False)
 class _Pictures:
-    """What a row draws: input, result and ground truth in [0, 1], the errors (H, W) and the PSNRs of the first two."""
+    """Pictures of a row: input, result, ground truth in [0, 1]; error maps (H, W) and PSNRs of the first two."""
 
     name: str
     images: tuple[np.ndarray, ...]
     errors: tuple[np.ndarray, ...]
     psnrs: tuple[float, ...]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.errors[0].shape
+
 
 def comparison_sheet(rows: Sequence[SheetRow], path: str | Path, max_width: int = 1680, zoom: bool = True) -> None:
-    """Draw the sheet, at most `max_width` pixels wide, and write it to `path` as a PNG, atomically.
+    """Draw the sheet, `max_width` pixels wide, and write it to `path` as a PNG, atomically.
 
-    Photographs wider than their column are averaged down; smaller ones are shown at an integer enlargement. With `zoom`
-    each row is followed by a crop from where the error fell most: native pixels enlarged 2x (Lanczos), or twice as much
-    as the row itself where that is enlarged.
-    Raises ValueError without rows, on a `max_width` too small for five columns, and on a row whose images are not
-    RGB floats, not finite or not of one size.
+    With `zoom` each row is followed by an enlarged crop where the error decreased most. Raises ValueError without rows,
+    and for a row whose images are not finite RGB floats of one size.
     """
-    room = (max_width - 2 * _MARGIN - 4 * _GAP) // 5
-    if not rows or room < _MIN_COLUMN:
-        needed = 5 * _MIN_COLUMN + 2 * _MARGIN + 4 * _GAP
-        raise ValueError(f'A comparison sheet needs a row and {needed} pixels, got {len(rows)} and {max_width}.')
+    if not rows:
+        raise ValueError('a comparison sheet needs at least one row')
     pictures = [_pictures(row) for row in rows]
-    column = max(_MIN_COLUMN, *(_shown_size(row, room)[0] for row in pictures))
-    scale = float(np.percentile(np.concatenate([error.ravel() for row in pictures for error in row.errors]), 99.5))
-    scale = max(scale, 1 / 255)  # a sheet without errors has a scale too
-    strips = [_header(column), *(_row(row, column, scale, zoom) for row in pictures), _footer(column, scale, zoom)]
-    _write_png(Image.fromarray(np.concatenate([np.asarray(strip) for strip in strips])), Path(path))
+    column = (max_width - 60) / len(COLUMNS)
+    # A sheet without errors has a scale, too.
+    scale = max(
+        1 / 255, float(np.percentile(np.concatenate([e.ravel() for row in pictures for e in row.errors]), 99.5))
+    )
+    heights = [_heights(row, column, zoom) for row in pictures]
+    drawn = figures.figure(max_width, sum(map(sum, heights)) + _LABELS * len(pictures) + 90)
+    shares = [*(sum(each) + _LABELS for each in heights), 90]
+    *parts, footer = drawn.subfigures(len(shares), 1, height_ratios=shares, squeeze=False)[:, 0]
+    for row, part, each in zip(pictures, parts, heights, strict=True):
+        _draw_row(part, row, each, column, scale)
+    _draw_footer(footer, scale, zoom)
+    figures.write_png(drawn, Path(path))
 
 
 def _pictures(row: SheetRow) -> _Pictures:
-    """Check a row, clip its images and measure them at full size."""
+    """Check a row, clip its images and compute their errors."""
     for name, image in (('input', row.input), ('result', row.result), ('gt', row.gt)):
         if image.ndim != 3 or image.shape[2] != 3 or image.shape != row.gt.shape or image.dtype.kind != 'f':
             raise ValueError(
-                f'Row {row.name!r}: {name} must be a float array (H, W, 3) of the size of gt {row.gt.shape}, '
-                f'got {image.dtype} {image.shape}.'
+                f'row {row.name!r}: {name} must be a float array (H, W, 3) of the size of gt {row.gt.shape}, not '
+                f'{image.dtype} {image.shape}'
             )
         if not np.isfinite(image).all():
-            raise ValueError(f'Row {row.name!r}: {name} has values that are not finite.')
+            raise ValueError(f'row {row.name!r}: {name} has NaN or Inf values')
     images = tuple(np.clip(image, 0, 1).astype(np.float32) for image in (row.input, row.result, row.gt))
     differences = [image - images[2] for image in images[:2]]
     errors = tuple(np.abs(difference).mean(axis=2) for difference in differences)
@@ -84,120 +90,57 @@ def _pictures(row: SheetRow) -> _Pictures:
     return _Pictures(row.name, images, errors, tuple(-10 * math.log10(mse) if mse else math.inf for mse in mses))
 
 
-def _shown_size(row: _Pictures, column: int) -> tuple[int, int]:
-    """Width and height of a row's photographs on the sheet: reduced to fit the column, or a whole number of times."""
-    height, width = row.errors[0].shape
-    fit = min(column / width, _TALLEST * column / height)
-    fit = math.floor(fit) if fit >= 1 else fit
-    return max(1, round(width * fit)), max(1, round(height * fit))
-
-
-def _shown(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """`picture` (H, W) or (H, W, 3) at `size` (width, height): area-averaged down, or its pixels repeated."""
-    reduced = size[0] < picture.shape[1] or size[1] < picture.shape[0]
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if reduced else cv2.INTER_NEAREST)
-
-
-def _photograph(image: np.ndarray) -> Image.Image:
-    return Image.fromarray(np.rint(image * 255).astype(np.uint8))
-
-
-def _error_map(error: np.ndarray, scale: float) -> Image.Image:
-    """Colours of an error (H, W): black at 0, pale yellow from `scale` on (INFERNO)."""
-    levels = np.rint(np.minimum(error / scale, 1) * 255).astype(np.uint8)
-    return Image.fromarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1])
+def _heights(row: _Pictures, column: float, zoom: bool) -> list[float]:
+    """Pixels of the photographs and, with `zoom`, of the crops."""
+    height, width = row.shape
+    return [column * min(_TALLEST, height / width), *([column * _CROP_ASPECT] if zoom else [])]
 
 
 def _crop(row: _Pictures, width: int, height: int) -> tuple[slice, slice]:
-    """The window of that size in which the summed error falls most from input to result, as rows and columns."""
+    """The window of this size, as rows and columns, in which the summed error decreases most from input to result."""
     total = cv2.integral(row.errors[0] - row.errors[1], sdepth=cv2.CV_64F)
     fall = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
     top, left = (int(index) for index in np.unravel_index(np.argmax(fall), fall.shape))
     return slice(top, top + height), slice(left, left + width)
 
 
-def _strip(column: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw, list[int]]:
-    """An empty strip across the sheet, its pen, and the left edges of the five columns."""
-    lefts = [_MARGIN + index * (column + _GAP) for index in range(5)]
-    strip = Image.new('RGB', (lefts[-1] + column + _MARGIN, height), _PAPER)
-    return strip, ImageDraw.Draw(strip), lefts
-
-
-def _header(column: int) -> Image.Image:
-    strip, pen, lefts = _strip(column, 58)
-    for left, title in zip(lefts, COLUMNS, strict=True):
-        pen.text((left + column / 2, 39), title, _INK, ImageFont.load_default(26), anchor='ms')
-    return strip
-
-
-def _row(row: _Pictures, column: int, scale: float, zoom: bool) -> Image.Image:
-    """The name, five pictures with their figures below and, with `zoom`, the five crops."""
-    above, below = 46, 38
-    size = width, height = _shown_size(row, column)
-    full_height, full_width = row.errors[0].shape
-    enlarged = 2 * max(1, width // full_width)
-    crop_width = min(full_width, column // enlarged)
-    crop_height = min(full_height, round(_CROP_ASPECT * column) // enlarged)
-    crops_height = crop_height * enlarged + 20 if zoom else 0
-    strip, pen, lefts = _strip(column, above + height + below + crops_height)
-
-    pen.line((_MARGIN, 2, strip.width - _MARGIN, 2), _RULE)
-    pen.text((_MARGIN, 33), row.name, _INK, ImageFont.load_default(22), anchor='ls')
-    pictures = [_photograph(_shown(image, size)) for image in row.images]
-    pictures += [_error_map(_shown(error, size), scale) for error in row.errors]
-    if zoom:
-        crop = ys, xs = _crop(row, crop_width, crop_height)
-        sides = (xs.start / full_width, ys.start / full_height, xs.stop / full_width, ys.stop / full_height)
-        box = [round(side * extent) for side, extent in zip(sides, (width, height, width, height), strict=True)]
-        for picture in pictures:
-            ImageDraw.Draw(picture).rectangle((box[0], box[1], box[2] - 1, box[3] - 1), outline=_MARK, width=2)
-        crops = [_photograph(image[crop]) for image in row.images]
-        crops += [_error_map(error[crop], scale) for error in row.errors]
-        crop_size = crop_width * enlarged, crop_height * enlarged
-        for left, picture in zip(lefts, crops, strict=True):
-            corner = left + (column - crop_size[0]) // 2, above + height + below
-            strip.paste(picture.resize(crop_size, Image.Resampling.LANCZOS), corner)
-    for left, picture in zip(lefts, pictures, strict=True):
-        strip.paste(picture, (left + (column - width) // 2, above))
-    _labels(row, pen, [left + column / 2 for left in lefts], above + height + 26)
-    return strip
-
-
-def _labels(row: _Pictures, pen: ImageDraw.ImageDraw, centres: list[float], baseline: int) -> None:
-    """PSNR under input and result, what the result gained, and the mean under the error maps."""
-    font = ImageFont.load_default(21)
-    scores = [f'{psnr:.2f} dB' if math.isfinite(psnr) else 'identical' for psnr in row.psnrs]
+def _draw_row(part: 'SubFigure', row: _Pictures, heights: list[float], column: float, scale: float) -> None:
+    """The name, five pictures with PSNRs and mean errors and, for a second height, the crops."""
+    part.suptitle(row.name, x=0.01, ha='left', fontsize=12, color=figures.INK)
+    grid = part.subplots(len(heights), len(COLUMNS), height_ratios=heights, squeeze=False)
     gain = row.psnrs[1] - row.psnrs[0]
-    change = f'  {gain:+.2f}' if math.isfinite(gain) else ''
-    pen.text((centres[0], baseline), scores[0], _INK, font, anchor='ms')
-    start = centres[1] - font.getlength(scores[1] + change) / 2
-    pen.text((start, baseline), scores[1], _INK, font, anchor='ls')
-    colour = _BETTER if gain > 0 else _WORSE
-    pen.text((start + font.getlength(scores[1]), baseline), change, colour, font, anchor='ls')
-    for centre, error in zip(centres[3:], row.errors, strict=True):
-        pen.text((centre, baseline), f'mean {error.mean():.4f}', _FAINT, font, anchor='ms')
+    labels = [f'{psnr:.2f} dB' if math.isfinite(psnr) else 'identical' for psnr in row.psnrs]
+    labels[1] += f'  ({gain:+.2f})' if math.isfinite(gain) else ''
+    labels += ['', *(f'mean {error.mean():.4f}' for error in row.errors)]
+    pictures = (*row.images, *row.errors)
+    for axes, title, picture, label in zip(grid[0], COLUMNS, pictures, labels, strict=True):
+        figures.show(axes, picture, title, cmap='inferno', vmin=0, vmax=scale)
+        axes.set_xlabel(label, fontsize=11, color=figures.INK)
+    grid[0, 1].xaxis.label.set_color(_BETTER if gain > 0 else _WORSE if gain < 0 else figures.INK)
+    if len(heights) > 1:
+        _draw_crops(grid, row, column, scale)
 
 
-def _footer(column: int, scale: float, zoom: bool) -> Image.Image:
-    """What the figures mean, and the colour bar under the error maps."""
-    strip, pen, lefts = _strip(column, 92)
-    font = ImageFont.load_default(18)
-    pen.line((_MARGIN, 2, strip.width - _MARGIN, 2), _RULE)
-    pen.text((_MARGIN, 34), 'dB: PSNR, RGB, whole image, clipped to [0, 1]', _FAINT, font, anchor='ls')
-    if zoom:
-        pen.text((_MARGIN, 60), 'Crops: enlarged, where the error fell most', _FAINT, font, anchor='ls')
-    left, width = lefts[3], 2 * column + _GAP
-    ramp = np.broadcast_to(np.linspace(0, scale, width, dtype=np.float32), (14, width))
-    strip.paste(_error_map(ramp, scale), (left, 20))
-    for share, anchor in ((0, 'ls'), (0.5, 'ms'), (1, 'rs')):
-        text = f'{share * scale:.3f}' if share < 1 else f'{scale:.3f} and more'
-        pen.text((left + share * width, 54), text, _FAINT, font, anchor=anchor)
-    pen.text((left + width / 2, 77), 'mean |error| over RGB, units of [0, 1]', _FAINT, font, anchor='ms')
-    return strip
+def _draw_crops(grid: np.ndarray, row: _Pictures, column: float, scale: float) -> None:
+    """Crops of at least twice the size of a pixel, and their place in the photographs."""
+    from matplotlib.patches import Rectangle
+
+    height, width = row.shape
+    across = max(1, min(round(column / 2), width // 2))
+    crop = ys, xs = _crop(row, across, max(1, min(height, round(_CROP_ASPECT * across))))
+    for whole, axes, picture in zip(grid[0], grid[1], (*row.images, *row.errors), strict=True):
+        corner, size = (xs.start - 0.5, ys.start - 0.5), (xs.stop - xs.start, ys.stop - ys.start)
+        whole.add_patch(Rectangle(corner, *size, fill=False, edgecolor=figures.YELLOW, linewidth=1.5))
+        smooth = 'lanczos' if picture.ndim == 3 else 'nearest'
+        figures.show(axes, picture[crop], cmap='inferno', vmin=0, vmax=scale, interpolation=smooth)
 
 
-def _write_png(image: Image.Image, path: Path) -> None:
-    content = io.BytesIO()
-    image.save(content, format='PNG', optimize=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, content.getvalue())
+def _draw_footer(part: 'SubFigure', scale: float, zoom: bool) -> None:
+    """How scores and crops are made, and the color scale of the error maps."""
+    lines = ['dB: PSNR, RGB, whole image, clipped to [0, 1]']
+    lines += ['crops: enlarged, where the error decreased most'] if zoom else []
+    part.text(0.01, 0.5, '\n'.join(lines), va='center', fontsize=10, color=figures.FAINT)
+    axes = part.add_axes((0.62, 0.55, 0.35, 0.2))
+    axes.imshow(np.linspace(0, scale, 256)[None], cmap='inferno', aspect='auto', extent=(0, scale, 0, 1))
+    axes.set(yticks=[], xlabel='mean |error| over RGB, in units of [0, 1]; brightest: this or more')
+    axes.set_xticks([0, scale / 2, scale], ['0', f'{scale / 2:.3f}', f'{scale:.3f}'])

@@ -168,16 +168,16 @@ def test_networks_and_files_that_do_not_do(command, workplace, checkpoint):
 def test_sheets_of_odd_sizes(arch, size):
     seen = inspect(subject(arch, num_iters=2, trained=False), photograph(*size))
     drawn = sheet(seen, 'odd', spread_points(seen.radius), 'a note')
-    assert drawn.width == 1600
+    assert drawn.bbox.width == 1600
     assert len(page(seen, 'odd', spread_points(seen.radius))) > 1000
 
 
 def test_tall_photographs_do_not_make_endless_sheets():
     seen = inspect(subject(), photograph(900, 6))
     places = spread_points(seen.radius)
-    assert sheet(seen, 'tall', places).height < 16000
+    assert sheet(seen, 'tall', places).bbox.height < 16000
     many = [(x, 10 * y) for y in range(5) for x in range(5)]
-    assert sheet(seen, 'tall', many).height > sheet(seen, 'tall', places).height  # their PSFs in several rows
+    assert sheet(seen, 'tall', many).bbox.height > sheet(seen, 'tall', places).bbox.height  # their PSFs in several rows
 
 
 # What is there is not lost
@@ -344,11 +344,11 @@ def test_addresses_that_name_nothing(opened, tmp_path, address):
 def test_the_page_follows_its_address_and_keys(opened, tmp_path):
     seen = inspect(subject(), photograph())
     shown = opened(page(seen, 'photo', [(5, 6)]))
-    shown.evaluate("location.hash = '#layer=3&colour=1&reach=2&scale=value&pixel=60,40'")
+    shown.evaluate("location.hash = '#layer=3&color=1&reach=2&scale=value&pixel=60,40'")
     shown.wait_for_timeout(100)
     assert shown.locator('#facts').inner_text().startswith('(60, 40)')
     assert shown.locator('#reach-text').inner_text() == '2 px'
-    assert shown.locator('#colour').input_value() == '1'
+    assert shown.locator('#color').input_value() == '1'
     assert shown.locator('#scaling').input_value() == '0'
     assert shown.get_by_role('button', name='Strength').get_attribute('aria-pressed') == 'true'
     shown.locator('#stage').focus()
@@ -361,15 +361,15 @@ def test_the_page_follows_its_address_and_keys(opened, tmp_path):
     shown.keyboard.press('Enter')
     shown.wait_for_timeout(300)
     assert 'pixel=50%2C40' in shown.url
-    assert 'colour=1&reach=2&scale=value' in shown.url
+    assert 'color=1&reach=2&scale=value' in shown.url
 
 
 def test_a_pressed_button_is_readable_under_the_pointer(opened):
     shown = opened(page(inspect(subject(), photograph()), 'photo', [(5, 6)]))
     button = shown.get_by_role('button', name='Blur map')
     button.click()
-    colours = button.evaluate('e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]')
-    assert colours == ['rgb(255, 255, 255)', 'rgb(10, 92, 173)']
+    colors = button.evaluate('e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]')
+    assert colors == ['rgb(255, 255, 255)', 'rgb(10, 92, 173)']
 
 
 def test_the_page_of_a_strip(opened):
@@ -424,7 +424,7 @@ def test_writing_names_the_folder(command, workplace):
 
 
 def test_photographs_are_read_as_deblur_reads_them(command):
-    """Upright, grey as three equal colours, 16 bits; and what deblur refuses, and why, is refused."""
+    """Upright, gray as three equal colors, 16 bits; and what deblur refuses, and why, is refused."""
     rng = np.random.default_rng(0)
     turned = Image.Exif()
     turned[274] = 6

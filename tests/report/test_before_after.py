@@ -7,7 +7,7 @@ import pytest
 from conftest import until
 from PIL import Image
 
-from ggkm_plugin.report.before_after import write_page
+from ggkm_plugin.report.comparison_page import write_before_after
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def address(tmp_path):
         for path, value in zip(paths, (40, 220), strict=True):
             Image.fromarray(np.full((60, 90, 3), value, np.uint8)).save(path)
         pairs.append((name, *paths))
-    return write_page(tmp_path, pairs, {'weights': 'w.pth'}, ['bad.png: the file is empty'])
+    return write_before_after(tmp_path, pairs, {'weights': 'w.pth'}, ['bad.png: the file is empty'])
 
 
 @pytest.mark.parametrize('width', [1280, 390])
@@ -62,9 +62,9 @@ def test_pictures_of_an_earlier_run_go(tmp_path):
             Image.new('RGB', (30, 20)).save(path)
         pairs.append((f'{number}.jpg', *pair))
     (tmp_path / 'images/mine.jpg').write_bytes(b'')
-    write_page(tmp_path, pairs, {}, [])
+    write_before_after(tmp_path, pairs, {}, [])
     assert len(list((tmp_path / 'thumbs').iterdir())) == 2
-    write_page(tmp_path, pairs[:1], {}, [])
+    write_before_after(tmp_path, pairs[:1], {}, [])
     assert sorted(file.name for file in (tmp_path / 'images').iterdir()) == [
         '0001_after.jpg',
         '0001_before.jpg',

@@ -2,13 +2,14 @@
 
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from ggkm_plugin.archs.ggkmnet_arch import GGKMNet
-from ggkm_plugin.report.pictures import coefficient_map, strip, to_uint8
+from ggkm_plugin.report.pictures import coefficient_map, color_stops, colored, strip, to_uint8
 
 
 def flat(value, height=6, width=8):
@@ -22,7 +23,7 @@ def test_columns_in_order():
     assert [set(np.unique(picture[:, i * 8 : i * 8 + 8])) for i in range(3)] == [{0}, {128}, {255}]
 
 
-def test_channels_keep_their_colours():
+def test_channels_keep_their_colors():
     red = torch.stack([torch.ones(2, 2), torch.zeros(2, 2), torch.full((2, 2), 0.25)])
     assert to_uint8(red).tolist() == [[[255, 0, 64]] * 2] * 2
     assert strip(red).tolist() == to_uint8(red).tolist()
@@ -98,7 +99,7 @@ def test_our_network_stays_as_it_was():
 
 
 def test_a_narrow_range_is_stretched():
-    """Values between 0.5 and 0.52 take all colours, the outermost hundredths the last ones."""
+    """Values between 0.5 and 0.52 take all colors, the outermost hundredths the last ones."""
     share = torch.linspace(0.5, 0.52, 400).view(1, 400)
     net = Mixing(torch.stack([1 - share, share])[None])
     plain, wide = (coefficient_map(net, torch.rand(1, 3, 1, 400), stretched) for stretched in (False, True))
@@ -112,3 +113,12 @@ def test_a_narrow_range_is_stretched():
 def test_a_constant_map_has_no_range_to_stretch():
     picture = coefficient_map(Mixing(torch.ones(1, 2, 3, 3)), torch.rand(1, 3, 3, 3), stretched=True)
     assert (picture == picture[0, 0]).all()
+
+
+def test_colors_go_from_low_to_high_and_nan_is_gray():
+    picture = colored(np.array([[1.0, 2.0, 3.0, 9.0, np.nan]]), 1, 3)
+    assert (np.diff(lightness(picture)[0, :3]) > 0).all()
+    assert picture[0, 3].tolist() == picture[0, 2].tolist()  # beyond the range: the color of its end
+    assert picture[0, 4].tolist() == [160, 160, 160]
+    stops = color_stops(cv2.COLORMAP_VIRIDIS)
+    assert [stops[0], stops[-1]] == ['#{:02x}{:02x}{:02x}'.format(*picture[0, at]) for at in (0, 2)]

@@ -1,6 +1,6 @@
 // Zoom and pan: three CSS variables for all panes.
-// A page has `view.window`, null where all fits or {x, y, zoom}: the centre (0 to 1) and CSS pixels per pixel; `size()`,
-// the height and width of its pictures; `zoomed(zoom)`, which is told of changes; and `addressOf()`, the view in words.
+// A page defines `view.window`, null for all of the picture or {x, y, zoom}: center (0 to 1) and CSS pixels per pixel;
+// `size()`, height and width of its pictures; and `zoomed(zoom)`, called after changes.
 
 const MAX_ZOOM = 32;
 const panes = $('panes');
@@ -23,22 +23,6 @@ function applyWindow() {
   $('zoom').textContent = `${Math.round(zoom * 100)}\u2009%`;
 }
 
-let saving = 0;
-
-/** The view goes into the page's address. */
-function saveView() {
-  clearTimeout(saving);
-  saving = setTimeout(() => history.replaceState(null, '', addressOf()), 150);
-}
-
-const windowText = ({x, y, zoom}) => [x.toFixed(5), y.toFixed(5), zoom.toFixed(4)].join(',');
-
-/** The window that `windowText` wrote; null, which fits, for anything else. */
-function readWindow(words) {
-  const [x, y, zoom] = (words ?? '').split(',').map(Number);
-  return x >= 0 && x <= 1 && y >= 0 && y <= 1 && zoom > 0 && zoom <= MAX_ZOOM ? {x, y, zoom} : null;
-}
-
 function look(wanted) {
   const zoom = Math.min(MAX_ZOOM, wanted.zoom);
   const within = value => zoom < fitting() ? 0.5 : Math.min(1, Math.max(0, value));
@@ -47,7 +31,7 @@ function look(wanted) {
   saveView();
 }
 
-/** Zoom by `factor` so that what lies `dx`, `dy` CSS pixels from the pane's centre stays there. */
+/** Zoom by `factor` so that what lies `dx`, `dy` CSS pixels from the pane's center stays there. */
 function zoomBy(factor, dx = 0, dy = 0) {
   const [height, width] = size();
   const {x, y, zoom} = current();
@@ -66,13 +50,24 @@ function pixelAt(stage, clientX, clientY) {
   const [height, width] = size();
   const {x, y, zoom} = current();
   const box = stage.getBoundingClientRect();
-  const along = (from, room, centre, count) => Math.min(count - 1, Math.max(0, Math.floor((from - room / 2) / zoom + centre * count)));
+  const along = (from, room, center, count) => Math.min(count - 1, Math.max(0, Math.floor((from - room / 2) / zoom + center * count)));
   return [along(clientX - box.left, room.width, x, width), along(clientY - box.top, room.height, y, height)];
 }
 
 const ZOOM_KEYS = {
   '+': () => zoomBy(1.5), '=': () => zoomBy(1.5), '-': () => zoomBy(1 / 1.5), 0: () => look({x: 0.5, y: 0.5, zoom: 0}),
 };
+
+/** Run the action of a key, one of `actions` or of the zoom, unless the target matches `ignored`. */
+function onKeys(element, actions, ignored = ':not(*)') {
+  element.addEventListener('keydown', event => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches(ignored)) return;
+    const action = {...ZOOM_KEYS, ...actions}[event.key];
+    if (!action) return;
+    event.preventDefault();
+    action(event);
+  });
+}
 
 function wireZoom() {
   const button = (id, words, onclick, label) => el('button', {type: 'button', id, 'aria-label': label, onclick}, words);
@@ -86,7 +81,7 @@ function wireZoom() {
 
 function wirePanes() {
   const pointers = new Map();
-  const fromCentre = (stage, x, y) => {
+  const fromCenter = (stage, x, y) => {
     const box = stage.getBoundingClientRect();
     return [x - box.left - box.width / 2, y - box.top - box.height / 2];
   };
@@ -95,7 +90,7 @@ function wirePanes() {
     if (!stage) return;
     event.preventDefault();
     const pixels = event.deltaY * (event.deltaMode === 1 ? 16 : event.deltaMode === 2 ? 400 : 1);
-    zoomBy(Math.exp(-Math.max(-200, Math.min(200, pixels)) / (event.ctrlKey ? 100 : 400)), ...fromCentre(stage, event.clientX, event.clientY));
+    zoomBy(Math.exp(-Math.max(-200, Math.min(200, pixels)) / (event.ctrlKey ? 100 : 400)), ...fromCenter(stage, event.clientX, event.clientY));
   }, {passive: false});
   panes.addEventListener('pointerdown', event => {
     const stage = event.target.closest('.stage');
@@ -119,8 +114,8 @@ function wirePanes() {
     if (pointers.size === 2) {
       const [other] = [...pointers].filter(([id]) => id !== event.pointerId).map(([, point]) => point);
       const spread = Math.hypot(before.x - other.x, before.y - other.y);
-      const centre = point => [(point.x + other.x) / 2, (point.y + other.y) / 2];
-      if (spread > 4) zoomBy(Math.hypot(now.x - other.x, now.y - other.y) / spread, ...fromCentre(stage, ...centre(now)));
+      const center = point => [(point.x + other.x) / 2, (point.y + other.y) / 2];
+      if (spread > 4) zoomBy(Math.hypot(now.x - other.x, now.y - other.y) / spread, ...fromCenter(stage, ...center(now)));
       panBy((now.x - before.x) / 2, (now.y - before.y) / 2);
     }
     pointers.set(event.pointerId, now);

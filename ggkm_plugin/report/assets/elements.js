@@ -1,4 +1,4 @@
-// The page's data, and what its elements are made with; text always goes in as text, never as HTML.
+// The page's data, and builders of elements. Text is inserted as text, never as HTML.
 
 const data = JSON.parse(document.getElementById('data').textContent);
 
@@ -19,6 +19,10 @@ function choices(select, options, chosen) {
   select.replaceChildren(...options.map(([index, label]) => el('option', {value: index}, label)));
   select.value = String(chosen);
 }
+
+/** [red, green, blue] of #rrggbb. */
+const channels = hex => [1, 3, 5].map(at => parseInt(hex.slice(at, at + 2), 16));
+const gradient = colors => `linear-gradient(90deg, ${colors.join(', ')})`;
 
 function text(value, digits) {
   if (value === null) return '\u2013';

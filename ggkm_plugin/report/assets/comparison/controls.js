@@ -1,4 +1,4 @@
-// Controls, and what a change of the view draws anew.
+// Controls, and redrawing after a change of the view.
 
 const scored = () => sources.flatMap((_, source) => (dataset().images.some(picture => picture.scores[source].some(found => found !== null)) ? [source] : []));
 const pictured = () => sources.flatMap((_, source) => (dataset().images.some(picture => picture.files[source]) ? [source] : []));
@@ -46,7 +46,7 @@ function renderControls() {
     type: 'button', 'aria-pressed': view.shown.includes(source), 'data-source': source, onclick: () => togglePicture(source),
   }, sources[source].label)));
   $('curves').replaceChildren(...(view.plot === 'sorted' && view.minus < 0 ? numbers : []).map(source => el('button', {
-    type: 'button', 'aria-pressed': !hiddenCurves.has(source), style: `--c: var(${colour(source)})`, 'data-curve': source,
+    type: 'button', 'aria-pressed': !hiddenCurves.has(source), style: `--c: var(${color(source)})`, 'data-curve': source,
     onclick: () => {
       if (!hiddenCurves.delete(source)) hiddenCurves.add(source);
       renderControls();
@@ -63,9 +63,9 @@ function togglePicture(source) {
   $('shown').querySelector(`[data-source="${source}"]`)?.focus();
 }
 
-const colour = source => (source === 0 ? '--soft' : `--s${(source - 1) % 8}`);
+const color = source => (source === 0 ? '--soft' : `--s${(source - 1) % 8}`);
 
-/** Change the view and draw what depends on it. */
+/** Change the view and redraw what depends on it. */
 function set(change) {
   const has = key => key in change;
   if (has('dataset') || (has('image') && change.image !== view.image)) change.window = null;
@@ -98,14 +98,8 @@ function wireControls() {
     event.preventDefault();
     $('explore').focus();
   });
-  document.addEventListener('keydown', event => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches('input, select, textarea, [role=slider], .scroll')) return;
-    const action = {...ZOOM_KEYS, ArrowLeft: () => step(-1), ArrowRight: () => step(1)}[event.key];
-    if (!action) return;
-    event.preventDefault();
-    action();
-  });
-  window.addEventListener('hashchange', () => { if (location.hash !== addressOf()) start(); });
+  onKeys(document, {ArrowLeft: () => step(-1), ArrowRight: () => step(1)}, 'input, select, textarea, [role=slider], .scroll');
+  followAddress(start);
   let waiting = 0;
   window.addEventListener('resize', () => {
     cancelAnimationFrame(waiting);

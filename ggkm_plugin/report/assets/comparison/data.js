@@ -19,7 +19,7 @@ function startingView() {
   return {
     dataset: 0, image: -1, metric: 0, of: models[0] ?? 0, minus: -1, order: 'worst', plot: 'sorted', across: 0, filter: '',
     mode: data.metrics.length ? 'pictures' : 'slider', shown: [0, ...models.slice(0, 3), ...extras.slice(0, 1), ...extras.slice(1).slice(-1), truth], left: 0, right: models[0] ?? truth,
-    split: 50, full: startingScale(), window: null,  // window: null fits, else {x, y, zoom}: the centre (0 to 1), CSS pixels per pixel
+    split: 50, full: startingScale(), window: null,  // window: null fits, else {x, y, zoom}: the center (0 to 1), CSS pixels per pixel
   };
 }
 

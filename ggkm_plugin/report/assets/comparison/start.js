@@ -1,4 +1,4 @@
-// The beginning: the last of the scripts.
+// Starts the page.
 
 function start() {
   readAddress();
@@ -15,7 +15,7 @@ renderTables();
 $('explore').hidden = !data.datasets.some(({images}) => images.length);
 $('skip').hidden = $('explore').hidden;
 if (!$('explore').hidden) {
-  paintColours();
+  paintColors();
   wirePlot();
   wireZoom();
   wireControls();

@@ -1,12 +1,11 @@
-// What is drawn: the picture or map that is chosen, and the PSF with its coefficients.
+// Drawing of the chosen picture or map, and of the PSF with its coefficients.
 
-const COOL = [0, 114, 178];
-const WARM = [213, 94, 0];
+const [NEGATIVE, POSITIVE] = data.signed.map(channels);
 
 const logarithmic = share => Math.sign(share) * Math.max(0, 1 + Math.log10(Math.max(Math.abs(share), 1e-30)) / data.decades);
 
 function paintSigned(pixels, at, share) {
-  const target = share < 0 ? COOL : WARM;
+  const target = share < 0 ? NEGATIVE : POSITIVE;
   const amount = Math.min(1, Math.abs(share));
   for (let channel = 0; channel < 3; channel++) pixels[at + channel] = Math.round(255 + amount * (target[channel] - 255));
   pixels[at + 3] = 255;
@@ -14,8 +13,8 @@ function paintSigned(pixels, at, share) {
 
 function drawPsf() {
   if (!kernels || view.x < 0) return;
-  const colours = psfs(view.x, view.y);
-  const b = view.colour < 0 || colours.length === 1 ? mean(colours) : colours[view.colour];
+  const colors = psfs(view.x, view.y);
+  const b = view.color < 0 || colors.length === 1 ? mean(colors) : colors[view.color];
   const side = 2 * view.reach + 1;
   const canvas = $('psf');
   canvas.width = canvas.height = side;
@@ -29,7 +28,7 @@ function drawPsf() {
   }
   canvas.getContext('2d').putImageData(image, 0, 0);
   const sum = b.reduce((total, value) => total + value, 0);
-  $('facts').textContent = `(${view.x}, ${view.y}): effective radius ${text(effectiveRadius(colours), 2)} px, sum ${text(sum, 3)}`;
+  $('facts').textContent = `(${view.x}, ${view.y}): effective radius ${text(effectiveRadius(colors), 2)} px, sum ${text(sum, 3)}`;
   drawCoefficients();
   place($('cross'), view.x, view.y);
   $('cross').hidden = false;
@@ -66,7 +65,7 @@ function drawLayer() {
 function drawPicture(name, source, unit, high) {
   Object.assign($('picture'), {src: source, alt: name});
   $('scale').style.visibility = unit ? 'visible' : 'hidden';
-  if (unit) legend(`linear-gradient(90deg, ${data.colours.join(', ')})`, '0', unit, text(high, 2));
+  if (unit) legend(gradient(data.colors), '0', unit, text(high, 2));
 }
 
 function drawMap(p) {
@@ -76,10 +75,10 @@ function drawMap(p) {
   pen.putImageData(image, 0, 0);
   $('scale').style.visibility = 'visible';
   const most = text(data.steps[p] * 127, 3);
-  legend(`linear-gradient(90deg, rgb(${COOL}), #fff, rgb(${WARM}))`, `\u2212${most}`, `beta ${p + 1}`, most);
+  legend(gradient([data.signed[0], '#fff', data.signed[1]]), `\u2212${most}`, `beta ${p + 1}`, most);
 }
 
-function legend(colours, low, unit, high) {
-  $('ramp').style.background = colours;
+function legend(colors, low, unit, high) {
+  $('ramp').style.background = colors;
   [$('low').textContent, $('unit').textContent, $('high').textContent] = [low, unit, high];
 }

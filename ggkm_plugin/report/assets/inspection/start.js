@@ -1,26 +1,22 @@
-// Controls, the pointer, and the beginning: the last of the scripts.
+// Controls and the pointer; starts the page.
 
-/** The pixel is in it if it is kept. */
+/** Includes the pixel if it is kept. */
 function addressOf() {
   const words = new URLSearchParams();
-  for (const key of ['layer', 'colour', 'reach']) if (view[key] !== defaults[key]) words.set(key, view[key]);
+  for (const key of ['layer', 'color', 'reach']) if (view[key] !== defaults[key]) words.set(key, view[key]);
   if (!view.logarithmic) words.set('scale', 'value');
   if (view.pinned) words.set('pixel', [view.x, view.y]);
   if (view.window) words.set('at', windowText(view.window));
   return `#${words}`;
 }
 
-/** Take the view from the address; what it says and this page has not stays as it starts. */
+/** Read the view from the address; what this page lacks is ignored. */
 function readAddress() {
   const words = new URLSearchParams(location.hash.slice(1));
   Object.assign(view, defaults);
-  const within = (key, low, high) => {
-    const found = Number(words.get(key) ?? NaN);
-    if (Number.isInteger(found) && found >= low && found <= high) view[key] = found;
-  };
-  within('layer', 0, data.pictures.length + data.radii.length - 1);
-  within('colour', -1, data.weight ? 2 : -1);
-  within('reach', 1, Math.max(1, middle));
+  readNumber(words, 'layer', 0, data.pictures.length + data.radii.length - 1, true);
+  readNumber(words, 'color', -1, data.weight ? 2 : -1, true);
+  readNumber(words, 'reach', 1, Math.max(1, middle), true);
   view.logarithmic = words.get('scale') !== 'value';
   const [x, y] = (words.get('pixel') ?? '').split(',').map(Number);
   if (Number.isInteger(x) && Number.isInteger(y) && x >= 0 && y >= 0 && x < width && y < height) Object.assign(view, {x, y, pinned: true});
@@ -67,16 +63,10 @@ function wirePointer() {
     view.pinned = event.pointerType === 'touch' || !view.pinned;  // a finger does not hover: each tap is a choice
     goTo(...pixelAt(stage, event.clientX, event.clientY));
   });
-  stage.addEventListener('keydown', event => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const far = event.shiftKey ? 10 : 1;
-    const action = {
-      ...ZOOM_KEYS, ArrowLeft: () => stepBy(-far, 0), ArrowRight: () => stepBy(far, 0), ArrowUp: () => stepBy(0, -far),
-      ArrowDown: () => stepBy(0, far), Enter: () => { view.pinned = !view.pinned; saveView(); },
-    }[event.key];
-    if (!action) return;
-    event.preventDefault();
-    action();
+  const steps = (dx, dy) => event => stepBy(dx * (event.shiftKey ? 10 : 1), dy * (event.shiftKey ? 10 : 1));
+  onKeys(stage, {
+    ArrowLeft: steps(-1, 0), ArrowRight: steps(1, 0), ArrowUp: steps(0, -1), ArrowDown: steps(0, 1),
+    Enter: () => { view.pinned = !view.pinned; saveView(); },
   });
 }
 
@@ -96,7 +86,7 @@ function wireControls() {
   ]));
   $('reach').max = String(Math.max(1, middle));
   const changes = {
-    colour: value => { view.colour = Number(value); },
+    color: value => { view.color = Number(value); },
     scaling: value => { view.logarithmic = value === '1'; },
     reach: value => { view.reach = Number(value); },
   };
@@ -111,8 +101,8 @@ function wireControls() {
 }
 
 function showControls() {
-  const colours = data.weight ? ['mean of the three', 'red', 'green', 'blue'] : ['all alike: output layer left out'];
-  choices($('colour'), colours.map((name, index) => [index - 1, name]), view.colour);
+  const colors = data.weight ? ['mean of the three', 'red', 'green', 'blue'] : ['all alike: output layer left out'];
+  choices($('color'), colors.map((name, index) => [index - 1, name]), view.color);
   choices($('scaling'), [[1, `by logarithm, ${data.decades} decades`], [0, 'by value']], Number(view.logarithmic));
   $('reach').value = String(view.reach);
   $('reach-text').textContent = `${view.reach} px`;
@@ -151,7 +141,7 @@ async function start() {
   [beta, kernels] = await Promise.all([unpacked(data.beta, Int8Array), unpacked(data.kernels, Float32Array)]);
   restore();
   window.addEventListener('resize', layout);
-  window.addEventListener('hashchange', () => { if (location.hash !== addressOf()) restore(); });
+  followAddress(restore);
   document.body.dataset.state = 'ready';
 }
 

@@ -51,7 +51,7 @@ const below = (width, words) => svg('text', {x: (PLOT.left + width - PLOT.right)
 const columnAt = (place, count, width) => PLOT.left + (place + 0.5) * (width - PLOT.left - PLOT.right) / count;
 const orderName = () => ({worst: 'worst first', best: 'best first', name: 'by name'})[view.order];
 
-/** Points as circles, squares, triangles and diamonds in turn, so that colour is not the only sign; others when colours repeat. */
+/** Points as circles, squares, triangles and diamonds in turn, so that color is not the only sign; others when colors repeat. */
 function dot(x, y, source, size = 3.4) {
   const shapes = [
     `M${x - size} ${y}a${size} ${size} 0 1 0 ${2 * size} 0a${size} ${size} 0 1 0 ${-2 * size} 0`,
@@ -59,7 +59,7 @@ function dot(x, y, source, size = 3.4) {
     `M${x} ${y - size * 1.3}l${size * 1.25} ${size * 2.2}h${-size * 2.5}z`,
     `M${x} ${y - size * 1.4}l${size * 1.4} ${size * 1.4}l${-size * 1.4} ${size * 1.4}l${-size * 1.4} ${-size * 1.4}z`,
   ];
-  return svg('path', {class: 'dot', d: shapes[(source + Math.ceil(source / 8)) % 4], style: `--c: var(${colour(source)})`});
+  return svg('path', {class: 'dot', d: shapes[(source + Math.ceil(source / 8)) % 4], style: `--c: var(${color(source)})`});
 }
 
 function curves(width) {
@@ -72,7 +72,7 @@ function curves(width) {
     dots.push(...points);
     const drawn = points.filter(point => Number.isFinite(point.y));
     const path = drawn.map((point, at) => `${at ? 'L' : 'M'}${point.x} ${point.y}`).join('');
-    return svg('g', {'data-series': source}, svg('path', {class: 'series', d: path, style: `--c: var(${colour(source)})`}), drawn.map(point => dot(point.x, point.y, source)));
+    return svg('g', {'data-series': source}, svg('path', {class: 'series', d: path, style: `--c: var(${color(source)})`}), drawn.map(point => dot(point.x, point.y, source)));
   });
   const words = view.order === 'name' ? 'images by name' : `images by ${valueName()}, ${orderName()}`;
   return [...frame(width, vertical, `${metricName(view.metric)} ${arrow(view.metric)}`), ...marks, below(width, words)];
@@ -88,7 +88,7 @@ function stems(width) {
     ...frame(width, vertical, `\u0394 ${metricName(view.metric)} ${arrow(view.metric)}`),
     svg('line', {x1: PLOT.left, x2: width - PLOT.right, y1: vertical.at(0), y2: vertical.at(0), stroke: 'var(--soft)'}),
     ...points.filter(point => Number.isFinite(point.y)).flatMap(point => [
-      svg('line', {class: 'series', x1: point.x, x2: point.x, y1: vertical.at(0), y2: point.y, style: `--c: var(${colour(view.of)})`}),
+      svg('line', {class: 'series', x1: point.x, x2: point.x, y1: vertical.at(0), y2: point.y, style: `--c: var(${color(view.of)})`}),
       dot(point.x, point.y, view.of),
     ]),
     below(width, `images by ${valueName()}, ${orderName()}`),

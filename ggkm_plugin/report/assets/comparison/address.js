@@ -17,13 +17,10 @@ function addressOf() {
   return `#${words}`;
 }
 
-/** Take the view from the address; what it names and this report lacks stays as it starts. */
+/** Read the view from the address; names that this report lacks are ignored. */
 function readAddress() {
   const words = new URLSearchParams(location.hash.slice(1));
-  const find = (key, list, property) => {
-    const found = words.has(key) ? list.findIndex(item => item[property] === words.get(key)) : -1;
-    return found;
-  };
+  const find = (key, list, property) => (words.has(key) ? list.findIndex(item => item[property] === words.get(key)) : -1);
   Object.assign(view, defaults);
   view.dataset = Math.max(0, find('data', data.datasets, 'name'));
   view.image = find('image', dataset().images, 'name');
@@ -37,11 +34,7 @@ function readAddress() {
   view.filter = words.get('filter') ?? '';
   const shown = sources.flatMap((source, index) => (words.getAll('show').includes(source.key) ? [index] : []));
   if (shown.length) view.shown = shown;
-  const within = (key, low, high) => {
-    const found = Number(words.get(key) ?? NaN);
-    if (found >= low && found <= high) view[key] = found;
-  };
-  within('split', 0, 100);
-  within('full', 1, 50);
+  readNumber(words, 'split', 0, 100);
+  readNumber(words, 'full', 1, 50);
   view.window = readWindow(words.get('at'));
 }

@@ -4,7 +4,7 @@ const {width, height} = data;
 const kernelSize = data.size;
 const middle = (kernelSize - 1) / 2;
 const [, startX, startY] = data.marks[0] ?? [null, -1, -1];
-const defaults = {layer: 0, x: startX, y: startY, pinned: false, colour: -1, reach: data.reach, logarithmic: true, window: null};
+const defaults = {layer: 0, x: startX, y: startY, pinned: false, color: -1, reach: data.reach, logarithmic: true, window: null};
 const view = {...defaults};
 const size = () => [height, width];
 let beta = null;
@@ -19,7 +19,7 @@ async function unpacked(packed, Kind) {
 
 const coefficients = (x, y) => data.steps.map((step, p) => step * beta[(p * height + y) * width + x]);
 
-/** b, one array a colour; a single one without the output layer. */
+/** b, one array a color; a single one without the output layer. */
 function psfs(x, y) {
   const here = coefficients(x, y);
   return (data.weight ?? [here.map(() => 1)]).map(weight => {
@@ -33,10 +33,10 @@ function psfs(x, y) {
   });
 }
 
-function effectiveRadius(colours) {
+function effectiveRadius(colors) {
   let moment = 0;
   let total = 0;
-  for (const b of colours) {
+  for (const b of colors) {
     for (let i = 0; i < b.length; i++) {
       const dy = Math.floor(i / kernelSize) - middle;
       const dx = i % kernelSize - middle;
@@ -47,4 +47,4 @@ function effectiveRadius(colours) {
   return total ? Math.sqrt(moment / total) : 0;
 }
 
-const mean = colours => colours[0].map((_, i) => colours.reduce((sum, b) => sum + b[i], 0) / colours.length);
+const mean = colors => colors[0].map((_, i) => colors.reduce((sum, b) => sum + b[i], 0) / colors.length);

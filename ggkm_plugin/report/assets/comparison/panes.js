@@ -22,7 +22,7 @@ function pane(picture, source) {
   const stage = el('div', {class: 'stage'});
   addLayer(stage, stage, picture, source, errors);
   stage.append(el('span', {class: 'mark'}));
-  return el('figure', {class: 'pane', 'data-source': source}, stage, el('figcaption', null, el('b', null, label), captionScores(picture, source)));
+  return el('figure', {class: 'pane box', 'data-source': source}, stage, el('figcaption', null, el('b', null, label), captionScores(picture, source)));
 }
 
 function captionScores(picture, source) {
@@ -78,7 +78,7 @@ function load(url) {
 }
 
 // The canvas may not be read on a page from disk (it is tainted), but it may be drawn on: |a - b| is a way of drawing,
-// and the mean over the channels, the scale and the colours are an SVG filter.
+// and the mean over the channels, the scale and the colors are an SVG filter.
 function absoluteDifference(picture, wanted) {
   const [height, width] = size();
   const canvas = el('canvas', {width, height});
@@ -89,7 +89,7 @@ function absoluteDifference(picture, wanted) {
   return canvas;
 }
 
-/** Colour the errors, averaged to about the size shown: a browser would skip pixels of a canvas that it shrinks. */
+/** Color the errors, averaged to about the size shown: a browser would skip pixels of a canvas that it shrinks. */
 function drawMap({canvas, difference}) {
   let errors = difference;
   for (let part = 1; part > mapSize; part /= 2) errors = halved(errors);
@@ -106,7 +106,7 @@ function halved(from) {
   return to;
 }
 
-/** Told by the zoom. */
+/** Called by the zoom. */
 function zoomed(zoom) {
   const wanted = Math.min(1, 2 ** Math.ceil(Math.log2(zoom * window.devicePixelRatio)));
   if (wanted === mapSize) return;
@@ -122,14 +122,11 @@ function scaleErrors() {
   maps.forEach(drawMap);
 }
 
-function paintColours() {
-  const channels = [1, 3, 5].map(from => data.colours.map(colour => (parseInt(colour.slice(from, from + 2), 16) / 255).toFixed(4)).join(' '));
-  ['R', 'G', 'B'].forEach((channel, index) => $('error-map').querySelector(`feFunc${channel}`).setAttribute('tableValues', channels[index]));
-  const pen = document.querySelector('.scale canvas').getContext('2d');
-  const ramp = pen.createLinearGradient(0, 0, 256, 0);
-  data.colours.forEach((colour, index) => ramp.addColorStop(index / (data.colours.length - 1), colour));
-  pen.fillStyle = ramp;
-  pen.fillRect(0, 0, 256, 1);
+function paintColors() {
+  const table = data.colors.map(channels);
+  ['R', 'G', 'B'].forEach((name, at) => $('error-map').querySelector(`feFunc${name}`).setAttribute(
+    'tableValues', table.map(color => (color[at] / 255).toFixed(4)).join(' ')));
+  document.querySelector('.scale .ramp').style.background = gradient(data.colors);
 }
 
 function sliderPane(picture) {
@@ -163,7 +160,7 @@ function sliderPane(picture) {
   panes.style.setProperty('--split', `${view.split}%`);
   stage.append(above, el('span', {class: 'side left'}, sources[view.left].label), el('span', {class: 'side right'}, sources[view.right].label), handle);
   const caption = source => el('div', null, el('b', null, sources[source].label), captionScores(picture, source));
-  return el('figure', {class: 'pane', 'data-source': 'slider'}, stage,
+  return el('figure', {class: 'pane box', 'data-source': 'slider'}, stage,
     el('figcaption', {class: 'pair'}, caption(view.left), caption(view.right)));
 }
 

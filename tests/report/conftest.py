@@ -1,0 +1,5 @@
+"""Fixtures of comparisons, from tests/evaluation."""
+
+from evaluation.conftest import bench
+
+__all__ = ['bench']
