@@ -42,6 +42,9 @@ _TREES = {
     'RealDOF': ['source/01.png', 'target/01.png'],
     'RTF': ['image/0/image_01.png', 'GT/sharp_01.png'],
     'CUHK': ['image/out_of_focus0001.jpg'],
+    'pairs': [
+        f'{split}/{kind}/{i}.png' for split in ('train', 'val') for kind in ('input', 'ground_truth') for i in range(4)
+    ],
 }
 
 
@@ -75,7 +78,8 @@ def test_first_lines_say_source_command_and_result(file):
     schema, source, command, result = file.read_text().splitlines()[:4]
     assert schema == '# yaml-language-server: $schema=schema.json'
     assert source.startswith('# ')
-    assert command == f'# basicsr {file.stem.split("_")[0]} -opt options/{file.name}'
+    kind = file.stem.split('_')[0].replace('finetune', 'train')
+    assert command == f'# basicsr {kind} -opt options/{file.name}'
     assert re.match('# (Expect|Not yet reproduced)', result)
 
 
@@ -97,7 +101,7 @@ def test_everything_in_it_can_be_built(benchmarks, file):
     flow = opt.get('train', {}).get('jdrl', {}).get('flow')
     if flow:  # its weights are another's
         torch.save(raft_large(weights=None).state_dict(), flow['weights'])
-    is_train = file.stem.startswith('train')
+    is_train = file.stem.startswith(('train', 'finetune'))
     if not is_train:  # the weights come from a training
         weights = Path(opt['path']['pretrain_network_g'])
         assert weights.parts[0] == 'experiments'
