@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -11,8 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ggkm_plugin.data.archives import size_text
-from ggkm_plugin.utils.errors import DataError, OptionError
+from ggkm_plugin.utils.errors import OptionError
 
 # Seconds between two looks at a process's memory. A 16-bit photograph takes 50 milliseconds to decode, a look 0.1.
 _PERIOD = 0.01
@@ -129,16 +127,6 @@ def read_into_cache(folder: Path) -> None:
         with open(path, 'rb') as file:
             while file.read(_BLOCK):
                 pass
-
-
-def check_space(folder: str, needed: int) -> None:
-    """Raises DataError if the disk has less than `needed` bytes left."""
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise DataError(
-            f'{folder}: needs {size_text(needed)}, but {size_text(free)} are free; name a folder on another disk with '
-            '--work, or measure fewer (--pairs) or smaller (--size) images'
-        )
 
 
 def machine_line(facts: dict[str, Any]) -> str:

@@ -29,18 +29,17 @@ from ggkm_plugin.benchmarks.measuring import (
     anonymous_bytes,
     bytes_from_disk,
     check_proc,
-    check_space,
     drop_from_cache,
     files_below,
     observed,
     read_into_cache,
 )
-from ggkm_plugin.data.archives import size_text
 from ggkm_plugin.data.layouts import Pair
 from ggkm_plugin.data.lmdb_store import CODECS, key_of, write_lmdb
 from ggkm_plugin.data.photographs import Photograph, builtin_photographs, load_photograph
 from ggkm_plugin.report.tables import Table, fixed, write
 from ggkm_plugin.utils.errors import DataError, OptionError
+from ggkm_plugin.utils.files import check_space, size_text
 from ggkm_plugin.utils.image_decoding import write_image
 
 CROP = 256
@@ -163,7 +162,7 @@ def run(settings: ReaderSettings, progress: bool = False) -> ReaderReport:
     """Make the photographs, measure, and remove them. Raises DataError if there is no room or our own reading fails."""
     check_proc()
     work = settings.work or tempfile.gettempdir()
-    check_space(work, settings.bytes_needed)
+    check_space(work, settings.bytes_needed, 'Choose another disk with --work, or lower --pairs or --size')
     try:
         with tempfile.TemporaryDirectory(prefix='basicsr-bench-', dir=work) as folder:
             readers = make_readers(Path(folder), settings, progress)

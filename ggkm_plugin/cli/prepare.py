@@ -6,12 +6,14 @@ import os
 from ggkm_plugin.utils.errors import OptionError
 
 HELP = 'make a checked folder tree or LMDB from a downloaded benchmark: DPDD, LFDOF, RealDOF, RTF or CUHK'
-INTERRUPTED = '; the same command continues where it stopped'
+INTERRUPTED = '; nothing was written'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('sources', nargs='+', metavar='SOURCE', help='zip or tar archives or folders of one data set')
-    parser.add_argument('-o', '--out', required=True, metavar='OUT', help='new folder; OUT.part until it is complete')
+    parser.add_argument(
+        '-o', '--out', required=True, metavar='OUT', help='new folder, which appears when it is complete'
+    )
     parser.add_argument(
         '--set', default='auto', metavar='NAME', help='DPDD, LFDOF, RealDOF, RTF or CUHK (default: detected)'
     )
@@ -23,36 +25,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--dry-run', action='store_true', help='print what would be done; write nothing')
     parser.add_argument(
-        '--workers', type=int, default=os.cpu_count() or 1, metavar='N', help='processes (default: number of cores)'
+        '--workers', type=int, default=os.cpu_count() or 1, metavar='N', help='threads (default: number of cores)'
     )
     parser.add_argument('--skip-bad', action='store_true', help='leave out unreadable images and their partners')
-    parser.add_argument(
-        '--max-size',
-        type=float,
-        default=200,
-        metavar='GB',
-        help='refuse archives that unpack to more (default: %(default)g)',
-    )
 
 
 def run(arguments: argparse.Namespace) -> None:
     from ggkm_plugin.data.layouts import LAYOUTS
     from ggkm_plugin.data.preparation import prepare, report_lines
-    from ggkm_plugin.data.preparation_plan import Job, check_faults, make_plan, plan_lines
+    from ggkm_plugin.data.preparation_plan import PreparationOptions, check_faults, make_plan, plan_lines
 
     if arguments.set not in ('auto', *LAYOUTS):
         raise OptionError(f'--set: must be one of {", ".join(LAYOUTS)}, not "{arguments.set}"')
-    job = Job(
+    options = PreparationOptions(
         sources=tuple(arguments.sources),
         out=arguments.out,
         layout=arguments.set,
         format=arguments.format,
         workers=arguments.workers,
         skip_bad=arguments.skip_bad,
-        max_bytes=arguments.max_size * 1e9,
         progress=True,
     )
-    plan = make_plan(job)
+    plan = make_plan(options)
     if arguments.dry_run:
         print(*plan_lines(plan), sep='\n')
         check_faults(plan, plan.faults)

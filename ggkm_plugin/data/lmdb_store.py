@@ -9,13 +9,10 @@ import os
 import struct
 import threading
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import cv2
 import lmdb
@@ -27,6 +24,7 @@ from ggkm_plugin.utils.errors import DataError, OptionError, listed
 from ggkm_plugin.utils.files import new_folder
 from ggkm_plugin.utils.image_decoding import PNG_SIGNATURE, decode_image, read_bytes
 from ggkm_plugin.utils.image_header import Header, header_of
+from ggkm_plugin.utils.threads import map_threads
 
 CODECS = ('png', 'raw')
 # Rows per value. 16 to 128 take equal time from the page cache; more read more rows beside a crop from the disk.
@@ -38,9 +36,6 @@ _READABLE_FORMATS = (1, 2)  # 1: version 0.1.0
 _NUL = b'\0'
 _DESCRIPTION_KEY = _NUL + b'about'
 _MAP_SIZE = 2**24
-
-_Item = TypeVar('_Item')
-_Result = TypeVar('_Result')
 
 
 class _RawHeader(NamedTuple):
@@ -277,25 +272,13 @@ def _write_images(
             return str(error)
 
     unreadable = []
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(files), unit='image', disable=not progress) as bar:
-        for result in _map_ahead(pool, converted, sorted(files), 2 * workers):
-            if isinstance(result, str):
-                unreadable.append(result)
-            else:
-                _put(environment, result)
-            bar.update()
+    results = map_threads(converted, sorted(files), workers)
+    for result in tqdm(results, total=len(files), unit='image', disable=not progress):
+        if isinstance(result, str):
+            unreadable.append(result)
+        else:
+            _put(environment, result)
     return unreadable
-
-
-def _map_ahead(
-    pool: ThreadPoolExecutor, function: Callable[[_Item], _Result], items: Iterable[_Item], ahead: int
-) -> Iterator[_Result]:
-    """Like `pool.map`, but with at most `ahead` results in memory."""
-    waiting = iter(items)
-    futures = deque(pool.submit(function, item) for item in islice(waiting, ahead))
-    while futures:
-        yield futures.popleft().result()
-        futures.extend(pool.submit(function, item) for item in islice(waiting, 1))
 
 
 def _values(key: bytes, path: str, codec: str) -> dict[bytes, Any]:

@@ -1,7 +1,8 @@
-"""Atomic writes, folder locks and the working folder."""
+"""Atomic writes, free space, folder locks and the working folder."""
 
 import json
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -63,6 +64,22 @@ def make_writable(folder: str | Path) -> None:
     """Make the folder and, for a moment, a file in it: to be told before the work, not after. Raises OSError."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()
+
+
+def check_space(folder: str | Path, needed: int, remedy: str) -> None:
+    """Raise DataError if the disk of a folder has less than `needed` bytes left."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(f'{folder}: needs {size_text(needed)}, but {size_text(free)} are free. {remedy}')
+
+
+def size_text(num_bytes: float) -> str:
+    """Format a size in bytes: `1.5 GB` of 1.5e9."""
+    for unit in ('bytes', 'kB', 'MB', 'GB'):
+        if num_bytes < 1000 or unit == 'GB':
+            break
+        num_bytes /= 1000
+    return f'{num_bytes:.0f} {unit}' if unit == 'bytes' else f'{num_bytes:.1f} {unit}'
 
 
 def nearest_there(folder: Path) -> Path:

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from ggkm_plugin.utils.errors import DataError, LockError
-from ggkm_plugin.utils.files import locked, write_whole
+from ggkm_plugin.utils.files import check_space, locked, new_folder, size_text, write_whole
 
 
 @pytest.mark.parametrize('content', [b'\x00bytes', 'text, é'])
@@ -51,7 +51,7 @@ def test_a_name_of_no_known_encoding(tmp_path):
 _LOCK = """
 import sys, time
 from pathlib import Path
-from ggkm_plugin.utils.files import locked
+from ggkm_plugin.utils.files import check_space, locked, new_folder, size_text, write_whole
 with locked(Path(sys.argv[1])):
     print('locked', flush=True)
     time.sleep(60)
@@ -131,3 +131,54 @@ def test_a_folder_that_cannot_be_locked(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(DataError, match='file/run'), locked(tmp_path / 'file/run'):
         pass
+
+
+@pytest.mark.parametrize('exists', [False, True])
+def test_a_new_folder_appears_when_it_is_complete(tmp_path, exists):
+    target = tmp_path / 'above' / 'new'
+    if exists:
+        target.mkdir(parents=True)
+    with new_folder(target) as folder:
+        (folder / 'file').write_text('content')
+        assert not (target / 'file').exists()
+    assert (target / 'file').read_text() == 'content'
+    assert os.listdir(target.parent) == ['new']
+    (tmp_path / 'usual').mkdir()
+    assert target.stat().st_mode == (tmp_path / 'usual').stat().st_mode
+
+
+@pytest.mark.parametrize('error', [ValueError(), KeyboardInterrupt()])
+def test_a_new_folder_that_fails_leaves_nothing(tmp_path, error):
+    def fail():
+        with new_folder(tmp_path / 'new') as folder:
+            (folder / 'file').write_text('content')
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_new_folder_overwrites_nothing(tmp_path):
+    def interfere():
+        with new_folder(tmp_path / 'new') as folder:
+            (folder / 'file').write_text('content')
+            (tmp_path / 'new').mkdir()
+            (tmp_path / 'new' / 'other').write_text('other')
+
+    with pytest.raises(OSError, match='new'):
+        interfere()
+    assert os.listdir(tmp_path) == ['new']
+    assert os.listdir(tmp_path / 'new') == ['other']
+
+
+def test_sizes():
+    assert [size_text(size) for size in (0, 999, 1500, 2.5e6, 3e9, 2e12)] == [
+        '0 bytes', '999 bytes', '1.5 kB', '2.5 MB', '3.0 GB', '2000.0 GB'
+    ]  # fmt: skip
+
+
+def test_too_little_space(tmp_path):
+    check_space(tmp_path, 1, '')
+    with pytest.raises(DataError, match=str(tmp_path)):
+        check_space(tmp_path, 10**20, '')
