@@ -95,9 +95,7 @@ class LmdbStore:
         Raises DataError if the image is missing or its value is damaged. Pixels of `raw` are not checked.
         """
         with self.transaction() as transaction:
-            value = transaction.get(_encoded(key))
-            if value is None:
-                raise DataError(f'{self.path}: no image "{key}" in this database')
+            value = self._value(transaction, key)
             if self.codec == 'raw':
                 return BandedImage(self, key, value)
             content = bytes(value)
@@ -106,9 +104,7 @@ class LmdbStore:
     def header(self, key: str) -> Header:
         """Return size and bit depth of an image without decoding it. Raises DataError like `image`."""
         with self.transaction() as transaction:
-            value = transaction.get(_encoded(key))
-            if value is None:
-                raise DataError(f'{self.path}: no image "{key}" in this database')
+            value = self._value(transaction, key)
             if self.codec == 'png':
                 return header_of(bytes(value), f'{self.path}/{key}')
             image = BandedImage(self, key, value)
@@ -119,6 +115,12 @@ class LmdbStore:
         image = self.image(key)
         if isinstance(image, BandedImage) and zlib.crc32(image[:, :].data) != image.crc:
             raise self.damaged(key)
+
+    def _value(self, transaction: lmdb.Transaction, key: str) -> Any:
+        value = transaction.get(_encoded(key))
+        if value is None:
+            raise DataError(f'{self.path}: no image "{key}" in this database')
+        return value
 
     def damaged(self, key: str) -> DataError:
         return DataError(f'{self.path}: the image "{key}" is damaged. Make the database again')
