@@ -64,8 +64,14 @@ def add_arch(parser: argparse.ArgumentParser, more: str = '') -> None:
     )
 
 
-def load_plugins(arguments: argparse.Namespace) -> None:
-    """Import all installed plugins and those of --plugin."""
+def load_plugins(arguments: argparse.Namespace, on_demand: bool = False) -> None:
+    """Import all installed plugins and those of --plugin.
+
+    With `on_demand` installed plugins are left to `registry.find`, which imports them for an unknown name. That saves
+    seconds.
+    """
+    if on_demand and not arguments.plugin:
+        return
     from ggkm_plugin.utils import plugins
 
     for problem in plugins.load_installed():

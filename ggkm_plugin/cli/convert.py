@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    load_plugins(arguments)
+    load_plugins(arguments, on_demand=True)
     from ggkm_plugin.restoration.convert import convert
     from ggkm_plugin.utils.config import parse_assignments
 

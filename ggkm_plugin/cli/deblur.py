@@ -56,8 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    if arguments.plugin:
-        load_plugins(arguments)
+    load_plugins(arguments, on_demand=True)
     from ggkm_plugin.restoration import deblur
 
     request = deblur.Request(

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
             value = getattr(arguments, name)
             if value is not None and not least <= value < math.inf:
                 raise OptionError(f'--{name.replace("_", "-")}: must be at least {least}, not {value}')
-    load_plugins(arguments)
+    load_plugins(arguments, on_demand=True)
     text, written = (_kernels if arguments.name == 'kernels' else _tsne)(arguments, Path(arguments.output))
     print(text, '', 'Written:', *written, sep='\n')
 

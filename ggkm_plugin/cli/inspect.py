@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     if arguments.size < 16:
         raise OptionError(f'--size: must be at least 16, not {arguments.size}')
-    load_plugins(arguments)
+    load_plugins(arguments, on_demand=True)
     from ggkm_plugin.inspection import files
     from ggkm_plugin.inspection.network import load_subject
     from ggkm_plugin.restoration.load import parse_network

@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise OptionError('name archs or option files, or else give --paper')
     if arguments.repeats < 0:
         raise OptionError(f'--repeats: must be 0 or more, not {arguments.repeats}')
-    load_plugins(arguments)
+    load_plugins(arguments, on_demand=True)
     from ggkm_plugin.evaluation import calibration, complexity
     from ggkm_plugin.report import tables
 

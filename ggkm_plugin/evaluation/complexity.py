@@ -29,7 +29,6 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -45,7 +44,6 @@ from ggkm_plugin.report.tables import MISSING, Table, fixed, write
 from ggkm_plugin.utils import config, plugins, registry
 from ggkm_plugin.utils.devices import device_name, find_device
 from ggkm_plugin.utils.errors import OptionError
-from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 Size = tuple[int, int]
 
@@ -199,20 +197,22 @@ def profile_named(
 ) -> Profile:
     """`profile` of a registered arch with its default arguments, or of an option file's `network_g`.
 
-    Plugins must be loaded; those that an option file names are loaded here. Raises OptionError.
+    Plugins that an option file names are loaded. Raises OptionError.
     """
-    if name in ARCH_REGISTRY and not Path(name).is_file():
+    try:
+        path = config.find_option_file(name)
+    except OptionError as no_file:
+        if registry.find('archs', name) is None:
+            raise OptionError(
+                f'{no_file} Nor is an arch of this name registered: `basicsr list archs` shows them'
+            ) from None
         if variant is not None:
-            raise OptionError(f'--variant {variant}: {name} is an arch; only option files have variants')
+            raise OptionError(f'--variant {variant}: {name} is an arch; only option files have variants') from None
         try:
             net = registry.build('profile', 'archs', {'type': name})
         except OptionError as error:
-            raise OptionError(f'{error}; to give it arguments, name an option file with them as network_g') from error
+            raise OptionError(f'{error}. To give it arguments, name an option file with them as network_g') from None
         return profile(net, size, device, repeats, name=name)
-    try:
-        path = config.find_option_file(name)
-    except OptionError as error:
-        raise OptionError(f'{error} Nor is an arch of this name registered: `basicsr list archs` shows them') from None
     opt = config.load_options(path, variant)
     plugins.load_local(opt.get('plugins') or [])
     net = registry.build('network_g', 'archs', opt.get('network_g'))
