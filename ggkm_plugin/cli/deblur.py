@@ -4,6 +4,7 @@ import argparse
 
 from ggkm_plugin import __version__
 from ggkm_plugin.cli.arguments import add_arch, add_plugin, load_plugins
+from ggkm_plugin.cli.output import warn_if_busy
 from ggkm_plugin.weights import DEFAULT, NAMES
 
 HELP = 'deblur photographs'
@@ -76,6 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
         plugins=arguments.plugin,
         arch=arguments.arch,
     )
+    warn_if_busy(arguments)
     deblurred = deblur.deblur(request)
     if deblurred.folder and deblurred.pairs:
         from ggkm_plugin.report import comparison_page

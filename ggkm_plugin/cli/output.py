@@ -85,6 +85,14 @@ def progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def warn_if_busy(arguments: argparse.Namespace) -> None:
+    """Print what to set on a machine that is busy with other work."""
+    from ggkm_plugin.utils.machine_load import thread_advice
+
+    if advice := thread_advice():
+        warn(arguments, advice)
+
+
 def warn(arguments: argparse.Namespace, text: str) -> None:
     """Print a warning to stderr."""
     progress(f'basicsr {arguments.command}: warning: {text}')

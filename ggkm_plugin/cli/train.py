@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ggkm_plugin.basicsr_patches.launch import first_process
 from ggkm_plugin.cli.arguments import add_image_check, add_launcher, add_option_file, add_plugin, load_plugins
+from ggkm_plugin.cli.output import warn_if_busy
 
 if TYPE_CHECKING:
     from ggkm_plugin.training.run import Finished
@@ -28,6 +29,8 @@ def run(arguments: argparse.Namespace) -> None:
     load_plugins(arguments)
     from ggkm_plugin.training.run import Request, train
 
+    if first_process():
+        warn_if_busy(arguments)
     finished = train(
         Request(
             opt=arguments.opt,
