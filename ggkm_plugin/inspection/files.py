@@ -14,7 +14,7 @@ from ggkm_plugin.inspection.network import Subject
 from ggkm_plugin.inspection.page import page
 from ggkm_plugin.inspection.sheet import LETTERS, sheet
 from ggkm_plugin.report.figures import write_png
-from ggkm_plugin.restoration.image_io import read_photograph
+from ggkm_plugin.restoration.image_io import FORMATS, read_photograph
 from ggkm_plugin.utils.errors import OptionError, listed
 from ggkm_plugin.utils.files import make_writable, write_whole, writing_into
 from ggkm_plugin.utils.image_decoding import image_files, to_float
@@ -36,7 +36,9 @@ class Request:
 
 def photographs(names: Sequence[str]) -> list[str]:
     """The images named, those of folders in their order. Raises DataError, and OptionError where names would clash."""
-    paths = [path for name in names for path in (image_files(name) if Path(name).is_dir() else [name])]
+    paths = [
+        path for name in names for path in (image_files(name, suffixes=FORMATS) if Path(name).is_dir() else [name])
+    ]
     stems = [Path(path).stem for path in paths]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:

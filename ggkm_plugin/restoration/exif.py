@@ -20,24 +20,28 @@ _KEPT = (
 )  # fmt: skip
 
 
-def exif_of_tags(content: bytes) -> bytes | None:
-    """Make EXIF from the tags of a TIFF."""
+def exif_of_tags(content: bytes, picture: int | None = None) -> bytes | None:
+    """Make EXIF from the tags of a TIFF, see `photograph_tags`."""
     with suppress(Exception):
-        tags = photograph_tags(content)
+        tags = photograph_tags(content, picture)
         return tags.tobytes() if len(tags) else None
     return None
 
 
-def photograph_tags(content: bytes) -> Image.Exif:
-    """Read the tags of a TIFF or of EXIF that describe the photograph; none where they are damaged."""
+def photograph_tags(content: bytes, picture: int | None = None) -> Image.Exif:
+    """Read the tags of a TIFF or of EXIF that describe the photograph; none where they are damaged.
+
+    picture: the offset of a further directory, whose tags replace those of the first.
+    """
     tags, kept = Image.Exif(), Image.Exif()
     with suppress(Exception), warnings.catch_warnings():  # damaged tags raise anything
         warnings.simplefilter('ignore')
-        tags.load_from_fp(io.BytesIO(content))
-        kept.endian = tags.endian
-        for tag in tags:
-            if tag in _KEPT:
-                kept[tag] = tags.get_ifd(tag) if tag in (_EXIF_IFD, _GPS_IFD) else tags[tag]
+        for offset in (None, picture) if picture else (None,):
+            tags.load_from_fp(io.BytesIO(content), offset)
+            kept.endian = tags.endian
+            for tag in tags:
+                if tag in _KEPT:
+                    kept[tag] = tags.get_ifd(tag) if tag in (_EXIF_IFD, _GPS_IFD) else tags[tag]
     return kept
 
 

@@ -158,7 +158,10 @@ def _decode(content: bytes, suffix: str) -> Photograph:
 
 
 def _libvips() -> Any:
-    """Import pyvips, with one thread: a batch has a process for each device."""
+    """Import pyvips with one thread, since a batch has a process for each device.
+
+    libvips hangs in a process forked after its first use: spawn it.
+    """
     os.environ.setdefault('VIPS_CONCURRENCY', '1')
     os.environ.setdefault('VIPS_WARNING', '0')  # if it is set at all, libvips prints no warnings
     import pyvips
@@ -231,7 +234,7 @@ def _tiff_facts(content: bytes) -> tuple[dict[str, int] | None, int | None, dict
         extra, samples, plain = page.extrasamples, page.samplesperpixel, page.compression == 1
     channels = samples - len(extra) + bool(extra and extra[0])  # 0: not alpha
     lost = ['the preview in the TIFF'] * (len(pages) > 1) + ['further channels'] * (samples > channels)
-    facts = {'exif': exif_of_tags(content), 'encoding': {'plain': plain}, 'lost': lost}
+    facts = {'exif': exif_of_tags(content, page.offset), 'encoding': {'plain': plain}, 'lost': lost}
     place = dict(zip(('page', 'subifd'), full[0], strict=True))
     return place, channels if samples > channels else None, facts
 
@@ -255,9 +258,15 @@ def _develop_raw(content: bytes) -> Photograph:
         import rawpy
     except ImportError:
         raise UnsupportedImageError('camera raw needs rawpy. Run pip install "ggkm_plugin[raw]"') from None
-    with rawpy.imread(io.BytesIO(content)) as raw:
-        _check_size(raw.sizes.width, raw.sizes.height)
-        return _photograph(raw.postprocess(use_camera_wb=True, output_bps=16), 'raw', exif=exif_of_tags(content))
+    try:
+        with rawpy.imread(io.BytesIO(content)) as raw:
+            _check_size(raw.sizes.width, raw.sizes.height)
+            pixels = raw.postprocess(use_camera_wb=True, output_bps=16)
+    except rawpy.LibRawFileUnsupportedError:
+        raise UnsupportedImageError('camera raw that LibRaw does not read. Convert it to DNG or TIFF') from None
+    except rawpy.LibRawError as error:
+        raise DataError(f'damaged camera raw ({error.args[0].decode()}). Replace it') from None
+    return _photograph(pixels, 'raw', exif=exif_of_tags(content))
 
 
 def result_suffix(suffix: str) -> str:

@@ -16,20 +16,20 @@ IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.webp')
 _SUFFIXES_OF_16_BITS = ('.png', '.tif', '.tiff')
 
 
-def image_files(folder: str, recursive: bool = False) -> list[str]:
-    """Paths of the images in a folder, sorted by name; what is hidden and other kinds of files are left out.
+def image_files(folder: str, recursive: bool = False, suffixes: Collection[str] = IMAGE_SUFFIXES) -> list[str]:
+    """List the images in a folder, sorted by name, without hidden files.
 
     Raises DataError if the folder is missing or has no image.
     """
     root = Path(folder)
     if not root.is_dir():
         raise DataError(f'{folder}: {"not a folder" if root.exists() else "no such folder"}')
-    paths = [str(path) for path in find_images(root, recursive)]
+    paths = [str(path) for path in find_images(root, recursive, suffixes)]
     gone = [path for path in paths if not Path(path).exists()]
     if gone:
         raise DataError(f'{folder}: links to images that are not there: {listed(gone)}; mend or remove them')
     if not paths:
-        raise DataError(f'{folder}: no image in this folder (looked for {", ".join(IMAGE_SUFFIXES)})')
+        raise DataError(f'{folder}: no image in this folder (looked for {", ".join(suffixes)})')
     return paths
 
 

@@ -334,6 +334,9 @@ def test_a_preview_is_not_the_picture(tmp_path, case, dtype):
     photograph = read_photograph(str(tmp_path / 'a.tif'))
     assert np.array_equal(photograph.colors, full)
     assert len(photograph.lost) == 1
+    write_photograph(str(tmp_path / 'b.tif'), photograph)
+    with tifffile.TiffFile(tmp_path / 'b.tif') as file:
+        assert file.shaped_metadata[0]['shape'] == list(full.shape)  # the description of the picture, not the preview
 
 
 @pytest.mark.parametrize(
@@ -358,7 +361,7 @@ def raw_photograph(path, **first):
     ]  # fmt: skip
     with tifffile.TiffWriter(path) as file:
         if first:
-            file.write(noise(8, 12, 3), photometric='rgb', **first)
+            file.write(noise(8, 12, 3), photometric='rgb', extratags=tags[-1:], **first)
         file.write(np.full((64, 96), 20_000, np.uint16), photometric='cfa', extratags=tags, subfiletype=0)
 
 
@@ -372,6 +375,7 @@ def test_camera_raw_is_developed(tmp_path, name, first):
     assert photograph.colors.shape[0] in range(60, 65)
     assert photograph.colors.shape[1] in range(90, 97)
     assert photograph.colors.std() < 1000
+    assert b'Maker' in photograph.exif
 
 
 @pytest.mark.parametrize(('module', 'names'), [('rawpy', ['a.dng', 'a.tif', 'b.NEF']), ('pillow_heif', ['a.heic'])])
