@@ -11,7 +11,7 @@ from ggkm_plugin.utils.errors import DataError, OptionError
 from ggkm_plugin.utils.files import write_whole
 
 if TYPE_CHECKING:
-    from ggkm_plugin.data.verification import Report, SplitReport
+    from ggkm_plugin.data.verification import SplitReport, VerificationReport
 
 HELP = 'check a benchmark on disk, folders or LMDB, and score its blurred images (the "Input" row)'
 INTERRUPTED = '; nothing was written'
@@ -94,7 +94,7 @@ def _check_json(path: str) -> None:
         raise OptionError(f'--json {path}: cannot be written. Choose another folder')
 
 
-def report_lines(report: 'Report') -> Iterator[str]:
+def report_lines(report: 'VerificationReport') -> Iterator[str]:
     """Format a report: each split, then all notes, warnings and faults."""
     yield f'{report.layout} in {report.dataroot}'
     for split in report.splits:
@@ -131,7 +131,7 @@ def _counted(counts: dict) -> str:
     )
 
 
-def _write_json(path: str, report: 'Report') -> None:
+def _write_json(path: str, report: 'VerificationReport') -> None:
     """Raise DataError if the file cannot be written."""
     from ggkm_plugin.data.verification import as_json
 
