@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, create_model, model_validator
 from typing_extensions import Self
 
 from ggkm_plugin.data.layouts import LAYOUTS, PAIRINGS
-from ggkm_plugin.utils.schema import Count, Natural, NonNegative, Positive, Section, Share
+from ggkm_plugin.utils.registry import argument_section, registered
+from ggkm_plugin.utils.schema import Count, Faults, Natural, NonNegative, Positive, Section, Share, section_faults
 
 
 def _rising(bounds: Sequence[float]) -> Sequence[float]:
@@ -119,3 +120,14 @@ class LoaderOptions(Section):
     persistent_workers: bool = False
     prefetch_mode: Literal['cpu', 'cuda'] | None = None
     num_prefetch_queue: Count = 1
+
+
+def dataset_faults(where: str, dataset: dict[str, Any], base: type[LoaderOptions] = LoaderOptions) -> Faults:
+    """Return the faults of a data set's options, {dotted key: message}. Raises OptionError for an unknown type.
+
+    `base` has the keys that are not the data set's own. Unknown keys of data sets of other authors are accepted.
+    """
+    section = argument_section('datasets', registered(where, 'datasets', dataset))
+    if section is None:
+        return section_faults(base, dataset, where, allow_unknown=True)
+    return section_faults(create_model(section.__name__, __base__=(section, base)), dataset, where)

@@ -6,16 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import create_model
-
 from ggkm_plugin.basicsr_patches.launch import process_count
+from ggkm_plugin.data.options import dataset_faults
 from ggkm_plugin.training import config_schema as schema
 from ggkm_plugin.training.check_data import image_faults
 from ggkm_plugin.utils.checkpoint import load_weights, read_checkpoint, weights_of
 from ggkm_plugin.utils.config import Options, nearest
 from ggkm_plugin.utils.errors import CheckpointError, OptionError, UserError, listed
 from ggkm_plugin.utils.registry import CONSTRUCTOR_ERRORS, argument_faults, build, registered
-from ggkm_plugin.utils.schema import Faults, section_faults, signature_section
+from ggkm_plugin.utils.schema import Faults, raise_faults, section_faults, signature_section, without_faults
 from ggkm_plugin.weights import checkpoint_path
 
 # Models of this package, and all models that give one image to the network and its output to `pixel_opt`.
@@ -38,26 +37,13 @@ def check_options(opt: Options, is_train: bool, strict: bool = False, images: bo
     warnings: list[str] = []
     datasets: dict[str, Any] = {}
     for keys, check in _checks(opt, is_train, datasets):
-        if _without_faults(faults, keys):
+        if without_faults(faults, *keys):
             try:
                 warnings += check() or []
             except OptionError as error:
                 faults[f'{keys[0]}: {error}'] = str(error)
-    messages = [*faults.values(), *(image_faults(datasets) if images else ()), *(warnings if strict else ())]
-    messages = list(dict.fromkeys(messages))
-    if messages:
-        several = f'{len(messages)} options are wrong:'
-        raise OptionError(messages[0] if len(messages) == 1 else '\n  '.join([several, *messages]))
+    raise_faults([*faults.values(), *(image_faults(datasets) if images else ()), *(warnings if strict else ())])
     return warnings
-
-
-def _without_faults(faults: Faults, keys: tuple[str, ...]) -> bool:
-    """Whether nothing at, above or below these keys is wrong."""
-    return not any(
-        fault == key or fault.startswith((f'{key}.', f'{key}[', f'{key}:')) or key.startswith(f'{fault}.')
-        for fault in faults
-        for key in keys
-    )
 
 
 # ---- the schema
@@ -80,11 +66,11 @@ def _schema_faults(opt: Options, is_train: bool) -> Faults:
     if isinstance(metrics, dict):
         specs += [(f'val.metrics.{name}', 'metrics', metric) for name, metric in metrics.items()]
     for where, kind, spec in specs:
-        if spec is not None and _without_faults(faults, (where,)):
+        if spec is not None and without_faults(faults, where):
             _try(faults, where, partial(argument_faults, where, kind, spec))
-    if is_train and _without_faults(faults, ('model_type', 'train.optim_g', 'train.scheduler')):
+    if is_train and without_faults(faults, 'model_type', 'train.optim_g', 'train.scheduler'):
         faults |= _optimizer_faults(str(model), opt['train'])
-    if _without_faults(faults, ('datasets',)):
+    if without_faults(faults, 'datasets'):
         for phase, dataset in opt['datasets'].items():
             _try(faults, f'datasets.{phase}', partial(_dataset_faults, phase, dataset, is_train))
         names = [str(dataset.get('name')) for dataset in opt['datasets'].values()]
@@ -139,11 +125,7 @@ def _dataset_faults(phase: str, dataset: Options, is_train: bool) -> Faults:
             f'{where}: unknown data set. This command reads {allowed[0]}, {allowed[1]}, {allowed[1]}_2 ...'
         )
     base = schema.TrainDataSet if kind == 'train' else schema.DataSet
-    section = getattr(registered(where, 'datasets', dataset), 'options', None)
-    values = {**dataset, 'phase': kind}
-    if section is None:  # of another author
-        return section_faults(base, values, where, allow_unknown=True)
-    return section_faults(create_model(section.__name__, __base__=(section, base)), values, where)
+    return dataset_faults(where, {**dataset, 'phase': kind}, base)
 
 
 # ---- what is built from the options
@@ -342,10 +324,11 @@ def _check_step(opt: Options) -> list[str]:
     unused = _unused_parameters(net, value)
     if not unused or opt.get('find_unused_parameters'):
         return []
-    parts = listed(sorted({name.split('.')[0] for name in unused}))
+    parts = sorted({name.split('.')[0] for name in unused})
+    hint = ' (network_g.self_reconstruction: false)' if parts == ['srm'] else ''
     message = (
-        f'network_g: {len(unused)} parameters ({parts}) get no gradient from train.pixel_opt. Leave these '
-        'parts out of the network, or set find_unused_parameters: true'
+        f'network_g: {len(unused)} parameters ({listed(parts)}) get no gradient from train.pixel_opt. Leave these parts '
+        f'out of the network{hint}, or set find_unused_parameters: true'
     )
     if process_count() > 1:
         raise OptionError(f'{message}, since training runs on several processes')

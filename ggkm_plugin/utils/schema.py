@@ -47,9 +47,7 @@ class Section(BaseModel):
     def of(cls, values: Options, where: str = '') -> Self:
         """Read the keys of this section from a mapping that may have others. Raises OptionError with all faults."""
         given = {key: value for key, value in values.items() if key in cls.model_fields}
-        faults = section_faults(cls, given, where)
-        if faults:
-            raise OptionError('\n  '.join(faults.values()))
+        raise_faults(list(section_faults(cls, given, where).values()))
         return cls.model_validate(given)
 
 
@@ -75,6 +73,25 @@ def section_faults(
     except ValidationError as error:
         return _faults(section, values, where, error, allow_unknown)
     return {}
+
+
+def without_faults(faults: Faults, *keys: str) -> bool:
+    """Whether nothing at, above or below these keys is wrong."""
+    return not any(
+        fault == key
+        or fault.startswith((f'{key}.', f'{key}[', f'{key}:'))
+        or key.startswith((f'{fault}.', f'{fault}['))
+        for fault in faults
+        for key in keys
+    )
+
+
+def raise_faults(messages: list[str]) -> None:
+    """Raise one OptionError with all messages, if there are any."""
+    messages = list(dict.fromkeys(messages))
+    if messages:
+        several = f'{len(messages)} options are wrong:'
+        raise OptionError(messages[0] if len(messages) == 1 else '\n  '.join([several, *messages]))
 
 
 @cache
