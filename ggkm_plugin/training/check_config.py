@@ -327,8 +327,8 @@ def _check_step(opt: Options) -> list[str]:
     parts = sorted({name.split('.')[0] for name in unused})
     hint = ' (network_g.self_reconstruction: false)' if parts == ['srm'] else ''
     message = (
-        f'network_g: {len(unused)} parameters ({listed(parts)}) get no gradient from train.pixel_opt. Leave these parts '
-        f'out of the network{hint}, or set find_unused_parameters: true'
+        f'network_g: {len(unused)} parameters ({listed(parts)}) get no gradient from train.pixel_opt. Leave these '
+        f'parts out of the network{hint}, or set find_unused_parameters: true'
     )
     if process_count() > 1:
         raise OptionError(f'{message}, since training runs on several processes')
