@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -28,10 +28,10 @@ from ggkm_plugin.utils.errors import DataError, UnsupportedImageError, UserError
 from ggkm_plugin.utils.files import nearest_there, unfinished
 from ggkm_plugin.utils.memory import is_out_of_memory
 
-# RGB (H,W,3) or grey (H,W), uint8 or uint16, to the same: a `Restorer`, or any other method.
+# RGB (H,W,3) or gray (H,W), uint8 or uint16, to the same: a `Restorer`, or any other method.
 Restore = Callable[[np.ndarray], np.ndarray]
 Tell = Callable[[str], None]
-# Makes a Restore for a device, with something to tell lines to. It is sent to processes, so it has to be picklable.
+# Makes a Restore for a device, given a function that prints lines. It is sent to processes, so it must be picklable.
 Make = Callable[[str, Tell], Restore]
 
 
@@ -65,7 +65,7 @@ def deblur(job: Job, restore: Callable[[], Restore], overwrite: bool) -> Outcome
             write_bytes(path, screen_picture(shown))
         lost = write_photograph(job.output, result)  # last: a job with a result is finished
     except Exception as error:  # a network or a decoder may raise anything
-        text = _worded(job, error)
+        text = _message(job, error)
         if isinstance(error, UnsupportedImageError) and not job.named:
             return Outcome(job, skipped=text.removeprefix(f'{job.source}: '))
         return Outcome(job, fault=text)
@@ -74,18 +74,18 @@ def deblur(job: Job, restore: Callable[[], Restore], overwrite: bool) -> Outcome
 
 
 def _check_writable(folder: Path) -> None:
-    """Before the work, as far as that can be told without making anything. Raises DataError."""
-    there = nearest_there(folder)
-    if not there.is_dir():
-        raise DataError(f'{there}: is a file, not a folder; give another -o')
-    if not os.access(there, os.W_OK):
-        raise DataError(f'{there}: cannot be written; give another -o')
+    """Check, without making anything, that a folder can be written. Raises DataError."""
+    nearest = nearest_there(folder)
+    if not nearest.is_dir():
+        raise DataError(f'{nearest}: is a file, not a folder. Give another -o')
+    if not os.access(nearest, os.W_OK):
+        raise DataError(f'{nearest}: cannot be written. Give another -o')
 
 
-def _worded(job: Job, error: Exception) -> str:
+def _message(job: Job, error: Exception) -> str:
     text = ' '.join(str(error).split())
     if is_out_of_memory(error):
-        text = f'out of memory; make it smaller, or run it where there is more ({text[:200]})'
+        text = f'out of memory ({text[:200]}). Reduce the image or use a machine with more memory'
     elif not isinstance(error, UserError):
         text = f'{type(error).__name__}: {text}'
     return text if text.startswith((job.source, job.output)) else f'{job.source}: {text}'
@@ -94,11 +94,10 @@ def _worded(job: Job, error: Exception) -> str:
 def run(
     jobs: Sequence[Job], make: Make, devices: Sequence[str], threads: int, overwrite: bool, tell: Tell
 ) -> Iterator[Outcome]:
-    """The outcomes as they come; a process for each of `devices`, with `threads` threads. One works in this process,
-    and raises what `make` does.
+    """Yield outcomes as they come, from a process with `threads` threads for each of `devices`.
 
-    A process that is killed, for lack of memory as a rule, costs its photograph only. When the iterator is closed or
-    an interruption comes, the processes end and what they had begun to write is removed.
+    A single device works in this process and raises what `make` raises. A killed process costs only its photograph.
+    When the iterator is closed or interrupted, the processes end and their unfinished files are removed.
     """
     if len(devices) > 1:
         yield from _Team(make, devices, threads, overwrite, tell).run(jobs)
@@ -109,7 +108,7 @@ def run(
 
 
 class _Once:
-    """Makes it when it is first needed: then a failure to is a photograph's fault, and tried again for the next."""
+    """Make a Restore on first use, so that a failure counts for one photograph and the next one tries again."""
 
     def __init__(self, make: Callable[[], Restore]) -> None:
         self._make = make
@@ -121,8 +120,26 @@ class _Once:
         return self._made
 
 
+@contextmanager
+def _held_interrupts() -> Iterator[None]:
+    """Deliver Ctrl-C after the block, and never to processes that start in it: their parent ends them.
+
+    The mask is for the processes; another thread of this one may still receive the signal, hence the handler.
+    """
+    held: list[Any] = []
+    handler = signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if held and callable(handler):
+            handler(*held[0])
+
+
 class _Worker:
-    """A process on its device and the photograph it is at."""
+    """A process on its device, and its current job."""
 
     def __init__(self, device: str, make: Make, threads: int, overwrite: bool) -> None:
         context = multiprocessing.get_context('spawn')  # a fork would share CUDA's and OpenMP's state
@@ -130,17 +147,13 @@ class _Worker:
         self.job: Job | None = None
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, make, device, threads, overwrite), daemon=True)
-        # Ctrl-C reaches the parent too, which ends its processes: theirs is blocked from their first moment on
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with _held_interrupts():
             self.process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()  # so that the end of the process is the end of the pipe
+        theirs.close()  # so that the pipe ends with the process
 
     def begin(self, job: Job) -> None:
         self.job = job
-        with suppress(OSError):  # it is gone, which is seen when it is listened to
+        with suppress(OSError):  # a dead process is noticed when its outcome is received
             self.pipe.send(job)
 
     def end(self) -> None:
@@ -169,7 +182,7 @@ class _Team:
                 pipes = {worker.pipe: worker for worker in workers}
                 for pipe in wait(list(pipes)):
                     worker = pipes[pipe]  # type: ignore[index]
-                    outcome = self._heard(worker)
+                    outcome = self._receive(worker)
                     if outcome is None:
                         continue
                     yield outcome
@@ -184,20 +197,20 @@ class _Team:
             for worker in workers:
                 worker.end()
 
-    def _heard(self, worker: _Worker) -> Outcome | None:
-        """The outcome of its photograph; None if it had only something to tell."""
+    def _receive(self, worker: _Worker) -> Outcome | None:
+        """Receive the outcome of a worker's job, or print its line and return None."""
         assert worker.job is not None
         try:
-            heard: Any = worker.pipe.recv()
+            message: Any = worker.pipe.recv()
         except (EOFError, OSError):
             worker.process.join()
             code, job = worker.process.exitcode, worker.job
             worker.end()
-            return Outcome(job, f'{job.source}: its process was ended ({_how(code)}), for lack of memory as a rule')
-        if isinstance(heard, Outcome):
+            return Outcome(job, f'{job.source}: worker killed ({_how(code)}), probably out of memory')
+        if isinstance(message, Outcome):
             worker.job = None
-            return heard
-        self._tell(heard)
+            return message
+        self._tell(message)
         return None
 
 
@@ -206,7 +219,7 @@ def _how(code: int | None) -> str:
 
 
 def _work(pipe: Connection, make: Make, device: str, threads: int, overwrite: bool) -> None:
-    """In a process of its own: photographs come by the pipe, outcomes and lines to tell go."""
+    """Restore the photographs that come through the pipe; send outcomes and lines back."""
     torch.set_num_threads(threads)
     allocator.keep_freed_memory()
     restore = _Once(partial(make, device, pipe.send))

@@ -31,7 +31,7 @@ _THREADS, _BYTES = 4, 6 << 30
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asked for; see its help."""
+    """Arguments of `basicsr deblur`, see its help."""
 
     inputs: Sequence[str]
     out: str | None = None
@@ -70,7 +70,7 @@ class Deblurred:
 
     @property
     def pairs(self) -> list[tuple[str, str, str]]:
-        """Of each result for --compare: its photograph's name, and the pictures before and after."""
+        """Name, picture before and picture after of each result, for the page of --compare."""
         jobs = self.done
         top = os.path.commonpath([Path(job.source).absolute().parent for job in jobs]) if jobs else ''
         pairs = [(os.path.relpath(job.source, top), *job.pictures) for job in jobs if job.pictures]
@@ -89,7 +89,7 @@ class Deblurred:
 
 
 class DeblurError(UserError):
-    """Some photographs could not be deblurred; the results of the others are there."""
+    """Some photographs could not be deblurred; the others have results."""
 
 
 def deblur(request: Request) -> Deblurred:
@@ -140,7 +140,7 @@ def check(deblurred: Deblurred) -> None:
 
 
 def _maker(request: Request) -> Make:
-    """How each process makes what restores its photographs. Raises OptionError or CheckpointError for what no process
+    """Return what makes a Restore in each process. Raises OptionError or CheckpointError for what no process
     could use.
     """
     if request.method is not None:
@@ -175,7 +175,7 @@ def _restorer(
 
 
 def _half(device: torch.device) -> torch.dtype:
-    """bfloat16, which cannot overflow; float16 on GPUs that are older than it."""
+    """Choose bfloat16, which cannot overflow, or float16 on GPUs without it."""
     old = device.type == 'cuda' and torch.cuda.get_device_capability(device) < (8, 0)
     return torch.float16 if old else torch.bfloat16
 
@@ -188,7 +188,7 @@ def _tile(text: str) -> tiling.Tile:
 
 
 def _devices(request: Request, photographs: int) -> list[str]:
-    """The device of each process: each GPU has one; on a CPU as many as there are threads and memory for."""
+    """Choose a device for each process: one per GPU; on a CPU as many as threads and memory allow."""
     if request.jobs is not None and request.jobs < 1:
         raise OptionError(f'--jobs {request.jobs}: at least 1')
     device = find_device(request.device)
@@ -207,7 +207,7 @@ def _devices(request: Request, photographs: int) -> list[str]:
 
 
 def _folder_of_pictures(request: Request, jobs: Sequence[Job]) -> Path:
-    """Beside the results. Raises OptionError if it is there already and is not to be replaced."""
+    """Choose the folder of --compare, beside the results. Raises OptionError if it must not be written."""
     if request.out is not None and len(jobs) > 1:
         parent = Path(request.out)
     else:
@@ -227,7 +227,7 @@ def _pictures(folder: Path, index: int) -> tuple[str, str]:
 
 
 class _Progress:
-    """A bar on a terminal, a line for each photograph elsewhere."""
+    """A progress bar on a terminal, a line for each photograph elsewhere."""
 
     def __init__(self, total: int) -> None:
         self._total, self._count = total, 0

@@ -131,6 +131,8 @@ def _decode(content: bytes, suffix: str) -> Photograph:
         facts = _jpeg_facts(content)
     elif name == 'PNG':
         facts = _png_facts(content)
+    elif content[8:12] == b'avis':
+        raise UnsupportedImageError('an animated AVIF. Store one image in a file of its own')
     elif name == 'WebP':
         facts = {'encoding': {'lossless': b'VP8L' in content}}
     elif name == 'TIFF':
@@ -142,7 +144,7 @@ def _decode(content: bytes, suffix: str) -> Photograph:
     values = {key: image.get(key) for key in image.get_fields()}
     _check_size(image.width, image.height)
     if name in ('GIF', 'WebP') and values.get('n-pages', 1) > 1:
-        raise UnsupportedImageError(f'an animation of {values["n-pages"]} images. Store one in a file of its own')
+        raise UnsupportedImageError(f'an animated {name}. Store one image in a file of its own')
     if image.interpretation not in ('b-w', 'grey16', 'srgb', 'rgb16') or image.format not in ('uchar', 'ushort'):
         kind = f'{image.interpretation}, {image.format}'
         raise UnsupportedImageError(f'pixels of the kind {kind}. Convert it to gray or RGB with 8 or 16 bits')

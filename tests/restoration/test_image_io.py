@@ -475,6 +475,7 @@ DAMAGED = {
 UNSUPPORTED = {
     'animated GIF': ('a.gif', lambda path: _frames(path, 'GIF')),
     'animated WebP': ('a.webp', lambda path: _frames(path, 'WEBP')),
+    'animated AVIF': ('a.avif', lambda path: _frames(path, 'AVIF')),
     'animated PNG': ('a.png', lambda path: _frames(path, 'PNG')),
     'pages': ('a.tif', lambda path: _frames(path, 'TIFF')),
     'CMYK': ('a.jpg', lambda path: _save(path, 'JPEG', Image.new('CMYK', (8, 8)))),
