@@ -115,6 +115,7 @@ def watch(kill_at: int) -> None:
 
     import torch
 
+    from ggkm_plugin.evaluation.evaluator import Evaluator
     from ggkm_plugin.models.defocus_model import DefocusModel
     from ggkm_plugin.models.history import ValidationHistory
 
@@ -160,7 +161,7 @@ def watch(kill_at: int) -> None:
         (os, 'replace'),
         (Path, 'unlink'),
         (ValidationHistory, 'save'),
-        (DefocusModel, '_see'),
+        (Evaluator, 'evaluate_image'),
         (DefocusModel, '_gradients'),
         (DefocusModel, 'save_training_state'),
         (torch.optim.Adam, 'step'),

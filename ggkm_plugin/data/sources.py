@@ -1,6 +1,7 @@
 """Sources of images for a data set: folders or LMDB, behind one interface."""
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,9 +32,13 @@ class SourceImage(Protocol):
 
 
 class Source(Protocol):
-    """The pairs of a data set, by name, and the image of each name. `layout`: '' if it is not a benchmark."""
+    """The pairs of a data set, by file or key, and their images. `layout`: '' if it is not a benchmark.
+
+    names: of the defocused images in results: their paths below the data set's folder, without suffix.
+    """
 
     pairs: list[Pair]
+    names: list[str]
     layout: str
 
     def image(self, name: str) -> SourceImage:
@@ -50,6 +55,7 @@ class FolderSource:
 
     def __init__(self, pairs: list[Pair], layout: str = '') -> None:
         self.pairs, self.layout = pairs, layout
+        self.names = _names_below_common_folder([pair.lq for pair in pairs])
 
     def image(self, name: str) -> SourceImage:
         return decode_image(read_bytes(name), name)
@@ -66,6 +72,8 @@ class LmdbSource:
         self.stores = (lq, gt)
         self.layout = str(lq.about.get('layout') or '')
         self.pairs = [Pair(_name(lq, key), None if sharp is None else _name(gt, sharp)) for key, sharp in pairs]
+        paths = [f'{key}.png' for key, _ in pairs]
+        self.names = _names_below_common_folder(paths) if self.layout else _without_suffixes(paths)
 
     def image(self, name: str) -> SourceImage:
         store, key = self._find(name)
@@ -185,6 +193,24 @@ def _databases(roots: list[str]) -> LmdbSource:
                 f'{listed(lonely)}; make both of folders with equal names'
             )
     return LmdbSource(lq, gt, [Pair(key, key) for key in keys])
+
+
+def _names_below_common_folder(paths: list[str]) -> list[str]:
+    folders = [os.path.dirname(os.path.abspath(path)) for path in paths]
+    common = os.path.commonpath(folders) if folders else ''
+    return _without_suffixes(
+        [
+            Path(folder, os.path.basename(path)).relative_to(common).as_posix()
+            for folder, path in zip(folders, paths, strict=True)
+        ]
+    )
+
+
+def _without_suffixes(paths: list[str]) -> list[str]:
+    """Paths without suffixes; those that would be equal keep them."""
+    names = [Path(path).with_suffix('').as_posix() for path in paths]
+    counts = Counter(names)
+    return [path if counts[name] > 1 else name for path, name in zip(paths, names, strict=True)]
 
 
 def _name(store: LmdbStore, key: str) -> str:

@@ -1,4 +1,4 @@
-"""Finished results on disk, each reused for as long as nothing that it depends on has changed."""
+"""Finished results on disk, reused as long as nothing that they depend on has changed."""
 
 import json
 from collections.abc import Iterator
@@ -7,36 +7,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from ggkm_plugin.utils.errors import DataError, UserError
 from ggkm_plugin.utils.files import make_writable, write_whole
 from ggkm_plugin.utils.hashing import digest
 from ggkm_plugin.utils.image_decoding import write_image
 
-_ADVICE = 'Make room, or choose another place with --root; the same command goes on where it was'
+_ADVICE = 'Make room, or choose another place with --root; the same command continues from here'
 
 
 class ResultsError(UserError):
-    """The folder of the results cannot be written: no model's fault, and the end of the run."""
+    """The folder of the results cannot be written, which ends the run."""
 
 
 class Cache:
-    """One JSON file a result, below `folder`: the digest of what it depends on, and the result."""
+    """One JSON file for each result, below `folder`: the digest of what it depends on, and the result."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def read(self, place: tuple[str, ...], depends: Any) -> Any:
-        """The result kept for a place, such as (data set, image, model); None if it depends on something else."""
+        """Return the result for a place, such as (data set, image, model); None if it depends on something else."""
         try:
             content = json.loads(self._file(place).read_text(encoding='utf-8'))
             return content['result'] if content['digest'] == digest(depends) else None
-        except (OSError, ValueError, LookupError, TypeError):  # not there, or damaged: as good as not there
+        except (OSError, ValueError, LookupError, TypeError):  # missing or damaged
             return None
 
     def forget(self, place: tuple[str, ...]) -> None:
-        """To be called before a picture that belongs to the result is written anew. Raises ResultsError."""
-        with _told(self._file(place)):
+        """Remove the result, before a picture that belongs to it is written again. Raises ResultsError."""
+        with _writing(self._file(place)):
             self._file(place).unlink(missing_ok=True)
 
     def write(self, place: tuple[str, ...], depends: Any, result: Any) -> None:
@@ -49,30 +50,39 @@ class Cache:
 
 
 def write_result(path: Path, text: str) -> None:
-    """Write a file and the folders it is in. Raises ResultsError if they cannot be written."""
-    with _told(path):
+    """Write a file and make its folders. Raises ResultsError if that fails."""
+    with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text)
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise ResultsError(f'{path}: {error.strerror or error}. {_ADVICE}') from error
 
 
-def write_picture(path: Path, image: np.ndarray) -> None:
-    """Write (H,W,3) RGB uint8 as PNG. Raises ResultsError if that cannot be written."""
+def write_picture(path: str | Path, image: np.ndarray | Tensor, bits: int = 8) -> None:
+    """Write (H,W,3) RGB uint8 as PNG, or (3,H,W) float RGB, clipped and rounded, with 8 or 16 bits.
+
+    Raises ResultsError if it cannot be written.
+    """
     try:
-        write_image(str(path), image)
+        write_image(str(path), image if isinstance(image, np.ndarray) else _pixels(image, bits))
     except DataError as error:
         raise ResultsError(f'{error}. {_ADVICE}') from error
 
 
+def _pixels(image: Tensor, bits: int) -> np.ndarray:
+    white = 2**bits - 1
+    values = image.detach().float().clamp(0, 1).mul(white).round().permute(1, 2, 0).cpu().numpy()
+    return values.astype(np.uint16 if bits == 16 else np.uint8)
+
+
 def check_writable(*folders: Path) -> None:
-    """Make the folders and a file in each. Raises ResultsError, before hours of work that could not be kept."""
+    """Make the folders and a file in each, before hours of work that could not be kept. Raises ResultsError."""
     for folder in folders:
-        with _told(folder):
+        with _writing(folder):
             make_writable(folder)

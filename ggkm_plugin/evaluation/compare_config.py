@@ -1,6 +1,7 @@
-"""The option file of a comparison, read into values; every fault of it is found before anything is run."""
+"""Option file of a comparison: parsed and validated before anything runs."""
 
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,12 @@ RESERVED = ('input', 'gt', BLUR_MASK)
 # Instead of the path of weights: those that come with the package, and none, the arch's own start from seed 0.
 PACKAGED, UNTRAINED = 'packaged', 'untrained'
 _SHOWN_DIGITS = {'psnr': 3, 'ssim': 4, 'mae': 4, 'lpips': 4}
-_COLOURS = ('rgb', 'bgr')
+_COLORS = ('rgb', 'bgr')
 _KEYS = (
     'name', 'protocol', 'metrics', 'lpips', 'models', 'datasets', 'noise', 'published', 'bootstrap', 'save_images',
     'complexity', 'num_gpu', 'plugins',
 )  # fmt: skip
-_MODEL_KEYS = ('name', 'network_g', 'weights', 'param_key', 'size_multiple', 'colour', 'range', 'drop_from')
+_MODEL_KEYS = ('name', 'network_g', 'weights', 'param_key', 'size_multiple', 'color', 'range', 'drop_from')
 _METHOD_KEYS = ('name', 'method', 'settings')
 # What the host's loader reads; a data set need not know them.
 _LOADER_KEYS = ('name', 'type', 'phase', 'seed', 'io_backend')
@@ -31,7 +32,7 @@ _LOADER_KEYS = ('name', 'type', 'phase', 'seed', 'io_backend')
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of ours: its short name, its registered type, which way is better, digits shown, its options."""
+    """A metric of this package: its short name, registered type, digits in tables, and options."""
 
     name: str
     label: str  # in tables; LPIPS with its network, since they give different numbers
@@ -40,19 +41,23 @@ class Metric:
     digits: int
     options: dict[str, Any]
 
+    def as_option(self, protocol: str) -> dict[str, Any]:
+        """As an entry of `val.metrics`."""
+        return {'type': self.type, 'protocol': protocol, **self.options}
+
 
 @dataclass(frozen=True)
 class Entry:
-    """A network to compare, and how it wants its images; networks of ours want RGB in [0,1] of any size."""
+    """A network to compare, and the images it takes; networks of this package take RGB in [0,1] of any size."""
 
     name: str
     network: Options | None  # None: as the checkpoint describes itself
     weights: str  # a path, the name of packaged weights, PACKAGED or UNTRAINED
-    param_key: str | None = None  # default: see `networks`
+    param_key: str | None = None  # default: see `restoration.load`
     size_multiple: int | None = None  # default: what the arch declares, else 1
-    colour: str = 'rgb'
+    color: str = 'rgb'
     range: tuple[float, float] = (0.0, 1.0)
-    drop_from: str | None = None  # the model from whose clean scores the loss by noise counts; default: itself
+    drop_from: str | None = None  # the model whose clean scores the loss by noise is measured from; default: itself
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class MethodEntry:
 
 @dataclass(frozen=True)
 class Images:
-    """A data set: the options it is built with. A noisy one also says of which clean one, and how noisy."""
+    """A data set: the options it is built with, and the clean one that a noisy one is made of."""
 
     name: str
     options: Options
@@ -75,7 +80,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What an option file asks for."""
+    """The options of a comparison."""
 
     name: str
     protocol: str
@@ -91,10 +96,10 @@ class Comparison:
 
 
 def parse(opt: Options, noise: bool = False) -> Comparison:
-    """Read the options; with `noise` each data set is also compared at every level of the option noise.
+    """Parse the options; with `noise` each data set is also compared at every level of the option noise.
 
-    Plugins must be loaded. Raises one OptionError with all faults. Weights and images that are not there are no faults
-    of the file: what can be compared without them is.
+    Plugins must be loaded. Raises one OptionError with all faults. Missing weights and images are not faults of the
+    file: the rest is compared without them.
     """
     faults: list[str] = []
     for key in opt:
@@ -182,6 +187,9 @@ def _models(given: Any, faults: list[str]) -> list[Entry | MethodEntry]:
     entries: list[Entry | MethodEntry] = []
     for index, spec in enumerate(given):
         where, before = f'models[{index}]', len(faults)
+        if 'colour' in spec:
+            warnings.warn(f'{where}.colour is called color now', FutureWarning, stacklevel=2)
+            spec = {('color' if key == 'colour' else key): value for key, value in spec.items()}
         name, known = spec.get('name'), _METHOD_KEYS if 'method' in spec else _MODEL_KEYS
         for key in spec:
             if key not in known:
@@ -224,8 +232,8 @@ def _network(where: str, spec: Options, faults: list[str]) -> Entry:
         faults.append(f'{where}.param_key: a key of the checkpoint such as params_ema, not {spec["param_key"]!r}')
     if spec.get('size_multiple') is not None and not _is_whole(spec['size_multiple'], 1):
         faults.append(f'{where}.size_multiple: a whole number of at least 1, not {spec["size_multiple"]!r}')
-    if spec.get('colour', 'rgb') not in _COLOURS:
-        faults.append(f'{where}.colour: {" or ".join(_COLOURS)}, not {spec["colour"]!r}')
+    if spec.get('color', 'rgb') not in _COLORS:
+        faults.append(f'{where}.color: {" or ".join(_COLORS)}, not {spec["color"]!r}')
     limits = spec.get('range', [0, 1])
     if not isinstance(limits, list) or len(limits) != 2 or not _are_rising(limits):
         faults.append(f'{where}.range: [value of black, value of white], not {limits!r}')
@@ -236,7 +244,7 @@ def _network(where: str, spec: Options, faults: list[str]) -> Entry:
         str(Path(str(weights)).expanduser()),
         spec.get('param_key'),
         spec.get('size_multiple'),
-        spec.get('colour', 'rgb'),
+        spec.get('color', 'rgb'),
         (float(limits[0]), float(limits[1])),
         spec.get('drop_from'),
     )

@@ -41,6 +41,8 @@ from ggkm_plugin.archs.blocks import PixelFilter
 from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedIGGCM
 from ggkm_plugin.archs.ggkmnet_arch import IGGCM
 from ggkm_plugin.report.tables import MISSING, Table, fixed, write
+from ggkm_plugin.restoration import tiling
+from ggkm_plugin.restoration.restorer import Restorer, for_inference
 from ggkm_plugin.utils import config, plugins, registry
 from ggkm_plugin.utils.devices import device_name, find_device
 from ggkm_plugin.utils.errors import OptionError
@@ -127,7 +129,7 @@ def _pixel_filter(pixel_filter: PixelFilter, filtered: Tensor) -> ClosedCount:
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """The cost of one (1,C,H,W) image in evaluation, the network in float32.
+    """The cost of one (1,3,H,W) image in evaluation, the network in float32.
 
     `parameters` are all of them, `inference_parameters` those without what only training uses. `kernel_macs` is part
     of `macs`, `paper_kernel_macs` of `paper_macs`. `seconds` is the median of the timed runs on `device`, `memory` in
@@ -154,25 +156,25 @@ def profile(
     size: Size = PAPER_SIZE,
     device: str = 'cpu',
     repeats: int = 3,
-    channels: int = 3,
     name: str | None = None,
+    restorer: Restorer | None = None,
 ) -> Profile:
-    """The costs of `net` on one image of `size` (H, W); `net` itself is left as it is, a copy is run in eval mode.
+    """Measure `net`, which is not changed, on one image of `size` (H, W).
 
-    `repeats` runs are timed after one that is not; with 0 nothing is run, only counted. Raises OptionError for a
-    device or a size that cannot be used.
+    MACs and parameters are those of `net`; time and memory are those of `restorer`, by default the network in its form
+    for inference, in tiles as a Restorer uses them. `repeats` runs are timed after one that is not; with 0 nothing is
+    run, only counted. Raises OptionError for a device or a size that cannot be used.
     """
     name = name or type(net).__name__
     where = find_device(device)
-    shape = (1, channels, *size)
     if min(size) < 1:
         raise OptionError(f'--size {size[0]}x{size[1]}: height and width are at least 1')
-    count = count_macs(net, shape, name)
+    count = count_macs(net, (1, 3, *size), name)
     seconds, memory = None, None
     if repeats > 0:
-        seconds, memory = _timed(net, shape, where, repeats)
-        if memory is None:
-            memory = count.peak
+        prepared = restorer.network if restorer else for_inference(net).to(where)
+        run = restorer.restore if restorer else lambda image: tiling.restored(prepared, image[None])
+        seconds, memory = _timed(run, prepared, size, where, repeats)
     return Profile(
         name,
         *size,
@@ -436,27 +438,31 @@ class LiveTensors(TorchDispatchMode):
         return result
 
 
-def _timed(net: nn.Module, shape: Sequence[int], device: torch.device, repeats: int) -> tuple[float, int | None]:
-    """Median seconds of one image, and on CUDA the peak of allocated bytes over what was allocated before."""
+@torch.inference_mode()
+def _timed(
+    run: Callable[[Tensor], Tensor], net: nn.Module, size: Size, device: torch.device, repeats: int
+) -> tuple[float, int]:
+    """Median seconds of one image, and the peak of allocated bytes with the weights of `net`."""
     cuda = device.type == 'cuda'
-    before = 0
+    image = torch.rand((3, *size), device=device)
+    weights = [*net.parameters(), *net.buffers()]
+    before = torch.cuda.memory_allocated(device) - sum(one.nbytes for one in weights) if cuda else 0
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-    net = copy.deepcopy(net).to(device).eval()
-    x = torch.rand(tuple(shape), device=device)
+    live = LiveTensors([image, *weights])
+    with contextlib.nullcontext() if cuda else live:
+        run(image)
     seconds = []
-    with torch.no_grad():
-        for _ in range(repeats + 1):
-            if cuda:
-                torch.cuda.synchronize(device)
-            start = time.perf_counter()
-            net(x)
-            if cuda:
-                torch.cuda.synchronize(device)
-            seconds.append(time.perf_counter() - start)
-    memory = torch.cuda.max_memory_allocated(device) - before if cuda else None
-    return statistics.median(seconds[1:]), memory
+    for _ in range(repeats):
+        if cuda:
+            torch.cuda.synchronize(device)
+        start = time.perf_counter()
+        run(image)
+        if cuda:
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    memory = torch.cuda.max_memory_allocated(device) - before if cuda else live.peak
+    return statistics.median(seconds), memory
 
 
 def table(rows: Sequence[Profile]) -> str:

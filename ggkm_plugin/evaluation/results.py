@@ -1,18 +1,37 @@
-"""What a comparison leaves in its folder: `results.json`, from which all else is made, and the files made of it.
+"""Results of `basicsr compare` (results.json) and `basicsr test` (scores_SET.json), and the tables made of them.
 
-results.json: name, protocol and its words, machine, metrics, models, data sets with the scores of each image, means
-and paired differences (model - `difference_to`, the first model that did not fail), published rows, and failures. A
-score of null is infinite: result and ground truth are equal. A model that has no result for some image of a data set
-has no mean there. A noisy data set has `drops`: by how much each model's means are worse than on the clean one, or than
-those of the model that its option drop_from names; null where that is no finite number. `settings` are those of a model
-that is no network; all its scores were made with them.
+Both files have one format, plain JSON values:
+
+format           FORMAT, a number; other files are of other versions
+name, protocol   of the comparison or test; the metrics' protocol, or `METRIC: protocol, ...` if they differ
+machine          what ran it, with the versions of the packages
+metrics          [{name, label, better, digits, type, protocol, options}]
+models           [{name, arch, parameters, weights, sha256, settings, status, error, ...}]; of a test one, `result`
+datasets         [{name, benchmark, has_gt, scenes, images, means, parts, faults, ...}]
+  images         [{name, path, size, bits, files, scores: {MODEL: {metric: value}}, faults: {MODEL: reason}}]
+  means          {MODEL: {metric: value}} of the models that have a result for every image
+  parts          {part: {images: count, means}}, such as indoor and outdoor scenes of DPDD
+  faults         images that could not be read or scored
+failures         all that failed, a line each
+
+MODEL is a model's name, or `input` for the blurred image. A score of null is infinite: result and ground truth are
+equal. `name` of an image is its path inside the data set, without suffix.
+
+A comparison adds: protocol_words; parameters, MACs, time and memory of each model; `differences` of a data set, paired
+(model - `difference_to`, the first model that did not fail); `clean`, `noise_std` and `drops` of a noisy data set: by
+how much each model's means are worse than on the clean one, or than those of the model that its option drop_from names,
+null where that is not finite; published rows. A test adds to its model: network, param_key, iteration, and the digests
+of the options of its training and of the test.
 """
 
 import copy
 import csv
+import inspect
 import io
 import json
 import math
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +39,18 @@ import torch
 
 from ggkm_plugin.evaluation import paper, statistics
 from ggkm_plugin.evaluation.cache import write_result
-from ggkm_plugin.evaluation.compare_config import BLUR_MAP, BLUR_MASK, Comparison, Entry, MethodEntry
+from ggkm_plugin.evaluation.compare_config import BLUR_MAP, BLUR_MASK, Comparison, Entry, Images, MethodEntry
 from ggkm_plugin.evaluation.complexity import MEMORY_SOURCES, PAPER_SIZE
-from ggkm_plugin.evaluation.evaluator import DatasetSeen, Engine, Outcome, Seen
+from ggkm_plugin.evaluation.evaluator import INPUT, RESULT, DatasetRecord, ImageRecord, Scores
 from ggkm_plugin.evaluation.sizing import protocol_words
 from ggkm_plugin.report import comparison_tables
+from ggkm_plugin.utils.checkpoint import read_checkpoint, weights_key
 from ggkm_plugin.utils.devices import device_name, machine
+from ggkm_plugin.utils.hashing import file_digest
+from ggkm_plugin.utils.registry import METRIC_REGISTRY
+from ggkm_plugin.weights import checkpoint_path
+
+FORMAT = 2
 
 Results = dict[str, Any]
 
@@ -34,96 +59,240 @@ _NOTES = {
     'shows which Gaussians it mixes, narrow or wide, stretched over what there is in one photograph.',
     BLUR_MASK: "The blur mask is the data set's own, white where it is blurred.",
 }
-# Images of a data set whose faults are told one by one.
+# Faults of one data set that are listed one by one.
 _MOST_FAULTS = 5
 
 
-def record(plan: Comparison, engine: Engine, outcome: Outcome) -> Results:
-    """The content of results.json, plain values only."""
-    models = [_model(entry, outcome) for entry in plan.models]
-    reference = next((model['name'] for model in models if not model['error']), plan.models[0].name)
-    datasets = [_dataset(plan, reference, data) for data in outcome.datasets]
-    _add_drops(plan, datasets)
-    net = next((metric.options.get('net', 'alex') for metric in plan.metrics if metric.name == 'lpips'), None)
-    seen = {(data.benchmark, data.images.noise_std) for data in outcome.datasets if plan.published}
-    results: Results = {
-        'name': plan.name,
-        'protocol': plan.protocol,
-        'protocol_words': protocol_words(plan.protocol, lpips=net is not None),
-        'machine': {
-            **machine(),
-            'device': device_name(engine.device),
-            **({'cuda': torch.version.cuda} if engine.device.type == 'cuda' else {}),
+# --- both
+
+
+def _head(name: str, protocol: str, device: torch.device) -> Results:
+    cuda = {'cuda': torch.version.cuda} if device.type == 'cuda' else {}
+    used = {**machine(), 'basicsr': version('basicsr'), 'device': device_name(device), **cuda}
+    return {'format': FORMAT, 'name': name, 'protocol': protocol, 'machine': used}
+
+
+def _metric(name: str, label: str, better: str, digits: int, options: Mapping[str, Any]) -> Results:
+    """`options` has type and protocol."""
+    rest = {key: value for key, value in options.items() if key not in ('type', 'protocol', 'better')}
+    own = {'type': options['type'], 'protocol': _protocol(options), 'options': rest}
+    return {'name': name, 'label': label, 'better': better, 'digits': digits, **own}
+
+
+def _protocol(metric: Mapping[str, Any]) -> str:
+    """As given, else the metric's default; `basicsr` for BasicSR's metrics, which have none."""
+    default = inspect.signature(METRIC_REGISTRY.get(metric['type'])).parameters.get('protocol')
+    return str(metric.get('protocol') or default.default) if default else 'basicsr'
+
+
+def dataset_results(record: DatasetRecord) -> Results:
+    """A data set of either command, see above."""
+    return {
+        'name': record.name,
+        'benchmark': record.benchmark,
+        'has_gt': record.has_gt,
+        'scenes': len({image.scene for image in record.images}),
+        'images': [_image(image) for image in record.images],
+        'means': _plain_means(record.means()),
+        'parts': {
+            part: {
+                'images': sum(image.name in names for image in record.images),
+                'means': _plain_means(record.means(part)),
+            }
+            for part, names in record.parts.items()
         },
+        'faults': record.faults,
+    }
+
+
+def _image(image: ImageRecord) -> Results:
+    return {
+        'name': image.name,
+        'path': image.path,
+        'size': list(image.size),
+        'bits': image.bits,
+        'files': image.files,
+        'scores': _plain_means(image.scores),
+        'faults': image.faults,
+    }
+
+
+def _plain_means(by_model: Mapping[str, Scores]) -> dict[str, dict[str, float | None]]:
+    """JSON has no infinity."""
+    return {
+        name: {metric: value if math.isfinite(value) else None for metric, value in scores.items()}
+        for name, scores in by_model.items()
+    }
+
+
+def failures_of(record: DatasetRecord, models: Sequence[str] = ()) -> list[str]:
+    """The failures of a data set and of models on it, a line each; the first of many images."""
+    faults = {name: model_fault(name, [record]) for name in models}
+    of_models = [f'model {name}: {fault}' for name, fault in faults.items() if fault]
+    lines = [f'data set {record.name}: {fault}' for fault in record.faults[:_MOST_FAULTS]]
+    more = len(record.faults) - len(lines)
+    return [*of_models, *lines, *([f'data set {record.name}: and {more} more images'] if more else [])]
+
+
+def model_fault(name: str, records: list[DatasetRecord]) -> str | None:
+    """Why a model has no result for some image, None if it has all."""
+    faults = [
+        f'{record.name}/{image.name}: {image.faults[name]}'
+        for record in records
+        for image in record.images
+        if name in image.faults
+    ]
+    more = f' (and {len(faults) - 1} more images)' if len(faults) > 1 else ''
+    return faults[0] + more if faults else None
+
+
+def with_infinities(results: Results) -> Results:
+    """The results with the infinite scores that the files have as null."""
+    results = copy.deepcopy(results)
+    for dataset in results['datasets']:
+        parts = [part['means'] for part in dataset.get('parts', {}).values()]
+        for by_model in (dataset['means'], *parts, *(image['scores'] for image in dataset['images'])):
+            for scores in by_model.values():
+                scores.update({metric: math.inf for metric, value in scores.items() if value is None})
+    return results
+
+
+def scores_csv(results: Results) -> str:
+    """One row for each model, data set and image; the input is a model too."""
+    metrics = [metric['name'] for metric in results['metrics']]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    settings = comparison_tables.settings_words(results)
+    writer.writerow(['dataset', 'image', 'model', 'protocol', *metrics, 'settings'])
+    for dataset in results['datasets']:
+        for image in dataset['images']:
+            for model, scores in image['scores'].items():
+                cells = ['inf' if scores[metric] is None else repr(scores[metric]) for metric in metrics]
+                row = [dataset['name'], image['name'], model, results['protocol'], *cells, settings.get(model, '')]
+                writer.writerow(row)
+    return text.getvalue()
+
+
+def _json(results: Results) -> str:
+    return json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False, default=str) + '\n'
+
+
+# --- test
+
+
+def write_test(
+    folder: Path,
+    record: DatasetRecord,
+    opt: dict[str, Any],
+    option_digest: str,
+    device: torch.device,
+    failures: list[str],
+) -> None:
+    """Write scores_SET.json and .csv of a test into `folder`.
+
+    `opt`: the options of the test, whose digest is `option_digest`. Raises ResultsError if a file cannot be written.
+    """
+    metrics = [
+        _metric(name, name, getattr(METRIC_REGISTRY.get(metric['type']), 'better', 'higher'), 4, metric)
+        for name, metric in opt['val']['metrics'].items()
+    ]
+    protocols = {metric['name']: metric['protocol'] for metric in metrics}
+    same = len(set(protocols.values())) == 1
+    protocol = metrics[0]['protocol'] if same else ', '.join(f'{name}: {used}' for name, used in protocols.items())
+    path = checkpoint_path(opt['path']['pretrain_network_g'])
+    content = read_checkpoint(path)
+    description = content.get('description', {})
+    error = model_fault(RESULT, [record])
+    model = {
+        'name': RESULT,
+        'arch': opt['network_g']['type'],
+        'network': opt['network_g'],
+        'weights': path,
+        'sha256': file_digest(path),
+        'param_key': weights_key(content, path, opt['path'].get('param_key_g')),
+        'iteration': description.get('iteration'),
+        'training_digest': description.get('option_digest'),
+        'option_digest': option_digest,
+        'settings': None,
+        'status': 'failed' if error else 'ok',
+        'error': error,
+    }
+    results = {
+        **_head(opt['name'], protocol, device),
+        'metrics': metrics,
+        'models': [model],
+        'datasets': [dataset_results(record)],
+        'failures': failures,
+    }
+    write_result(folder / f'scores_{record.name}.json', _json(results))
+    write_result(folder / f'scores_{record.name}.csv', scores_csv(results))
+
+
+# --- compare
+
+
+def comparison_results(
+    plan: Comparison,
+    device: torch.device,
+    records: list[DatasetRecord],
+    models: Mapping[str, Results],
+    dataset_faults: Mapping[str, str],
+    cost_faults: Mapping[str, str],
+) -> Results:
+    """The content of results.json; `models` has what is known of each, with an `error` of those that cannot run."""
+    rows = [_model(entry, models[entry.name], records) for entry in plan.models]
+    reference = next((row['name'] for row in rows if not row['error']), plan.models[0].name)
+    images = {images.name: images for images in plan.datasets}
+    datasets = [_comparison_dataset(plan, reference, images[record.name], record) for record in records]
+    drop_from = {entry.name: entry.drop_from for entry in plan.models if isinstance(entry, Entry) and entry.drop_from}
+    _add_drops(plan, drop_from, datasets)
+    net = next((metric.options.get('net', 'alex') for metric in plan.metrics if metric.name == 'lpips'), None)
+    seen = {(record.benchmark, images[record.name].noise_std) for record in records if plan.published}
+    failures = [f'model {row["name"]}: {row["error"]}' for row in rows if row['error']]
+    failures += [f'model {name}, costs: {fault}' for name, fault in cost_faults.items()]
+    failures += [f'data set {name}: {fault}' for name, fault in dataset_faults.items()]
+    failures += [line for record in records for line in failures_of(record)]
+    return {
+        **_head(plan.name, plan.protocol, device),
+        'protocol_words': protocol_words(plan.protocol, lpips=net is not None),
         'metrics': [
-            {'name': metric.name, 'label': metric.label, 'better': metric.better, 'digits': metric.digits}
+            _metric(metric.name, metric.label, metric.better, metric.digits, metric.as_option(plan.protocol))
             for metric in plan.metrics
         ],
         'difference_to': reference,
-        'drop_from': {
-            entry.name: entry.drop_from for entry in plan.models if isinstance(entry, Entry) and entry.drop_from
-        },
+        'drop_from': drop_from,
         'bootstrap': {'samples': plan.bootstrap_samples, 'seed': plan.bootstrap_seed},
         'measured_at': f'{PAPER_SIZE[1]}x{PAPER_SIZE[0]}',
-        'memory_source': MEMORY_SOURCES[engine.device.type],
-        'models': models,
+        'memory_source': MEMORY_SOURCES[device.type],
+        'models': rows,
         'datasets': datasets,
         'published': [paper.record(row, net == 'alex') for row in paper.PUBLISHED if (row.dataset, None) in seen],
         'published_drops': [
             paper.record(row, net == 'alex') for row in paper.PUBLISHED_DROPS if (row.dataset, row.std) in seen
         ],
-    }
-    failures = [f'model {model["name"]}: {model["error"]}' for model in models if model['error']]
-    failures += [f'model {name}, costs: {fault}' for name, fault in outcome.cost_faults.items()]
-    failures += [f'data set {name}: {fault}' for name, fault in outcome.dataset_faults.items()]
-    for data in outcome.datasets:
-        shown = data.faults[:_MOST_FAULTS]
-        failures += [f'data set {data.images.name}: {fault}' for fault in shown]
-        if len(data.faults) > len(shown):
-            failures.append(f'data set {data.images.name}: and {len(data.faults) - len(shown)} more images')
-    return {**results, 'failures': failures}
-
-
-def _model(entry: Entry | MethodEntry, outcome: Outcome) -> Results:
-    name = entry.name
-    contestant, costs = outcome.contestants.get(name), outcome.costs.get(name)
-    error = outcome.model_faults.get(name)
-    faults = [
-        f'{data.images.name}/{seen.name}: {seen.faults[name]}'
-        for data in outcome.datasets
-        for seen in data.seen
-        if name in seen.faults
-    ]
-    if faults:
-        error = faults[0] + (f' (and {len(faults) - 1} more images)' if len(faults) > 1 else '')
-    return {
-        'name': name,
-        'arch': contestant.arch if contestant else None,
-        'parameters': contestant.parameters if contestant else None,
-        'macs_true': costs.macs_true if costs else None,
-        'macs_paper': costs.macs_paper if costs else None,
-        'seconds': costs.seconds if costs else None,
-        'memory_bytes': costs.memory_bytes if costs else None,
-        'weights': entry.weights if isinstance(entry, Entry) else None,
-        'sha256': contestant.sha256 if contestant else None,
-        'settings': contestant.settings if contestant else None,
-        'status': 'failed' if error else 'ok',
-        'error': error,
+        'failures': failures,
     }
 
 
-def _dataset(plan: Comparison, reference: str, data: DatasetSeen) -> Results:
-    names = ['input', *(entry.name for entry in plan.models)]
-    files = {name for seen in data.seen for name in seen.files}
-    scored = [name for name in names if data.seen and all(name in seen.scores for seen in data.seen)]
+def _model(entry: Entry | MethodEntry, known: Results, records: list[DatasetRecord]) -> Results:
+    keys = ('arch', 'parameters', 'macs_true', 'macs_paper', 'seconds', 'memory_bytes', 'weights', 'sha256', 'settings')
+    error = known.get('error') or model_fault(entry.name, records)
+    status = {'status': 'failed' if error else 'ok', 'error': error}
+    return {'name': entry.name, **{key: known.get(key) for key in keys}, **status}
+
+
+def _comparison_dataset(plan: Comparison, reference: str, images: Images, record: DatasetRecord) -> Results:
+    results = dataset_results(record)
+    files = {name for image in record.images for name in image.files}
+    names = [name for name in (INPUT, *(entry.name for entry in plan.models)) if name in results['means']]
     columns = {
-        name: {metric.name: [seen.scores[name][metric.name] for seen in data.seen] for metric in plan.metrics}
-        for name in scored
+        name: {metric.name: [image.scores[name][metric.name] for image in record.images] for metric in plan.metrics}
+        for name in names
     }
-    scenes = [seen.scene for seen in data.seen]
+    scenes = [image.scene for image in record.images]
     differences: dict[str, dict[str, Any]] = {}
     for name in columns if reference in columns else ():
-        for metric in plan.metrics if name not in ('input', reference) else ():
+        for metric in plan.metrics if name not in (INPUT, reference) else ():
             found = statistics.difference(
                 columns[name][metric.name],
                 columns[reference][metric.name],
@@ -134,33 +303,16 @@ def _dataset(plan: Comparison, reference: str, data: DatasetSeen) -> Results:
             interval = dict(zip(('mean', 'low', 'high'), found, strict=True)) if found else None
             differences.setdefault(name, {})[metric.name] = interval
     return {
-        'name': data.images.name,
-        'has_gt': data.has_gt,
-        **({'clean': data.images.clean, 'noise_std': data.images.noise_std} if data.images.clean else {}),
-        'benchmark': data.benchmark,
+        **results,
+        **({'clean': images.clean, 'noise_std': images.noise_std} if images.clean else {}),
         'note': ' '.join(_NOTES[kind] for kind in _NOTES if any(name.endswith(kind) for name in files)),
-        'scenes': len(set(scenes)),
-        'images': [_image(seen) for seen in data.seen],
-        'means': {
-            name: _plain({metric: statistics.mean(scores) for metric, scores in by_metric.items()})
-            for name, by_metric in columns.items()
-        },
+        'means': {name: results['means'][name] for name in names},
         'differences': differences,
     }
 
 
-def _image(seen: Seen) -> Results:
-    return {
-        'name': seen.name,
-        'size': list(seen.size),
-        'files': seen.files,
-        'scores': {name: _plain(scores) for name, scores in seen.scores.items()},
-    }
-
-
-def _add_drops(plan: Comparison, datasets: list[Results]) -> None:
-    """What noise costs, positive for a loss in every metric."""
-    drop_from = {entry.name: entry.drop_from for entry in plan.models if isinstance(entry, Entry) and entry.drop_from}
+def _add_drops(plan: Comparison, drop_from: Mapping[str, str], datasets: list[Results]) -> None:
+    """The loss by noise, positive for a worse score in every metric."""
     clean = {dataset['name']: dataset['means'] for dataset in datasets}
     for dataset in datasets:
         if 'clean' not in dataset:
@@ -176,46 +328,15 @@ def _add_drops(plan: Comparison, datasets: list[Results]) -> None:
 
 
 def _loss(before: float | None, after: float | None, better: str) -> float | None:
-    """None: one of them is infinite, or both."""
+    """None if a score is infinite."""
     if before is None or after is None:
         return None
     return before - after if better == 'higher' else after - before
 
 
-def _plain(scores: dict[str, float]) -> dict[str, float | None]:
-    """JSON has no infinity."""
-    return {metric: value if math.isfinite(value) else None for metric, value in scores.items()}
-
-
-def with_infinities(results: Results) -> Results:
-    """The results with the infinite scores that `results.json` has as null, for the report."""
-    results = copy.deepcopy(results)
-    for dataset in results['datasets']:
-        for by_model in (dataset['means'], *(image['scores'] for image in dataset['images'])):
-            for scores in by_model.values():
-                scores.update({metric: math.inf for metric, value in scores.items() if value is None})
-    return results
-
-
-def write(folder: Path, results: Results) -> None:
-    """results.json, scores.csv, table.md and table.tex, each whole or not at all. Raises ResultsError."""
-    write_result(folder / 'results.json', json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + '\n')
+def write_comparison(folder: Path, results: Results) -> None:
+    """Write results.json, scores.csv, table.md and table.tex, each atomically. Raises ResultsError."""
+    write_result(folder / 'results.json', _json(results))
     write_result(folder / 'scores.csv', scores_csv(results))
     write_result(folder / 'table.md', comparison_tables.render(results, 'markdown'))
     write_result(folder / 'table.tex', comparison_tables.render(results, 'latex'))
-
-
-def scores_csv(results: Results) -> str:
-    """One row a model, data set and image; the input is a model too."""
-    metrics = [metric['name'] for metric in results['metrics']]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    settings = comparison_tables.settings_words(results)
-    writer.writerow(['dataset', 'image', 'model', 'protocol', *metrics, 'settings'])
-    for dataset in results['datasets']:
-        for image in dataset['images']:
-            for model, scores in image['scores'].items():
-                cells = ['inf' if scores[metric] is None else repr(scores[metric]) for metric in metrics]
-                row = [dataset['name'], image['name'], model, results['protocol'], *cells, settings.get(model, '')]
-                writer.writerow(row)
-    return text.getvalue()

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from ggkm_plugin.metrics.protocols import find_protocol
+from ggkm_plugin.ops.boundary import pad_to_multiple
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def sized(image: Tensor, protocol: str) -> Tensor:
     height, width = image.shape[-2:]
     if sizing.how == 'crop':
         return image[..., : height - height % sizing.multiple, : width - width % sizing.multiple]
-    return padded(image, sizing.multiple, sizing.how)
+    return pad_to_multiple(image, sizing.multiple, boundary='zeros' if sizing.how == 'zero' else 'reflect')
 
 
 def scored(image: Tensor, protocol: str, benchmark: str, size: tuple[int, int]) -> Tensor:
@@ -57,25 +57,6 @@ def scored(image: Tensor, protocol: str, benchmark: str, size: tuple[int, int]) 
 def shown(image: Tensor, size: tuple[int, int]) -> Tensor:
     """The photograph without padding, for pictures."""
     return image[..., : size[0], : size[1]]
-
-
-def padded(image: Tensor, multiple: int, how: Literal['reflect', 'zero'] = 'reflect') -> Tensor:
-    """(...,H,W) filled up at the bottom and the right; reflection goes back and forth on images smaller than it."""
-    height, width = image.shape[-2:]
-    more = -height % multiple, -width % multiple
-    if how == 'zero':
-        return torch.nn.functional.pad(image, (0, more[1], 0, more[0]))
-    if more == (0, 0):
-        return image
-    rows, columns = _reflected(height, more[0]), _reflected(width, more[1])
-    return image[..., rows.to(image.device), :][..., columns.to(image.device)]
-
-
-def _reflected(length: int, more: int) -> Tensor:
-    """0, 1 ... n-2, n-1, n-2 ... 1, 0, 1 ...: indices into a line of `length`, `more` beyond its end."""
-    period = max(1, 2 * (length - 1))
-    index = torch.arange(length + more) % period
-    return torch.where(index < length, index, period - index)
 
 
 def protocol_words(name: str, lpips: bool = False) -> str:

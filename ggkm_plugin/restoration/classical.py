@@ -1,18 +1,49 @@
-"""A classical method as what deblurs a photograph: chosen by one word of a command line, on images as they are read."""
+"""Classical methods as image restorers, and the choice of one on the command line."""
+
+import logging
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from ggkm_plugin.classical.edge_map import LARGEST
 from ggkm_plugin.classical.methods import Method, method
 from ggkm_plugin.classical.working import told
-from ggkm_plugin.restoration.batch import Restore, Tell
+from ggkm_plugin.report.pictures import colored, preview
+from ggkm_plugin.restoration.restorer import ImageRestorer, check_restored
 from ggkm_plugin.utils.config import parse_assignments
-from ggkm_plugin.utils.errors import DataError, OptionError
+from ggkm_plugin.utils.errors import OptionError
 from ggkm_plugin.utils.memory import bounded_memory
+
+_log = logging.getLogger(__name__)
+
+
+class MethodRestorer(ImageRestorer):
+    """A classical method with its settings; it runs on the CPU.
+
+    tell: called with lines about the progress. name: what they call it; default: the method's.
+    """
+
+    has_blur_map = True
+
+    def __init__(self, chosen: Method, tell: Callable[[str], None] = _log.info, name: str | None = None) -> None:
+        self.method, self.tell = chosen, tell
+        self.name, self.settings = name or chosen.name, chosen.description
+
+    def restore(self, image: Tensor) -> Tensor:
+        if image.ndim == 4:
+            return torch.stack([self.restore(one) for one in image])
+        with bounded_memory(self.device):  # an allocation that fails is an error; else the kernel kills the process
+            x = self.method(_array(image), told(self.name, self.tell))
+        return check_restored(self.name, image, torch.from_numpy(x).permute(2, 0, 1)).to(image.device)
+
+    def blur_map(self, image: Tensor) -> np.ndarray:
+        return preview(colored(self.method.blur_map(_array(image)) / LARGEST))
 
 
 def chosen_method(text: str) -> Method:
-    """``EBDB``, or with settings: ``EBDB,fidelity=420,bins=16``. Raises OptionError."""
+    """Parse ``EBDB``, or with settings ``EBDB,fidelity=420,bins=16``. Raises OptionError."""
     name, *words = text.split(',')
     settings = parse_assignments(f'--method {name}:', words)
     if len(settings) < len(words):
@@ -23,19 +54,5 @@ def chosen_method(text: str) -> Method:
         raise OptionError(f'--method {text}: {error}') from None
 
 
-def method_restorer(chosen: Method, device: str, tell: Tell) -> Restore:
-    """RGB (H,W,3) or grey (H,W) of uint8 or uint16 to the same; on the processor, whatever the device."""
-
-    def restore(image: np.ndarray) -> np.ndarray:
-        white = np.iinfo(image.dtype).max
-        grey = image.ndim == 2
-        y = np.repeat(image[..., None], 3, axis=2) if grey else image
-        with bounded_memory(torch.device('cpu')):  # else the kernel ends the process, and with it all other photographs
-            x = chosen(y.astype(np.float32) / white, told(chosen.name, tell))
-        if not np.isfinite(x).all():
-            raise DataError(f'{chosen.name} with these settings gives no image; leave them out')
-        if grey:
-            x = x.mean(2)
-        return (np.clip(x, 0, 1) * white).round().astype(image.dtype)
-
-    return restore
+def _array(image: Tensor) -> np.ndarray:
+    return image.permute(1, 2, 0).float().cpu().numpy()

@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
@@ -22,6 +23,9 @@ from ggkm_plugin.utils.devices import find_device
 from ggkm_plugin.utils.errors import OptionError, UserError, listed
 from ggkm_plugin.utils.memory import free_bytes
 from ggkm_plugin.weights import NOTICE, checkpoint_path
+
+if TYPE_CHECKING:
+    from ggkm_plugin.classical.methods import Method
 
 SUFFIX = '_deblurred'
 
@@ -153,9 +157,9 @@ def _maker(request: Request) -> Make:
         for argument, given in unused.items():
             if given:
                 raise OptionError(f'{argument} is for networks; leave it out, or leave out --method {request.method}')
-        from ggkm_plugin.restoration.classical import chosen_method, method_restorer  # imports SciPy, which takes time
+        from ggkm_plugin.restoration.classical import chosen_method  # imports SciPy, which takes time
 
-        return partial(method_restorer, chosen_method(request.method))
+        return partial(_method, chosen_method(request.method))
     tile = _tile(request.tile)
     find_device(request.device)
     path, network = checkpoint_path(request.weights), _network(request)
@@ -172,6 +176,12 @@ def _restorer(
     plugins.load_local(modules)
     dtype = _half(find_device(device)) if half else torch.float32
     return Restorer(weights, device, tile, dtype, tell, network)
+
+
+def _method(chosen: 'Method', device: str, tell: Tell) -> Restore:
+    from ggkm_plugin.restoration.classical import MethodRestorer
+
+    return MethodRestorer(chosen, tell)
 
 
 def _half(device: torch.device) -> torch.dtype:

@@ -1,7 +1,8 @@
-"""From weights to a function that takes an image and gives it back deblurred."""
+"""Image restorers: what networks and classical methods have in common, and networks."""
 
 import copy
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ggkm_plugin import ops
+from ggkm_plugin.ops.boundary import pad_to_multiple
 from ggkm_plugin.ops.ggkm import check_form, chosen_form
 from ggkm_plugin.restoration import tiling
 from ggkm_plugin.restoration.load import HUB_FILE, load_network, pretrained_file
@@ -33,39 +35,114 @@ class RestorationError(UserError):
     """A network gives something else than an image of its input's size."""
 
 
-class Restorer:
-    """A network on its device, ready to restore images: ``Restorer('net_g_latest.pth')(image) -> image``.
+class ImageRestorer(ABC):
+    """Restores images: ``restorer(image) -> image``. Base class of networks (`Restorer`) and of classical methods.
+
+    name: in messages; of the arch or the method.
+    network: the module that runs; None for a classical method, which has no parameters.
+    settings: plain values that, with the weights, determine the results.
+    has_blur_map: whether `blur_map` can be called.
+    """
+
+    name: str
+    has_blur_map: bool
+    network: nn.Module | None = None
+    settings: dict[str, Any]
+    device = torch.device('cpu')
+
+    @abstractmethod
+    def restore(self, image: Tensor) -> Tensor:
+        """Restore float RGB (3,H,W) or (B,3,H,W), nominally in [0,1]; the result is float32 and may exceed [0,1].
+
+        Raises RestorationError if the result is not an image.
+        """
+
+    @abstractmethod
+    def blur_map(self, image: Tensor) -> np.ndarray:
+        """Draw the blur that it finds in (3,H,W), dark for sharp: (H',W',3) uint8."""
+
+    def __call__(self, image: Image) -> Image:
+        """Restore an image; the result has the same kind, shape, type and, for tensors, device.
+
+        Arrays are RGB (H,W,3) or gray (H,W) or (H,W,1), tensors RGB (3,H,W) or (B,3,H,W); uint8, uint16 or floats in
+        [0,1]. Integer results are clipped and rounded. Float results are not clipped. A gray image is restored as
+        three equal channels, which are averaged.
+
+        Raises DataError for anything else, RestorationError if the result is not an image, TrainingError if the memory
+        does not suffice.
+        """
+        if isinstance(image, Tensor):
+            return self._restored(image)
+        if not isinstance(image, np.ndarray):
+            raise DataError(f'an image is a numpy array or a tensor, not a {type(image).__name__}')
+        if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
+            raise DataError(f'an image as an array is (H,W,3), (H,W,1) or (H,W), not of shape {image.shape}')
+        planes = np.moveaxis(np.atleast_3d(image), 2, 0)
+        y = torch.from_numpy(np.array(planes, planes.dtype.newbyteorder('='), order='C'))
+        x = self._restored(y.expand(3, -1, -1), gray=len(planes) == 1)
+        return np.ascontiguousarray(x.movedim(0, 2).numpy().reshape(image.shape), image.dtype)
+
+    @torch.inference_mode()
+    def _restored(self, image: Tensor, gray: bool = False) -> Tensor:
+        if image.ndim not in (3, 4) or image.shape[-3] != 3 or 0 in image.shape:
+            raise DataError(f'an image as a tensor is (3,H,W) or (B,3,H,W), not of shape {tuple(image.shape)}')
+        white = _WHITE.get(image.dtype)
+        if white is None and not image.is_floating_point():
+            raise DataError(f'an image is of uint8, uint16 or floats, not {image.dtype}')
+        y = image.to(self.device).to(torch.float32)
+        if white:  # in place, since y is a copy: an image of 100 megapixels takes 1.2 GB
+            y.div_(white)
+        if not torch.isfinite(y.sum(dtype=torch.float64)):
+            raise DataError('the image holds NaN or infinite values')
+        x = self.restore(y)
+        if gray:
+            x = x.mean(-3, keepdim=True)
+        if white:
+            x.clamp_(0, 1).mul_(white).round_()
+        return x.to(image.dtype).to(image.device)
+
+
+class Restorer(ImageRestorer):
+    """A network in its form for inference: ``Restorer('net_g_latest.pth')(image) -> image``.
 
     Args:
         weights_or_network: a checkpoint (.pth or .safetensors), the name of packaged weights (`GGKMNet`,
-            `GGKMNet_light`), or a network, which is not changed. EMA weights are used if the file has them.
+            `GGKMNet_light`), or a network, which is copied. EMA weights are used if the file has them.
         device: auto (the first GPU, else the CPU), cpu, cuda or cuda:N.
         tile: auto, None (the whole image at once), or the side of tiles in pixels; see `tiling.restored`. The result
             is the same.
         dtype: float32; or bfloat16, float16: mixed precision, faster on GPUs that have it, with small errors.
-        tell: is told when the memory does not suffice and tiles are made smaller; by default that is logged.
+        tell: called with a line when the memory does not suffice and tiles are made smaller; by default it is logged.
         network_g: `type` and arguments of the network, for a checkpoint that does not describe it.
         blur_form: form of GGKMNet's blur (`ops.ggkm.FORMS`), for time and memory; None leaves the choice to
             BASICSR_BLUR_FORM or the network.
+        size_multiple: what height and width of the network's input are padded to; default: what the network declares.
+        channel_order: rgb or bgr, that the network takes and gives.
+        value_range: the network's values of black and white.
 
     Raises:
         CheckpointError, OptionError: for weights or an argument that cannot be used.
     """
 
+    network: nn.Module
+
     def __init__(
         self,
         weights_or_network: str | Path | nn.Module,
-        device: str = 'auto',
+        device: str | torch.device = 'auto',
         tile: Tile = 'auto',
         dtype: torch.dtype = torch.float32,
         tell: Callable[[str], None] = _log.warning,
         network_g: Options | None = None,
         blur_form: str | None = None,
+        size_multiple: int | None = None,
+        channel_order: str = 'rgb',
+        value_range: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         tiling.check_tile(tile)
         if dtype not in DTYPES:
             raise OptionError(f'dtype: one of {", ".join(map(str, DTYPES))}, not {dtype}')
-        self.device, self.tile, self.dtype, self.tell = find_device(device), tile, dtype, tell
+        self.device, self.tile, self.dtype, self.tell = find_device(str(device)), tile, dtype, tell
         self.blur_form = blur_form
         try:
             check_form(blur_form or chosen_form(), device=self.device)
@@ -73,7 +150,18 @@ class Restorer:
             raise OptionError(str(error)) from None
         given = weights_or_network
         net = given if isinstance(given, nn.Module) else load_network(given, network_g)
-        self.network = _for_inference(net).to(self.device)
+        self.network = for_inference(net).to(self.device)
+        self.name, self.has_blur_map = type(self.network).__name__, hasattr(self.network, 'coefficients')
+        self.settings = {
+            'size_multiple': size_multiple or int(getattr(self.network, 'size_multiple', 1)),
+            'channel_order': channel_order,
+            'value_range': list(value_range),
+            'tile': tile,
+            'dtype': str(dtype),
+            'blur_form': blur_form or chosen_form(''),
+        }
+        self._size_multiple, self._is_bgr = self.settings['size_multiple'], channel_order == 'bgr'
+        self._black, self._scale = value_range[0], value_range[1] - value_range[0]
 
     @classmethod
     def from_pretrained(
@@ -85,63 +173,45 @@ class Restorer:
         """
         return cls(pretrained_file(name, filename, revision), **options)
 
-    def __call__(self, image: Image) -> Image:
-        """An image restored: of the same kind, shape, type and, for tensors, device.
-
-        Arrays are RGB (H,W,3) or grey (H,W) or (H,W,1), tensors RGB (3,H,W) or (B,3,H,W); uint8, uint16 or floats in
-        [0,1]. Results in integers are rounded and clipped, floats are as the network gives them, which may be a
-        little outside of [0,1]. A grey image is restored as three equal colours, and their mean is taken.
-
-        Raises DataError for anything else, RestorationError where the network does not give an image, TrainingError
-        if the memory does not suffice.
-        """
-        if isinstance(image, Tensor):
-            return self._restored(image)
-        if not isinstance(image, np.ndarray):
-            raise DataError(f'an image is a numpy array or a tensor, not a {type(image).__name__}')
-        if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
-            raise DataError(f'an image as an array is (H,W,3), (H,W,1) or (H,W), not of shape {image.shape}')
-        planes = np.moveaxis(np.atleast_3d(image), 2, 0)
-        y = torch.from_numpy(np.array(planes, planes.dtype.newbyteorder('='), order='C'))
-        x = self._restored(y.expand(3, -1, -1), grey=len(planes) == 1)
-        return np.ascontiguousarray(x.movedim(0, 2).numpy().reshape(image.shape), image.dtype)
-
     @torch.inference_mode()
-    def _restored(self, image: Tensor, grey: bool = False) -> Tensor:
-        if image.ndim not in (3, 4) or image.shape[-3] != 3 or 0 in image.shape:
-            raise DataError(f'an image as a tensor is (3,H,W) or (B,3,H,W), not of shape {tuple(image.shape)}')
-        white = _WHITE.get(image.dtype)
-        if white is None and not image.is_floating_point():
-            raise DataError(f'an image is of uint8, uint16 or floats, not {image.dtype}')
-        y = image.to(self.device).to(torch.float32)
-        if white:  # y is our own then; an image of 100 megapixels is 1.2 GB
-            y.div_(white)
-        if not torch.isfinite(y.sum(dtype=torch.float64)):
-            raise DataError('the image holds NaN or infinite values')
-        batch = y if y.ndim == 4 else y[None]
+    def restore(self, image: Tensor) -> Tensor:
+        batch = self._input(image)
         half = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
         # With a memory bound, a full memory is an error, after which smaller tiles help.
         with half, ops.blur_form(self.blur_form), bounded_memory(self.device):
-            x = tiling.restored(self.network, batch, self.tile, self.tell)
-        x = check_restored(type(self.network).__name__, batch, x).reshape(y.shape).float()
-        if grey:
-            x = x.mean(-3, keepdim=True)
-        if white:
-            x.clamp_(0, 1).mul_(white).round_()
-        return x.to(image.dtype).to(image.device)
+            output = tiling.restored(self.network, batch, self.tile, self.tell)
+        output = check_restored(self.name, batch, output).float()
+        if (self._black, self._scale) != (0, 1):
+            output = (output - self._black) / self._scale
+        output = output.flip(1) if self._is_bgr else output
+        height, width = image.shape[-2:]
+        return output[..., :height, :width].reshape(image.shape).to(image.device)
+
+    @torch.inference_mode()
+    def blur_map(self, image: Tensor) -> np.ndarray:
+        from ggkm_plugin.report.pictures import coefficient_map  # imports OpenCV, which takes time
+
+        return cast(np.ndarray, coefficient_map(self.network, self._input(image), stretched=True))
+
+    def _input(self, image: Tensor) -> Tensor:
+        """The network's input (B,3,H,W) for an image."""
+        y = image.to(self.device, torch.float32)
+        batch = pad_to_multiple(y if y.ndim == 4 else y[None], self._size_multiple)
+        batch = batch.flip(1) if self._is_bgr else batch
+        return batch * self._scale + self._black if (self._black, self._scale) != (0, 1) else batch
 
 
-def check_restored(arch: str, y: Tensor, x: Any) -> Tensor:
-    """`x` if it is what a network should make of y (B,3,H,W). Raises RestorationError otherwise."""
+def check_restored(name: str, y: Tensor, x: Any) -> Tensor:
+    """`x` if it is an image of y's shape. Raises RestorationError otherwise."""
     if not isinstance(x, Tensor) or x.shape != y.shape:
         given = f'of shape {tuple(x.shape)}' if isinstance(x, Tensor) else f'a {type(x).__name__}'
-        raise RestorationError(f'{arch} gives {given} for an input of shape {tuple(y.shape)}, not an image')
+        raise RestorationError(f'{name} gives {given} for an input of shape {tuple(y.shape)}, not an image')
     if not torch.isfinite(x.sum(dtype=torch.float64)):
-        raise RestorationError(f'{arch}: its output holds NaN or infinite values')
+        raise RestorationError(f'{name}: its output holds NaN or infinite values')
     return x
 
 
-def _for_inference(network: nn.Module) -> nn.Module:
+def for_inference(network: nn.Module) -> nn.Module:
     """A copy for evaluation: the network's own fast form if it has one."""
     prepare: Any = getattr(network, 'prepare_inference', None)
     if prepare is not None:

@@ -19,6 +19,7 @@ import yaml
 
 from ggkm_plugin import __version__
 from ggkm_plugin.basicsr_patches.graceful_shutdown import StopRequest
+from ggkm_plugin.evaluation.evaluator import INPUT, RESULT
 from ggkm_plugin.studies.plan import StudyJob, StudyPlan, make_mixture
 from ggkm_plugin.utils import registry
 from ggkm_plugin.utils.errors import Interrupted, UserError
@@ -158,12 +159,12 @@ class _StudyRunner:
 def _scores(path: Path) -> dict[str, dict[str, float]]:
     """Means of the results and of their inputs, by metric. Raises RunError."""
     try:
-        means = json.loads(path.read_text(encoding='utf-8'))['means']['all']
-    except (OSError, ValueError, LookupError) as error:
+        means = json.loads(path.read_text(encoding='utf-8'))['datasets'][0]['means']
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise RunError(f'test: no scores in {path} ({error})') from error
     return {
         kind: {name: math.inf if mean is None else mean for name, mean in means[kind].items()}
-        for kind in ('result', 'input')
+        for kind in (RESULT, INPUT)
     }
 
 

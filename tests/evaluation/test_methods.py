@@ -70,7 +70,7 @@ def test_what_was_done_is_not_done_again(bench, calls):
 def test_other_code_of_the_methods_is_noticed(bench, calls, monkeypatch):
     bench.opt['models'] = [{'name': 'classic', 'method': 'EBDB'}]
     bench.run()
-    monkeypatch.setattr('ggkm_plugin.evaluation.methods.file_digest', lambda path: 'changed')
+    monkeypatch.setattr('ggkm_plugin.evaluation.compare.file_digest', lambda path: 'changed')
     bench.run()
     assert len(calls) == 8
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ggkm_plugin.evaluation.sizing import SIZINGS, padded, protocol_words, scored, shown, sized
+from ggkm_plugin.evaluation.sizing import SIZINGS, protocol_words, scored, shown, sized
 from ggkm_plugin.metrics.protocols import PROTOCOLS
+from ggkm_plugin.ops.boundary import pad_to_multiple
 
 RTF = (360, 360)
 
@@ -39,7 +40,7 @@ def test_padding_is_numpy_s_reflection(size):
     image = torch.rand(3, *size)
     height, width = (-side % 16 for side in size)
     expected = np.pad(image.numpy(), ((0, 0), (0, height), (0, width)), 'reflect')
-    assert np.array_equal(padded(image, 16).numpy(), expected)
+    assert np.array_equal(pad_to_multiple(image, 16).numpy(), expected)
 
 
 def test_gkmnet_pads_with_zeros():

@@ -121,6 +121,7 @@ def test_validation_scores_float_images(options):
         )
     seen = {}
     model._report = lambda dataset, inputs, *rest: seen.update(inputs)
+    model.net_g.train()
     model.validation(val_loader, 1, None, False)
     assert model.metric_results['psnr'] == pytest.approx(expected, abs=1e-4)
     inputs = [peak_signal_noise_ratio(data['gt'].numpy(), data['lq'].numpy(), data_range=1) for data in val_loader]

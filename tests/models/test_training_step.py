@@ -389,7 +389,7 @@ def test_out_of_memory_in_a_validation(stock, monkeypatch):
     model.feed_data({'lq': torch.rand(1, 3, 48, 64)})
     for full in (full_gpu, full_machine):
         monkeypatch.setattr(model.net_g, 'forward', full)
-        with pytest.raises(TrainingError, match=r'an image of 48x64.*crop'):
+        with pytest.raises(TrainingError, match='48x64'):
             model.test()
 
 

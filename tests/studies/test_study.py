@@ -332,7 +332,7 @@ def test_a_training_that_fails_is_tried_once(tmp_path, monkeypatch):
         if kind == 'train' and 'noise' in name:
             raise RunError('train: no memory')
         for dataset in opt['datasets'].values() if kind == 'test' else ():
-            scores = {'means': {'all': {'result': {'psnr': 30.0}, 'input': {'psnr': 28.0}}}}
+            scores = {'datasets': [{'means': {'result': {'psnr': 30.0}, 'input': {'psnr': 28.0}}}]}
             path = tmp_path / 'results' / name / f'scores_{dataset["name"]}.json'
             path.parent.mkdir(parents=True)
             path.write_text(json.dumps(scores))

@@ -50,7 +50,7 @@ before(DefocusModel, 'optimize_parameters', lambda model, _: put_down('crops', d
 before(DefocusModel, 'before_image', lambda model: agreed(model, 'validating'))
 before(DefocusModel, '_save_networks', lambda model, name: name == 'latest' or agreed(model, f'saving {name}'))
 before(DefocusModel, '_report', lambda model, *_: put_down('metrics', json.dumps(model.metric_results)))
-before(validating_model, 'write_image', lambda path, *_: put_down('written', path))
+before(validating_model, 'write_picture', lambda path, *_: put_down('written', path))
 """
 
 

@@ -108,7 +108,7 @@ def test_the_moments_are_of_every_kind(uninterrupted):
     events = uninterrupted[2]
     chosen = {events[moment * (len(events) - 1) // (MOMENTS - 1)] for moment in range(MOMENTS)}
     assert {event.split()[-1] for event in chosen} >= {
-        'torch.save', 'replace', 'unlink', '_see', '_gradients', 'save_training_state',
+        'torch.save', 'replace', 'unlink', 'evaluate_image', '_gradients', 'save_training_state',
     }  # fmt: skip
 
 
@@ -186,11 +186,11 @@ def test_a_signal_in_a_validation(server, tiny, tmp_path):
     tiny['val']['val_freq'] = 3
     (tmp_path / 'place').mkdir()
     (tmp_path / 'place/slow.py').write_text(
-        'import time\nfrom ggkm_plugin.models.defocus_model import DefocusModel\n'
-        'see = DefocusModel._see\n'
+        'import time\nfrom ggkm_plugin.evaluation.evaluator import Evaluator\n'
+        'evaluate = Evaluator.evaluate_image\n'
         'def slowly(self, *args):\n'
-        "    print('seeing', flush=True)\n    time.sleep(0.5)\n    return see(self, *args)\n"
-        'DefocusModel._see = slowly\n'
+        "    print('seeing', flush=True)\n    time.sleep(0.5)\n    return evaluate(self, *args)\n"
+        'Evaluator.evaluate_image = slowly\n'
     )
     write_pairs(tmp_path / 'place/pairs', 4)
     (tmp_path / 'place/run.yml').write_text(yaml.safe_dump(tiny))

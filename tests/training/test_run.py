@@ -65,9 +65,10 @@ def test_testing_the_checkpoint_gives_the_same_numbers(demo):
     results = folder / 'results/test_GGKMNet_demo'
     assert len(list((results / 'visualization/held_out').glob('*.png'))) == 2
     record = json.loads((results / 'scores_held_out.json').read_text())
-    assert f'{record["means"]["all"]["result"]["psnr"]:.4f}' == _scores(tested.stderr)['psnr'][0]
-    assert len(record['images']) == 2
-    assert (results / 'scores_held_out.csv').read_text().count('\n') == 3
+    (dataset,) = record['datasets']
+    assert f'{dataset["means"]["result"]["psnr"]:.4f}' == _scores(tested.stderr)['psnr'][0]
+    assert len(dataset['images']) == 2
+    assert (results / 'scores_held_out.csv').read_text().count('\n') == 5
 
 
 @pytest.mark.parametrize('workers', [1, 2])
