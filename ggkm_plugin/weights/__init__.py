@@ -1,4 +1,4 @@
-"""The weights that come with the package; README.md beside this file says where they come from and what they can do."""
+"""Packaged weights. Their model card is README.md in this folder."""
 
 from pathlib import Path
 
@@ -6,19 +6,19 @@ from ggkm_plugin.utils.errors import CheckpointError
 
 DEFAULT, LIGHT = 'GGKMNet', 'GGKMNet_light'
 NAMES = (DEFAULT, LIGHT)
-# What a command says when nobody named weights.
+# Printed by commands that use the default weights.
 NOTICE = f'with the packaged weights, {DEFAULT}; --weights {LIGHT} is faster, --weights FILE names yours'
 
 
 def packaged_weights(name: str = DEFAULT) -> str:
-    """The path of a packaged checkpoint; the default one is what is used unless another is named."""
+    """Path of a packaged checkpoint."""
     return str(Path(__file__).with_name(f'{name}.pth'))
 
 
 def checkpoint_path(given: str | Path | None) -> str:
-    """`given`, or the packaged checkpoint of this name where there is no such file; of None, the default one.
+    """Path of the checkpoint that a user names: a file, else packaged weights of this name; None: the default ones.
 
-    Raises CheckpointError for a bare word that is neither, and for an empty one.
+    Raises CheckpointError for an empty name, and for a single word that is neither a file nor packaged.
     """
     if given is None:
         return packaged_weights()
@@ -28,10 +28,10 @@ def checkpoint_path(given: str | Path | None) -> str:
     if path in NAMES:
         return packaged_weights(path)
     if not path:
-        raise CheckpointError(f'the name of the weights is empty; name a file, or one of {", ".join(NAMES)}')
-    bare = len(Path(path).parts) == 1 and (not Path(path).suffix or path.removesuffix('.pth') in NAMES)
+        raise CheckpointError(f'weights: the name is empty. Name a file, or one of {", ".join(NAMES)}')
+    bare = len(Path(path).parts) == 1 and (not Path(path).suffix or Path(path).stem in NAMES)
     if bare and not Path(path).exists():
-        from ggkm_plugin.utils.config import nearest  # brings yaml, which --help does without
+        from ggkm_plugin.utils.config import nearest  # imports yaml, which --help does not need
 
         raise CheckpointError(f'{path}: no such checkpoint.{nearest(path, list(NAMES), "Packaged are")}')
     return path

@@ -63,7 +63,7 @@ def test_a_name_is_a_file_where_there_is_one(workplace):
     ):
         with pytest.raises(CheckpointError, match=f'{word}: no such checkpoint. {words}'):
             checkpoint_path(word)
-    with pytest.raises(CheckpointError, match='is empty; name a file, or one of GGKMNet, GGKMNet_light'):
+    with pytest.raises(CheckpointError, match='GGKMNet, GGKMNet_light'):
         checkpoint_path('')
     Path(LIGHT).mkdir()
     assert checkpoint_path(LIGHT) == packaged_weights(LIGHT)
