@@ -89,16 +89,15 @@ class LmdbSource:
 
 
 def open_source(opt: dict[str, Any], needs_gt: bool) -> Source:
-    """The source that the options of a data set describe.
+    """Open the source that the options of a data set name.
 
     Options:
-        dataroot: a benchmark's folder; layout: a key of `LAYOUTS`, or auto (default); split: train, val or test
-            (default: the phase, or test where no sharp images are needed). Or
+        dataroot: folder of a benchmark; layout: a key of `LAYOUTS`, or auto (default); split: train, val or test
+            (default: the phase, or test if no sharp images are needed). Or
         dataroot_lq, dataroot_gt: two folders, with pairing: name (default), sorted, number or scene; or two databases,
-            paired by equal keys. dataroot_gt is left out where no sharp images are needed.
-        io_backend: {type: disk} or {type: lmdb}; by default what is there: below dataroot the database SPLIT.lmdb
-            before the folders, else databases where the names end in .lmdb.
-
+            paired by equal keys. dataroot_gt is not used if no sharp images are needed.
+        io_backend: {type: disk} or {type: lmdb}. Default below dataroot: the database SPLIT.lmdb if it exists, else
+            folders; default for two roots: databases if their names end in .lmdb.
         bit_depth: auto (default), 8 or 16, for `check_bit_depth`.
 
     Raises OptionError or DataError naming the key, folder, database or file.
@@ -109,59 +108,56 @@ def open_source(opt: dict[str, Any], needs_gt: bool) -> Source:
     if opt.get('dataroot_lq') and (opt.get('dataroot_gt') or not needs_gt):
         return _folders(opt, kind, needs_gt)
     raise OptionError(
-        f'set dataroot, layout and split, or dataroot_lq{" and dataroot_gt" if needs_gt else ""}: '
-        'there is nothing to read from'
+        f'no data: set dataroot, layout and split, or dataroot_lq{" and dataroot_gt" if needs_gt else ""}'
     )
 
 
 def check_bit_depth(opt: dict[str, Any], image: SourceImage | Header, name: str) -> None:
-    """Raises DataError if the option bit_depth is a number and the image `name` has another depth."""
+    """Raise DataError if the option bit_depth is a number and the image `name` has another depth."""
     wanted, depth = opt.get('bit_depth', _AUTO), 8 * image.itemsize
     if wanted not in (_AUTO, depth):
-        raise DataError(f'{name} has {depth} bits, not {wanted}: set bit_depth: {depth} or {_AUTO}, or replace it')
+        raise DataError(f'{name}: {depth} bits, not {wanted}. Set bit_depth: {depth} or {_AUTO}, or replace the image')
 
 
 def _benchmark(opt: dict[str, Any], kind: str | None, needs_gt: bool) -> Source:
     root, layout = str(opt['dataroot']), opt.get('layout') or _AUTO
     split = opt.get('split') or (opt['phase'] if needs_gt else 'test')
     if os.path.basename(split) != split:
-        raise OptionError(f'split is a name such as train, val or test, not {split!r}')
+        raise OptionError(f'split: must be a name such as train, val or test, not "{split}"')
     database = os.path.join(root, f'{split}.lmdb')
     if kind == 'lmdb' or (kind is None and os.path.isdir(database)):
         if not os.path.isdir(database):
             raise DataError(
-                f'{database}: no such database; make it with basicsr prepare, or read the folders with '
+                f'{database}: no such database. Make it with `basicsr prepare`, or read the folders with '
                 'io_backend: {type: disk}'
             )
         source: Source = _database(database, layout)
     else:
         splits = _splits_of_databases(root)
         if splits:
-            helps = (
-                'leave out io_backend: {type: disk}' if split in splits else f'set split to one of them, not {split!r}'
-            )
-            raise OptionError(f'{root} holds databases only, of {", ".join(splits)}: {helps}')
+            remedy = 'Remove io_backend: {type: disk}' if split in splits else f'Set split to one, not "{split}"'
+            raise OptionError(f'{root}: has databases only, of {", ".join(splits)}. {remedy}')
         layout = detect_layout(root) if layout == _AUTO else layout
         source = FolderSource(pairs_of_layout(root, layout, split), layout)
     if needs_gt and source.pairs[0].gt is None:
         name = root if layout == _AUTO else layout
-        raise OptionError(f'{name} has no sharp images; use type: SingleDefocusDataset')
+        raise OptionError(f'{name}: has no sharp images. Use type: SingleDefocusDataset')
     return source
 
 
 def _splits_of_databases(root: str) -> list[str]:
-    """What databases there are, if a folder holds no other folders."""
+    """Splits of the databases in a folder, if it has no other folders."""
     folders = [path for path in Path(root).glob('*') if path.is_dir()]
     return sorted(path.stem for path in folders) if all(path.suffix == '.lmdb' for path in folders) else []
 
 
 def _database(path: str, layout: str) -> LmdbSource:
     store = LmdbStore(path)
-    made_of = store.about.get('layout')
-    if layout not in (_AUTO, made_of):
-        raise OptionError(f'layout: {layout}, but {path} was made of {made_of}; set layout: {made_of or _AUTO}')
+    stored = store.about.get('layout')
+    if layout not in (_AUTO, stored):
+        raise OptionError(f'layout: is {layout}, but {path} is of {stored}. Set layout: {stored or _AUTO}')
     if not store.pairs:
-        raise DataError(f'{path}: no pairs in this database; make it with basicsr prepare')
+        raise DataError(f'{path}: no pairs in this database. Make it with `basicsr prepare`')
     return LmdbSource(store, store, store.pairs)
 
 
@@ -169,7 +165,7 @@ def _folders(opt: dict[str, Any], kind: str | None, needs_gt: bool) -> Source:
     roots = [str(opt[key]) for key in ('dataroot_lq', 'dataroot_gt')[: 1 + needs_gt]]
     databases = {Path(root).suffix == '.lmdb' for root in roots}
     if kind is None and len(databases) == 2:
-        raise OptionError(f'{" and ".join(roots)}: one database and one folder; give two of a kind')
+        raise OptionError(f'{" and ".join(roots)}: one database and one folder. Name two databases or two folders')
     if kind == 'lmdb' or (kind is None and databases == {True}):
         return _databases(roots)
     if needs_gt:
@@ -184,13 +180,13 @@ def _databases(roots: list[str]) -> LmdbSource:
     if len(stores) == 1:
         return LmdbSource(lq, lq, [Pair(pair.lq, None) for pair in lq.pairs] or [Pair(key, None) for key in keys])
     if lq.path == gt.path:
-        raise OptionError(f'dataroot_lq and dataroot_gt are both {lq.path}; one database of both is set as dataroot')
+        raise OptionError(f'dataroot_lq, dataroot_gt: both are {lq.path}. Set one database of both as dataroot')
     for one, other in ((lq, gt), (gt, lq)):
-        lonely = sorted(set(one.keys) - set(other.keys))
-        if lonely:
+        unpaired = sorted(set(one.keys) - set(other.keys))
+        if unpaired:
             raise DataError(
-                f'{len(lonely)} images of {one.path} have no partner in {other.path} (by equal keys): '
-                f'{listed(lonely)}; make both of folders with equal names'
+                f'{one.path}: {len(unpaired)} images without a partner of equal key in {other.path}: '
+                f'{listed(unpaired)}. Make both from folders with equal names'
             )
     return LmdbSource(lq, gt, [Pair(key, key) for key in keys])
 

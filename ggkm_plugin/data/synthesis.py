@@ -228,6 +228,8 @@ def _make(job: Job, part: Path, place: _Place) -> None:
 def _convert(job: Job, part: Path, split: str, todo: list[_Place], workers: int, progress: bool) -> None:
     """Convert the folders of a split to a database; resumable."""
     database = _database(part, split)
+    for killed in part.glob(f'{database.name}.part-*'):
+        shutil.rmtree(killed)
     if not database.exists():
         files = {f'{side}/{place.name}': str(_file(job, part, place, side)) for place in todo for side in SIDES}
         pairs = [layouts.Pair(*(f'{side}/{place.name}' for side in SIDES)) for place in todo]

@@ -205,7 +205,7 @@ def test_two_depths_in_one_pair_are_told_with_both_files(tmp_path, phase):
 def test_a_depth_that_was_not_asked_for_is_told(folders):
     for bit_depth in ('auto', 8):
         assert len(PairedDefocusDataset({**folders, 'phase': 'val', 'bit_depth': bit_depth})[0]) == 4
-    with pytest.raises(DataError, match=r'lq/0\.png has 8 bits, not 16: set bit_depth: 8 or auto'):
+    with pytest.raises(DataError, match=r'lq/0\.png.*bit_depth: 8'):
         PairedDefocusDataset({**folders, 'phase': 'val', 'bit_depth': 16})[0]
 
 
@@ -436,7 +436,7 @@ def test_a_broken_sharp_image_is_named(training):
 @pytest.mark.parametrize('left_out', ['dataroot_lq', 'dataroot_gt'])
 def test_half_of_the_folders_is_told(training, left_out):
     del training[left_out]
-    with pytest.raises(OptionError, match='dataroot, layout and split, or dataroot_lq and dataroot_gt'):
+    with pytest.raises(OptionError, match='dataroot_gt'):
         PairedDefocusDataset(training)
 
 
@@ -470,7 +470,7 @@ def test_an_option_that_is_wrong_is_named_before_a_sample_is_loaded(training, ch
 
 def test_a_set_without_sharp_images_is_refused_with_the_type_to_use(tmp_path):
     write_image(str(tmp_path / 'image' / 'a.png'), coordinates(0))
-    with pytest.raises(OptionError, match=r'CUHK has no sharp images.*SingleDefocusDataset'):
+    with pytest.raises(OptionError, match=r'CUHK.*SingleDefocusDataset'):
         PairedDefocusDataset({'phase': 'test', 'dataroot': str(tmp_path), 'layout': 'CUHK'})
 
 

@@ -72,7 +72,7 @@ def test_training_is_refused_with_the_type_to_use(opt):
 
 @pytest.mark.parametrize('given', [{}, {'layout': 'CUHK'}, {'dataroot_gt': '/data'}])
 def test_without_a_folder_the_keys_are_named(given):
-    with pytest.raises(OptionError, match='set dataroot, layout and split, or dataroot_lq'):
+    with pytest.raises(OptionError, match='dataroot_lq'):
         SingleDefocusDataset({'phase': 'test', **given})
 
 
@@ -90,7 +90,7 @@ def test_a_database_gives_the_photographs_of_the_folder(tmp_path, opt, codec):
 def test_a_depth_that_was_not_asked_for_is_told(opt):
     dataset = SingleDefocusDataset({**opt, 'bit_depth': 8})
     dataset[1]
-    with pytest.raises(DataError, match=r'c\.tif has 16 bits, not 8'):
+    with pytest.raises(DataError, match=r'c\.tif.*bit_depth: 16'):
         dataset[2]
 
 

@@ -1,4 +1,4 @@
-"""Folders and databases behind one face: which is chosen, that both give the same, and what is told if neither fits."""
+"""Sources of images: which one is chosen, that folders and databases give the same, and refused options."""
 
 import pickle
 import shutil
@@ -77,7 +77,7 @@ def test_folders_are_read_where_there_is_no_database(dpdd):
     assert values(source) == [(100, 200), (101, 201)]
 
 
-def test_the_split_is_the_phase_or_where_nothing_sharp_is_needed_the_test(both):
+def test_the_default_split_is_the_phase_or_test_without_sharp_images(both):
     with pytest.raises(DataError):
         open_source({'dataroot': str(both), 'phase': 'val', 'layout': 'DPDD'}, needs_gt=True)
     assert len(open_source({'dataroot': str(both), 'phase': 'val', 'layout': 'DPDD'}, needs_gt=False).pairs) == 2
@@ -90,7 +90,7 @@ def test_sources_can_be_pickled_after_use(both):
 
 
 def test_a_database_of_another_layout_is_refused(both):
-    with pytest.raises(OptionError, match=r'layout: LFDOF, but .*test\.lmdb was made of DPDD; set layout: DPDD'):
+    with pytest.raises(OptionError, match=r'LFDOF.*test\.lmdb.*DPDD'):
         open_source({'dataroot': str(both), 'phase': 'test', 'layout': 'LFDOF'}, needs_gt=True)
 
 
@@ -100,16 +100,16 @@ def test_a_database_without_sharp_images_is_for_single_photographs(tmp_path, nee
     database(tmp_path / 'test.lmdb', tmp_path, ['image/a.png'], [('image/a.png', None)], 'CUHK')
     opt = {'dataroot': str(tmp_path), 'phase': 'test'}
     if needs_gt:
-        with pytest.raises(OptionError, match='no sharp images; use type: SingleDefocusDataset'):
+        with pytest.raises(OptionError, match='SingleDefocusDataset'):
             open_source(opt, needs_gt)
     else:
         assert open_source(opt, needs_gt).pairs == [Pair(f'{tmp_path}/test.lmdb/image/a.png', None)]
 
 
-def test_a_database_without_pairs_is_told(tmp_path):
+def test_a_database_without_pairs_is_named(tmp_path):
     write_image(f'{tmp_path}/image/a.png', picture(1))
     database(tmp_path / 'test.lmdb', tmp_path, ['image/a.png'], [])
-    with pytest.raises(DataError, match=r'test\.lmdb: no pairs'):
+    with pytest.raises(DataError, match=r'test\.lmdb'):
         open_source({'dataroot': str(tmp_path), 'phase': 'test'}, needs_gt=True)
 
 
@@ -135,12 +135,12 @@ def test_a_wrong_option_is_named(both, change, fault, says):
 @pytest.mark.parametrize(
     ('change', 'says'),
     [
-        ({'split': 'train'}, r"databases only, of test: set split to one of them, not 'train'$"),
-        ({'split': 'tset', 'layout': 'DPDD'}, r"databases only, of test: set split to one of them, not 'tset'$"),
-        ({'io_backend': {'type': 'disk'}}, r'databases only, of test: leave out io_backend: \{type: disk\}$'),
+        ({'split': 'train'}, 'train'),
+        ({'split': 'tset', 'layout': 'DPDD'}, 'tset'),
+        ({'io_backend': {'type': 'disk'}}, 'io_backend'),
     ],
 )
-def test_a_split_that_has_no_database_is_told_where_there_are_no_folders(both, change, says):
+def test_a_split_without_a_database_is_named_if_there_are_no_folders(both, change, says):
     shutil.rmtree(both / 'test_c')
     with pytest.raises(OptionError, match=says):
         open_source({'dataroot': str(both), 'phase': 'test', **change}, needs_gt=True)
@@ -150,7 +150,7 @@ def test_bit_depth_is_checked_by_name():
     for depth, dtype in ((8, np.uint8), (16, np.uint16)):
         for option in ({}, {'bit_depth': 'auto'}, {'bit_depth': depth}):
             check_bit_depth(option, picture(1, dtype), 'a.png')
-        with pytest.raises(DataError, match=rf'a\.png has {depth} bits, not {24 - depth}: set bit_depth: {depth}'):
+        with pytest.raises(DataError, match=rf'a\.png.*bit_depth: {depth}'):
             check_bit_depth({'bit_depth': 24 - depth}, picture(1, dtype), 'a.png')
 
 
@@ -159,7 +159,7 @@ def test_bit_depth_is_checked_by_name():
 
 @pytest.fixture
 def twins(tmp_path):
-    """Old databases of basicsr, one for each side, with equal keys."""
+    """Databases of BasicSR, one per side, with equal keys."""
     from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 
     for side, value in (('lq', 100), ('gt', 200)):
@@ -179,7 +179,7 @@ def test_two_databases_are_paired_by_their_keys(twins, backend):
     assert single.pairs == [Pair(f'{twins["dataroot_lq"]}/{number}.png', None) for number in range(2)]
 
 
-def test_one_of_our_databases_alone_gives_its_defocused_images(both):
+def test_a_database_of_pairs_alone_gives_its_defocused_images(both):
     opt = {'phase': 'test', 'dataroot_lq': f'{both}/test.lmdb'}
     paths = [pair.lq for pair in open_source(opt, needs_gt=False).pairs]
     assert paths == [f'{both}/test.lmdb/test_c/source/1P0A{number}.b.png' for number in range(2)]
@@ -188,18 +188,18 @@ def test_one_of_our_databases_alone_gives_its_defocused_images(both):
 @pytest.mark.parametrize('short', ['lq', 'gt'])
 def test_images_without_a_partner_in_the_other_database_are_named(twins, tmp_path, short):
     write_lmdb(f'{tmp_path}/short.lmdb', {'0': f'{tmp_path}/lq/0.png'}, [], 'png')
-    with pytest.raises(DataError, match=r'1 images of .*have no partner in .*short\.lmdb.*: 1;'):
+    with pytest.raises(DataError, match=r'short\.lmdb: 1\b'):
         open_source({**twins, f'dataroot_{short}': f'{tmp_path}/short.lmdb'}, needs_gt=True)
 
 
 def test_a_database_and_a_folder_or_one_database_twice_are_refused(twins, tmp_path):
-    with pytest.raises(OptionError, match='one database and one folder'):
+    with pytest.raises(OptionError, match=f'{tmp_path}/gt'):
         open_source({**twins, 'dataroot_gt': f'{tmp_path}/gt'}, needs_gt=True)
-    with pytest.raises(OptionError, match='are both'):
+    with pytest.raises(OptionError, match='dataroot_gt'):
         open_source({**twins, 'dataroot_gt': twins['dataroot_lq']}, needs_gt=True)
 
 
 @pytest.mark.parametrize('split', ['../other/train', '/tmp/train', 'a/b'])
 def test_a_split_is_a_name(tmp_path, split):
-    with pytest.raises(OptionError, match='split is a name'):
+    with pytest.raises(OptionError, match='split'):
         open_source({'dataroot': str(tmp_path), 'layout': 'DPDD', 'split': split, 'phase': 'train'}, needs_gt=True)

@@ -1,5 +1,6 @@
 """The command that writes synthetic pairs: what it writes, what it refuses, and that it says so in one line."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -318,6 +319,7 @@ def test_an_interrupted_run_goes_on(tmp_path, photos, monkeypatch, capsys, after
         assert main([out, *arguments]) == 1
     assert f'{out} --photos' in capsys.readouterr().err
     assert not Path(out).exists()
+    Path(f'{out}.part/val.lmdb.part-killed').mkdir()
 
     assert main([out, *arguments[:-1], '4']) == 1  # another set
     assert 'begun with other options' in capsys.readouterr().err
@@ -328,6 +330,7 @@ def test_an_interrupted_run_goes_on(tmp_path, photos, monkeypatch, capsys, after
     for split in ('train', 'val'):
         assert same(samples(out, split), samples(tmp_path / 'whole', split))
     assert sorted(path.name for path in tmp_path.iterdir()) == ['out', 'photos', 'whole']
+    assert sorted(os.listdir(out)) == ['train.lmdb', 'val.lmdb']
 
 
 def test_names_without_a_folder_of_photographs(tmp_path, capsys):
