@@ -1,6 +1,6 @@
-"""The benchmark suite behind `basicsr bench`. Light: the benchmarks themselves are imported by who runs them.
+"""Benchmarks of `basicsr bench`; this module imports none of them.
 
-Each is a module with `run(settings, progress)`, whose report has a `record()` for JSON, and `table(report)`.
+Each is a module with `run(settings, progress)`, which returns a report with `record()` for JSON, and `table(report)`.
 """
 
 OF_DATA = ('reader', 'synthesis')

@@ -1,7 +1,7 @@
-"""What the benchmarks of computation share: the plain form, times taken in turns, and a table of ratios.
+"""Shared parts of the timing benchmarks: the plain form, interleaved timing, and a table of ratios.
 
-Plain means the operations one would write down first: channels in torch's default layout, every Gaussian of the chain
-as two one-dimensional convolutions, all blurred images kept, then the weighted sum as a 1x1 convolution.
+The plain form is the obvious implementation: torch's default memory layout, every Gaussian of the chain as two
+one-dimensional convolutions, all blurred images kept, then the weighted sum as a 1x1 convolution.
 """
 
 import copy
@@ -22,12 +22,12 @@ from ggkm_plugin.report.tables import MISSING, Table, fixed, write
 from ggkm_plugin.restoration.tiling import Tile
 from ggkm_plugin.utils.errors import OptionError
 
-_LEAST, _MOST = 3, 200  # times each form is run
+_LEAST, _MOST = 3, 200  # runs of each form
 
 
 @dataclass(frozen=True)
 class ComputeSettings:
-    """`seconds` for each comparison; `megapixels` of the images and their `tiles` are for scaling."""
+    """Arguments: seconds for each comparison; for scaling the megapixels of the images and their tiles."""
 
     device: str
     seconds: float
@@ -42,7 +42,7 @@ class ComputeSettings:
 
     @property
     def where(self) -> torch.device:
-        """Raises OptionError for a device that is not there."""
+        """Return the device. Raises OptionError if it is missing."""
         try:
             device = torch.device(self.device)
             torch.empty(1, device=device)
@@ -53,8 +53,10 @@ class ComputeSettings:
 
 @dataclass(frozen=True)
 class Timing:
-    """A form of a task: the median of its times, how many times faster than the first form of the task it is, the
-    largest difference from it relative to its largest value, and the peak of memory (bytes); None where not measured.
+    """One form of a task; None where not measured.
+
+    seconds: median. ratio: speed relative to the first form of the task. difference: largest, relative to the first
+    form's largest value. memory: peak in bytes.
     """
 
     task: str
@@ -71,7 +73,7 @@ class TimingReport:
     rows: list[Timing]
 
     def record(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return plain values for JSON."""
         return dataclasses.asdict(self)
 
 
@@ -92,7 +94,7 @@ def table(report: TimingReport) -> str:
 
 
 def in_turns(forms: Mapping[str, Callable[[], object]], seconds: float, device: torch.device) -> dict[str, float]:
-    """Median seconds of each form; they take turns, so that what else the machine does meets all of them."""
+    """Return the median seconds of each form. Runs are interleaved, so that other load affects all forms alike."""
 
     def timed(form: Callable[[], object]) -> float:
         synchronize(device)
@@ -125,7 +127,7 @@ def compared(
     same: Sequence[str] = (),
     memory: Mapping[str, int | None] | None = None,
 ) -> list[Timing]:
-    """Rows of a task; `same` names the forms whose results (tensors) are the first one's."""
+    """Time the forms of a task. same: forms whose results (tensors) must equal that of the first one."""
     base, *_ = forms
     reference = forms[base]() if same else None
     differences = {name: difference(forms[name](), cast(Tensor, reference)) for name in same}
@@ -137,7 +139,7 @@ def compared(
 
 
 def difference(got: Tensor, want: Tensor) -> float:
-    """The largest, relative to the largest value."""
+    """Return the largest difference, relative to the largest value."""
     return ((got.double() - want.double()).abs().max() / want.double().abs().max()).item()
 
 
@@ -160,7 +162,7 @@ class PlainBlur(nn.Module):
 
 
 def plain(net: GGKMNet) -> GGKMNet:
-    """A copy of a network in its plain form."""
+    """Return a copy of a network in its plain form."""
     net = copy.deepcopy(net)
     for step in net.steps:
         step.register_module('blur', PlainBlur(cast(IGGCM, cast(FixedPointStep, step).blur)))

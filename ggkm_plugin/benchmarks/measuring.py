@@ -1,4 +1,4 @@
-"""What measurements stand on: a process of their own, its memory, the disk's part in it, and the machine's facts."""
+"""Measurements in a separate process: its memory and disk reads, and facts of the machine."""
 
 import multiprocessing
 import os
@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 from ggkm_plugin.utils.errors import OptionError
 
-# Seconds between two looks at a process's memory. A 16-bit photograph takes 50 milliseconds to decode, a look 0.1.
+# Seconds between two samples of a process's memory. Decoding a 16-bit photograph takes 50 ms, a sample 0.1 ms.
 _PERIOD = 0.01
 _BLOCK = 1 << 20
 
 
 class Anonymous(NamedTuple):
-    """Anonymous memory of a process and its children at a time (`time.monotonic`), in bytes."""
+    """Anonymous memory, in bytes, of a process and its children at a time (`time.monotonic`)."""
 
     time: float
     size: int
@@ -26,7 +26,7 @@ class Anonymous(NamedTuple):
 
 @dataclass(frozen=True)
 class Observed:
-    """What a function returned, and the memory that its process and the children of that took."""
+    """Result of a function, and the memory of its process with children."""
 
     result: Any
     memory: list[Anonymous]
@@ -36,7 +36,7 @@ class Observed:
         return max((each.size for each in self.memory), default=0)
 
     def growth(self, begin: float, end: float) -> int:
-        """By how many bytes the peak of the last fifth of a stretch of time is above that of its first fifth.
+        """Return by how many bytes the peak of the last fifth of an interval exceeds that of the first fifth.
 
         Peaks, since an image that is being decoded comes and goes.
         """
@@ -47,11 +47,11 @@ class Observed:
 
 
 class Failed(Exception):
-    """The observed function raised, or its process died; says what."""
+    """The observed function raised, or its process died."""
 
 
 def observed(function: Callable[..., Any], *arguments: Any) -> Observed:
-    """Call a function of a module in a fresh process, and watch that from here. Raises Failed."""
+    """Call a function of a module in a new process and sample its memory. Raises Failed."""
     context = multiprocessing.get_context('spawn')
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_call, args=(sender, multiprocessing.get_start_method(), function, arguments))
@@ -75,7 +75,7 @@ def observed(function: Callable[..., Any], *arguments: Any) -> Observed:
 
 
 def _call(sender: Connection, start_method: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    # A spawned process would spawn its own children too, workers of a loader among them.
+    # A spawned process would spawn its children, too, workers of a loader among them.
     multiprocessing.set_start_method(start_method, force=True)
     try:
         sender.send((function(*arguments), None))
@@ -84,7 +84,7 @@ def _call(sender: Connection, start_method: str, function: Callable[..., Any], a
 
 
 def anonymous_bytes(process: int | str = 'self') -> int:
-    """RssAnon of a process: its heap and stacks, not the files that it maps. 0 if there is none of that number."""
+    """Return RssAnon of a process: heap and stacks, without mapped files. 0 if there is no such process."""
     with suppress(OSError):
         _, resident, shared = Path(f'/proc/{process}/statm').read_bytes().split()[:3]
         return (int(resident) - int(shared)) * os.sysconf('SC_PAGE_SIZE')
@@ -99,13 +99,13 @@ def _with_children(process: int) -> int:
 
 
 def check_proc() -> None:
-    """Raises OptionError where the system does not show the memory of processes."""
+    """Raise OptionError where /proc does not show the memory of processes."""
     if not Path(f'/proc/self/task/{os.getpid()}/children').exists():
         raise OptionError('memory is measured in /proc, which only Linux has')
 
 
 def bytes_from_disk() -> int:
-    """What this process, and those of its children that have ended, had to fetch from the disk."""
+    """Return the bytes that this process and its finished children read from the disk."""
     lines = Path('/proc/self/io').read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith('read_bytes:'))
 
@@ -115,10 +115,10 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def drop_from_cache(folder: Path) -> None:
-    """Let the system forget what it holds in memory of the files; a file system in memory does not."""
+    """Drop the files below a folder from the page cache; has no effect on a file system in memory."""
     for path in files_below(folder):
         with open(path, 'rb') as file:
-            os.fsync(file.fileno())  # what is not on the disk yet stays
+            os.fsync(file.fileno())  # dirty pages would stay
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
@@ -130,7 +130,7 @@ def read_into_cache(folder: Path) -> None:
 
 
 def machine_line(facts: dict[str, Any]) -> str:
-    """The same for people."""
+    """Return one line about the machine."""
     versions = ', '.join(f'{name} {facts[name]}' for name in ('python', 'torch', 'opencv', 'lmdb', 'numpy'))
     return (
         f'machine: {facts["processor"]}, {facts["cores"]} cores, {facts["memory_bytes"] / 2**30:.0f} GiB, '

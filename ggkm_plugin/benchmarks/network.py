@@ -1,7 +1,6 @@
-"""GGKMNet on whole images: its plain form, ours, its convolutions alone and its predecessor.
+"""GGKMNet on whole images: its plain form, the form of this package, its convolutions alone, and GKMNet.
 
-The peaks of memory are those of the anonymous memory of a process that does nothing else (of the CUDA allocator on a
-GPU), torch itself included.
+Peak memory is the anonymous memory of a separate process, torch included, or that of the CUDA allocator on a GPU.
 """
 
 from collections.abc import Callable
@@ -28,7 +27,7 @@ IMAGES = ((360, 640), (720, 1280), (1120, 1680))
 
 
 class _Convolutions(nn.Module):
-    """The feature extractor and the predictors of alpha and beta on all scales, without the blur."""
+    """Feature extractor and predictors of alpha and beta on all scales, without the blur."""
 
     def __init__(self, net: GGKMNet) -> None:
         super().__init__()
@@ -53,8 +52,8 @@ def _network() -> GGKMNet:
 
 BUILDERS: dict[str, Callable[[], nn.Module]] = {
     'plain': lambda: plain(_network()),
-    'ours': lambda: _network().prepare_inference(),
-    'ours, convolutions alone': lambda: _Convolutions(_network().prepare_inference()),
+    'ggkm_plugin': lambda: _network().prepare_inference(),
+    'ggkm_plugin, convolutions alone': lambda: _Convolutions(_network().prepare_inference()),
     'GKMNet as released': lambda: GKMNet(kernel_order='released', bn_mode='batch').eval(),
 }
 
@@ -69,11 +68,14 @@ def run(settings: ComputeSettings, progress: bool = False) -> TimingReport:
         y = image(height, width).to(device)
         memory = {name: peak(name, height, width, None, settings) for name in nets}
         forms = {name: partial(_evaluated, net, y) for name, net in nets.items()}
-        rows += compared(f'{width}x{height}', forms, settings, ['ours'], memory)
+        rows += compared(f'{width}x{height}', forms, settings, ['ggkm_plugin'], memory)
     if device.type == 'cuda':
-        y, net = image(*IMAGES[1]).to(device), nets['ours']
-        forms = {'ours, float32': partial(_evaluated, net, y), 'ours, bfloat16': partial(_evaluated, net, y, True)}
-        rows += compared(f'{IMAGES[1][1]}x{IMAGES[1][0]}, precision', forms, settings, ['ours, bfloat16'])
+        y, net = image(*IMAGES[1]).to(device), nets['ggkm_plugin']
+        forms = {
+            'ggkm_plugin, float32': partial(_evaluated, net, y),
+            'ggkm_plugin, bfloat16': partial(_evaluated, net, y, True),
+        }
+        rows += compared(f'{IMAGES[1][1]}x{IMAGES[1][0]}, precision', forms, settings, ['ggkm_plugin, bfloat16'])
     return TimingReport(device_name(device), rows)
 
 
@@ -87,7 +89,7 @@ def _evaluated(net: nn.Module, y: Tensor, half: bool = False) -> Tensor:
 
 
 def peak(name: str, height: int, width: int, tile: Tile, settings: ComputeSettings) -> int | None:
-    """Bytes; None on a failure for want of memory."""
+    """Return the peak memory in bytes; None if it runs out of memory."""
     try:
         seen = observed(_once, name, height, width, tile, settings.device, torch.get_num_threads())
     except Failed as error:
@@ -98,7 +100,7 @@ def peak(name: str, height: int, width: int, tile: Tile, settings: ComputeSettin
 
 
 def _once(name: str, height: int, width: int, tile: Tile, device: str, threads: int) -> int:
-    """The CUDA allocator's peak; 0 on a CPU, whose process is looked at from outside."""
+    """Return the CUDA allocator's peak; 0 on a CPU, where the process is observed from outside."""
     torch.set_num_threads(threads)
     allocator.keep_freed_memory()  # as the command does
     net, y = BUILDERS[name]().to(device), image(height, width).to(device)

@@ -1,4 +1,4 @@
-"""The blur of GGKMNet: its plain form against ours, forward on three scales of an image, forward and backward."""
+"""The blur of GGKMNet: plain form against this package, forward on three scales of an image, forward and backward."""
 
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +17,7 @@ IMAGES = ((368, 640), (720, 1280))
 BATCH = (4, 256, 256)
 GROUPS, KERNELS = 21, 4
 
-OURS = {'ours': 'auto', 'ours, dct': 'dct', 'ours, fft': 'fft'}
+FORMS = {'ggkm_plugin': 'auto', 'ggkm_plugin, dct': 'dct', 'ggkm_plugin, fft': 'fft'}
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]
 Blur = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -28,11 +28,11 @@ def run(settings: ComputeSettings, progress: bool = False) -> TimingReport:
     bank = gaussian_bank(GROUPS, KERNELS).float().to(device)
     margin = widest_margin(bank.cpu(), True) if device.type == 'cuda' else None
 
-    def ours(form: str, u: Tensor, alpha: Tensor, beta: Tensor, mix: Tensor) -> Tensor:
+    def blurred(form: str, u: Tensor, alpha: Tensor, beta: Tensor, mix: Tensor) -> Tensor:
         return ggkm_blur(u, alpha, beta, bank, mix, form=form, margin=margin)
 
     kinds: dict[str, Blur] = {'plain': lambda u, alpha, beta, mix: plain_blur(u, alpha, beta, bank, mix)}
-    kinds |= {name: partial(ours, form) for name, form in OURS.items()}
+    kinds |= {name: partial(blurred, form) for name, form in FORMS.items()}
     rows = []
     for height, width in IMAGES:
         scales = [_inputs(1, height >> k, width >> k, device) for k in (2, 1, 0)]
@@ -42,7 +42,7 @@ def run(settings: ComputeSettings, progress: bool = False) -> TimingReport:
                 return torch.cat([blur(*inputs).flatten() for inputs in scales])
 
         forms = {name: partial(forward, blur) for name, blur in kinds.items()}
-        rows += compared(f'three scales of {width}x{height}', forms, settings, list(OURS))
+        rows += compared(f'three scales of {width}x{height}', forms, settings, list(FORMS))
 
     inputs = [each.requires_grad_() for each in _inputs(*BATCH, device)]
 
@@ -52,12 +52,12 @@ def run(settings: ComputeSettings, progress: bool = False) -> TimingReport:
 
     batch, height, width = BATCH
     forms = {name: partial(both, blur) for name, blur in kinds.items()}
-    rows += compared(f'forward and backward, {batch}x{width}x{height}', forms, settings, list(OURS))
+    rows += compared(f'forward and backward, {batch}x{width}x{height}', forms, settings, list(FORMS))
     return TimingReport(device_name(device), rows)
 
 
 def _inputs(batch: int, height: int, width: int, device: torch.device) -> Inputs:
-    """u, alpha, beta, mix of the sizes of the paper's network, alpha as its LSTM can give it."""
+    """Return u, alpha, beta and mix with the sizes of the paper's network; alpha in the range of its LSTM."""
     torch.manual_seed(0)
     alpha = torch.randn(batch, GROUPS, KERNELS).tanh().softmax(-1)
     beta = torch.randn(batch, GROUPS + 1, height, width).tanh()

@@ -1,7 +1,7 @@
-"""Training samples per second, and the memory they take: basicsr's own reading against ours, in one run.
+"""Training samples per second and their memory: BasicSR's reading against this package's, in one run.
 
-Every measurement has a process of its own. What is compared is what training does: basicsr's data set under its own
-sampler and loader, ours under those that `basicsr train` puts in their place, with the same crops, flips and batches.
+Every measurement runs in a new process. Compared are BasicSR's data set with its own sampler and loader, and this
+package's data set with those of `basicsr train`; crops, flips and batches are the same.
 """
 
 import contextlib
@@ -47,21 +47,20 @@ BATCH = 4
 WORKERS = (0, 2)
 
 _SIDES = ('blurred', 'sharp')
-# Batches that are not timed: two for each worker, which is what a loader draws ahead.
+# Untimed batches: two per worker, as many as a loader prefetches.
 _WARM_UP = 4
 _LEAST_BATCHES = 8
-# More samples a second than any reader gives: an epoch is made so long that no measurement sees its end.
+# Upper bound of the samples per second: it sets the length of an epoch, so that no measurement reaches its end.
 _FASTEST = 5000
-# The system reads files of its own; if this part of what reading cold needs comes from the disk, a measurement is not
-# of the page cache.
+# Disk reads above this share of a cold epoch's mean that a warm measurement was not from the page cache alone.
 _MUCH = 0.1
 
 
 @dataclass(frozen=True)
 class ReaderSettings:
-    """`pairs` photographs of `size` (height, width); seconds for each measurement; `work`: None is a temporary folder.
+    """Arguments: pairs of photographs and their size (H,W), seconds per measurement, work folder or None.
 
-    The defaults are photographs as DPDD has them. Raises OptionError.
+    The default size is DPDD's. Raises OptionError.
     """
 
     pairs: int = 16
@@ -82,23 +81,23 @@ class ReaderSettings:
 
     @property
     def bytes_needed(self) -> int:
-        """On the disk at most: as if nothing could be compressed."""
+        """Upper bound of the disk space, without compression."""
         forms = 2 + len(CODECS)
         return round(forms * self.pairs * len(_SIDES) * math.prod(self.size) * 6 * 1.05)
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A way to read: `folder` has all of its files, `options` are those of the data set, its type if it is another."""
+    """A way to read. folder: holds all of its files. options: of the data set, with its type if it is another."""
 
     name: str
     folder: Path
-    is_host: bool
+    is_basicsr: bool
     options: dict[str, Any]
 
 
 class Reading(NamedTuple):
-    """One measurement. `began` and `ended` by `time.monotonic`; `idle_bytes` is the process's memory before it."""
+    """One measurement. began, ended: `time.monotonic`. idle_bytes: memory of the process before it."""
 
     samples: int
     began: float
@@ -113,7 +112,7 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True)
 class ReaderRow:
-    """A reader with so many workers; memory is summed over its processes; ratios are to the host's folders.
+    """A reader with so many workers. Memory is summed over its processes; ratios are to BasicSR's folders.
 
     `cold_samples_per_second` is None where the files could not be dropped from memory. All numbers are None where
     reading `failed`.
@@ -137,14 +136,14 @@ class ReaderRow:
 
 @dataclass(frozen=True)
 class ReaderReport:
-    """`stored`: bytes on the disk of each reader's files."""
+    """Result of the benchmark. stored: bytes on the disk by reader."""
 
     settings: ReaderSettings
     stored: dict[str, int]
     rows: list[ReaderRow]
 
     def record(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return plain values for JSON."""
         height, width = self.settings.size
         return {
             'pairs': self.settings.pairs,
@@ -159,7 +158,7 @@ class ReaderReport:
 
 
 def run(settings: ReaderSettings, progress: bool = False) -> ReaderReport:
-    """Make the photographs, measure, and remove them. Raises DataError if there is no room or our own reading fails."""
+    """Make the photographs, measure, and remove them. Raises DataError for a full disk or a failure of this package."""
     check_proc()
     work = settings.work or tempfile.gettempdir()
     check_space(work, settings.bytes_needed, 'Choose another disk with --work, or lower --pairs or --size')
@@ -174,16 +173,13 @@ def run(settings: ReaderSettings, progress: bool = False) -> ReaderReport:
         raise DataError(f'{error.filename or work}: {error.strerror or error}') from error
 
 
-# --- the photographs --------------------------------------------------------------------------------------------------
-
-
 def make_readers(folder: Path, settings: ReaderSettings, progress: bool = False) -> list[Reader]:
-    """Write the pairs in all forms below `folder`. The first reader is what the others are compared with."""
+    """Write the pairs in all forms below `folder`. Ratios are to the first reader."""
     images = folder / 'images'
     names = [f'{number:04d}.png' for number in range(settings.pairs)]
     _write_photographs(images, names, settings.size, progress)
     for side in _SIDES:
-        _write_host_lmdb(images / side, folder / 'host' / f'{side}.lmdb', names)
+        _write_basicsr_lmdb(images / side, folder / 'basicsr' / f'{side}.lmdb', names)
     files = {f'{side}/{key_of(name)}': f'{images}/{side}/{name}' for side in _SIDES for name in names}
     pairs = [Pair(*(f'{side}/{key_of(name)}' for side in _SIDES)) for name in names]
     for codec in CODECS:
@@ -191,15 +187,15 @@ def make_readers(folder: Path, settings: ReaderSettings, progress: bool = False)
         write_lmdb(str(folder / codec / 'train.lmdb'), files, pairs, codec, workers=len(os.sched_getaffinity(0)))
     folders, databases = (
         dict(zip(('dataroot_lq', 'dataroot_gt'), (str(path / f'{side}{end}') for side in _SIDES), strict=True))
-        for path, end in ((images, ''), (folder / 'host', '.lmdb'))
+        for path, end in ((images, ''), (folder / 'basicsr', '.lmdb'))
     )
     disk, lmdb = {'io_backend': {'type': 'disk'}}, {'io_backend': {'type': 'lmdb'}}
     return [
-        Reader('host, PNG folders', images, True, {**folders, **disk}),
-        Reader('host, its own LMDB', folder / 'host', True, {**databases, **lmdb}),
-        Reader('ours, PNG folders', images, False, {**folders, **disk}),
+        Reader('BasicSR, PNG folders', images, True, {**folders, **disk}),
+        Reader('BasicSR, its own LMDB', folder / 'basicsr', True, {**databases, **lmdb}),
+        Reader('ggkm_plugin, PNG folders', images, False, {**folders, **disk}),
         *(
-            Reader(f'ours, LMDB {codec}', folder / codec, False, {'dataroot': str(folder / codec), **lmdb})
+            Reader(f'ggkm_plugin, LMDB {codec}', folder / codec, False, {'dataroot': str(folder / codec), **lmdb})
             for codec in CODECS
         ),
     ]
@@ -218,7 +214,7 @@ def _write_photographs(folder: Path, names: Sequence[str], size: tuple[int, int]
 
 
 def _pair(photograph: Photograph, size: tuple[int, int], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Blurred and sharp, RGB uint16: a part of the photograph, scaled to the size."""
+    """Blurred and sharp part of a photograph, scaled to the size: RGB uint16."""
     rng = np.random.default_rng(seed)
     image, _ = load_photograph(photograph)
     height, width = size
@@ -230,13 +226,13 @@ def _pair(photograph: Photograph, size: tuple[int, int], seed: int) -> tuple[np.
 
 
 def _exposed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """16 bits with the noise of a sensor, 60 to 150 of their steps, without which a PNG would be far too small."""
+    """Convert to 16 bits with sensor noise of 60 to 150 steps; without noise the PNGs would be far too small."""
     noise = rng.standard_normal(image.shape, np.float32) * np.sqrt(np.float32(1e-6) + np.float32(4e-6) * image)
     return ((image + noise).clip(0, 1) * 65535).round().astype(np.uint16)
 
 
-def _write_host_lmdb(images: Path, database: Path, names: Sequence[str]) -> None:
-    """By the host's own function, which talks a lot."""
+def _write_basicsr_lmdb(images: Path, database: Path, names: Sequence[str]) -> None:
+    """Write a database with BasicSR's function; its output is suppressed."""
     from ggkm_plugin.utils import registry  # noqa: F401  (the import shims come before basicsr)
 
     from basicsr.utils.lmdb_util import make_lmdb_from_imgs  # isort: skip
@@ -244,9 +240,6 @@ def _write_host_lmdb(images: Path, database: Path, names: Sequence[str]) -> None
     database.parent.mkdir(exist_ok=True)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         make_lmdb_from_imgs(str(images), str(database), list(names), [key_of(name) for name in names])
-
-
-# --- measuring --------------------------------------------------------------------------------------------------------
 
 
 def _rows(readers: Sequence[Reader], settings: ReaderSettings, progress: bool) -> list[ReaderRow]:
@@ -264,13 +257,13 @@ def _rows(readers: Sequence[Reader], settings: ReaderSettings, progress: bool) -
 
 
 def _measured(reader: Reader, workers: int, settings: ReaderSettings) -> ReaderRow:
-    """A row without ratios. Raises DataError if it is ours and fails."""
+    """Measure a row without ratios. Raises DataError if a reader of this package fails."""
     try:
         watched = watch(reader, workers, settings.pairs, settings.seconds)
         drop_from_cache(reader.folder)
         cold: Reading = observed(read, reader, workers, settings.pairs, settings.pairs).result
     except Failed as failure:
-        if not reader.is_host:
+        if not reader.is_basicsr:
             raise DataError(f'{reader.name}, {workers} workers: {failure}') from failure
         return ReaderRow(reader.name, workers, failed=str(failure))
     reading: Reading = watched.result
@@ -290,7 +283,7 @@ def _measured(reader: Reader, workers: int, settings: ReaderSettings) -> ReaderR
 
 
 def watch(reader: Reader, workers: int, pairs: int, seconds: float) -> Observed:
-    """A `Reading` of at least so many seconds, files in the page cache. Raises Failed."""
+    """Measure for at least so many seconds, files in the page cache. Raises Failed."""
     read_into_cache(reader.folder)
     return observed(read, reader, workers, pairs, round(_FASTEST * (seconds + 1)), _WARM_UP, seconds)
 
@@ -317,12 +310,12 @@ def read(
     logging.disable(logging.INFO)
     idle, disk = anonymous_bytes(), bytes_from_disk()
     count, began, ended = _timed(_loader(reader, workers, samples / pairs), warm_up, seconds)
-    # The workers have ended with the loader, and what they read counts as this process's.
+    # The workers have ended with the loader, so that their reads count as this process's.
     return Reading(count * BATCH, began, ended, bytes_from_disk() - disk, idle)
 
 
 def _timed(loader: Iterable[Any], warm_up: int, seconds: float) -> tuple[int, float, float]:
-    """Number of batches, begin and end."""
+    """Count batches; return the number, begin and end."""
     began = ended = time.monotonic()
     count = 0
     for number, _ in enumerate(loader):
@@ -337,7 +330,7 @@ def _timed(loader: Iterable[Any], warm_up: int, seconds: float) -> tuple[int, fl
 
 
 def _loader(reader: Reader, workers: int, ratio: float) -> Iterable[Any]:
-    """Of one epoch with `ratio` times as many samples as there are pairs, all with the same flips."""
+    """Return the loader of one epoch with `ratio` times as many samples as pairs."""
     opt = {
         'name': reader.name,
         'phase': 'train',
@@ -351,7 +344,7 @@ def _loader(reader: Reader, workers: int, ratio: float) -> Iterable[Any]:
     }
     from ggkm_plugin.training import registrations  # noqa: F401
 
-    if reader.is_host:
+    if reader.is_basicsr:
         from basicsr.data import build_dataloader, build_dataset
         from basicsr.data.data_sampler import EnlargedSampler
 
@@ -361,7 +354,7 @@ def _loader(reader: Reader, workers: int, ratio: float) -> Iterable[Any]:
     from ggkm_plugin.basicsr_patches.data_loading import train_loader
 
     whole = {'manual_seed': 0, 'world_size': 1, 'rank': 0, 'num_gpu': 0, 'dist': False}
-    # The host's `use_rot` means vertical flips too.
+    # BasicSR's `use_rot` includes vertical flips.
     return train_loader(whole, {**opt, 'type': 'PairedDefocusDataset', 'use_vflip': True, **reader.options})
 
 
@@ -391,9 +384,9 @@ def _notes(report: ReaderReport) -> list[str]:
     notes = [
         f'sample: a pair of {CROP}x{CROP} crops, flipped and transposed at random, in batches of {BATCH}, out of '
         f'{settings.pairs} pairs of {height}x{width} at 16 bits. On the disk: {stored}.',
-        'host: PairedImageDataset of basicsr 1.4.2 as it is, which gives 8 of the 16 bits that it reads. ours: '
+        'BasicSR: PairedImageDataset of 1.4.2, unchanged, which returns 8 of the 16 bits that it reads. ggkm_plugin: '
         'PairedDefocusDataset as `basicsr train` loads it, all 16 bits.',
-        f'samples/s: at least {settings.seconds:g} s after a warm-up, files in the page cache. ratio: to host, PNG '
+        f'samples/s: at least {settings.seconds:g} s after a warm-up, files in the page cache. ratio: to BasicSR, PNG '
         'folders with as many workers.',
         'cold/s: the first epoch after the files were dropped from the page cache, with the start of the workers'
         + ('.' if any(row.cold_samples_per_second for row in measured) else '; they cannot be dropped here.'),

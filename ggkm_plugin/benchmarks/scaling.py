@@ -1,4 +1,4 @@
-"""GGKMNet on large photographs, in tiles: time a megapixel, in turns with that of 1280x720 at once, and peak memory."""
+"""GGKMNet on large photographs, in tiles: time per megapixel beside that of a whole 1280x720 image, and peak memory."""
 
 import math
 from collections.abc import Callable
@@ -19,11 +19,11 @@ REFERENCE = (720, 1280)
 
 
 def run(settings: ComputeSettings, progress: bool = False) -> TimingReport:
-    """Of each size in `settings.megapixels`, at 3:2, in each of `settings.tiles`."""
+    """Measure each size in `settings.megapixels`, at 3:2, with each of `settings.tiles`."""
     device = settings.where
     if device.type == 'cpu':
         check_proc()
-    net = BUILDERS['ours']().to(device)
+    net = BUILDERS['ggkm_plugin']().to(device)
     base = f'{REFERENCE[1]}x{REFERENCE[0]} at once'
     rows = []
     for megapixels in settings.megapixels:
@@ -34,7 +34,7 @@ def run(settings: ComputeSettings, progress: bool = False) -> TimingReport:
         forms |= {f'tiles: {tile}': partial(_restored, net, y, tile) for tile in settings.tiles}
         seconds = in_turns(forms, settings.seconds, device)
         each = {name: taken * 1e6 / ((small if name == base else y)[0, 0].numel()) for name, taken in seconds.items()}
-        peaks = {f'tiles: {tile}': peak('ours', height, width, tile, settings) for tile in settings.tiles}
+        peaks = {f'tiles: {tile}': peak('ggkm_plugin', height, width, tile, settings) for tile in settings.tiles}
         task = f'a megapixel of {width}x{height}'
         rows += [Timing(task, name, each[name], each[base] / each[name], memory=peaks.get(name)) for name in forms]
     return TimingReport(device_name(device), rows)

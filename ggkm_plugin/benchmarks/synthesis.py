@@ -1,6 +1,6 @@
-"""Training samples of synthetic defocus per second: made as they are asked for, or made once and read.
+"""Training samples of synthetic defocus per second: made on the fly, or made once and read.
 
-What they are held against is a training step of `STEP` seconds, which a GPU takes for a batch of `reader.BATCH`.
+The reference is a training step of `STEP` seconds on a GPU, for a batch of `reader.BATCH`.
 """
 
 import dataclasses
@@ -22,14 +22,14 @@ from ggkm_plugin.report.tables import Table, fixed, write
 from ggkm_plugin.utils.errors import DataError
 
 STEP = 0.010
-CROP = 160  # of options/train_GGKMNet_synthetic.yml, as the next two
+CROP = 160  # as in options/train_GGKMNet_synthetic.yml, like the next two
 STORED = 192
 MAX_BLUR_RADIUS = 12
 
 
 @dataclass(frozen=True)
 class SynthesisRow:
-    """A way to have samples, with so many workers; `steps` is how many of them at once it would keep busy."""
+    """A source of samples with so many workers. steps: number of trainings that it feeds at once."""
 
     reader: str
     workers: int
@@ -42,7 +42,7 @@ class SynthesisRow:
 
 @dataclass(frozen=True)
 class SynthesisReport:
-    """`made` pairs of STORED x STORED in `making_seconds` by `processes`, written as a database."""
+    """Result: `made` pairs of STORED x STORED in `making_seconds` by `processes`, written as a database."""
 
     made: int
     making_seconds: float
@@ -51,7 +51,7 @@ class SynthesisReport:
     rows: list[SynthesisRow]
 
     def record(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return plain values for JSON."""
         constants = {'crop': CROP, 'batch': BATCH, 'stored': STORED, 'max_blur_radius': MAX_BLUR_RADIUS, 'step': STEP}
         rows = [{**dataclasses.asdict(row), 'steps': row.steps} for row in self.rows]
         return {**dataclasses.asdict(self), **constants, 'rows': rows}
@@ -84,8 +84,8 @@ def _rows(folder: Path, pairs: str, made: int, settings: ReaderSettings, progres
     anew = {'type': 'SyntheticDefocusDataset', 'max_blur_radius': MAX_BLUR_RADIUS, 'gt_size': CROP}
     photographs = len(builtin_photographs('train'))
     readers = [
-        (Reader('plain scenes, made anew', nothing, False, {**anew, 'scenes': 'plain'}), photographs),
-        (Reader('varied scenes, made anew', nothing, False, {**anew, 'scenes': 'varied'}), photographs),
+        (Reader('plain scenes, made on the fly', nothing, False, {**anew, 'scenes': 'plain'}), photographs),
+        (Reader('varied scenes, made on the fly', nothing, False, {**anew, 'scenes': 'varied'}), photographs),
         (Reader('varied scenes, LMDB raw', Path(pairs), False, {'dataroot': pairs, 'gt_size': CROP}), made),
     ]
     rows = []

@@ -1,4 +1,4 @@
-"""A training step of GGKMNet as in the paper, 4 crops of 256x256 with all terms of the loss: plain against ours."""
+"""A training step of GGKMNet as in the paper, 4 crops of 256x256 with all loss terms: plain form and this package."""
 
 import torch
 from torch import Tensor, nn
@@ -44,10 +44,10 @@ def run(settings: ComputeSettings, progress: bool = False) -> TimingReport:
     device = settings.where
     steps = {
         'plain': _Step(plain(_network()), device),
-        'ours': _Step(_network(), device),
-        'ours, channels_last': _Step(_network(), device, channels_last=True),
+        'ggkm_plugin': _Step(_network(), device),
+        'ggkm_plugin, channels_last': _Step(_network(), device, channels_last=True),
     }
     if device.type == 'cuda':
-        steps['ours, channels_last, bfloat16'] = _Step(_network(), device, channels_last=True, half=True)
+        steps['ggkm_plugin, channels_last, bfloat16'] = _Step(_network(), device, channels_last=True, half=True)
     rows = compared(f'a step of {"x".join(map(str, BATCH))}', steps, settings)
     return TimingReport(device_name(device), rows)

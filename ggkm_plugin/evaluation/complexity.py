@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-accumulates (MACs) in two conventions, time and peak memory.
+"""Complexity of a network: parameters, multiply-accumulates (MACs) in two conventions, time and peak memory.
 
 =============  =====================================================================================================
 true MACs      `torch.utils.flop_counter` / 2: convolutions and transposed convolutions, linear layers and matrix
@@ -10,8 +10,8 @@ paper MACs     the unit of the GGKMNet paper's tables: half of what thop counts 
                operation.
 kernel MACs    the part of each that blur kernels cost (the IGGCM), whatever evaluates them (under `reflect` that is a
                product in the DCT basis). Gaussians count as separable passes: two lines of the kernel's size and one
-               weighting per kernel, pixel and colour. Learned kernels truly cost a dense composite kernel per pixel
-               and colour; the paper's figure for them is explained by separable passes too.
+               weighting per kernel, pixel and color. Learned kernels truly cost a dense composite kernel per pixel
+               and color; the paper's figure for them is explained by separable passes too.
                Kernels that a network predicts for every pixel (IFAN, DRBNet) cost a multiplication a tap, pixel and
                channel, and nothing in the paper's unit.
 =============  =====================================================================================================
@@ -83,12 +83,12 @@ def closed_form(kind: type[nn.Module]) -> Callable[[ClosedForm], ClosedForm]:
 
 
 def separable_macs(sizes: Sequence[int], kernels: int) -> int:
-    """MACs per pixel and colour of steps with `kernels` separable kernels each: rows, columns, and the weighted sum."""
+    """MACs per pixel and color of steps with `kernels` separable kernels each: rows, columns, and the weighted sum."""
     return kernels * sum(2 * size + 1 for size in sizes)
 
 
 def _points(module: IGGCM | LearnedIGGCM, num_groups: int, blurred: Tensor) -> tuple[int, int]:
-    """How many pixels, and how many pixels of one colour, a blur works on."""
+    """Number of pixels that a blur processes, and of pixels of one color."""
     pixels = blurred.shape[0] * blurred.shape[-2] * blurred.shape[-1]
     return pixels, pixels * module.mix.in_channels // (num_groups + module.include_identity)
 
@@ -391,7 +391,7 @@ def _rnn_layer(x: Sequence[int], w_input: Sequence[int], w_hidden: Sequence[int]
 
 
 _aten = torch.ops.aten
-# Beyond the host counter's own: FLOPs from the shapes of the arguments.
+# Operations that torch's counter lacks: FLOPs from the shapes of the arguments.
 _MORE_FLOPS: dict[Any, Callable[..., int]] = {
     _aten._fft_c2c: _c2c,
     _aten._fft_r2c: _r2c,

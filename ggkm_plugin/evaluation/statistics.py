@@ -1,18 +1,18 @@
-"""Means, ranks and paired differences of scores."""
+"""Means and paired differences of scores."""
 
 import math
 from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-# Percentiles of the bootstrap's means: an interval of 95 %.
+# Percentiles of the bootstrap means: a 95 % interval.
 _LOW, _HIGH = 2.5, 97.5
-# Means of so many resamples are computed at a time.
+# Resamples per batch.
 _CHUNK = 1000
 
 
 def mean(scores: Sequence[float]) -> float:
-    """The mean over images, of any order of them the same; infinite if one of them is."""
+    """Return the mean over images, independent of their order; infinite if a score is."""
     return math.fsum(scores) / len(scores) if all(map(math.isfinite, scores)) else float(np.sum(scores))
 
 
@@ -23,12 +23,11 @@ def difference(
     seed: int,
     scenes: Sequence[Hashable] | None = None,
 ) -> tuple[float, float, float] | None:
-    """Mean of scores - reference over the same images, and its 95 % percentile bootstrap interval (low, high).
+    """Return the mean of scores - reference over the same images, and its 95 % percentile bootstrap interval.
 
     Scenes are drawn with replacement `samples` times, each with all of its images, since images of one scene are not
-    independent; by default each image is a scene of its own. A resample's mean is over its images, so that it estimates
-    the same mean over images. The same draws for the same seed and number of scenes. None where a difference is not
-    finite.
+    independent; by default each image is a scene. A resample's mean is taken over its images. Equal seeds and numbers
+    of scenes give equal draws. None if a difference is not finite.
     """
     with np.errstate(invalid='ignore'):
         paired = np.asarray(scores, np.float64) - np.asarray(reference, np.float64)

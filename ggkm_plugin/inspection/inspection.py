@@ -1,7 +1,7 @@
 """What a network of the GGKM family sees in one photograph: blur map, coefficients, PSFs, every estimate.
 
 The PSFs are those of the blur that a step takes away, x = y + xu - B o u (Eq. (14)): at a pixel
-b = sum_p beta_p w_p K_p, with the chain's cumulative kernels K and the output layer's weight w on its colour diagonal
+b = sum_p beta_p w_p K_p, with the chain's cumulative kernels K and the output layer's weight w on its color diagonal
 (`psf`). They act on u, the step's input; near the edges the network sees the photograph continued by reflection.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ggkm_plugin.inspection.network import Subject
 from ggkm_plugin.inspection.psf import (
-    colour_diagonal,
+    color_diagonal,
     composite_kernels,
     cumulative_kernels,
     effective_radius,
@@ -119,7 +119,7 @@ def inspect(subject: Subject, photograph: Tensor, output_layer: bool = True) -> 
         blur = subject.step_of(last.scale, last.iteration).blur
         composites = composite_kernels(blur, last.alpha)
         kernels = trimmed(cumulative_kernels(composites, blur.iterative, blur.include_identity), _TAIL)
-        weight = colour_diagonal(blur.mix.weight.detach()).float() if output_layer else None
+        weight = color_diagonal(blur.mix.weight.detach()).float() if output_layer else None
         maps = psf_maps(kernels, last.beta, weight)
     return Inspection(photograph, subject, estimates, kernels, weight, maps.radius, maps.strength)
 

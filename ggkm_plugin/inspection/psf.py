@@ -2,11 +2,11 @@
 
     b_{m,n} = sum_p beta_p[m,n] w_p K_p,    K_1 = delta,    K_p = gbar_p (*) K_{p-1}        Eqs. (7), (9), (16)
 
-K      (M,S,S)  the cumulative kernels of the chain, K[0] the identity; S is odd, the centre in the middle
-beta   (M,...)  coefficients; w (C,M) what the output layer gives to each kernel: W_p on its colour diagonal
+K      (M,S,S)  the cumulative kernels of the chain, K[0] the identity; S is odd, the center in the middle
+beta   (M,...)  coefficients; w (C,M) what the output layer gives to each kernel: W_p on its color diagonal
 
 b acts on the chain's input u as in Eq. (2), (B o u)[m,n] = sum_{i,j} b_{m,n}[i,j] u[m-i,n-j], with u continued beyond
-its edges. The network's W also mixes colours: what lies off its diagonal is no PSF of one colour, and left out here.
+its edges. The network's W also mixes colors: what lies off its diagonal is no PSF of one color, and left out here.
 """
 
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ def cumulative_kernels(composites: Sequence[Tensor], iterative: bool = True, inc
 
 
 def trimmed(kernels: Tensor, tail: float = 1e-6) -> Tensor:
-    """The smallest centred square that leaves at most `tail` of each kernel's absolute sum outside."""
+    """The smallest centered square that leaves at most `tail` of each kernel's absolute sum outside."""
     middle = kernels.shape[-1] // 2
     total = kernels.abs().sum(dim=(-2, -1))
     for reach in range(middle + 1):
@@ -65,10 +65,10 @@ def trimmed(kernels: Tensor, tail: float = 1e-6) -> Tensor:
     return inside
 
 
-def colour_diagonal(mix: Tensor) -> Tensor:
-    """w (C,M) of an output layer's weight (C,M*C,1,1): how much of colour c of z_p goes into colour c."""
-    colours = len(mix)
-    return torch.einsum('cmc->cm', mix.reshape(colours, -1, colours))
+def color_diagonal(mix: Tensor) -> Tensor:
+    """w (C,M) of an output layer's weight (C,M*C,1,1): how much of color c of z_p goes into color c."""
+    colors = len(mix)
+    return torch.einsum('cmc->cm', mix.reshape(colors, -1, colors))
 
 
 def pixel_psfs(kernels: Tensor, beta: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -89,7 +89,7 @@ def effective_radius(psf: Tensor) -> Tensor:
 class PsfMaps(NamedTuple):
     """(H,W) float32: `effective_radius` of b at each pixel, and strength, the sum of |b - delta|, 0 for no blur.
 
-    Of several colours the radius is that of all together, the strength their mean.
+    Of several colors the radius is that of all together, the strength their mean.
     """
 
     radius: Tensor
@@ -111,7 +111,7 @@ def psf_maps(kernels: Tensor, beta: Tensor, weight: Tensor | None = None) -> Psf
         rows, columns = rows[octant], columns[octant]
         counts = torch.where((columns == 0) | (rows == columns), 4.0, 8.0).where(rows > 0, torch.tensor(1.0))
     values = kernels[:, rows + middle, columns + middle].float()
-    centre = kernels[:, middle, middle].float()
+    center = kernels[:, middle, middle].float()
     weight = kernels.new_ones(1, len(kernels)) if weight is None else weight
     moments = torch.stack([counts, counts * (rows.square() + columns.square())]).to(values)
     flat = beta.float().flatten(1).to(values.device)
@@ -119,7 +119,7 @@ def psf_maps(kernels: Tensor, beta: Tensor, weight: Tensor | None = None) -> Psf
     for chosen in torch.arange(flat.shape[1]).split(max(1, _BLOCK // len(rows))):
         for w in weight.to(values):
             weighed = flat[:, chosen] * w[:, None]
-            own, middles = moments @ (values.T @ weighed).abs(), centre @ weighed
+            own, middles = moments @ (values.T @ weighed).abs(), center @ weighed
             sums[:, chosen] += own
             strength[chosen] += (own[0] - middles.abs() + (middles - 1).abs()) / len(weight)
     radius = (sums[1] / sums[0].where(sums[0] > 0, 1)).sqrt()

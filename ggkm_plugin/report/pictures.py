@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Pixels: of a column of the strip.
+# Width of a column, in pixels.
 _WIDEST = 480
-# Percentiles of a map that take its darkest and its brightest colour.
+# Percentiles of a map with its darkest and brightest color.
 _STRETCH = (1, 99)
 
 

@@ -1,7 +1,7 @@
-"""The point of a convex hull nearest to the origin: P. Wolfe's method (Math. Programming 11, 1976), many at a time.
+"""Points of convex hulls nearest to the origin, in batches: P. Wolfe's method (Math. Programming 11, 1976).
 
-A mixture sum_k c_k z_k with coefficients on the simplex (c >= 0, sum c = 1) ranges over the hull of the points z_k.
-The nearest point of it to y is found by moving y to the origin. At most D+1 of K points in R^D have weight there.
+Mixtures sum_k c_k z_k with coefficients on the simplex (c >= 0, sum c = 1) form the convex hull of the points z_k. To
+find the point nearest to y, subtract y from the z_k. At most D+1 of K points in R^D have a weight there.
 """
 
 from collections.abc import Iterator
@@ -9,15 +9,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-# Share of the squared size of the largest point by which another point must improve the bound, else a search ends.
+# A search ends if no point improves the bound by this share of the largest squared norm.
 TOLERANCE = 1e-12
 
 
 def nearest_in_hull(points: Tensor, cycles: int = 100) -> Iterator[tuple[Tensor, Tensor]]:
-    """Coefficients (N,K) on the simplex and squared distances (N,) of N searches, for points (N,K,D) float64.
+    """Yield coefficients (N,K) on the simplex and squared distances (N,) of N searches, for points (N,K,D) float64.
 
-    Once at the start, with all weight on the nearest point, and after each cycle, in which every search that has not
-    ended takes in the point that promises most; distances only fall. Ends when all searches have.
+    The first have all weight on the nearest point. In each cycle every unfinished search adds the most promising
+    point; distances never increase. Ends with the last search.
     """
     count, known, dims = points.shape
     scale = points.square().sum(dim=2).amax(dim=1)
@@ -52,16 +52,16 @@ def _at(points: Tensor, corner: Tensor) -> Tensor:
 
 
 def _settle(points: Tensor, scale: Tensor, corner: Tensor, used: Tensor, weight: Tensor, alive: Tensor) -> None:
-    """Minor cycles, in place: to the nearest point of the corners' affine hull, or as far as the simplex goes.
+    """Minor cycles, in place: move to the nearest point of the corners' affine hull, or to the simplex' boundary.
 
-    Then the corners that have lost their weight are left out, and again, until none is.
+    Corners without weight are removed; repeat until none is.
     """
     for _ in range(used.shape[1]):
         here, old = used[alive], weight[alive]
         chosen = _at(points[alive], corner[alive]) * here.unsqueeze(2)
         gram = chosen @ chosen.mT / scale[alive].view(-1, 1, 1)
         ones = here.to(points.dtype)
-        # Of the affine hull: (G + 1 1^T) v = 1 up to a factor. Unused corners get a 1 on the diagonal, then nothing.
+        # Affine hull: (G + 1 1^T) v = 1 up to a factor. Unused corners have 1 on the diagonal and weight 0.
         unused = torch.diag_embed(1 - ones + 1e-14)
         aim = torch.linalg.solve(gram + ones.unsqueeze(2) * ones.unsqueeze(1) + unused, ones) * ones
         aim = aim / aim.sum(dim=1, keepdim=True)

@@ -2,16 +2,17 @@
 
     y[m,n] = sum_k c_k[m,n] z_k[m,n],    z_k the sharp image under kernel k
 
-At a pixel that is three equations, one a colour, for 21 or 22 coefficients.
+Each pixel has three equations, one per color, for 21 or 22 coefficients.
 
-unconstrained   The equations can be met to rounding, wherever the z_k span the three colours: the least of all such
-                coefficients is the closed form. A first-order optimizer (Adam) comes as near as its number of steps
-                allows, and how near it comes measures the optimizer.
-simplex         Coefficients of at least 0 with sum 1: blur adds light up, and keeps its amount. The mixtures are then
-                the hull of the z_k, and the nearest to y is found exactly (`hull`). This measures the model.
+unconstrained   The equations are solved to rounding wherever the z_k span the three colors; the closed form is the
+                solution of least norm. A first-order optimizer (Adam) approaches it, and its PSNR measures the
+                optimizer and its number of steps.
+simplex         Coefficients of at least 0 with sum 1: blur adds light and preserves its amount. The mixtures are the
+                convex hull of the z_k, and the point nearest to y is found exactly (`convex_hull`). This measures the
+                model.
 
-GGKM's alphas belong to the whole image. Any will do in the closed form; on the simplex they take descent steps (Adam on
-logits), each with the best coefficients beta for them.
+GGKM's alphas belong to the whole image. The closed form solves the equations for any alphas; on the simplex they are
+optimized by Adam on logits, each step with the best coefficients beta.
 """
 
 from collections.abc import Callable
@@ -25,26 +26,26 @@ from ggkm_plugin.ops import gaussian_bank, iterative_group_conv
 from ggkm_plugin.studies.convex_hull import nearest_in_hull
 from ggkm_plugin.studies.psf_fitting import MARGIN, Curve, Fit, StudyPair
 
-# Not in the paper. Adam's rate in the unconstrained fits: the better of 0.01 and 0.1 after 300 steps on an LFDOF pair.
+# Learning rate of the unconstrained fits, not in the paper: better than 0.1 after 300 steps on an LFDOF pair.
 RATE = 0.01
-# Of the steps of alpha.
+# Learning rate of alpha.
 ALPHA_RATE = 0.3
 
 
 class Mixture:
-    """A bank of kernels with what the fits need of it: the blurred images, and the kernels themselves."""
+    """A bank of kernels: the images blurred by it, and the kernels themselves."""
 
     def __init__(self, bank: Tensor, iterative: bool, identity: bool) -> None:
         self.bank, self.iterative, self.identity = bank, iterative, identity
 
     @property
     def uniform(self) -> Tensor:
-        """Equal alphas (P,Q)."""
+        """Return equal alphas (P,Q)."""
         groups, kernels, _ = self.bank.shape
         return torch.full((groups, kernels), 1 / kernels, dtype=torch.float64)
 
     def images(self, sharp: Tensor, alpha: Tensor) -> Tensor:
-        """z (K,3,H,W) in the dtype of `sharp`, inside its margin."""
+        """Return z (K,3,H,W) in the dtype of `sharp`, inside its margin."""
         z = iterative_group_conv(
             sharp[None],
             alpha[None].to(sharp.dtype),
@@ -55,17 +56,17 @@ class Mixture:
         return z[0, ..., MARGIN:-MARGIN, MARGIN:-MARGIN]
 
     def kernels(self, alpha: Tensor) -> Tensor:
-        """(K,S,S) float64."""
+        """Return the kernels (K,S,S) float64."""
         return trimmed(cumulative_kernels(step_kernels(self.bank, alpha), self.iterative, self.identity))
 
 
 def gkm(identity: bool = True) -> Mixture:
-    """GKM's 21 Gaussians, those of GKMNet, which also has the identity kernel."""
+    """Return the 21 Gaussians of GKMNet, with the identity kernel by default."""
     return Mixture(gkm_bank(), iterative=False, identity=identity)
 
 
 def ggkm(identity: bool = True) -> Mixture:
-    """GGKM's chain of P = 21 groups of Q = 4, as in GGKMNet, which also has the identity kernel."""
+    """Return the chain of P = 21 groups of Q = 4 of GGKMNet, with the identity kernel by default."""
     return Mixture(gaussian_bank(21, 4), iterative=True, identity=identity)
 
 
@@ -75,7 +76,7 @@ def _by_pixel(images: Tensor) -> Tensor:
 
 
 def fit_closed_form(pair: StudyPair, model: Mixture) -> Fit:
-    """The least coefficients that meet the equations, in float64."""
+    """Fit the solution of least norm, in float64."""
     curve = Curve(pair.blurred.numel())
     alpha = model.uniform
     points = _by_pixel(model.images(pair.sharp.double(), alpha))
@@ -87,7 +88,7 @@ def fit_closed_form(pair: StudyPair, model: Mixture) -> Fit:
 
 
 def fit_adam(pair: StudyPair, model: Mixture, steps: int) -> Fit:
-    """Unconstrained coefficients by Adam from equal ones, in float32; alphas equal."""
+    """Fit unconstrained coefficients by Adam from equal ones, in float32; alphas are equal."""
     curve = Curve(pair.blurred.numel())
     alpha = model.uniform
     images = model.images(pair.sharp, alpha)
@@ -102,7 +103,7 @@ def fit_adam(pair: StudyPair, model: Mixture, steps: int) -> Fit:
 
 
 def _on_simplex(images: Tensor, blurred: Tensor, each_cycle: Callable[[float], object]) -> Tensor:
-    """The best coefficients (K,H,W) for these images; `each_cycle` is told the squared error."""
+    """Return the best coefficients (K,H,W) for these images; `each_cycle` receives the squared error."""
     y = blurred.double().flatten(1).T.unsqueeze(1)
     for found, distances in nearest_in_hull(_by_pixel(images.double()) - y):
         coefficients = found
@@ -111,12 +112,12 @@ def _on_simplex(images: Tensor, blurred: Tensor, each_cycle: Callable[[float], o
 
 
 def _simplex_radius(kernels: Tensor, maps: Tensor) -> Tensor:
-    """Where nothing is negative the squared radius is linear in the coefficients: the mean of the kernels'."""
+    """Effective radius for coefficients of at least 0: its square is linear in them."""
     return torch.einsum('k,khw->hw', effective_radius(kernels).square(), maps).sqrt().float()
 
 
 def fit_gkm_on_simplex(pair: StudyPair, model: Mixture) -> Fit:
-    """The exact optimum; a step of the curve is a cycle of Wolfe's method over all pixels."""
+    """Fit the exact optimum; a step of the curve is a cycle of Wolfe's method over all pixels."""
     curve = Curve(pair.blurred.numel())
     images = model.images(pair.sharp.double(), model.uniform)
     maps = _on_simplex(images, pair.blurred, lambda error: curve.add(len(curve.points), error))
@@ -124,7 +125,7 @@ def fit_gkm_on_simplex(pair: StudyPair, model: Mixture) -> Fit:
 
 
 def fit_ggkm_on_simplex(pair: StudyPair, model: Mixture, steps: int) -> Fit:
-    """beta exact for each alpha, alpha by descent: a step of the curve is one of alpha, step 0 equal alphas."""
+    """Fit beta exactly for each alpha, and alpha by Adam. A step of the curve is one of alpha; step 0: equal alphas."""
     curve = Curve(pair.blurred.numel())
     logits = torch.zeros(model.bank.shape[:2], requires_grad=True)
     optimizer = torch.optim.Adam([logits], ALPHA_RATE)
@@ -137,7 +138,7 @@ def fit_ggkm_on_simplex(pair: StudyPair, model: Mixture, steps: int) -> Fit:
             best, best_error = (logits.detach().clone(), maps), errors[-1]
         curve.add(step, best_error)
         if step < steps:
-            # Of the error with the best beta for each alpha the gradient is that with beta held.
+            # The gradient of the error with the best beta is the gradient with that beta held fixed.
             loss = (torch.einsum('khw,kchw->chw', maps.float(), images) - pair.blurred).square().sum()
             (logits.grad,) = torch.autograd.grad(loss, logits)
             optimizer.step()

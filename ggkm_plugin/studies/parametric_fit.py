@@ -1,14 +1,14 @@
-"""Fits PSFs of one or two parameters a pixel: the Gaussian of Eq. (4) and the generalized Gaussian.
+"""Fits of PSFs with one or two parameters per pixel: the Gaussian of Eq. (4) and the generalized Gaussian.
 
     b(r) = exp(-(r/s)^nu) / sum,    r in pixels;    nu = 2 is the Gaussian with sigma = s / sqrt(2)
 
 Y.-Q. Liu et al., "Estimating Generalized Gaussian Blur Kernels for Out-of-Focus Image Deblurring" (TCSVT 2020) has
-the generalized one. Not in the paper, which writes Eq. (3) without a factor: unit sum, since blur keeps brightness.
+the generalized one. Unit sum, since blur preserves brightness, is an addition: the paper's Eq. (3) has no factor.
 
-A pixel's parameters touch no other pixel, and an isotropic PSF sees its neighbourhood only through the means of the
-sharp image over rings of equal distance (325 within 24 pixels, under the square's symmetries). So every pixel is a
-least-squares problem of its own in one or two unknowns: all candidates of a dense grid are tried at once, as one
-matrix product with the ring means, and the best is refined by damped Gauss-Newton steps (Levenberg, Marquardt).
+Pixels are independent, and an isotropic PSF depends on its neighborhood only through the means of the sharp image over
+rings of equal distance (325 within 24 pixels, with the symmetries of the square). Every pixel is thus a least-squares
+problem in one or two unknowns: all candidates of a dense grid are evaluated as one matrix product with the ring means,
+and the best is refined by damped Gauss-Newton steps (Levenberg, Marquardt).
 """
 
 import math
@@ -20,13 +20,13 @@ from torch import Tensor
 
 from ggkm_plugin.studies.psf_fitting import MARGIN, Fit, Point, StudyPair, psnr
 
-REACH = 24  # pixels: no PSF is wider
-# Grids of candidates: effective radii in pixels (the least is a PSF of one pixel), then 0.05 apart to 2 and 2.5 % apart
-# to 12, and shapes nu. Chosen so that of Gaussian PSFs on noise each pixel's fit starts next to its best.
+REACH = 24  # radius of the widest PSF, in pixels
+# Candidates: effective radii in pixels (a PSF of one pixel, steps of 0.05 to 2, of 2.5 % to 12) and shapes nu. With
+# Gaussian PSFs on noise each pixel's fit starts next to its optimum.
 RADII = torch.cat([torch.tensor([0.05]), torch.arange(0.2, 2, 0.05), 2 * 1.025 ** torch.arange(73)])
 SHAPES = torch.tensor([0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0])
 GAUSSIAN = 2.0
-# log s and log nu stay within these.
+# Bounds of log s and log nu.
 _LOW = torch.tensor([math.log(0.05), math.log(0.3)])
 _HIGH = torch.tensor([math.log(2 * REACH), math.log(20)])
 _BLOCK_ROWS = 8
@@ -34,7 +34,7 @@ _BLOCK_ROWS = 8
 
 @dataclass(frozen=True, eq=False)
 class Rings:
-    """The offsets 0 <= j <= i <= REACH, their distances, and how many offsets the symmetries make of each."""
+    """Offsets 0 <= j <= i <= REACH, their distances, and how many offsets are symmetric to each."""
 
     rows: Tensor
     columns: Tensor
@@ -50,12 +50,12 @@ def rings() -> Rings:
 
 
 def ring_means(sharp: Tensor, of: Rings, first: int, last: int) -> Tensor:
-    """(N,R,3): the mean over each ring around the pixels of rows first..last-1 of the crop inside the margin."""
+    """Return (N,R,3): means over the rings around the pixels of rows first..last-1 of the crop inside the margin."""
     width, height = sharp.shape[-1] - 2 * MARGIN, last - first
     band = sharp[:, first + MARGIN - REACH : last + MARGIN + REACH, MARGIN - REACH : MARGIN + REACH + width]
 
     def both(image: Tensor, offset: int, dim: int, length: int) -> Tensor:
-        """The mean of the pixels `offset` before and after."""
+        """Mean of the pixels `offset` before and after."""
         return (image.narrow(dim, REACH - offset, length) + image.narrow(dim, REACH + offset, length)) / 2
 
     lines = [both(band, i, 1, height) for i in range(REACH + 1)]
@@ -67,19 +67,19 @@ def ring_means(sharp: Tensor, of: Rings, first: int, last: int) -> Tensor:
 
 
 def parameters(radius: Tensor, shape: Tensor) -> Tensor:
-    """theta (...,2) = (log s, log nu) of the PSF of this effective radius: radius^2 = s^2 Gamma(4/nu) / Gamma(2/nu)."""
+    """Return theta (...,2) = (log s, log nu) for an effective radius: radius^2 = s^2 Gamma(4/nu) / Gamma(2/nu)."""
     scale = radius * torch.exp((torch.lgamma(2 / shape) - torch.lgamma(4 / shape)) / 2)
     return torch.stack([scale.log(), shape.log()], dim=-1)
 
 
 def profile(theta: Tensor, of: Rings) -> Tensor:
-    """What the PSF gives to each ring as a whole, (N,R) with unit sums, for theta (N,2)."""
+    """Return the PSF's sum over each ring, (N,R) with unit sums, for theta (N,2)."""
     weights = of.count * torch.exp(-((of.distance / theta[:, :1].exp()) ** theta[:, 1:].exp()))
     return weights / weights.sum(dim=1, keepdim=True)
 
 
 def _blurred(theta: Tensor, means: Tensor, of: Rings, free: int) -> tuple[Tensor, Tensor]:
-    """B x (N,3) and its derivatives (N,3,free) by log s and log nu."""
+    """Return B x (N,3) and its derivatives (N,3,free) by log s and log nu."""
     nu = theta[:, 1:].exp()
     logs = torch.log(of.distance.clamp(min=1e-6)) - theta[:, :1]
     powers = torch.exp(nu * logs)
@@ -93,7 +93,7 @@ def _blurred(theta: Tensor, means: Tensor, of: Rings, free: int) -> tuple[Tensor
 
 
 class _Refinement:
-    """Damped Gauss-Newton steps on a block of pixels; no step makes a pixel worse."""
+    """Damped Gauss-Newton steps on a block of pixels; no step increases a pixel's error."""
 
     def __init__(self, theta: Tensor, y: Tensor, means: Tensor, of: Rings, free: int) -> None:
         self.theta, self.y, self.means, self.of, self.free = theta, y, means, of, free
@@ -118,7 +118,7 @@ class _Refinement:
 
 
 def fit_parametric(pair: StudyPair, generalized: bool, steps: int) -> tuple[Fit, Tensor]:
-    """The fit, and theta (H,W,2) = (log s, log nu). The curve's step 0 is the grid, then each Gauss-Newton step."""
+    """Return the fit, and theta (H,W,2) = (log s, log nu). Step 0 of the curve is the grid, then Gauss-Newton steps."""
     of = rings()
     shapes = SHAPES if generalized else torch.tensor([GAUSSIAN])
     candidates = parameters(*torch.meshgrid(RADII, shapes, indexing='ij')).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""What a study will run: an option file for every row and seed, all alike but for what the row changes."""
+"""Plan of a study: options of a training and a test for every row and seed, equal but for the change of the row."""
 
 import copy
 import shutil
@@ -25,8 +25,10 @@ _RADII = {'narrow': 2, 'wide': 4}
 
 @dataclass(frozen=True)
 class StudySettings:
-    """What the command line asks for. opt: option file of the training; test: option file whose data sets are scored,
-    None for the validation sets of `opt`; iterations: None for those of `opt`; rows: None for all.
+    """Arguments of `basicsr study`.
+
+    opt: option file of the training. test: option file with the data sets to score, None for the validation sets of
+    `opt`. iterations: None for those of `opt`. rows: None for all.
     """
 
     study: str
@@ -40,9 +42,9 @@ class StudySettings:
 
 @dataclass(frozen=True)
 class StudyJob:
-    """A row under a seed: the options that train it, and those that score it; equal ones are run once.
+    """A row with a seed: options of its training and its test. Equal trainings and tests run once.
 
-    `name` ends in a digest of the options of the training, so that other budgets have folders of their own.
+    `name` ends in a digest of the training's options, so that every budget has its own folder.
     """
 
     row: StudyRow
@@ -61,9 +63,9 @@ class StudyJob:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """A study with its jobs, row by row, and the options that all rows start from.
+    """A study, its jobs row by row, and the options shared by all rows.
 
-    builtin_mixture: it trains on the pairs that `make_mixture` writes.
+    builtin_mixture: whether it trains on the pairs of `make_mixture`.
     """
 
     name: str
@@ -74,7 +76,7 @@ class StudyPlan:
 
 
 def plan(settings: StudySettings) -> StudyPlan:
-    """Raises OptionError for a row, variant or option that is not there."""
+    """Return the jobs of a study. Raises OptionError for an unknown row, variant or option."""
     study = STUDIES[settings.study]
     names = [row.name for row in study.rows]
     wanted = settings.rows or tuple(names)
@@ -105,7 +107,7 @@ def plan(settings: StudySettings) -> StudyPlan:
 
 
 def _check_base(base: Options, study: Study, opt_file: Path) -> None:
-    """Raises OptionError for a file that a study cannot change."""
+    """Raise OptionError if an option file is not that of a training of GGKMNet, or lacks a section."""
     for section in ('datasets', 'network_g', 'train', 'logger', 'train.scheduler'):
         value: Any = base
         for key in section.split('.'):
@@ -118,14 +120,14 @@ def _check_base(base: Options, study: Study, opt_file: Path) -> None:
 
 
 def _shorten(opt: Options, iterations: int | None) -> None:
-    """Another number of iterations, with the schedule in proportion; validation at the end alone."""
+    """Set the number of iterations and scale the schedule; validate at the end only."""
     train = opt['train']
     before, total = int(train['total_iter']), iterations or int(train['total_iter'])
     schedule = train['scheduler']
     for key in ('milestones', 'periods'):
         if key in schedule:
             schedule[key] = [max(1, round(value * total / before)) for value in schedule[key]]
-    if 'periods' in schedule:  # rounding must not end them early
+    if 'periods' in schedule:  # rounded periods must cover all iterations
         schedule['periods'][-1] += max(0, total - sum(schedule['periods']))
     if (train.get('warmup_iter') or 0) > 0:
         train['warmup_iter'] = max(1, round(train['warmup_iter'] * total / before))
@@ -136,7 +138,7 @@ def _shorten(opt: Options, iterations: int | None) -> None:
 
 
 def _scored(base: Options, settings: StudySettings) -> Options:
-    """Options of a test without its network: data sets and metrics."""
+    """Options of a test without its network: data sets and metrics. Raises OptionError if there are none."""
     source = base if settings.test is None else config.load_options(config.find_option_file(settings.test))
     datasets = {key: dataset for key, dataset in source['datasets'].items() if not key.startswith('train')}
     metrics = (source.get('val') or {}).get('metrics')
@@ -165,7 +167,7 @@ def _job(row: StudyRow, seed: int, base: Options, variants: dict[str, Options], 
     if row.source is not None:
         _take_alone(train, row.source)
     train.pop('name')
-    # Named by the variant, not the row: rows that are scored otherwise may be one training.
+    # Named by the variant, not the row: rows that only differ in scoring share a training.
     what = row.variant or (row.name if row.source is not None else 'full')
     train = {'name': f'study_{what}_s{seed}_{digest(train)[:8]}', **train}
     test = copy.deepcopy(scored)
@@ -179,7 +181,7 @@ def _job(row: StudyRow, seed: int, base: Options, variants: dict[str, Options], 
 
 
 def _take_alone(train: Options, number: int) -> None:
-    """One source of the mixture as the whole training set."""
+    """Train on one source of the mixture only."""
     mixture = train['datasets']['train']
     sources = mixture.get('sources')
     if not isinstance(sources, list) or len(sources) != 2:
@@ -190,7 +192,7 @@ def _take_alone(train: Options, number: int) -> None:
 
 
 def _use_builtin_mixture(base: Options) -> None:
-    """Two sets of pairs, blurred little and much; scored on held-out photographs of both kinds."""
+    """Train on two sets of pairs with little and much blur; score on held-out photographs of both kinds."""
     base['datasets']['train'].pop('max_blur_radius', None)
     base['datasets']['train'].pop('dataroot_gt', None)
     sources = []
@@ -205,7 +207,7 @@ def _use_builtin_mixture(base: Options) -> None:
 
 
 def make_mixture(folder: Path) -> None:
-    """Write the pairs that are not there yet, a set as a whole. Raises DataError."""
+    """Write missing sets of pairs, each whole or not at all. Raises DataError."""
     for name, radius in _RADII.items():
         target, part = folder / f'study_{name}', folder / f'.study_{name}.part'
         if target.is_dir():

@@ -1,4 +1,4 @@
-"""What a fit of a PSF model is: the pair it explains, and how near it came, step by step."""
+"""Fits of PSF models: the pair of images, the curve of convergence, and the fitted radius."""
 
 import math
 import time
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-# Pixels around the blurred crop in which the sharp image is known, or continued by reflection: nearly all of the widest
-# kernels' mass (GGKM's chain with equal alphas has 1e-4 of it beyond 42 pixels).
+# Margin of the sharp image around the blurred crop, in pixels. It holds nearly all of the widest kernels' mass: GGKM's
+# chain with equal alphas has 1e-4 of it beyond 42 pixels.
 MARGIN = 48
 
 
@@ -15,7 +15,7 @@ MARGIN = 48
 class StudyPair:
     """blurred (3,H,W) and sharp (3,H+2*MARGIN,W+2*MARGIN), RGB float32 in [0,1].
 
-    radius (H,W): effective radius of the PSFs in pixels, where they are known.
+    radius (H,W): effective radius of the PSFs in pixels, None if unknown.
     """
 
     name: str
@@ -26,7 +26,7 @@ class StudyPair:
 
 @dataclass(frozen=True)
 class Point:
-    """After `step` steps and so many seconds: PSNR in dB between y and B_theta x, RGB, not clipped."""
+    """PSNR in dB between y and B_theta x (RGB, not clipped) after `step` steps."""
 
     step: int
     seconds: float
@@ -35,7 +35,7 @@ class Point:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """How a model explained a pair: its curve, and the effective radius of the fitted PSFs (H,W) in pixels."""
+    """Curve of convergence, and effective radius (H,W) in pixels of the fitted PSFs."""
 
     curve: list[Point]
     radius: Tensor
@@ -50,12 +50,12 @@ class Fit:
 
 
 def psnr(squared_error: float, count: int) -> float:
-    """dB of a sum of squares over `count` values of a range of 1; inf for none."""
+    """Return the PSNR of a sum of squared errors over `count` values in [0,1]."""
     return -10 * math.log10(squared_error / count) if squared_error > 0 else math.inf
 
 
 class Curve:
-    """Collects the points of a fit; its clock starts when it is made."""
+    """Collector of a fit's points; its clock starts at once."""
 
     def __init__(self, values: int) -> None:
         self.values = values

@@ -1,4 +1,4 @@
-"""The pairs of the PSF study: crops of a paired data set, and built-in ones whose PSFs are known."""
+"""Pairs of the PSF study: crops of a paired data set, and built-in pairs with known PSFs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,29 +17,29 @@ from ggkm_plugin.studies.parametric_fit import GAUSSIAN, parameters, profile, ri
 from ggkm_plugin.studies.psf_fitting import MARGIN, StudyPair
 from ggkm_plugin.utils.errors import DataError
 
-# Of the built-in pairs: effective radius in pixels where the made-up scene is farthest and nearest, and the shape of
-# the generalized Gaussian (4 has a flat top and soft edges).
+# Built-in pairs: effective radius in pixels at the farthest and nearest depth, and shape of the generalized Gaussian (4
+# has a flat top and soft edges).
 _RADII = (0.3, 4.5)
 _SHAPE = 4.0
-_SCENE = 14  # the seed: a ground of all depths and two nearer objects
-_LENS_RADIUS = 5.0  # of the disk, pixels, where the thin lens blurs most
+_SCENE = 14  # seed of a scene with a ground of all depths and two nearer objects
+_LENS_RADIUS = 5.0  # largest radius, in pixels, of the thin lens's disks
 
 
 def central(height: int, width: int, size: int) -> tuple[slice, slice]:
-    """Rows and columns of a square of this size in the middle, or of as much as there is."""
+    """Return rows and columns of the central square of this size, or of the largest rectangle within it."""
     rows, columns = min(size, height), min(size, width)
     top, left = (height - rows) // 2, (width - columns) // 2
     return slice(top, top + rows), slice(left, left + columns)
 
 
 def with_margin(image: Tensor, rows: slice, columns: slice) -> Tensor:
-    """The crop of (3,H,W) with MARGIN pixels around it, beyond the image's edges by reflection."""
+    """Return the crop of (3,H,W) with MARGIN pixels around it; the image is continued by reflection."""
     padded = pad(image, MARGIN, MARGIN, MARGIN, MARGIN)
     return padded[:, rows.start : rows.stop + 2 * MARGIN, columns.start : columns.stop + 2 * MARGIN].contiguous()
 
 
 def pairs_of_dataset(options: dict[str, Any], count: int, size: int) -> Iterator[StudyPair]:
-    """Central crops of `count` pairs, evenly spread over a data set; see PairedDefocusDataset for the options.
+    """Yield central crops of `count` pairs, evenly spread over a data set (options of PairedDefocusDataset).
 
     Raises OptionError or DataError as it does, and DataError for images of less than 16 pixels.
     """
@@ -57,10 +57,10 @@ def pairs_of_dataset(options: dict[str, Any], count: int, size: int) -> Iterator
 
 
 def builtin_pairs(size: int) -> Iterator[StudyPair]:
-    """Photographs of scikit-image under Gaussian PSFs, under generalized Gaussian ones, and through a thin lens.
+    """Yield photographs of scikit-image with Gaussian PSFs, with generalized Gaussian PSFs, and through a thin lens.
 
-    The first two are blurred pixel by pixel as the model says, in the photograph's own values. The lens blurs by disks,
-    in linear light, and lets near things hide far ones: no model here is exact for it.
+    The first two are blurred pixel by pixel with the model's PSFs, in display values. The lens blurs with disks in
+    linear light and with occlusion, for which no model here is exact.
     """
     yield _modelled('Gaussian PSFs', _photograph('train', 'astronaut'), GAUSSIAN, size)
     yield _modelled(f'generalized, nu = {_SHAPE:g}', _photograph('val', 'coffee'), _SHAPE, size)
@@ -83,7 +83,7 @@ def _modelled(name: str, photograph: Photograph, shape: float, size: int) -> Stu
 
 
 def blurred_by(name: str, sharp: Tensor, theta: Tensor) -> StudyPair:
-    """The pair whose pixels have the generalized Gaussian PSFs of theta (H,W,2); sharp has its margin."""
+    """Return the pair with the generalized Gaussian PSFs of theta (H,W,2). sharp: with its margin."""
     of = rings()
     lines, radii = [], []
     for row, line in enumerate(theta):
@@ -95,12 +95,12 @@ def blurred_by(name: str, sharp: Tensor, theta: Tensor) -> StudyPair:
 
 def _thin_lens(photograph: Photograph, size: int) -> StudyPair:
     image, disparity = load_photograph(photograph)
-    assert disparity is not None  # the motorcycle has one
+    assert disparity is not None
     focus = float(np.median(disparity))
     strength = _LENS_RADIUS / float(np.abs(disparity - focus).max())
     blurred = to_tensor(render_defocus(image, disparity, focus, strength))
     disk = torch.from_numpy(circle_of_confusion(disparity, focus, strength))
-    radius = torch.where(disk > SHARP_RADIUS, disk / 2**0.5, 0.0)  # of a disk of even brightness
+    radius = torch.where(disk > SHARP_RADIUS, disk / 2**0.5, 0.0)  # of a uniform disk
     rows, columns = central(blurred.shape[1], blurred.shape[2], size)
     sharp = with_margin(to_tensor(image), rows, columns)
     return StudyPair('thin lens', sharp, blurred[:, rows, columns].contiguous(), radius[rows, columns])

@@ -1,8 +1,8 @@
-"""The study of PSF models of Sec. 6.2, Table 9: how near does B_theta x come to y, for each model's best theta?
+"""Study of PSF models (Sec. 6.2, Table 9): PSNR between y and B_theta x for each model's best theta.
 
-The paper minimises |y - B_theta x| without saying over which coefficients, with which optimiser and for how long. Here
-each model is fitted on the simplex, where the number measures the model, and the mixtures also without constraint, by
-an optimiser with a fixed number of steps and in closed form, where it measures the optimiser (`mixture_fit`).
+The paper minimizes |y - B_theta x| and names neither the constraint on the coefficients, nor the optimizer, nor its
+number of steps. Here each model is fitted on the simplex, where the PSNR measures the model. The mixtures are also
+fitted without constraint, in closed form and by an optimizer, where the PSNR measures the optimizer (`mixture_fit`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -36,20 +36,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Budget:
-    """Steps of the fits that have no end of their own."""
+    """Steps of the iterative fits."""
 
     newton: int = 20
     alpha: int = 15
     adam: int = 200
 
     def times(self, factor: float) -> 'Budget':
-        """At least one step each."""
+        """Return the budget multiplied by `factor`, at least one step each."""
         return Budget(*(max(1, round(factor * steps)) for steps in (self.newton, self.alpha, self.adam)))
 
 
 @dataclass(frozen=True)
 class FitMethod:
-    """A model of the PSF, what its coefficients may be, and how it is fitted."""
+    """A model of the PSF, the constraint on its coefficients, and its fit."""
 
     model: str
     coefficients: str
@@ -68,12 +68,12 @@ class FitResult:
 
     @property
     def radius_error(self) -> float | None:
-        """Median over the pixels of the fitted radius's distance from the true one, in pixels."""
+        """Median error of the fitted radius in pixels; None where the true one is unknown."""
         return None if self.pair.radius is None else (self.fit.radius - self.pair.radius).abs().median().item()
 
 
 def methods(budget: Budget, identity: bool = True) -> list[FitMethod]:
-    """All rows of the study; `identity` gives the mixtures the identity kernel that both networks have."""
+    """Return all rows of the study. identity: add the identity kernel, which both networks have, to the mixtures."""
     banks = {'GKM': gkm(identity), 'GGKM': ggkm(identity)}
     return [
         FitMethod('Gaussian', 'unit sum', lambda pair: fit_parametric(pair, False, budget.newton)[0]),
@@ -89,7 +89,7 @@ def methods(budget: Budget, identity: bool = True) -> list[FitMethod]:
 
 
 def study(pairs: Iterable[StudyPair], rows: Sequence[FitMethod], tell: Callable[[str], object]) -> list[FitResult]:
-    """Every method on every pair; `tell` is given a line a fit."""
+    """Fit every method to every pair; `tell` receives a line per fit."""
     results = []
     for pair in pairs:
         for method in rows:

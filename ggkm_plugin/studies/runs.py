@@ -1,7 +1,7 @@
-"""Carries a study out: each training and each test is `basicsr train` or `basicsr test` in a process of its own.
+"""Run a study: each training and each test is a process of `basicsr train` or `basicsr test`.
 
-All is kept in results/study/: options/, logs/, and for what is finished one file in scores/. The same command goes on
-where it was: a training resumes from its newest state, what is scored is not done again.
+results/study/ holds options/, logs/ and, for every finished test, a file in scores/. The same command continues a
+study: trainings resume from their newest state, finished tests are not repeated.
 """
 
 import json
@@ -26,7 +26,7 @@ from ggkm_plugin.utils.errors import Interrupted, UserError
 from ggkm_plugin.utils.files import write_whole, writing_into
 from ggkm_plugin.utils.hashing import digest
 
-_LOOK = 0.2  # seconds between two looks at a process
+_POLL = 0.2  # seconds between two polls of a process
 _STOPPED = 'stopped by {}; the same command goes on from here'
 _LAST_WORDS = 400  # characters of a failed process's last line
 
@@ -34,19 +34,19 @@ Means = dict[str, dict[str, dict[str, float]]]  # {data set: {result or input: {
 
 
 class RunError(UserError):
-    """A training or a test ended badly; the study goes on with the others."""
+    """A training or a test failed; the study continues with the others."""
 
 
 @dataclass
 class StudyOutcome:
-    """Means by (row, seed), and why a row has none under a seed."""
+    """Means by (row, seed), and the failures."""
 
     means: dict[tuple[str, int], Means] = field(default_factory=dict)
     failures: dict[tuple[str, int], str] = field(default_factory=dict)
 
 
 def run(plan: StudyPlan, root: Path, plugins: list[str], tell: Callable[[str], object]) -> StudyOutcome:
-    """Every job of the plan below `root`. Raises Interrupted on a signal, DataError where nothing can be written."""
+    """Run every job of the plan below `root`. Raises Interrupted on a signal, DataError for a read-only folder."""
     outcome = StudyOutcome()
     runner = _StudyRunner(root, plugins, tell)
     if plan.builtin_mixture:
@@ -65,26 +65,26 @@ def run(plan: StudyPlan, root: Path, plugins: list[str], tell: Callable[[str], o
 
 
 def _check_scored(plan: StudyPlan, root: Path) -> None:
-    """Build the data sets that are scored, before hours of training. Raises OptionError."""
+    """Build the data sets to score before hours of training. Raises OptionError."""
     for phase, dataset in plan.jobs[0].test['datasets'].items():
         placed = {key: str(root / value) for key, value in dataset.items() if value and key.startswith('dataroot')}
         registry.build(f'datasets.{phase}', 'datasets', {**dataset, **placed, 'phase': 'test'})
 
 
 def check(outcome: StudyOutcome) -> None:
-    """Raises RunError if anything failed: the table has the rest."""
+    """Raise RunError if a job failed."""
     if outcome.failures:
-        raise RunError(f'{len(outcome.failures)} of the rows and seeds failed; the table says why')
+        raise RunError(f'{len(outcome.failures)} of the rows and seeds failed; the table lists the reasons')
 
 
 class _StudyRunner:
     def __init__(self, root: Path, plugins: list[str], tell: Callable[[str], object]) -> None:
         self.root, self.folder, self.tell = root, root / 'results' / 'study', tell
-        self.failed: dict[str, str] = {}  # trainings, and why
+        self.failed: dict[str, str] = {}  # reasons by training
         self.flags = ['--root', str(root), *(word for plugin in plugins for word in ('--plugin', plugin))]
 
     def finish(self, job: StudyJob, stop: StopRequest) -> Means:
-        """Train and score unless that was done. Raises RunError, Interrupted."""
+        """Train and score a job unless its scores exist. Raises RunError, Interrupted."""
         kept = self._kept(job)
         if kept is not None:
             self.tell('  done before')
@@ -101,7 +101,7 @@ class _StudyRunner:
         return means
 
     def _train(self, job: StudyJob, stop: StopRequest) -> None:
-        """Once in a study: several rows may be scores of one training."""
+        """Train once per study: several rows may score one training."""
         if job.name in self.failed:
             raise RunError(self.failed[job.name])
         try:
@@ -120,11 +120,11 @@ class _StudyRunner:
         try:
             content = json.loads(self._scores_file(job).read_text(encoding='utf-8'))
             return content['means'] if content['digest'] == self._depends(job) else None
-        except (OSError, ValueError, LookupError, TypeError):  # not there, or damaged: as good as not there
+        except (OSError, ValueError, LookupError, TypeError):  # missing or damaged
             return None
 
     def _process(self, kind: str, name: str, options: dict[str, Any], flags: list[str], stop: StopRequest) -> None:
-        """Raises RunError with the last words of a process that fails; Interrupted once it has saved what it had."""
+        """Run a process. Raises RunError with its last line if it fails, Interrupted once it has saved its state."""
         if stop.signal:
             raise Interrupted(_STOPPED.format(stop.signal))
         file, log = self.folder / 'options' / f'{name}.yml', self.folder / 'logs' / f'{name}_{kind}.log'
@@ -134,7 +134,7 @@ class _StudyRunner:
         command = [sys.executable, '-m', 'ggkm_plugin.cli.main', kind, '-opt', str(file), *self.flags, *flags]
         started = time.monotonic()
         with log.open('a') as output:
-            # In a session of its own Ctrl-C does not reach it: it gets one signal, from here, and saves.
+            # A new session keeps Ctrl-C away from it; it gets one SIGTERM from here and saves.
             process = subprocess.Popen(
                 command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True
             )
@@ -143,7 +143,7 @@ class _StudyRunner:
                 if stop.signal and not asked:
                     process.send_signal(signal.SIGTERM)
                     asked = True
-                time.sleep(_LOOK)
+                time.sleep(_POLL)
         if stop.signal:
             raise Interrupted(_STOPPED.format(stop.signal))
         if process.returncode:
@@ -157,7 +157,7 @@ class _StudyRunner:
 
 
 def _scores(path: Path) -> dict[str, dict[str, float]]:
-    """Means of the results and of their inputs, by metric. Raises RunError."""
+    """Read the means of results and inputs by metric. Raises RunError."""
     try:
         means = json.loads(path.read_text(encoding='utf-8'))['datasets'][0]['means']
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -169,7 +169,7 @@ def _scores(path: Path) -> dict[str, dict[str, float]]:
 
 
 def _last_words(log: Path) -> str:
-    """The message that the command ended with, or its last line."""
+    """Return the command's error message, or its last line."""
     lines = [line for line in log.read_text(errors='replace').splitlines() if line.strip()]
     said = [line for line in lines if line.startswith('basicsr ')]
     words = (said or lines or [''])[-1]

@@ -1,8 +1,8 @@
 """Fig. 9: t-SNE of the coefficients that a network predicts for the images of several data sets.
 
-An image's alpha feature is all its alpha vectors (of every scale and iteration); its beta feature the coefficient maps
-of the last step, of a central crop of one size. t-SNE is scikit-learn's, exact, from distances; the seed decides how
-the picture lies. Beside it, as a number that no seed moves: how often an image's nearest neighbor is of its own set.
+The alpha feature of an image is all its alpha vectors, of every scale and iteration; the beta feature is the
+coefficient maps of the last step, for a central crop of fixed size. t-SNE is scikit-learn's, exact, from distances, and
+depends on a seed. A number that does not: how often an image's nearest neighbor belongs to the same set.
 """
 
 import random
@@ -35,8 +35,10 @@ _BLOCK = 1 << 20  # columns of the features that are multiplied at once
 
 @dataclass(frozen=True)
 class TsneSettings:
-    """The paper's: perplexity 15, 5000 iterations, crops of 360. per_set: images of a set, None for those of the
-    smallest set (the paper draws as many of the largest as the others have together).
+    """Settings of t-SNE; the defaults are the paper's.
+
+    per_set: images of a set, None for the size of the smallest set (the paper draws as many of the largest set as the
+    others have together).
     """
 
     perplexity: float = 15
@@ -48,7 +50,7 @@ class TsneSettings:
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """points (N,2) of a feature, and the share of the images whose nearest neighbor in it is of their own set."""
+    """Points (N,2) of a feature, and the share of images whose nearest neighbor belongs to the same set."""
 
     points: np.ndarray
     own_neighbors: float
@@ -56,7 +58,7 @@ class Cloud:
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """data set and name of each of N images, and where alpha and beta put them; by_chance: that share, at random."""
+    """Data set and name of N images, and their points by alpha and beta. by_chance: expected share of neighbors."""
 
     datasets: list[str]
     images: list[str]
@@ -66,7 +68,7 @@ class Embedding:
 
 
 def open_sets(words: Sequence[str]) -> dict[str, Source]:
-    """NAME=DIR to images: of a folder, or of a benchmark's test split. Raises OptionError or DataError."""
+    """Open NAME=DIR, folders of images or benchmarks (test split). Raises OptionError or DataError."""
     sets: dict[str, Source] = {}
     for word in words:
         name, equals, folder = word.partition('=')
@@ -80,7 +82,7 @@ def open_sets(words: Sequence[str]) -> dict[str, Source]:
 
 
 def check_installed() -> None:
-    """Raises OptionError saying what to install."""
+    """Raise OptionError if scikit-learn is missing."""
     if find_spec('sklearn') is None:
         raise OptionError("figure tsne needs scikit-learn: `pip install 'ggkm_plugin[figures]'`")
 
@@ -90,7 +92,7 @@ def embed(
 ) -> Embedding:
     """Run the network on the images and t-SNE on its coefficients.
 
-    Raises DataError for an image smaller than the crop, OptionError where there are too few for the perplexity.
+    Raises DataError for an image smaller than the crop, OptionError for too few images for the perplexity.
     """
     count = settings.per_set or min(len(source.pairs) for source in sets.values())
     drawn = random.Random(settings.seed)
@@ -102,7 +104,7 @@ def embed(
     if len(chosen) <= settings.perplexity + 1:
         raise OptionError(f'{len(chosen)} images are too few for a perplexity of {settings.perplexity:g}; lower it')
     alphas = []
-    with tempfile.TemporaryFile() as file:  # the maps of a hundred images fill a gigabyte
+    with tempfile.TemporaryFile() as file:  # the maps of 100 images take a gigabyte
         betas: np.memmap | None = None
         for number, (name, source, path) in enumerate(chosen):
             tell(f'{number + 1} of {len(chosen)}: {name}, {Path(path).stem}')
@@ -136,18 +138,18 @@ def _coefficients(subject: Subject, source: Source, path: str, size: int) -> tup
 
 
 def _squared_distances(features: np.ndarray) -> np.ndarray:
-    """(N,N) float64 of (N,D), read block by block."""
+    """Squared distances (N,N) float64 of (N,D), computed in blocks of columns."""
     total = np.zeros((len(features), len(features)))
     for start in range(0, features.shape[1], _BLOCK):
         block = np.asarray(features[:, start : start + _BLOCK], np.float64)
-        block = block - block.mean(axis=0)  # far from 0, squares would cancel
+        block = block - block.mean(axis=0)  # squares of large values would cancel
         total += block @ block.T
     sizes = np.diag(total)
     return np.maximum(sizes[:, None] + sizes - 2 * total, 0)
 
 
 def _own_neighbors(distances: np.ndarray, labels: np.ndarray) -> float:
-    """Share of the points whose nearest other point has their label."""
+    """Share of points whose nearest other point has the same label."""
     others = distances + np.diag(np.full(len(distances), np.inf))
     return float((labels[others.argmin(axis=1)] == labels).mean())
 

@@ -17,8 +17,8 @@ SMALL = {'num_groups': 3, 'kernels_per_group': 2, 'width': 4}
 def small(monkeypatch):
     """Small networks on small images, in this process."""
     build = {'plain': lambda: forms.plain(GGKMNet(**SMALL).eval())}
-    build['ours'] = lambda: GGKMNet(**SMALL).eval().prepare_inference()
-    build['ours, convolutions alone'] = lambda: network._Convolutions(build['ours']())
+    build['ggkm_plugin'] = lambda: GGKMNet(**SMALL).eval().prepare_inference()
+    build['ggkm_plugin, convolutions alone'] = lambda: network._Convolutions(build['ggkm_plugin']())
     seeded = {name: lambda make=make: (torch.manual_seed(0), make())[1] for name, make in build.items()}
     monkeypatch.setattr(network, 'BUILDERS', seeded)
     monkeypatch.setattr(network, 'IMAGES', ((48, 80), (64, 64)))
@@ -43,12 +43,12 @@ def test_operator(small, tmp_path, capfd):
     for row in rows:
         assert row['seconds'] > 0
         assert row['form'] == 'plain' or row['difference'] < 1e-5
-    assert 'ours, dct' in capfd.readouterr().out
+    assert 'ggkm_plugin, dct' in capfd.readouterr().out
 
 
 def test_network(small, tmp_path, capfd):
     rows = bench('network', tmp_path)
-    assert [row['form'] for row in rows[:3]] == ['plain', 'ours', 'ours, convolutions alone']
+    assert [row['form'] for row in rows[:3]] == ['plain', 'ggkm_plugin', 'ggkm_plugin, convolutions alone']
     assert rows[1]['difference'] < 1e-5
     assert '80x48' in capfd.readouterr().out
 
@@ -64,7 +64,11 @@ def test_scaling(small, tmp_path):
 
 
 def test_training(small, tmp_path):
-    assert [row['form'] for row in bench('training', tmp_path)] == ['plain', 'ours', 'ours, channels_last']
+    assert [row['form'] for row in bench('training', tmp_path)] == [
+        'plain',
+        'ggkm_plugin',
+        'ggkm_plugin, channels_last',
+    ]
 
 
 def test_the_plain_step_is_the_same_step(monkeypatch):
@@ -95,7 +99,7 @@ def test_wrong_words(words, message, capfd):
 
 def test_a_peak_is_of_a_process_of_its_own():
     settings = forms.ComputeSettings('cpu', 1, (1,))
-    small, large = (network.peak('ours', side, side, 'auto', settings) for side in (64, 512))
+    small, large = (network.peak('ggkm_plugin', side, side, 'auto', settings) for side in (64, 512))
     assert small < large < 4 << 30
 
 

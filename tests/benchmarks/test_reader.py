@@ -14,7 +14,13 @@ from ggkm_plugin.benchmarks import measuring, reader
 from ggkm_plugin.cli.main import main
 from ggkm_plugin.utils.errors import DataError, OptionError
 
-NAMES = ['host, PNG folders', 'host, its own LMDB', 'ours, PNG folders', 'ours, LMDB png', 'ours, LMDB raw']
+NAMES = [
+    'BasicSR, PNG folders',
+    'BasicSR, its own LMDB',
+    'ggkm_plugin, PNG folders',
+    'ggkm_plugin, LMDB png',
+    'ggkm_plugin, LMDB raw',
+]
 SIZE = (256, 288)
 
 
@@ -25,22 +31,22 @@ def readers(tmp_path_factory):
 
 def test_readers_are_what_is_compared(readers):
     assert [each.name for each in readers] == NAMES
-    assert [each.is_host for each in readers] == [True, True, False, False, False]
+    assert [each.is_basicsr for each in readers] == [True, True, False, False, False]
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_every_reader_gives_training_batches(readers, name):
-    """The host's are of 8 bits, ours of 16, as the notes say; the blurred image is in `lq`."""
+    """BasicSR's have 8 bits, those of this package 16; the blurred image is in `lq`."""
     of_name = next(each for each in readers if each.name == name)
     batches = list(reader._loader(of_name, 0, 2))
     assert len(batches) == 2
-    steps = 255 if of_name.is_host else 65535
+    steps = 255 if of_name.is_basicsr else 65535
     for batch in batches:
         lq, gt = batch['lq'], batch['gt']
         assert lq.shape == gt.shape == (reader.BATCH, 3, reader.CROP, reader.CROP)
         assert lq.diff().abs().mean() < gt.diff().abs().mean()
         torch.testing.assert_close(gt * steps, (gt * steps).round(), rtol=0, atol=0.01)
-        assert ((gt * 255 - (gt * 255).round()).abs().max() > 0.1) != of_name.is_host
+        assert ((gt * 255 - (gt * 255).round()).abs().max() > 0.1) != of_name.is_basicsr
 
 
 def test_photographs_compress_like_photographs(readers):
@@ -117,9 +123,9 @@ def test_a_reader_of_the_host_that_fails_says_so_in_its_row(readers, monkeypatch
     row = reader._measured(readers[1], 2, reader.ReaderSettings())
     assert row == reader.ReaderRow(NAMES[1], 2, failed='ValueError: already open in this process')
     text = reader.table(reader.ReaderReport(reader.ReaderSettings(), {}, [reader._with_ratios(row, row)]))
-    assert re.search(r'^host, its own LMDB +2( +-){6}$', text, re.MULTILINE)
+    assert re.search(r'^BasicSR, its own LMDB +2( +-){6}$', text, re.MULTILINE)
     assert 'already open in this process' in text
-    with pytest.raises(DataError, match='ours, LMDB raw, 0 workers: ValueError'):
+    with pytest.raises(DataError, match='ggkm_plugin, LMDB raw, 0 workers: ValueError'):
         reader._measured(readers[-1], 0, reader.ReaderSettings())
 
 

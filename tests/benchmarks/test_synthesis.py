@@ -10,7 +10,7 @@ from ggkm_plugin.benchmarks.measuring import Failed
 from ggkm_plugin.cli.main import main
 from ggkm_plugin.utils.errors import DataError
 
-NAMES = ['plain scenes, made anew', 'varied scenes, made anew', 'varied scenes, LMDB raw']
+NAMES = ['plain scenes, made on the fly', 'varied scenes, made on the fly', 'varied scenes, LMDB raw']
 
 
 def test_steps_are_of_10_ms():
@@ -50,5 +50,5 @@ def test_a_way_that_fails_is_told_by_name(tmp_path, monkeypatch):
         raise Failed('ValueError: nothing to read')
 
     monkeypatch.setattr(synthesis, 'watch', fails)
-    with pytest.raises(DataError, match='plain scenes, made anew, 0 workers: ValueError: nothing to read'):
+    with pytest.raises(DataError, match='plain scenes, made on the fly, 0 workers: ValueError: nothing to read'):
         synthesis._rows(tmp_path, 'nowhere', 6, reader.ReaderSettings(), progress=False)

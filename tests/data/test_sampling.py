@@ -3,7 +3,6 @@
 The statistics are of fixed seeds, so they cannot fail by chance; their tolerances are four standard errors or more.
 """
 
-
 import numpy as np
 import pytest
 import torch

@@ -429,12 +429,12 @@ def test_photographs_are_read_as_deblur_reads_them(command):
     turned = Image.Exif()
     turned[274] = 6
     Image.fromarray(rng.integers(0, 256, (24, 40, 3), np.uint8)).save('turned.jpg', exif=turned)
-    Image.fromarray(rng.integers(0, 256, (24, 40), np.uint8)).save('grey.png')
+    Image.fromarray(rng.integers(0, 256, (24, 40), np.uint8)).save('gray.png')
     write_image('deep.png', rng.integers(0, 65536, (24, 40, 3), np.uint16))
     Image.new('CMYK', (40, 24)).save('print.jpg')
-    code, _, err = command('inspect', 'turned.jpg', 'grey.png', 'deep.png', 'print.jpg', '-o', 'out')
+    code, _, err = command('inspect', 'turned.jpg', 'gray.png', 'deep.png', 'print.jpg', '-o', 'out')
     assert code == 1
     assert 'print.jpg: ' in err
     assert err.count('.jpg') == 1
     sizes = {path.stem: json.loads(path.read_text())['size'] for path in Path('out').glob('*.json')}
-    assert sizes == {'turned': [40, 24], 'grey': [24, 40], 'deep': [24, 40]}
+    assert sizes == {'turned': [40, 24], 'gray': [24, 40], 'deep': [24, 40]}

@@ -11,7 +11,7 @@ from scipy.signal import convolve2d
 from ggkm_plugin.archs.ggkmnet_ablations_arch import GGKMNetFullyLearned
 from ggkm_plugin.archs.ggkmnet_arch import GGKMNet
 from ggkm_plugin.inspection.psf import (
-    colour_diagonal,
+    color_diagonal,
     composite_kernels,
     cumulative_kernels,
     effective_radius,
@@ -146,11 +146,11 @@ def test_the_output_layer_s_diagonal_weighs_the_kernels():
     bank = gaussian_bank(4, 3)
     weight = noise(3, 5, seed=4)
     mix = torch.zeros(3, 15, 1, 1, dtype=torch.float64)
-    for colour in range(3):
-        mix[colour, colour::3, 0, 0] = weight[colour]
-    close(colour_diagonal(mix), weight, atol=0)
+    for color in range(3):
+        mix[color, color::3, 0, 0] = weight[color]
+    close(color_diagonal(mix), weight, atol=0)
     kernels = cumulative_kernels(step_kernels(bank, alpha[0]))
-    psfs = pixel_psfs(kernels, beta[0].flatten(1), colour_diagonal(mix))
+    psfs = pixel_psfs(kernels, beta[0].flatten(1), color_diagonal(mix))
     close(ggkm_blur_ref(x, alpha, beta, bank, mix), direct_sum(x, psfs))
 
 
@@ -166,13 +166,13 @@ def test_an_impulse_through_the_network_s_blur_draws_the_psf(arch):
     alpha = noise(1, 4, 2, seed=2).softmax(-1)
     kernels = cumulative_kernels(composite_kernels(blur, alpha[0]))
     beta = noise(5, seed=3)
-    (psf,) = pixel_psfs(kernels, beta[:, None], colour_diagonal(blur.mix.weight.detach()))
+    (psf,) = pixel_psfs(kernels, beta[:, None], color_diagonal(blur.mix.weight.detach()))
     u = torch.zeros(1, 3, 31, 31, dtype=torch.float64)
-    for colour in range(3):
+    for color in range(3):
         u.zero_()
-        u[0, colour, 15, 15] = 1
+        u[0, color, 15, 15] = 1
         drawn = blur(u, alpha, beta.view(1, 5, 1, 1).expand(1, 5, 31, 31)) - blur.mix.bias.view(1, 3, 1, 1)
-        close(drawn[0, colour, 5:26, 5:26].detach(), psf[colour])
+        close(drawn[0, color, 5:26, 5:26].detach(), psf[color])
 
 
 # Kernels and radii
@@ -218,16 +218,16 @@ def test_the_radius_of_known_psfs():
 
 
 @pytest.mark.parametrize('symmetric', [True, False])
-@pytest.mark.parametrize('colours', [None, 3])
-def test_the_maps_are_of_each_pixel_s_psf(symmetric, colours):
+@pytest.mark.parametrize('colors', [None, 3])
+def test_the_maps_are_of_each_pixel_s_psf(symmetric, colors):
     """Coefficients of both signs, so that no moment of a kernel would do; float32 sums of some hundred offsets."""
     kernels = cumulative_kernels(step_kernels(gaussian_bank(4, 3), noise(4, 3, seed=0).softmax(-1)))
     if not symmetric:
         kernels = kernels * torch.linspace(0.5, 1.5, kernels.shape[-1], dtype=torch.float64)
     beta = noise(5, 6, 7, seed=1).tanh()
-    weight = None if colours is None else noise(colours, 5, seed=2)
+    weight = None if colors is None else noise(colors, 5, seed=2)
     psfs = pixel_psfs(kernels, beta.flatten(1), weight)
-    together = torch.cat(list(psfs.unbind(1)), dim=-1)  # the colours side by side, each with offsets of its own
+    together = torch.cat(list(psfs.unbind(1)), dim=-1)  # the colors side by side, each with offsets of its own
     offsets = torch.arange(21, dtype=torch.float64) - 10
     squares = (offsets.square()[:, None] + offsets.square()).repeat(1, psfs.shape[1])
     want = ((together.abs() * squares).sum((-2, -1)) / together.abs().sum((-2, -1))).sqrt()
@@ -236,7 +236,7 @@ def test_the_maps_are_of_each_pixel_s_psf(symmetric, colours):
     delta = torch.zeros_like(psfs[0, 0])
     delta[10, 10] = 1
     close(got.strength, (psfs - delta).abs().sum(dim=(-2, -1)).mean(dim=1).view(6, 7), atol=2e-5)
-    if colours is None:
+    if colors is None:
         close(effective_radius(psfs)[:, 0], want)
 
 

@@ -18,7 +18,7 @@ def found(points):
 
 
 def curves(count, seed):
-    """21 points along a bent line with a little noise, as a pixel's colours under ever wider kernels."""
+    """21 points along a bent line with a little noise, as a pixel's colors under ever wider kernels."""
     along = torch.linspace(0, 1, 21, dtype=torch.float64)[:, None]
     start, first, second = noise(3, count, 1, 3, seed=seed)
     return start + along * first + along**2 * second + 0.01 * noise(count, 21, 3, seed=seed + 1)
@@ -59,7 +59,7 @@ def test_distances_fall_and_the_origin_inside_is_reached():
 
 
 def test_equal_and_duplicate_points():
-    """A flat patch of an image: every kernel leaves the same colour."""
+    """A flat patch of an image: every kernel leaves the same color."""
     point = torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64)
     same = point.expand(2, 22, 3).clone()
     same[1, 11:] = 2 * point

@@ -70,7 +70,7 @@ def test_fixed_kernels_and_wrong_places(command, workplace, learned):
         assert '--kernels' in err
 
 
-def test_distances_and_neighbours():
+def test_distances_and_neighbors():
     features = np.random.default_rng(0).random((7, 50)).astype(np.float32) + 1000
     want = ((features[:, None].astype(float) - features[None]) ** 2).sum(axis=2)
     np.testing.assert_allclose(_squared_distances(features), want, rtol=1e-6, atol=1e-9)

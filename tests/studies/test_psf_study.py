@@ -27,7 +27,7 @@ SIZE = 48
 
 
 def texture(size=SIZE, seed=0):
-    """Independent colours at every pixel: nothing hides a PSF from the fit."""
+    """Independent colors at every pixel: nothing hides a PSF from the fit."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(3, size + 2 * MARGIN, size + 2 * MARGIN, generator=generator)
 
@@ -102,7 +102,7 @@ def test_generalized_gaussians_are_recovered_in_both_parameters():
 
 
 def test_a_mixture_that_is_gkm_s_own_is_recovered():
-    """Each pixel under two neighbouring Gaussians of the bank, in varying shares."""
+    """Each pixel under two neighboring Gaussians of the bank, in varying shares."""
     sharp = texture()
     model = gkm()
     images = model.images(sharp, model.uniform)

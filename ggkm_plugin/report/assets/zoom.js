@@ -4,10 +4,10 @@
 
 const MAX_ZOOM = 32;
 const panes = $('panes');
-let room = {width: 1, height: 1};  // of one pane, in CSS pixels: the same for all, so that one transform serves all
+let room = {width: 1, height: 1};  // of one pane, in CSS pixels; equal for all panes
 
 const fitting = () => Math.min(room.width / size()[1], room.height / size()[0]);
-const least = () => Math.min(1, fitting());  // what is small may also be seen at its own size
+const least = () => Math.min(1, fitting());  // small pictures can be shown at their own size
 const current = () => view.window ?? {x: 0.5, y: 0.5, zoom: fitting()};
 
 function applyWindow() {
@@ -31,7 +31,7 @@ function look(wanted) {
   saveView();
 }
 
-/** Zoom by `factor` so that what lies `dx`, `dy` CSS pixels from the pane's center stays there. */
+/** Zoom by `factor` and keep the point `dx`, `dy` CSS pixels from the pane's center in place. */
 function zoomBy(factor, dx = 0, dy = 0) {
   const [height, width] = size();
   const {x, y, zoom} = current();
@@ -45,7 +45,7 @@ function panBy(dx, dy) {
   if (view.window) look({x: x - dx / width / zoom, y: y - dy / height / zoom, zoom});
 }
 
-/** The pixel [x, y] of the pictures at a point of the window, seen in a stage; outside of them the nearest. */
+/** The pixel [x, y] of the pictures at a point of the window, or the nearest one. */
 function pixelAt(stage, clientX, clientY) {
   const [height, width] = size();
   const {x, y, zoom} = current();

@@ -1,17 +1,17 @@
-// The data, and the view: all that a link to it holds.
+// Data, and the view, which the page's address stores.
 
 const sources = data.sources;
 const truth = sources.length - 1;
 const statuses = new Map(data.models.map(model => [model.name, model]));
 const failed = source => sources[source].kind === 'model' && statuses.get(sources[source].key).status === 'failed';
 const wide = window.matchMedia('(min-width: 821px)');
-const MOST_CURVES = 5;  // of models at the start
+const MOST_CURVES = 5;  // at the start
 
 const number = value => (value === null || value === undefined ? null : value === 'inf' ? Infinity : value === '-inf' ? -Infinity : Number(value));
 
 const defaults = startingView();
 const view = {...defaults};
-const hiddenCurves = new Set(sources.map((_, source) => source).slice(1 + MOST_CURVES));  // more cannot be told apart; a click shows them
+const hiddenCurves = new Set(sources.map((_, source) => source).slice(1 + MOST_CURVES));  // more are hard to tell apart; a click shows them
 
 function startingView() {
   const models = sources.flatMap((source, index) => (source.kind === 'model' && !failed(index) ? [index] : []));
@@ -23,7 +23,7 @@ function startingView() {
   };
 }
 
-/** In percent: three times the root mean squared error of the first data set's input, so that few errors are cut off. */
+/** Percent: three times the root mean squared error of the first data set's input, so that few errors are clipped. */
 function startingScale() {
   const psnr = data.metrics.findIndex(({name}) => name === 'psnr');
   const mean = number(data.datasets[0]?.means[0]?.[psnr] ?? null);
@@ -35,7 +35,7 @@ const image = () => dataset()?.images[view.image];
 const score = (picture, source, metric = view.metric) => number(picture.scores[source]?.[metric]);
 const direction = (metric = view.metric) => (data.metrics[metric]?.better === 'lower' ? -1 : 1);
 
-/** The score that orders the list: of one source, or the difference of two. */
+/** The score that sorts the list: that of one source, or the difference of two. */
 function value(picture) {
   const first = score(picture, view.of);
   const second = view.minus < 0 ? 0 : score(picture, view.minus);

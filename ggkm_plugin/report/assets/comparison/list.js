@@ -11,7 +11,7 @@ function ordered() {
   return [...(view.order === 'best' ? countable.reverse() : countable), ...rest];
 }
 
-/** Images by their value, and those that have none, by name. */
+/** Images by value, then images without one, by name. */
 function worstFirst(indices) {
   const pictures = dataset().images;
   const sorted = indices.sort((a, b) => compare(value(pictures[a]), value(pictures[b]), direction()) || byName(a, b));
@@ -19,7 +19,7 @@ function worstFirst(indices) {
   return {countable: sorted.filter(counts), rest: sorted.filter(index => !counts(index))};
 }
 
-/** The worst, the median and the best image of all: word -> index. */
+/** Index of the worst, the median and the best image, by word. */
 function landmarks() {
   const {countable} = worstFirst(dataset().images.map((_, index) => index));
   if (countable.length < 3) return new Map();
@@ -38,7 +38,7 @@ function renderList() {
       el('span', null, el('b', null, picture.name), withValue ? el('small', null, `${metricName(view.metric)} ${valueText(value(picture))}`) : null,
         words.has(index) ? el('small', {class: 'word'}, words.get(index)) : null)));
   }));
-  if (!order.length) $('list').append(el('li', null, el('p', {class: 'soft'}, view.filter ? 'No image has this in its name.' : 'No images.')));
+  if (!order.length) $('list').append(el('li', null, el('p', {class: 'soft'}, view.filter ? 'No image matches the filter.' : 'No images.')));
 }
 
 function markList() {

@@ -1,7 +1,7 @@
 // The pictures, their error maps and the slider.
 
 let maps = [];  // the error maps shown: {canvas, difference}, a canvas each
-let mapSize = 1;  // of their canvases, as a part of the pictures' size
+let mapSize = 1;  // of their canvases, relative to the pictures
 
 const shownSources = () => view.shown.filter(source => pictured().includes(source));
 const size = () => image()?.size ?? [1, 1];
@@ -38,7 +38,7 @@ function captionScores(picture, source) {
   });
 }
 
-/** Put a picture, or its error map, into `parent`; `stage` says how far it is. */
+/** Add a picture, or its error map, to `parent`; `stage` shows the progress. */
 function addLayer(stage, parent, picture, source, errors) {
   const notice = el('div', {class: 'notice'}, 'loading\u2026');
   const [height, width] = size();
@@ -46,8 +46,8 @@ function addLayer(stage, parent, picture, source, errors) {
   const fail = reason => { notice.textContent = reason; notice.hidden = false; stage.dataset.state = 'missing'; };
   const done = () => { notice.hidden = true; stage.dataset.state = 'ready'; };
   parent.append(notice);
-  if (!picture.files[source]) return fail('There is no picture of this.');
-  if (errors && !picture.files[truth]) return fail('There is no ground truth to compare with.');
+  if (!picture.files[source]) return fail('no picture');
+  if (errors && !picture.files[truth]) return fail('no ground truth');
   const broken = () => fail(`${decodeURIComponent(picture.files[source])} cannot be shown.`);
   stage.dataset.state = 'loading';
   if (errors) {
@@ -77,8 +77,8 @@ function load(url) {
   });
 }
 
-// The canvas may not be read on a page from disk (it is tainted), but it may be drawn on: |a - b| is a way of drawing,
-// and the mean over the channels, the scale and the colors are an SVG filter.
+// A page from disk may draw on a canvas but not read it (it is tainted): |a - b| is a composite operation, and the mean
+// over the channels, the scale and the colors are an SVG filter.
 function absoluteDifference(picture, wanted) {
   const [height, width] = size();
   const canvas = el('canvas', {width, height});
@@ -89,7 +89,7 @@ function absoluteDifference(picture, wanted) {
   return canvas;
 }
 
-/** Color the errors, averaged to about the size shown: a browser would skip pixels of a canvas that it shrinks. */
+/** Color the errors, averaged to about the size shown; a browser would skip pixels when it shrinks the canvas. */
 function drawMap({canvas, difference}) {
   let errors = difference;
   for (let part = 1; part > mapSize; part /= 2) errors = halved(errors);
@@ -164,7 +164,7 @@ function sliderPane(picture) {
     el('figcaption', {class: 'pair'}, caption(view.left), caption(view.right)));
 }
 
-/** The number of columns and the height that show the pictures largest. */
+/** Choose the columns and the height that show the pictures largest. */
 function layout() {
   const count = panes.children.length;
   if (!count) return;

@@ -1,4 +1,4 @@
-// The plot: every image a column of dots, or one source against another.
+// The plot: scores by image, or one source against another.
 
 const PLOT = {height: 230, left: 58, right: 14, top: 12, bottom: 34};
 let dots = [];
@@ -12,7 +12,7 @@ function ticks(low, high, most) {
   return {found, digits: Math.max(0, -Math.floor(Math.log10(size) + 1e-9))};
 }
 
-/** A linear axis around the finite values, with a little room. */
+/** A linear axis around the finite values, with a margin. */
 function axis(values, from, to) {
   const finite = values.filter(Number.isFinite);
   let [low, high] = [Math.min(...finite), Math.max(...finite)];
@@ -51,7 +51,7 @@ const below = (width, words) => svg('text', {x: (PLOT.left + width - PLOT.right)
 const columnAt = (place, count, width) => PLOT.left + (place + 0.5) * (width - PLOT.left - PLOT.right) / count;
 const orderName = () => ({worst: 'worst first', best: 'best first', name: 'by name'})[view.order];
 
-/** Points as circles, squares, triangles and diamonds in turn, so that color is not the only sign; others when colors repeat. */
+/** Circle, square, triangle or diamond by source, so that sources differ in more than color; another when colors repeat. */
 function dot(x, y, source, size = 3.4) {
   const shapes = [
     `M${x - size} ${y}a${size} ${size} 0 1 0 ${2 * size} 0a${size} ${size} 0 1 0 ${-2 * size} 0`,

@@ -37,7 +37,7 @@ const COSTS = [
   ['memory_bytes', 'Memory (MiB)', 'Peak memory', 1 / 2 ** 20, 0],
 ];
 
-// A column has a `value` of a row, by which it sorts, and a `cell` that shows it.
+// Columns sort rows by `value` and show `cell`.
 const nameColumn = {label: 'Model', title: 'Name', value: row => row.label, start: 1};
 
 function costColumns() {
@@ -108,7 +108,7 @@ function meansTable(set, columns) {
   return table(set.name, `${plural(set.images.length, 'image')}${scenes}`, rows, columns, publishedOf(set));
 }
 
-/** A sortable table: rows that have results, then the failed, then what others published. */
+/** A sortable table: rows with results, failed rows, published rows. */
 function table(name, about, rows, columns, published) {
   const finished = rows.filter(row => !row.failed);
   const broken = rows.filter(row => row.failed);
@@ -145,7 +145,7 @@ function table(name, about, rows, columns, published) {
 
 const publishedOf = set => data.published.filter(row => row.std === set.noise_std && row.dataset.toLowerCase() === (set.benchmark ?? set.name).toLowerCase());
 
-/** Numbers by size, then those that are none, then the missing, whatever the direction. */
+/** Compare numbers; NaN, then missing values come last in both directions. */
 function compare(a, b, step) {
   const rank = value => (value === null ? 2 : Number.isNaN(value) ? 1 : 0);
   if (rank(a) || rank(b)) return rank(a) - rank(b);
@@ -153,7 +153,7 @@ function compare(a, b, step) {
   return a === b ? 0 : step * (a < b ? -1 : 1);
 }
 
-/** The printed forms of the best and the second best mean of the models, if there are two to compare. */
+/** The best and the second best mean of the models as printed, if there are at least two. */
 function ranking(rows, metric) {
   const means = rows.filter(row => row.model && !row.failed).map(row => row.means[metric]).filter(mean => mean !== null && !Number.isNaN(mean));
   if (means.length < 2) return [];
@@ -194,7 +194,7 @@ function failedRow(row, columns) {
   return el('tr', {'data-model': row.label}, el('th', {scope: 'row'}, row.label, el('span', {class: 'detail down'}, message)), cells);
 }
 
-/** One body a source. On noisy images only losses are published. */
+/** One body per source. For noisy images only losses are published. */
 function publishedRows(published, columns) {
   const decimals = value => (String(value ?? '').split('.')[1] ?? '').length;
   return [...new Set(published.map(row => row.source))].map(source => {

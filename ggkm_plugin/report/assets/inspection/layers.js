@@ -46,7 +46,7 @@ function drawCoefficients() {
   });
 }
 
-/** Put an element on the middle of a pixel, whatever the zoom. */
+/** Center an element on a pixel, at every zoom. */
 function place(element, x, y) {
   element.style.setProperty('--at-x', x + 0.5);
   element.style.setProperty('--at-y', y + 0.5);

@@ -1,4 +1,4 @@
-// The view, and the PSF of a pixel.
+// View, and the PSF of a pixel.
 
 const {width, height} = data;
 const kernelSize = data.size;
@@ -10,7 +10,7 @@ const size = () => [height, width];
 let beta = null;
 let kernels = null;
 
-/** Bytes that were compressed and written in base64, as numbers of a kind. */
+/** Decode numbers from compressed bytes in base64. */
 async function unpacked(packed, Kind) {
   const bytes = Uint8Array.from(atob(packed), character => character.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate'));
@@ -19,7 +19,7 @@ async function unpacked(packed, Kind) {
 
 const coefficients = (x, y) => data.steps.map((step, p) => step * beta[(p * height + y) * width + x]);
 
-/** b, one array a color; a single one without the output layer. */
+/** b, one array per color; a single one without the output layer. */
 function psfs(x, y) {
   const here = coefficients(x, y);
   return (data.weight ?? [here.map(() => 1)]).map(weight => {

@@ -23,7 +23,7 @@ function readAddress() {
   view.window = readWindow(words.get('at'));
 }
 
-function zoomed() {}  // marks follow the zoom by themselves
+function zoomed() {}  // marks follow the zoom through CSS
 
 function show(layer) {
   view.layer = layer;
@@ -37,7 +37,7 @@ function goTo(x, y) {
   saveView();
 }
 
-/** Move by keys: what is magnified follows. */
+/** Move by keys; a magnified view follows. */
 function stepBy(dx, dy) {
   goTo(view.x + dx, view.y + dy);
   const {x, y, zoom} = current();
@@ -60,7 +60,7 @@ function wirePointer() {
   });
   stage.addEventListener('click', event => {
     if (dragged) return;
-    view.pinned = event.pointerType === 'touch' || !view.pinned;  // a finger does not hover: each tap is a choice
+    view.pinned = event.pointerType === 'touch' || !view.pinned;  // touch cannot hover: each tap keeps a pixel
     goTo(...pixelAt(stage, event.clientX, event.clientY));
   });
   const steps = (dx, dy) => event => stepBy(dx * (event.shiftKey ? 10 : 1), dy * (event.shiftKey ? 10 : 1));
@@ -108,7 +108,7 @@ function showControls() {
   $('reach-text').textContent = `${view.reach} px`;
 }
 
-/** The view that the address names. */
+/** Restore the view from the address. */
 function restore() {
   readAddress();
   showControls();
