@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ggkm_plugin.classical.jnb_learning import learned
+from ggkm_plugin.cli.output import protect_streams
 from ggkm_plugin.utils.errors import DataError, UserError
 from ggkm_plugin.utils.files import write_whole
 
@@ -51,6 +52,8 @@ def learn(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    if argv is None:
+        protect_streams()
     arguments = build_parser().parse_args(argv)
     try:
         learn(arguments)

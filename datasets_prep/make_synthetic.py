@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ggkm_plugin.cli.output import protect_streams
 from ggkm_plugin.data.options import SCENES
 from ggkm_plugin.data.photographs import held_out, image_size
 from ggkm_plugin.data.real_scenes import PRESETS, Optics
@@ -154,6 +155,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    if argv is None:
+        protect_streams()
     arguments = build_parser().parse_args(argv)
     try:
         run(arguments)
