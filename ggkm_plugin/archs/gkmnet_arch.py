@@ -139,7 +139,7 @@ class WeightPredictor(nn.Module):
         self.conv = nn.Sequential(
             OrderedDict(conv=conv_bn_relu(conv3x3(channels, maps, bias=True), maps, bn_mode)),
         )
-        self.conv_atten = ConvLSTMCell(channels, maps, 5)  # not in the facts: the convolution sees [x; h]
+        self.conv_atten = ConvLSTMCell(channels, maps, 5)  # not in the facts: the convolution of [x; h]
 
     def forward(self, features: Tensor, state: State | None) -> tuple[Tensor, State]:
         b2 = self.conv(features)
