@@ -60,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         _check_json(arguments.json)
     from ggkm_plugin.data.layouts import LAYOUTS
     from ggkm_plugin.data.verification import verify
+    from ggkm_plugin.evaluation.paper import INPUT_ROWS
     from ggkm_plugin.metrics.protocols import PROTOCOLS
 
     for option, value, known in (('--set', arguments.set, LAYOUTS), ('--protocol', arguments.protocol, PROTOCOLS)):
@@ -75,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         max_shift=arguments.max_shift,
         workers=arguments.workers,
         progress=True,
+        input_rows=INPUT_ROWS,
     )
     for line in report_lines(report):
         print(line)

@@ -30,13 +30,6 @@ class Folders(NamedTuple):
     starts_with: str = ''  # of the defocused files' names; others in the folder are no part of the set
 
 
-class InputRow(NamedTuple):
-    """Scores of the blurred images against the sharp ones, as published (the GGKMNet paper, no protocol named)."""
-
-    psnr: float
-    ssim: float
-
-
 @dataclass(frozen=True)
 class Layout:
     """Where a benchmark keeps its images below its root, which belong together, and what it should hold."""
@@ -46,7 +39,6 @@ class Layout:
     bit_depths: tuple[int, ...] = (8,)  # as distributed, then what else circulates
     size: tuple[int, int] | None = None  # width, height where all images have one
     scenes: dict[str, int] = field(default_factory=dict)  # sharp images, where several inputs share one
-    input_rows: dict[str, tuple[InputRow, ...]] = field(default_factory=dict)  # more than one: the paper disagrees
     held_out: str | None = None  # a split made of the last scenes of `train`, where the authors gave none
     masks: str | None = None  # beside the images' folder, one of blur masks by the images' names
     note: str = ''
@@ -76,7 +68,6 @@ LAYOUTS: dict[str, Layout] = {
         counts={'train': 350, 'val': 74, 'test': 76},
         bit_depths=(16, 8),
         size=(1680, 1120),
-        input_rows={'test': (InputRow(23.890, 0.725),)},
         note='file names of source and target differ, so pairs are formed in sorted order',
     ),
     'LFDOF': Layout(
@@ -92,14 +83,12 @@ LAYOUTS: dict[str, Layout] = {
         counts={'train': 11261, 'test': 725},
         size=(1008, 688),
         scenes={'train': 790, 'test': 50},
-        input_rows={'test': (InputRow(25.874, 0.777),)},
         held_out='val',
         note='input/SCENE/*.png belong to ground_truth/SCENE.png; `val` is the last 40 of 790 training scenes',
     ),
     'RealDOF': Layout(
         {'test': (Folders('source', 'target', 'name'),)},
         counts={'test': 50},
-        input_rows={'test': (InputRow(22.333, 0.633),)},
     ),
     'RTF': Layout(
         {
@@ -110,8 +99,6 @@ LAYOUTS: dict[str, Layout] = {
         },
         counts={'test': 22},
         size=(360, 360),
-        # of the columns "trained on DPDD" and "trained on LFDOF", though the inputs are the same
-        input_rows={'test': (InputRow(23.608, 0.591), InputRow(24.200, 0.717))},
     ),
     'CUHK': Layout(
         {'test': (Folders('image', None, 'none', starts_with='out_of_focus'),)},

@@ -5,7 +5,7 @@ bit depths, duplicates. Warnings are differences that smaller or converted copie
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,12 +116,13 @@ def verify(
     max_shift: float = MAX_SHIFT,
     workers: int = 0,
     progress: bool = False,
+    input_rows: Mapping[str, Sequence[tuple[float, float]]] | None = None,
 ) -> VerificationReport:
     """Check a benchmark in a folder.
 
     splits: default all that exist; protocol: of the scores, default dpdnet for DPDD and restormer for the others.
-    scores: score splits that have a published row or are named. max_shift: largest shift of a pair in pixels.
-    workers: processes; each holds one pair at a time.
+    scores: score the test split and named splits. max_shift: largest shift of a pair in pixels. workers: processes;
+    each holds one pair at a time. input_rows: published (PSNR, SSIM) of the test split's defocused images by layout.
     Raises DataError if there is no benchmark, OptionError if it has no such split or protocol.
     """
     named = list(splits)
@@ -139,12 +140,13 @@ def verify(
             report.warnings.append(f'{split}: missing; published with {spec.counts[split]} images')
     for split in named or available:
         images = available[split]
-        scored = report.protocol if split in named or split in spec.input_rows else None
+        scored = report.protocol if split in named or split == 'test' else None
         checks = _PairChecks(images, scored, max_shift)
         loader = DataLoader(checks, batch_size=None, num_workers=workers, collate_fn=_identity)
         facts = list(tqdm(loader, desc=split, unit='pair', disable=not progress))
         report.faults += [*images.faults, *(fault for pair in facts for fault in pair.faults)]
-        report.splits.append(_split_report(report, spec, split, available, facts))
+        published_rows = list((input_rows or {}).get(layout, ())) if split == 'test' else []
+        report.splits.append(_split_report(report, spec, split, available, facts, published_rows))
     _check_bit_depths(report, spec)
     _check_duplicates(report)
     return report
@@ -298,11 +300,18 @@ def _images(facts: Iterable[PairFacts]) -> Iterator[ImageFacts]:
 
 
 def _split_report(
-    report: VerificationReport, spec: Layout, split: str, available: dict[str, SplitImages], facts: list[PairFacts]
+    report: VerificationReport,
+    spec: Layout,
+    split: str,
+    available: dict[str, SplitImages],
+    facts: list[PairFacts],
+    published_rows: list[tuple[float, float]],
 ) -> SplitReport:
     images, published = available[split], spec.counts.get(split)
     scenes = len({pair.gt for pair in images.pairs if pair.gt})
-    result = SplitReport(split, images.place, len(images.pairs), published, scenes, pairs=facts)
+    result = SplitReport(
+        split, images.place, len(images.pairs), published, scenes, published_rows=published_rows, pairs=facts
+    )
     if published is not None and images.images != published:
         included = f' ({spec.held_out} included)' if split == 'train' and spec.held_out in available else ''
         report.warnings.append(f'{split}: {images.images} images{included}; published with {published}')
@@ -314,11 +323,11 @@ def _split_report(
         report.warnings.append(f'{split}: images of {listed(other)}; published with {size}')
     report.notes += [image.note for image in _images(facts) if image.note]
     result.largest_shift = max((pair.shift.distance for pair in facts if pair.shift), default=None)
-    _score(report, spec, result, images)
+    _score(report, result, images)
     return result
 
 
-def _score(report: VerificationReport, spec: Layout, split: SplitReport, images: SplitImages) -> None:
+def _score(report: VerificationReport, split: SplitReport, images: SplitImages) -> None:
     """Fill in the Input rows. Warn if that of a complete split differs from the published ones."""
     scored = {pair.lq.name: pair for pair in split.pairs if pair.lq and pair.psnr is not None}
     parts: dict[str, list[str]] = {'all': list(scored)}
@@ -333,7 +342,6 @@ def _score(report: VerificationReport, spec: Layout, split: SplitReport, images:
         if pairs:
             psnr, ssim = (float(np.mean([getattr(pair, key) for pair in pairs])) for key in ('psnr', 'ssim'))
             split.rows[part] = InputScores(psnr, ssim, len(pairs))
-    split.published_rows = [(row.psnr, row.ssim) for row in spec.input_rows.get(split.split, ())]
     row = split.rows.get('all')
     if row is None or images.images != split.published or not split.published_rows:
         return

@@ -279,6 +279,20 @@ def _published(number: int, dataset: str, rows: Rows, trained_on: str = '') -> l
     ]
 
 
+def _input_row(*rows: PaperRow) -> tuple[tuple[float, float], ...]:
+    found = [(row.psnr, row.ssim) for row in rows if row.psnr is not None and row.ssim is not None]
+    return tuple(dict.fromkeys(found))
+
+
+# PSNR and SSIM of the defocused test images; two where the paper contradicts itself (FOOTNOTES).
+INPUT_ROWS: Mapping[str, tuple[tuple[float, float], ...]] = {
+    'DPDD': _input_row(TABLE_2['Input']),
+    'LFDOF': _input_row(TABLE_3['Input']),
+    'RealDOF': _input_row(*(TABLE_4[training]['Input'] for training in TRAINED_ON)),
+    'RTF': _input_row(*(TABLE_5[training]['Input'] for training in TRAINED_ON)),
+}
+
+
 def _scaled(value: float | None, unit: float) -> float | None:
     return None if value is None else round(value * unit)
 

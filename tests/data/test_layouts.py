@@ -314,19 +314,13 @@ def test_the_published_facts():
     assert [layout.bit_depths[0] for layout in LAYOUTS.values()] == [16, 8, 8, 8, 8]
     assert [layout.size for layout in LAYOUTS.values()] == [(1680, 1120), (1008, 688), None, (360, 360), None]
     assert [name for name, layout in LAYOUTS.items() if not layout.has_gt] == ['CUHK']
-    assert {name: layout.input_rows['test'] for name, layout in LAYOUTS.items() if layout.input_rows} == {
-        'DPDD': ((23.890, 0.725),),
-        'LFDOF': ((25.874, 0.777),),
-        'RealDOF': ((22.333, 0.633),),
-        'RTF': ((23.608, 0.591), (24.200, 0.717)),
-    }
 
 
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_each_entry_is_whole(layout):
     spec = LAYOUTS[layout]
     assert set(spec.counts) == set(spec.splits)
-    assert set(spec.input_rows) | set(spec.scenes) <= set(spec.splits)
+    assert set(spec.scenes) <= set(spec.splits)
     assert spec.held_out not in spec.splits
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ggkm_plugin.data import verification
-from ggkm_plugin.data.layouts import LAYOUTS, InputRow, Pair, pairs_of_layout
+from ggkm_plugin.data.layouts import LAYOUTS, Pair, pairs_of_layout
 from ggkm_plugin.data.lmdb_store import key_of, write_lmdb
 from ggkm_plugin.data.verification import as_json, verify
 from ggkm_plugin.metrics.defocus_metrics import defocus_psnr, defocus_ssim
@@ -110,13 +110,12 @@ def test_a_whole_copy_has_no_warning_unless_its_input_row_is_another(realdof, mo
     monkeypatch.setitem(spec.counts, 'test', 3)
     row = verify(str(realdof)).splits[0].rows['all']
     for published, warned in ((row.psnr, 0), (row.psnr + 0.04, 0), (row.psnr - 0.06, 1)):
-        monkeypatch.setitem(spec.input_rows, 'test', (InputRow(5, 0), InputRow(published, row.ssim)))
-        report = verify(str(realdof))
+        report = verify(str(realdof), input_rows={'RealDOF': [(5, 0), (published, row.ssim)]})
         assert len(report.warnings) == warned
     assert f'{row.psnr:.3f} dB' in report.warnings[0]
     assert f'5.000 dB / 0.000 or {row.psnr - 0.06:.3f} dB' in report.warnings[0]
-    monkeypatch.setitem(spec.input_rows, 'test', (InputRow(row.psnr, row.ssim + 0.02),))
-    assert len(verify(str(realdof)).warnings) == 1
+    assert len(verify(str(realdof), input_rows={'RealDOF': [(row.psnr, row.ssim + 0.02)]}).warnings) == 1
+    assert verify(str(realdof)).warnings == []
 
 
 @pytest.mark.parametrize('protocol', [None, 'nrknet'])

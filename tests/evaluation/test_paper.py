@@ -64,6 +64,15 @@ def test_footnotes_belong_to_rows(key):
         assert any(published.footnote == FOOTNOTES[key] for published in PUBLISHED if published.method == row)
 
 
+def test_input_rows():
+    assert paper.INPUT_ROWS == {
+        'DPDD': ((23.890, 0.725),),
+        'LFDOF': ((25.874, 0.777),),
+        'RealDOF': ((22.333, 0.633),),
+        'RTF': ((23.608, 0.591), (24.200, 0.717)),
+    }
+
+
 def test_no_dual_pixel_results():
     assert max(row.psnr for row in PUBLISHED if row.dataset == 'DPDD') < 27
 
