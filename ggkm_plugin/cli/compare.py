@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> None:
     from ggkm_plugin.evaluation import compare
     from ggkm_plugin.report import comparison_tables
 
-    request = compare.Request(
+    request = compare.CompareRequest(
         opt=arguments.opt,
         launcher=arguments.launcher,
         force_yml=arguments.force_yml,

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
     load_plugins(arguments, on_demand=True)
     from ggkm_plugin.restoration import deblur
 
-    request = deblur.Request(
+    request = deblur.DeblurRequest(
         inputs=arguments.inputs,
         out=arguments.out,
         weights=arguments.weights,

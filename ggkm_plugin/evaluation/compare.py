@@ -50,7 +50,7 @@ _REPEATS = {'cuda': 5, 'cpu': 1}
 
 
 @dataclass(frozen=True)
-class Request:
+class CompareRequest:
     """Arguments of the command."""
 
     opt: str
@@ -77,7 +77,7 @@ class Compared:
     report: Path | None
 
 
-def compare(request: Request, tell: Tell) -> Compared:
+def compare(request: CompareRequest, tell: Tell) -> Compared:
     """Compare, and write results/NAME/ below `request.root`; the first process writes. Plugins are loaded.
 
     `tell` is called with lines about the progress. Raises OptionError for a file that cannot be compared at all. A

@@ -22,7 +22,7 @@ from ggkm_plugin.restoration.image_io import (
     write_bytes,
     write_photograph,
 )
-from ggkm_plugin.restoration.jobs import Job
+from ggkm_plugin.restoration.jobs import DeblurJob
 from ggkm_plugin.utils import allocator
 from ggkm_plugin.utils.errors import DataError, UnsupportedImageError, UserError
 from ggkm_plugin.utils.files import nearest_there, unfinished
@@ -43,7 +43,7 @@ class Outcome:
     source. size: (H,W).
     """
 
-    job: Job
+    job: DeblurJob
     fault: str | None = None
     skipped: str | None = None
     lost: list[str] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Outcome:
     seconds: float = 0.0
 
 
-def deblur(job: Job, restore: Callable[[], Restore], overwrite: bool) -> Outcome:
+def deblur(job: DeblurJob, restore: Callable[[], Restore], overwrite: bool) -> Outcome:
     """Restore one photograph. The result is written whole or not at all; any failure is recorded in the outcome."""
     start = time.monotonic()
     try:
@@ -82,7 +82,7 @@ def _check_writable(folder: Path) -> None:
         raise DataError(f'{nearest}: cannot be written. Give another -o')
 
 
-def _message(job: Job, error: Exception) -> str:
+def _message(job: DeblurJob, error: Exception) -> str:
     text = ' '.join(str(error).split())
     if is_out_of_memory(error):
         text = f'out of memory ({text[:200]}). Reduce the image or use a machine with more memory'
@@ -92,7 +92,7 @@ def _message(job: Job, error: Exception) -> str:
 
 
 def run(
-    jobs: Sequence[Job], make: Make, devices: Sequence[str], threads: int, overwrite: bool, tell: Tell
+    jobs: Sequence[DeblurJob], make: Make, devices: Sequence[str], threads: int, overwrite: bool, tell: Tell
 ) -> Iterator[Outcome]:
     """Yield outcomes as they come, from a process with `threads` threads for each of `devices`.
 
@@ -144,14 +144,14 @@ class _Worker:
     def __init__(self, device: str, make: Make, threads: int, overwrite: bool) -> None:
         context = multiprocessing.get_context('spawn')  # a fork would share CUDA's and OpenMP's state
         self.device = device
-        self.job: Job | None = None
+        self.job: DeblurJob | None = None
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, make, device, threads, overwrite), daemon=True)
         with _held_interrupts():
             self.process.start()
         theirs.close()  # so that the pipe ends with the process
 
-    def begin(self, job: Job) -> None:
+    def begin(self, job: DeblurJob) -> None:
         self.job = job
         with suppress(OSError):  # a dead process is noticed when its outcome is received
             self.pipe.send(job)
@@ -171,7 +171,7 @@ class _Team:
         self._start = partial(_Worker, make=make, threads=threads, overwrite=overwrite)
         self._devices, self._tell = devices, tell
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    def run(self, jobs: Sequence[DeblurJob]) -> Iterator[Outcome]:
         waiting = list(reversed(jobs))
         workers: list[_Worker] = []
         try:

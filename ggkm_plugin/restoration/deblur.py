@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ggkm_plugin.restoration import batch, tiling
 from ggkm_plugin.restoration.batch import Make, Outcome, Restore, Tell
-from ggkm_plugin.restoration.jobs import BEFORE_AFTER, Job, Skipped, plan
+from ggkm_plugin.restoration.jobs import BEFORE_AFTER, DeblurJob, Skipped, plan
 from ggkm_plugin.restoration.load import load_network, parse_network
 from ggkm_plugin.restoration.restorer import Restorer
 from ggkm_plugin.utils import plugins
@@ -34,7 +34,7 @@ _THREADS, _BYTES = 4, 6 << 30
 
 
 @dataclass(frozen=True)
-class Request:
+class DeblurRequest:
     """Arguments of `basicsr deblur`, see its help."""
 
     inputs: Sequence[str]
@@ -68,7 +68,7 @@ class Deblurred:
         return [outcome.fault for outcome in self.outcomes if outcome.fault]
 
     @property
-    def done(self) -> list[Job]:
+    def done(self) -> list[DeblurJob]:
         """Jobs with a result."""
         return [outcome.job for outcome in self.outcomes if not outcome.fault and not outcome.skipped]
 
@@ -96,7 +96,7 @@ class DeblurError(UserError):
     """Some photographs could not be deblurred; the others have results."""
 
 
-def deblur(request: Request) -> Deblurred:
+def deblur(request: DeblurRequest) -> Deblurred:
     """Deblur, with results on stdout, progress and a summary on stderr. Plugins are loaded.
 
     Raises OptionError or CheckpointError before anything is written; what fails later is in the outcomes.
@@ -115,7 +115,7 @@ def deblur(request: Request) -> Deblurred:
     return deblurred
 
 
-def _run(request: Request, jobs: list[Job], skipped: list[Skipped], make: Make) -> Deblurred:
+def _run(request: DeblurRequest, jobs: list[DeblurJob], skipped: list[Skipped], make: Make) -> Deblurred:
     devices = _devices(request, len(jobs))
     folder = _folder_of_pictures(request, jobs) if request.compare else None
     if request.weights is None and request.method is None:
@@ -143,7 +143,7 @@ def check(deblurred: Deblurred) -> None:
         raise DeblurError(faults[0] if len(deblurred.outcomes) == 1 else '\n  '.join([several, *faults]))
 
 
-def _maker(request: Request) -> Make:
+def _maker(request: DeblurRequest) -> Make:
     """Return what makes a Restore in each process. Raises OptionError or CheckpointError for what no process
     could use.
     """
@@ -166,7 +166,7 @@ def _maker(request: Request) -> Make:
     return partial(_restorer, path, network, tile, request.half, list(request.plugins))
 
 
-def _network(request: Request) -> Options | None:
+def _network(request: DeblurRequest) -> Options | None:
     return parse_network(request.arch) if request.arch else None
 
 
@@ -197,7 +197,7 @@ def _tile(text: str) -> tiling.Tile:
         raise OptionError(f'--tile {text}: auto, none, or a whole number of pixels from {tiling.SMALLEST} on') from None
 
 
-def _devices(request: Request, photographs: int) -> list[str]:
+def _devices(request: DeblurRequest, photographs: int) -> list[str]:
     """Choose a device for each process: one per GPU; on a CPU as many as threads and memory allow."""
     if request.jobs is not None and request.jobs < 1:
         raise OptionError(f'--jobs {request.jobs}: at least 1')
@@ -216,7 +216,7 @@ def _devices(request: Request, photographs: int) -> list[str]:
     return [there[index % len(there)] for index in range(count)]
 
 
-def _folder_of_pictures(request: Request, jobs: Sequence[Job]) -> Path:
+def _folder_of_pictures(request: DeblurRequest, jobs: Sequence[DeblurJob]) -> Path:
     """Choose the folder of --compare, beside the results. Raises OptionError if it must not be written."""
     if request.out is not None and len(jobs) > 1:
         parent = Path(request.out)

@@ -17,7 +17,7 @@ _NO_IMAGE = 'not an image file that is read'
 
 
 @dataclass(frozen=True)
-class Job:
+class DeblurJob:
     """A photograph and the file of its result.
 
     pictures: files for --compare, before and after. named: by the user, not found in a folder or by a pattern.
@@ -44,7 +44,7 @@ class _Found:
     named: bool = True
 
 
-def plan(inputs: Sequence[str], out: str | None, suffix: str, recursive: bool) -> tuple[list[Job], list[Skipped]]:
+def plan(inputs: Sequence[str], out: str | None, suffix: str, recursive: bool) -> tuple[list[DeblurJob], list[Skipped]]:
     """Make a job for each photograph, in the order of `inputs` and sorted within each; list the files left out.
 
     inputs: files, folders, and patterns like `photos/*.jpg`. Folders and patterns leave out files whose name ends in
@@ -66,7 +66,7 @@ def plan(inputs: Sequence[str], out: str | None, suffix: str, recursive: bool) -
     sources = {place: found.path for place, found in known.items()}
     single = len(inputs) == 1 and Path(inputs[0]).is_file()
     if out is not None and single and _names_a_file(out):
-        jobs = [Job(inputs[0], out)]
+        jobs = [DeblurJob(inputs[0], out)]
     else:
         folder = None if out is None else _checked_folder(out, single)
         jobs = []
@@ -74,7 +74,7 @@ def plan(inputs: Sequence[str], out: str | None, suffix: str, recursive: bool) -
             path = Path(found.path)
             parent = path.parent if folder is None else folder / found.below
             output = parent / f'{path.stem}{suffix}{result_suffix(path.suffix)}'
-            jobs.append(Job(found.path, str(output), named=found.named))
+            jobs.append(DeblurJob(found.path, str(output), named=found.named))
     _check(jobs, sources)
     return jobs, skipped
 
@@ -133,7 +133,7 @@ def _checked_folder(out: str, single: bool) -> Path:
     return folder
 
 
-def _check(jobs: Sequence[Job], sources: dict[str, str]) -> None:
+def _check(jobs: Sequence[DeblurJob], sources: dict[str, str]) -> None:
     taken: dict[str, str] = {}
     for job in jobs:
         place = os.path.realpath(job.output)

@@ -12,7 +12,7 @@ from restoration.conftest import pixels
 from restoring import cannot_make, make
 
 from ggkm_plugin.restoration import batch
-from ggkm_plugin.restoration.jobs import Job
+from ggkm_plugin.restoration.jobs import DeblurJob
 
 
 def photographs(folder, shades):
@@ -20,7 +20,7 @@ def photographs(folder, shades):
     for number, shade in enumerate(shades):
         image = np.full((9, 11, 3), shade, np.uint8)
         Image.fromarray(image).save(folder / f'{number}.png')
-        jobs.append(Job(str(folder / f'{number}.png'), str(folder / f'out/{number}.png')))
+        jobs.append(DeblurJob(str(folder / f'{number}.png'), str(folder / f'out/{number}.png')))
     return jobs
 
 
@@ -87,14 +87,14 @@ def test_depth_and_grey_reach_the_method(tmp_path):
 
     Image.fromarray(pixels(9, 11)[..., 0]).save(tmp_path / 'grey.png')
     Image.fromarray(pixels(9, 11, dtype=np.uint16)[..., 0]).save(tmp_path / 'deep.png')
-    jobs = [Job(str(tmp_path / name), str(tmp_path / f'out/{name}')) for name in ('grey.png', 'deep.png')]
+    jobs = [DeblurJob(str(tmp_path / name), str(tmp_path / f'out/{name}')) for name in ('grey.png', 'deep.png')]
     outcomes(jobs, ['cpu'], lambda device, tell: watch)
     assert seen == [((9, 11), np.uint8), ((9, 11), np.uint16)]
 
 
 def test_a_kind_of_file_that_cannot_be_written(tmp_path):
     Image.fromarray(pixels(9, 11)).save(tmp_path / 'photo.txt', 'PNG')
-    job = Job(str(tmp_path / 'photo.txt'), str(tmp_path / 'photo_deblurred.txt'))
+    job = DeblurJob(str(tmp_path / 'photo.txt'), str(tmp_path / 'photo_deblurred.txt'))
     found, _ = outcomes([job], ['cpu'])
     assert found['photo.txt'].fault.startswith(job.output)
 
@@ -103,7 +103,7 @@ def test_a_kind_of_file_that_cannot_be_written(tmp_path):
 def test_what_is_not_supported_is_skipped_unless_it_was_named(tmp_path, named):
     Image.new('CMYK', (11, 9)).save(tmp_path / 'a.jpg')
     (tmp_path / 'b.jpg').write_bytes((tmp_path / 'a.jpg').read_bytes()[:-99])
-    jobs = [Job(str(tmp_path / name), str(tmp_path / f'out/{name}'), named=named) for name in ('a.jpg', 'b.jpg')]
+    jobs = [DeblurJob(str(tmp_path / name), str(tmp_path / f'out/{name}'), named=named) for name in ('a.jpg', 'b.jpg')]
     found, _ = outcomes(jobs, ['cpu'])
     assert (found['a.jpg'].fault is None) == (found['a.jpg'].skipped is not None) == (not named)
     assert found['b.jpg'].fault.startswith(jobs[1].source)
@@ -112,7 +112,7 @@ def test_what_is_not_supported_is_skipped_unless_it_was_named(tmp_path, named):
 
 def test_a_size_that_the_format_cannot_hold_is_refused_before_the_work(tmp_path):
     Image.new('L', (16_384, 1)).save(tmp_path / 'a.png')
-    job = Job(str(tmp_path / 'a.png'), str(tmp_path / 'a.webp'))
+    job = DeblurJob(str(tmp_path / 'a.png'), str(tmp_path / 'a.webp'))
     found, _ = outcomes([job], ['cpu'], lambda device, tell: lambda image: pytest.fail('it worked in vain'))
     assert found['a.png'].fault.startswith(job.output)
 
@@ -120,7 +120,7 @@ def test_a_size_that_the_format_cannot_hold_is_refused_before_the_work(tmp_path)
 def test_pictures_of_both(tmp_path):
     (job,) = photographs(tmp_path, [10])
     pictures = tuple(str(tmp_path / f'page/{name}.jpg') for name in ('before', 'after'))
-    outcomes([Job(job.source, job.output, pictures)], ['cpu'])
+    outcomes([DeblurJob(job.source, job.output, pictures)], ['cpu'])
     assert [np.asarray(Image.open(path)).mean().round() for path in pictures] == [10, 245]
 
 

@@ -330,7 +330,7 @@ def devices(monkeypatch, jobs=None, device='auto', photographs=10, threads=8, gp
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: gpus)
     monkeypatch.setattr(deblur_module, 'free_bytes', lambda device: free)
-    return deblur_module._devices(deblur_module.Request([], device=device, jobs=jobs), photographs)
+    return deblur_module._devices(deblur_module.DeblurRequest([], device=device, jobs=jobs), photographs)
 
 
 def test_how_many_processes(monkeypatch):
