@@ -747,7 +747,7 @@ def test_the_report_of_a_comparison(opened, bench):
     difference = sets['pairs']['differences']['dark']['psnr']
     shown = page.locator('.means').first.locator('[data-model=dark] td .detail').first.inner_text().replace('−', '-')
     assert shown == f'{difference["mean"]:.3f} [{difference["low"]:.3f}, {difference["high"]:.3f}]'
-    assert 'lost.pth: no such checkpoint' in page.locator('#failures').inner_text()
+    assert 'lost.pth' in page.locator('#failures').inner_text()
     for name in sets:
         for mode in ('pictures', 'errors', 'slider'):
             loaded(opened(f'#data={name}&mode={mode}', path=folder / 'index.html'))

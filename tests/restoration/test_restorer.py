@@ -203,12 +203,12 @@ def bad(path, content):
 @pytest.mark.parametrize(
     ('content', 'words'),
     [
-        ({'params': {}}, 'does not say what network'),
-        ({'params': {}, 'description': {'arch': 'GGKMNet', 'options': OPTIONS}}, 'missing: '),
-        ({'params': {}, 'description': {'arch': 'NoSuchNet', 'options': {}}}, "'NoSuchNet' is not registered"),
+        ({'params': {}}, '--arch'),
+        ({'params': {}, 'description': {'arch': 'GGKMNet', 'options': OPTIONS}}, 'GGKMNet'),
+        ({'params': {}, 'description': {'arch': 'NoSuchNet', 'options': {}}}, 'NoSuchNet'),
         ({'params': {}, 'description': {'arch': 'GGKMNet', 'options': {'widht': 3}}}, 'widht'),
-        ({'params': {}, 'description': {'arch': 3}}, 'damaged'),
-        ([1, 2], 'not a checkpoint'),
+        ({'params': {}, 'description': {'arch': 3}}, '--arch'),
+        ([1, 2], 'list'),
     ],
 )
 def test_weights_that_cannot_be_used(tmp_path, content, words):
