@@ -5,9 +5,8 @@ are those of the paper for deblurring. The networks in `spandrel` have permissiv
 `spandrel_extra_arches` are not for commercial use, so there are two extras. A name is registered whether or not its
 package is installed; the package is imported when a network is built.
 
-The keys of a state dict are the released checkpoints'. They load strictly by `path.pretrain_network_g` with
-`path.param_key_g`: params (NAFNet, KBNet, Restormer), state_dict (Uformer, GRL, MPRNet) or ~ (a bare state dict, as
-FFTformer's). `load_released` reads all of them but GRL's, which its trainer wraps.
+The keys of a state dict are the released checkpoints', so every command loads them strictly: under params (NAFNet,
+KBNet, Restormer) or state_dict (Uformer, GRL, MPRNet), or bare (FFTformer).
 """
 
 import functools

@@ -175,8 +175,6 @@ def _job(row: StudyRow, seed: int, base: Options, variants: dict[str, Options], 
         dataset.update(noise_std=row.noise, seed=0)
     weights = f'experiments/{train["name"]}/models/net_g_latest.pth'
     test = {'name': f'{train["name"]}_{digest(test)[:8]}', **test, 'path': {'pretrain_network_g': weights}}
-    if train['train'].get('ema_decay'):
-        test['path']['param_key_g'] = 'params_ema'
     return StudyJob(row, seed, train, test)
 
 
