@@ -211,7 +211,7 @@ def profile_named(
         if variant is not None:
             raise OptionError(f'--variant {variant}: {name} is an arch; only option files have variants') from None
         try:
-            net = registry.build('profile', 'archs', {'type': name})
+            net = registry.build(name, 'archs', {'type': name})
         except OptionError as error:
             raise OptionError(f'{error}. To give it arguments, name an option file with them as network_g') from None
         return profile(net, size, device, repeats, name=name)

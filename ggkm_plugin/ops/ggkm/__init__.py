@@ -47,7 +47,7 @@ from ggkm_plugin.ops.ggkm.reference import (
     with_identity,
 )
 from ggkm_plugin.ops.ggkm.separable import separable_blur, separable_chain
-from ggkm_plugin.ops.ggkm.spectral import ADAPTIVE, cosine_chain, spectral_blur, unavailable
+from ggkm_plugin.ops.ggkm.spectral import ADAPTIVE, compute_blur, cosine_chain, spectral_blur, unavailable
 from ggkm_plugin.ops.precision import full_precision
 
 __all__ = [
@@ -146,7 +146,10 @@ def ggkm_blur(
         if torch.compiler.is_exporting():  # exported programs hold standard operators only
             z = with_identity(x, cosine_chain(x, alpha, bank, iterative), include_identity)
             return weighted_sum(z, beta, mix)
-        return spectral_blur(x, alpha, beta, bank, mix, iterative, ADAPTIVE if margin is None else margin, form)
+        # The first call of a custom operator imports torch._dynamo, which takes longer than torch itself.
+        plain = not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
+        compute = compute_blur if plain else spectral_blur
+        return compute(x, alpha, beta, bank, mix, iterative, ADAPTIVE if margin is None else margin, form)
 
 
 def iterative_group_conv(

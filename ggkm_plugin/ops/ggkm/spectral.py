@@ -369,8 +369,7 @@ def _kernels_for(u: Tensor, form: str) -> ModuleType | None:
     return None if reason else kernels
 
 
-@torch.library.custom_op('ggkm_plugin::spectral_blur', mutates_args=())
-def spectral_blur(
+def compute_blur(
     u: Tensor, alpha: Tensor, beta: Tensor, bank: Tensor, mix: Tensor | None, iterative: bool, margin: int, form: str
 ) -> Tensor:
     """Compute B o u (B,C',H,W) for u (B,C,H,W), alpha (B,P,Q), bank (P,Q,2P+1), mix (C',M*C,1,1) or None for a sum.
@@ -397,6 +396,9 @@ def spectral_blur(
             for p, image in zip(range(of.start, of.stop), images.unbind(1), strict=True):
                 out[..., rows, :].addcmul_(beta[:, p : p + 1, rows].to(u.dtype), image)
     return out
+
+
+spectral_blur = torch.library.custom_op('ggkm_plugin::spectral_blur', compute_blur, mutates_args=())
 
 
 @spectral_blur.register_fake

@@ -163,3 +163,18 @@ def test_the_custom_operator_passes_opcheck():
     for weights in (mix.requires_grad_(), None):
         inputs = [each.detach().requires_grad_() for each in (x, alpha, beta)]
         torch.library.opcheck(spectral_blur, (*inputs, bank, weights, True, ADAPTIVE, 'dct'))
+
+
+def test_inference_mode_gives_the_same_bits_and_needs_no_compiler(python):
+    """The command that restores one photograph must not wait for the import of torch._dynamo."""
+    result = python("""
+import sys, torch
+from ggkm_plugin.ops import gaussian_bank, ggkm_blur
+x, alpha, beta = torch.rand(1, 3, 20, 24), torch.rand(1, 4, 3).softmax(-1), torch.rand(1, 5, 20, 24)
+with torch.inference_mode():
+    plain = ggkm_blur(x, alpha, beta, gaussian_bank(4, 3).float())
+assert 'torch._dynamo' not in sys.modules
+with torch.no_grad():
+    assert torch.equal(plain, ggkm_blur(x, alpha, beta, gaussian_bank(4, 3).float()))
+""")
+    assert result.returncode == 0, result.stderr
