@@ -1,13 +1,31 @@
 """The schema of training and test option files."""
 
+import json
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 
 from ggkm_plugin.data.options import LoaderOptions
 from ggkm_plugin.models.jdrl_model import JDRLOptions
 from ggkm_plugin.models.step_options import StepOptions
-from ggkm_plugin.utils.schema import Count, FolderName, Iterations, Natural, NonNegative, NumGpu, Section, Spec, Whole
+from ggkm_plugin.utils.registry import REGISTRIES, argument_section
+from ggkm_plugin.utils.schema import (
+    INTEGRAL,
+    Count,
+    FolderName,
+    Iterations,
+    Natural,
+    NonNegative,
+    NumGpu,
+    Section,
+    Spec,
+)
+
+# The arguments of these are checked against what `type` names; in the JSON schema they are definitions of their own.
+Arch = Annotated[Spec, WithJsonSchema({'kind': 'archs'})]
+Loss = Annotated[Spec, WithJsonSchema({'kind': 'losses'})]
+Metric = Annotated[Spec, WithJsonSchema({'kind': 'metrics'})]
+AnyDataSet = Annotated[dict[str, Any], WithJsonSchema({'kind': 'datasets'})]
 
 
 class Optimizer(Spec):
@@ -26,9 +44,9 @@ class Train(Section):
     optim_g: Optimizer
     scheduler: Scheduler
     total_iter: Iterations
-    warmup_iter: Annotated[Whole, Field(ge=-1)] = -1
-    pixel_opt: Spec | None = None
-    perceptual_opt: Spec | None = None
+    warmup_iter: Annotated[int, Field(ge=-1), INTEGRAL] = -1
+    pixel_opt: Loss | None = None
+    perceptual_opt: Loss | None = None
 
 
 class DefocusTrain(Train, StepOptions):
@@ -58,7 +76,7 @@ class Validation(Section):
     save_img: bool
     val_freq: Any = None
     suffix: str | None = None
-    metrics: dict[FolderName, Spec] | None = None  # the best weights are named after the metric
+    metrics: dict[FolderName, Metric] | None = None  # the best weights are named after the metric
     pbar: bool = False
 
 
@@ -90,8 +108,8 @@ class File(Section):
     scale: Any = None
     num_gpu: NumGpu
     manual_seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
-    datasets: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
-    network_g: Spec
+    datasets: Annotated[dict[str, AnyDataSet], Field(min_length=1)]
+    network_g: Arch
     dist_params: Any = None
     find_unused_parameters: bool = False
     plugins: list[str] | None = None
@@ -135,3 +153,81 @@ class DataSet(LoaderOptions):
 class TrainDataSet(DataSet):
     batch_size_per_gpu: Count
     num_worker_per_gpu: Natural
+
+
+# ---- JSON schema, for editors
+
+
+def json_schema() -> str:
+    """Return the JSON schema of option files as text.
+
+    It has no required keys, since a file may inherit them. It describes what this package and BasicSR register.
+    Plugins must be loaded.
+    """
+    from ggkm_plugin.evaluation.compare_config import CompareFile
+
+    definitions: dict[str, Any] = {}
+    for kind in ('archs', 'datasets', 'losses', 'metrics'):
+        definitions[kind] = _spec_definition(kind, definitions)
+    keys: dict[str, Any] = {
+        'base': {'type': 'string', 'description': 'option file to inherit from'},
+        'without': {'type': 'array', 'items': {'type': 'string'}, 'description': 'dotted keys to drop from the base'},
+        'variants': {'type': 'object', 'additionalProperties': {'type': 'object'}},
+    }
+    for file in (CompareFile, TestFile, DefocusTrainFile):
+        keys |= _definition(file, definitions)['properties']
+    definitions['DefocusTrain']['properties']['jdrl'] = _definition(JDRLOptions, definitions)
+    content = {
+        '$schema': 'http://json-schema.org/draft-07/schema#',
+        'title': 'option file of basicsr',
+        'type': 'object',
+        'properties': {key: {} for key in keys},
+        # models of other authors may read other keys
+        'if': {'properties': {'model_type': {'enum': ['DefocusModel', 'JDRLModel', 'SRModel']}}},
+        'then': {'properties': keys, 'additionalProperties': False},
+        '$defs': dict(sorted(definitions.items())),
+    }
+    return json.dumps(content, indent=1) + '\n'
+
+
+def _spec_definition(kind: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    """Describe the arguments of each registered type of a kind."""
+    names: dict[str, Any] = {
+        name.removesuffix('_basicsr'): target
+        for name, target in sorted(REGISTRIES[kind])
+        if target.__module__.split('.')[0] in ('ggkm_plugin', 'basicsr')
+    }
+    rules = []
+    for name, target in names.items():
+        optional = target.__module__ == 'ggkm_plugin.archs.external_arch'  # the arguments are those of another package
+        section = None if optional else argument_section(kind, target)
+        if section is None:
+            continue
+        if kind == 'datasets':
+            section = create_model(name, __base__=(section, DataSet))
+        arguments = _definition(section, definitions)
+        arguments['properties']['type'] = {}
+        if kind == 'metrics':
+            arguments['properties']['better'] = {'enum': ['higher', 'lower']}
+        rules.append({'if': {'properties': {'type': {'const': name}}, 'required': ['type']}, 'then': arguments})
+    known = {'anyOf': [{'enum': list(names)}, {'type': 'string'}]}
+    return {'type': 'object', 'properties': {'type': known}, 'allOf': rules}
+
+
+def _definition(section: type[BaseModel], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON schema of a section; sections in it are added to `definitions`."""
+    found = _cleaned(section.model_json_schema(ref_template='#/$defs/{model}'))
+    definitions |= found.pop('$defs', {})
+    return found
+
+
+def _cleaned(node: Any) -> Any:
+    """Leave out titles and required keys, and refer to the definitions of registered kinds."""
+    if isinstance(node, list):
+        return [_cleaned(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if isinstance(node.get('kind'), str):
+        return {'$ref': f'#/$defs/{node["kind"]}'}
+    cleaned = {key: _cleaned(value) for key, value in node.items() if key not in ('required', 'default')}
+    return {key: value for key, value in cleaned.items() if key != 'title' or isinstance(value, dict)}

@@ -28,8 +28,8 @@ def _folder_name(name: str) -> str:
 
 
 Count = Annotated[int, Field(ge=1)]
-Whole = Annotated[int, BeforeValidator(_integral)]  # for numbers of iterations
-Iterations = Annotated[Whole, Field(ge=1)]
+INTEGRAL = BeforeValidator(_integral)
+Iterations = Annotated[int, Field(ge=1), INTEGRAL]
 Natural = Annotated[int, Field(ge=0)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -109,7 +109,7 @@ def signature_section(target: Callable[..., Any], without: tuple[str, ...] = (),
         elif parameter.kind is not parameter.VAR_POSITIONAL and parameter.name not in without:
             typed = target.__module__.startswith('ggkm_plugin.') and not isinstance(parameter.annotation, str)
             annotation = parameter.annotation if typed and parameter.annotation is not parameter.empty else Any
-            default = ... if parameter.default is parameter.empty else parameter.default
+            default = ... if parameter.default is parameter.empty else None  # only whether there is one counts
             # an alias, since names such as `copy` or `json` are methods of pydantic's classes
             fields[f'argument_{len(fields)}'] = (annotation, Field(default, alias=parameter.name))
     config = ConfigDict(extra='allow' if free else 'forbid', strict=True, arbitrary_types_allowed=True)
