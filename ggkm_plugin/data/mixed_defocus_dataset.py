@@ -35,7 +35,6 @@ class MixedDefocusDataset(Dataset):
     """
 
     options = MixedOptions
-    option_keys = frozenset(MixedOptions.model_fields)
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.opt = opt

@@ -47,7 +47,6 @@ class PairedDefocusDataset(Dataset):
     """
 
     options = PairedOptions
-    option_keys = frozenset(PairedOptions.model_fields)
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.opt = opt

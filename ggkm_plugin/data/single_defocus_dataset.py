@@ -23,7 +23,6 @@ class SingleDefocusDataset(Dataset):
     """
 
     options = SingleOptions
-    option_keys = frozenset(SingleOptions.model_fields)
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.opt = opt

@@ -63,7 +63,6 @@ class SyntheticDefocusDataset(Dataset):
     """
 
     options = SyntheticOptions
-    option_keys = frozenset(SyntheticOptions.model_fields)
 
     def __init__(self, opt: dict[str, Any]) -> None:
         self.opt = opt

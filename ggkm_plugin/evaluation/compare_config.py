@@ -1,13 +1,13 @@
 """Option file of a comparison: parsed and validated before anything runs."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 from typing_extensions import Self
 
 from ggkm_plugin.classical.methods import Method, method
@@ -49,14 +49,15 @@ def _model_name(name: str) -> str:
     return name
 
 
-def _value_range(limits: Sequence[float]) -> tuple[float, float]:
+def _value_range(limits: tuple[float, float]) -> tuple[float, float]:
     if limits[0] >= limits[1]:
         raise ValueError('must be [value of black, value of white]')
-    return float(limits[0]), float(limits[1])
+    return limits
 
 
 FileName = Annotated[FolderName, AfterValidator(_file_name)]
 ModelName = Annotated[FileName, AfterValidator(_model_name)]
+_FROM_LIST = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -71,7 +72,7 @@ class Entry(Section):
     param_key: str | None = None  # default: see `restoration.load`
     size_multiple: Count | None = None  # default: what the arch declares, else 1
     color: Literal['rgb', 'bgr'] = 'rgb'
-    range: Annotated[Sequence[_Finite], Field(min_length=2, max_length=2), AfterValidator(_value_range)] = (0.0, 1.0)
+    range: Annotated[tuple[_Finite, _Finite], _FROM_LIST, AfterValidator(_value_range)] = (0.0, 1.0)
     drop_from: str | None = None  # the model whose clean scores the loss by noise is measured from; default: itself
 
     @model_validator(mode='before')
