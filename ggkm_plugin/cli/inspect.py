@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
     untrained = network is not None and arguments.weights is None
     subject = load_subject(None if untrained else weights_path(arguments), network)
     warn_if_untrained(arguments, subject)
-    request = files.Request(
+    request = files.InspectRequest(
         points=arguments.points,
         output_layer=not arguments.without_output_layer,
         longest=arguments.size,

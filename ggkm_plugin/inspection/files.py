@@ -1,4 +1,4 @@
-"""`basicsr inspect` from the names of photographs to the files beside one another: NAME.png, NAME.html, NAME.json."""
+"""Files of `basicsr inspect`: NAME.png, NAME.html and NAME.json for each photograph."""
 
 import json
 import os
@@ -21,8 +21,8 @@ from ggkm_plugin.utils.image_decoding import image_files, to_float
 
 
 @dataclass(frozen=True)
-class Request:
-    """points: 'X,Y' or None to choose them; longest: side that photographs are reduced to; folder: of the results."""
+class InspectRequest:
+    """Arguments. points: 'X,Y' or None to choose them. longest: photographs are reduced to this side."""
 
     points: list[str] | None
     output_layer: bool
@@ -30,12 +30,12 @@ class Request:
     folder: Path
 
     def files(self, photograph: str) -> list[Path]:
-        """The sheet, the page and the numbers."""
+        """Return the paths of the sheet, the page and the numbers."""
         return [self.folder / f'{Path(photograph).stem}.{kind}' for kind in ('png', 'html', 'json')]
 
 
 def photographs(names: Sequence[str]) -> list[str]:
-    """The images named, those of folders in their order. Raises DataError, and OptionError where names would clash."""
+    """Return the named images and those of folders. Raises DataError, and OptionError for equal stems."""
     paths = [
         path for name in names for path in (image_files(name, suffixes=FORMATS) if Path(name).is_dir() else [name])
     ]
@@ -48,7 +48,7 @@ def photographs(names: Sequence[str]) -> list[str]:
     return paths
 
 
-def check_folder(paths: Sequence[str], request: Request) -> None:
+def check_folder(paths: Sequence[str], request: InspectRequest) -> None:
     """Raises OptionError where results would replace a photograph, or anything but an earlier result of the same one;
     DataError where the folder cannot be written.
     """
@@ -72,7 +72,7 @@ def _photograph_of(numbers: Path) -> str | None:
         return None
 
 
-def inspect_file(subject: Subject, path: str, request: Request) -> list[Path]:
+def inspect_file(subject: Subject, path: str, request: InspectRequest) -> list[Path]:
     """Inspect one photograph and write its three files. Raises DataError, or OptionError for a wrong point."""
     colors = read_photograph(path).colors
     whole = to_float(colors if colors.ndim == 3 else np.dstack([colors] * 3))

@@ -24,7 +24,7 @@ Draw = Callable[['Axes'], Any]  # returns what a color bar describes
 
 
 @dataclass(frozen=True)
-class Section:
+class SheetSection:
     """Tiles of one shape in rows under a heading. bars: labels of color bars, one per column; shape: (H,W)."""
 
     heading: str
@@ -81,7 +81,7 @@ def sheet(seen: Inspection, name: str, places: Sequence[Place], note: str = '') 
     return drawn
 
 
-def _sections(seen: Inspection, places: Sequence[Place]) -> Iterator[Section]:
+def _sections(seen: Inspection, places: Sequence[Place]) -> Iterator[SheetSection]:
     height, width = shape = tuple(seen.radius.shape)
 
     def photograph(image: Tensor, marked: bool = False) -> Draw:
@@ -104,13 +104,13 @@ def _sections(seen: Inspection, places: Sequence[Place]) -> Iterator[Section]:
     def signed(values: np.ndarray, most: float) -> Draw:
         return lambda axes: figures.show_signed(axes, values, most)
 
-    yield Section(
+    yield SheetSection(
         'Photograph',
         [(photograph(seen.photograph, True), f'photograph, {width}x{height}'), (photograph(seen.result), 'result')],
         2,
         shape,
     )
-    yield Section(
+    yield SheetSection(
         'Last step',
         [
             (marked_map(seen.radius), 'blur map: effective radius of the PSFs'),
@@ -129,20 +129,20 @@ def _sections(seen: Inspection, places: Sequence[Place]) -> Iterator[Section]:
         for letter, place, psf in zip(LETTERS, places, psfs, strict=False)
     ]
     colors = 'mean over the colors, with the output layer' if seen.weight is not None else 'without the output layer'
-    yield Section(
+    yield SheetSection(
         f'PSFs of the last step, {2 * reach + 1} pixels wide, {colors}; vermilion positive, blue negative',
         [(signed(psf, float(np.abs(psf).max())), words) for psf, words in zip(means, captions, strict=True)],
         6,
         (1, 1),
     )
-    yield Section(
+    yield SheetSection(
         f'The same PSFs by the logarithm of their size; white: {10.0**-DECADES:g} of the largest value, or less',
         [(signed(figures.signed_log(psf, DECADES), 1), '') for psf in means],
         6,
         (1, 1),
     )
     scales, rounds = seen.estimates[-1].scale, max(estimate.iteration for estimate in seen.estimates)
-    yield Section(
+    yield SheetSection(
         'Estimates, coarse to fine',
         [
             (
@@ -158,7 +158,7 @@ def _sections(seen: Inspection, places: Sequence[Place]) -> Iterator[Section]:
     )
     beta, radii = seen.estimates[-1].beta.numpy(), seen.kernel_radii
     most = float(np.abs(beta).max())
-    yield Section(
+    yield SheetSection(
         'Coefficient maps beta_p of the last step, by the size of their kernels',
         [
             (signed(beta[p], most), f'p = {p + 1}: {"identity" if radii[p] < 1e-3 else f"radius {radii[p]:.2f} px"}')
@@ -177,7 +177,14 @@ def _mark(axes: 'Axes', places: Sequence[Place]) -> None:
     for letter, place in zip(LETTERS, places, strict=False):
         axes.plot(*place, 'o', color=figures.YELLOW, markersize=5, markeredgecolor=figures.INK)
         axes.annotate(
-            letter, place, (5, 0), textcoords='offset points', va='center', color=figures.YELLOW, path_effects=outline
+            letter,
+            place,
+            (5, 0),
+            textcoords='offset points',
+            va='center',
+            color=figures.YELLOW,
+            weight='bold',
+            path_effects=outline,
         )
 
 
