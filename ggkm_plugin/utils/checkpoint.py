@@ -15,6 +15,7 @@ Which weights are taken, in every command: `params_ema`, else `params`, `state_d
 the state dict. An explicit key overrides this.
 """
 
+import errno
 import json
 import pickle
 import re
@@ -119,7 +120,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f'{path}: is a folder. Name the checkpoint in it')
     if not Path(path).is_file():
         raise CheckpointError(f'{path}: no such checkpoint. Check the path, or name packaged weights')
-    content = _read_safetensors(path) if Path(path).suffix.lower() == '.safetensors' else _read_torch(path)
+    try:
+        content = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
+    except OSError as error:
+        raise CheckpointError(f'{path}: cannot be read ({error.strerror or error}). Check the file') from error
     if not isinstance(content, dict):
         raise CheckpointError(
             f'{path}: not a checkpoint, it holds a {type(content).__name__}. Name a file with a state dict'
@@ -127,14 +131,21 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def _is_safetensors(path: str | Path) -> bool:
+    """Whether a file begins like a safetensors file, or has its suffix and does not begin like torch.save's zip."""
+    with open(path, 'rb') as file:
+        head = file.read(9)
+    return head[8:] == b'{' or (Path(path).suffix.lower() == '.safetensors' and head[:2] != b'PK')
+
+
 def _read_torch(path: str | Path) -> Any:
     try:
-        with warnings.catch_warnings():  # about foreign pickles, which the error explains
-            warnings.simplefilter('ignore')
-            return torch.load(path, map_location='cpu', weights_only=True)
-    except OSError as error:
-        raise CheckpointError(f'{path}: cannot be read ({error.strerror or error})') from error
+        with warnings.catch_warnings(), open(path, 'rb') as file:  # given a name, torch goes by its suffix
+            warnings.simplefilter('ignore')  # about foreign pickles, which the error explains
+            return torch.load(file, map_location='cpu', weights_only=True)
     except Exception as error:  # torch raises many kinds for foreign files
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: of a truncated zip
+            raise
         reason = _reason(error)
         raise CheckpointError(
             f'{path}: truncated, or not a checkpoint of tensors alone ({reason}). Copy or save it again'
@@ -149,8 +160,6 @@ def _read_safetensors(path: str | Path) -> dict[str, Any]:
         with safe_open(path, 'pt') as file:
             content: dict[str, Any] = {'params': {key: file.get_tensor(key) for key in file.keys()}}  # noqa: SIM118
             metadata = file.metadata() or {}
-    except OSError as error:
-        raise CheckpointError(f'{path}: cannot be read ({error.strerror or error})') from error
     except SafetensorError as error:
         reason = ' '.join(str(error).split())[:200]
         raise CheckpointError(
@@ -167,7 +176,7 @@ def _read_safetensors(path: str | Path) -> dict[str, Any]:
 def _reason(error: Exception) -> str:
     """What is wrong with a file, without torch's advice on how to run what is in it."""
     words = ' '.join(str(error).split()).rpartition('WeightsUnpickler error: ')[2]
-    if isinstance(error, EOFError) or 'central directory' in words:
+    if isinstance(error, EOFError | OSError) or 'central directory' in words:
         return 'the file is empty or truncated'
     if isinstance(error, KeyError) or 'Unsupported operand' in words:
         return 'torch.save did not write it'

@@ -59,7 +59,7 @@ def test_files_that_are_no_checkpoints(tmp_path):
         checkpoint.read_checkpoint(str(path))
     assert not (tmp_path / 'harmed').exists()
     torch.save({'params': torch.ones(100)}, path)
-    for content in (b'', b'text', path.read_bytes()[:-50]):
+    for content in (b'', b'text', path.read_bytes()[:-50], path.read_bytes()[:300]):
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=r'x\.pth'):
             checkpoint.read_checkpoint(str(path))
@@ -211,6 +211,13 @@ def test_safetensors_hold_weights_and_description(tmp_path):
     assert load_file(path).keys() == {'a', 'b', 'n', 'again'}
     save_file({'a': A}, path)  # by another program
     assert checkpoint.read_checkpoint(path) == {'params': {'a': A}}
+
+
+def test_the_content_of_a_file_tells_its_format(tmp_path):
+    for written, read in (('a.pth', 'b.safetensors'), ('c.safetensors', 'd.pth')):
+        checkpoint.save_checkpoint({'a': A}, {}, tmp_path / written)
+        (tmp_path / written).rename(tmp_path / read)
+        assert checkpoint.read_checkpoint(tmp_path / read)['params'] == {'a': A}
 
 
 def test_safetensors_that_are_damaged(tmp_path):
