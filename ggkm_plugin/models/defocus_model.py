@@ -1,4 +1,4 @@
-"""The training model: the host's SRModel with loss terms, mixed precision, safe and exact checkpoints, and an end."""
+"""Training model: SRModel with loss terms, mixed precision, atomic checkpoints, exact resume and graceful shutdown."""
 
 import json
 import uuid
@@ -32,7 +32,7 @@ from basicsr.utils.dist_util import master_only  # isort: skip
 
 
 _UNTOUCHED = 'Earlier checkpoints are untouched: make room, then continue with --auto_resume'
-# How a batch is loaded does not change what is in it.
+# Keys that do not change the content of batches.
 _WITHOUT_CONSEQUENCE = {
     f'datasets.train.{key}'
     for key in ('num_worker_per_gpu', 'persistent_workers', 'pin_memory', 'prefetch_mode', 'num_prefetch_queue')
@@ -41,21 +41,21 @@ _WITHOUT_CONSEQUENCE = {
 
 @MODEL_REGISTRY.register()
 class DefocusModel(ValidatingModel):
-    """Trains and validates any registered arch.
+    """Model to train and validate any registered arch.
 
-    A network may return a training dict (see `GGKMNet`); a loss that declares `takes_scales` is given the whole of it,
-    others the finest image. `train:` may have the keys of `StepOptions`, any optimizer and schedule of torch;
-    `logger.keep_checkpoints` is how many of the newest checkpoints are kept (default: all).
+    A network may return a training dict (see `GGKMNet`); a loss that declares `takes_scales` gets the dict, others the
+    finest image. `train:` may have the keys of `StepOptions`, and any optimizer and schedule of torch;
+    `logger.keep_checkpoints` is the number of newest checkpoints to keep (default: all).
 
-    A training state holds all that the next step depends on; `resume_training` goes on as if there had been no break.
+    A training state holds everything that the next step depends on, so that resuming is exact.
     """
 
     def __init__(self, opt: dict[str, Any]) -> None:
-        # what a resumed training is compared with; the host takes the options apart
+        # Copied for comparison when resuming, since BasicSR changes the options.
         self.options = json.loads(json.dumps(_compared(opt), default=str))
         super().__init__(opt)
 
-    # ---- set-up
+    # ---- setup
 
     def init_training_settings(self) -> None:
         self.step_options = StepOptions.of(self.opt['train'], 'train')
@@ -68,7 +68,7 @@ class DefocusModel(ValidatingModel):
         self.throughput = Throughput()
         self.stop: StopRequest | None = None
         self.tb_logger: Any = None
-        self.position: Position | None = None  # of the last step that was made
+        self.position: Position | None = None  # of the last step
         self.iteration = self.saved_iteration = 0
         self.skipped = 0  # steps in a row
         self.finished = self._stepping = False
@@ -77,7 +77,7 @@ class DefocusModel(ValidatingModel):
         super().init_training_settings()
 
     def attach(self, val_loaders: list[Any], tb_logger: Any, stop: StopRequest) -> None:
-        """What the host's loop does not hand to a model; see `host.seams.Session`."""
+        """Take what BasicSR's loop does not pass to a model; see `basicsr_patches.seams.Session`."""
         self._val_loaders, self.tb_logger, self.stop = val_loaders, tb_logger, stop
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
@@ -103,12 +103,12 @@ class DefocusModel(ValidatingModel):
         self.schedulers = [build_schedule(name, optimizer, options) for optimizer in self.optimizers]
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
-        """The schedule's rate, during warm-up times current_iter / warmup_iter."""
+        """Set the scheduled rate, multiplied by current_iter / warmup_iter during warm-up."""
         if self._val_due:
             self._validate_again()
         for optimizer, scheduler in zip(self.optimizers, self.schedulers, strict=True):
             for group, lr in zip(optimizer.param_groups, scheduler.get_last_lr(), strict=True):
-                group['lr'] = lr  # some schedules go on from what they find there
+                group['lr'] = lr  # some schedules start from this value
             if current_iter > 1:
                 scheduler.step()
             if current_iter < warmup_iter:
@@ -132,9 +132,9 @@ class DefocusModel(ValidatingModel):
         self._stepping = True
         buffers = [buffer.clone() for buffer in self.net_g.buffers()]
         total, terms, norm = self._gradients()
-        odd = not self.scaler.is_enabled() and not torch.isfinite(norm)  # the scaler has its own way with these
+        nonfinite = not self.scaler.is_enabled() and not torch.isfinite(norm)  # the scaler handles these itself
         stop = self.stop is not None and self.stop.signal is not None
-        flags = torch.stack([~torch.isfinite(total), total.new_tensor(odd).bool(), total.new_tensor(stop).bool()])
+        flags = torch.stack([~torch.isfinite(total), total.new_tensor(nonfinite).bool(), total.new_tensor(stop).bool()])
         bad_loss, bad_gradient, stop = any_of(flags.float()).bool().tolist()
         if bad_loss or bad_gradient:
             self._reject(current_iter, bad_loss, total if bad_loss else norm, buffers)
@@ -144,13 +144,13 @@ class DefocusModel(ValidatingModel):
             for optimizer in self.stepping:
                 self.scaler.step(optimizer)
             self.scaler.update()
-            if self.scaler.is_enabled() and self.scaler.get_scale() < 1:  # it is not for the scale that they overflow
+            if self.scaler.is_enabled() and self.scaler.get_scale() < 1:  # the scale is not the cause of the overflow
                 raise NotFiniteError(
                     f'the norm of the gradients is {float(norm)} at iteration {current_iter}, as in every step before '
                     "it that fp16's scale was lowered for; nothing of these steps is kept. Set train.amp to bf16 or "
                     'none, lower train.optim_g.lr, or set train.grad_clip, then go on with --auto_resume'
                 )
-            if self.ema_decay > 0 and self.scaler.get_scale() >= scale:  # else the scaler has left the step out
+            if self.ema_decay > 0 and self.scaler.get_scale() >= scale:  # else the scaler has skipped the step
                 self.model_ema(decay=self.ema_decay)
         self.iteration, self.position = current_iter, self._fed
         self._stepping = False
@@ -161,7 +161,7 @@ class DefocusModel(ValidatingModel):
             self._save_and_stop()
 
     def _gradients(self) -> tuple[Tensor, OrderedDict[str, Tensor], Tensor]:
-        """(loss, terms to log, norm of all gradients before clipping) of the batch; gradients are in the parameters."""
+        """Compute the gradients of a batch. Returns the loss, the terms to log and the norm before clipping."""
         for optimizer in self.stepping:
             optimizer.zero_grad()
         parts = self.step_options.accumulate
@@ -172,7 +172,7 @@ class DefocusModel(ValidatingModel):
             lqs, gts = self.lq.chunk(parts), self.gt.chunk(parts)
             for i, (lq, gt) in enumerate(zip(lqs, gts, strict=True)):
                 for buffer, value in zip(self.cri_pix.buffers() if counted else (), counted, strict=True):
-                    buffer.copy_(value)  # to a loss that counts its calls the parts are one
+                    buffer.copy_(value)  # a loss that counts its calls counts the parts as one
                 with self._unsynchronised() if i < len(lqs) - 1 else nullcontext():
                     output = self._forward(lq)
                     self.output = output['scales'][-1] if isinstance(output, dict) else output
@@ -193,22 +193,22 @@ class DefocusModel(ValidatingModel):
 
     @property
     def stepping(self) -> list[torch.optim.Optimizer]:
-        """Whose parameters this step changes."""
+        """The optimizers that this step applies."""
         return [self.optimizer_g]
 
     def _forward(self, lq: Tensor) -> Any:
-        """What the network gives, in float32."""
+        """Run the network. Returns float32."""
         with torch.autocast(self.device.type, self.amp_type, self.amp_type is not None):
             return _as_float32(self.net_g(lq))
 
     def _unsynchronised(self) -> AbstractContextManager[Any]:
-        """Gradients of all but the last part stay with their process."""
+        """Return a context in which gradients are not synchronized: that of all parts but the last."""
         return self.net_g.no_sync() if isinstance(self.net_g, DistributedDataParallel) else nullcontext()
 
     def _losses(
         self, output: dict[str, list[Tensor]] | Tensor, lq: Tensor, gt: Tensor
     ) -> tuple[Tensor, OrderedDict[str, Tensor]]:
-        """The loss to minimise and every term to log, named l_*."""
+        """Return the loss to minimize and every term to log, named l_*."""
         total = torch.zeros((), device=self.device)
         terms: OrderedDict[str, Tensor] = OrderedDict()
         if self.cri_pix:
@@ -224,7 +224,7 @@ class DefocusModel(ValidatingModel):
         return total, terms
 
     def _reject(self, current_iter: int, is_loss: bool, value: Tensor, buffers: list[Tensor]) -> None:
-        """Leave out a step that would spoil the network. Raises NotFiniteError if the options have it, or too often."""
+        """Skip a step with NaN or Inf. Raises NotFiniteError if the options say so, or after too many skipped steps."""
         shown = 'not finite on another process' if torch.isfinite(value) else float(value)
         what = f'the {"loss" if is_loss else "norm of the gradients"} is {shown} at iteration {current_iter}'
         with torch.no_grad():
@@ -249,7 +249,7 @@ class DefocusModel(ValidatingModel):
             buffer.copy_(buffers[name])
 
     def _log(self, current_iter: int, total: Tensor, terms: OrderedDict[str, Tensor], norm: Tensor) -> None:
-        """What the host's logger, TensorBoard and the bar show of this step; only made when they do."""
+        """Update the progress bar; fill BasicSR's log and TensorBoard if they are due."""
         if self.progress is not None:
             self.progress.step(total, self.throughput.images_per_s)
         if current_iter % self.opt['logger']['print_freq'] == 0:
@@ -275,13 +275,13 @@ class DefocusModel(ValidatingModel):
     def validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False) -> None:
         if not self.is_train:
             return super().validation(dataloader, current_iter, tb_logger, save_img)
-        with unchanged_generators():  # a resumed run may not validate where this one does
+        with unchanged_generators():  # a resumed run may validate at other iterations
             super().validation(dataloader, current_iter, tb_logger, save_img)
         if self.opt['rank'] == 0:
             self.history.save()
 
     def scored(self, dataset: str, current_iter: int | str, inputs: dict[str, float]) -> dict[str, str]:
-        """Put the scores down; keep the weights of the best, unless they would be chosen on a test split."""
+        """Record the scores, and save the best weights unless they would be chosen on a test split."""
         if not self.is_train:
             return {}
         iteration = int(current_iter)
@@ -297,7 +297,7 @@ class DefocusModel(ValidatingModel):
         return remarks
 
     def _compare(self, dataset: str, iteration: int, scores: dict[str, float]) -> dict[str, bool]:
-        """Which of the scores are the best so far; they are then the best."""
+        """Update the best scores. Returns which metrics have a new best."""
         self._initialize_best_metric_results(dataset)
         known = self.best_metric_results[dataset]
         for metric in scores.keys() & known.keys():
@@ -305,7 +305,7 @@ class DefocusModel(ValidatingModel):
         return {metric: known[metric]['iter'] == iteration for metric in scores if metric in known}
 
     def _initialize_best_metric_results(self, dataset_name: str) -> None:
-        """As the host, with a metric's own word for what is better where the options have none."""
+        """As in BasicSR, but a metric's `better` attribute is the default of the option."""
         for metric_opt in self.opt['val']['metrics'].values():
             better = getattr(METRIC_REGISTRY.get(metric_opt['type']), 'better', 'higher')
             metric_opt.setdefault('better', better)
@@ -322,22 +322,22 @@ class DefocusModel(ValidatingModel):
         return metric if len(self._val_loaders) <= 1 else f'{dataset}_{metric}'
 
     def _validate_again(self) -> None:
-        """The validation that the interrupted run owed at the iteration it is resumed from."""
+        """Run the validation of the resumed iteration if the interrupted run did not complete it."""
         self._val_due = False
         for loader in self._val_loaders:
             if not self.history.has(self.iteration, loader.dataset.opt['name']):
                 self.validation(loader, self.iteration, self.tb_logger, self.opt['val']['save_img'])
 
-    # ---- saving and going on
+    # ---- saving and resuming
 
     def save(self, epoch: int, current_iter: int) -> None:
-        if current_iter == -1:  # the host's word for the end of training
+        if current_iter == -1:  # BasicSR's mark for the end of training
             self.finished = True
             if self.progress is not None:
                 self.progress.close()
             if self.saved_iteration < self.iteration:
                 self.save(epoch, self.iteration)
-            self._forget_old_checkpoints()  # of a run that was killed just before it would have
+            self._delete_old_checkpoints()  # a run that was killed here left them
             self._save_networks('latest')
             return
         self.agree_on_buffers()
@@ -346,7 +346,7 @@ class DefocusModel(ValidatingModel):
         self._save_networks(current_iter)
         self.save_training_state(epoch, current_iter)
         self.saved_iteration = current_iter
-        self._forget_old_checkpoints()
+        self._delete_old_checkpoints()
 
     def _save_networks(self, iteration: int | str) -> None:
         nets, keys = [self.net_g], ['params']
@@ -381,7 +381,7 @@ class DefocusModel(ValidatingModel):
         save_atomically(state, osp.join(self.opt['path']['training_states'], f'{current_iter}.state'), _UNTOUCHED)
 
     def _training_state(self, epoch: int, current_iter: int) -> dict[str, Any]:
-        """All that the next step depends on, besides the network's weights."""
+        """Return everything that the next step depends on, except the network's weights."""
         state = {
             'epoch': self.position.epoch if self.position else epoch,
             'iter': current_iter,
@@ -399,12 +399,12 @@ class DefocusModel(ValidatingModel):
         return state
 
     @master_only
-    def _forget_old_checkpoints(self) -> None:
+    def _delete_old_checkpoints(self) -> None:
         keep = self.opt['logger'].get('keep_checkpoints')
         states = numbered_states(self.opt['path']['training_states'])
         for state in states[:-keep] if keep else ():
             (Path(self.opt['path']['models']) / f'net_g_{state.stem}.pth').unlink(missing_ok=True)
-            state.unlink()  # last: by it the next call finds what a killed one has left
+            state.unlink()  # last, so that the next call finds what a killed one has left
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:
         logger = get_root_logger()
@@ -415,7 +415,7 @@ class DefocusModel(ValidatingModel):
             saved['train']['optim_g']['lr'] = saved['train']['optim_g']['lr'] if rate is None else rate
             for line in _differences(saved, self.options):
                 logger.warning(line)
-            for key in ('optim_g', 'scheduler'):  # the state's are used, and so belong into the next states
+            for key in ('optim_g', 'scheduler'):  # the values in use, for the next states
                 self.options['train'][key] = saved['train'][key]
         super().resume_training(resume_state)
         if self.cri_pix and resume_state.get('loss'):
@@ -436,28 +436,28 @@ class DefocusModel(ValidatingModel):
         self._val_due = self.opt.get('val') is not None and self.iteration % self.opt['val']['val_freq'] == 0
 
     def save_finished_work(self) -> None:
-        """After a failure outside of a step: save what was done before it, if that can be done alone."""
+        """Save the finished steps after a failure outside of a step, if this is the only process."""
         if rank_and_size()[1] > 1 or self._stepping or self.finished or self.iteration <= self.saved_iteration:
             return
         try:
             self.save(0, self.iteration)
         except UserError as error:
-            get_root_logger().error(f'The steps since iteration {self.saved_iteration} are lost: {error}')
+            get_root_logger().error(f'steps since iteration {self.saved_iteration} are lost: {error}')
         else:
-            get_root_logger().info(f'Saved what was done up to iteration {self.iteration}')
+            get_root_logger().info(f'Saved the steps up to iteration {self.iteration}')
 
     def _save_and_stop(self) -> None:
-        """Raises Interrupted."""
+        """Save if needed, and raise Interrupted."""
         if self.saved_iteration < self.iteration:
             self.save(0, self.iteration)
-        barrier()  # a launcher that sees one process end gives the one that writes little time
+        barrier()  # a launcher ends the other processes soon after the first
         if self.progress is not None:
             self.progress.close()
         raise Interrupted(f'stopped by a signal after iteration {self.iteration}; everything is saved')
 
 
 def _as_float32(output: Any) -> Any:
-    """The loss is computed in float32 whatever the network computed in: a tensor, or dicts and sequences of them."""
+    """Convert a tensor, or tensors in dicts and sequences, to float32 for the loss."""
     if isinstance(output, dict):
         return {key: _as_float32(value) for key, value in output.items()}
     if isinstance(output, list | tuple):

@@ -6,10 +6,11 @@ adds its own with `@FLOW_REGISTRY.register()`.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from ggkm_plugin.ops.boundary import pad
@@ -17,40 +18,38 @@ from ggkm_plugin.utils.checkpoint import load_weights, read_checkpoint, weights_
 from ggkm_plugin.utils.config import nearest
 from ggkm_plugin.utils.errors import CheckpointError, OptionError, UserError
 from ggkm_plugin.utils.registry import Registry
+from ggkm_plugin.utils.schema import Spec, raise_faults, section_faults, signature_section
 
 FLOW_REGISTRY = Registry('flow')
 
 
 @FLOW_REGISTRY.register()
 class RAFT(nn.Module):
-    """Torchvision's RAFT (Teed and Deng, ECCV 2020) with weights from a file; nothing is fetched.
+    """Torchvision's RAFT (Teed and Deng, ECCV 2020) with weights from a local file.
 
     Args:
-        weights: one of torchvision's files, `raft_large_*.pth` or `raft_small_*.pth`, of any of its trainings.
+        weights: a file of torchvision, `raft_large_*.pth` or `raft_small_*.pth`.
         size: large or small, as the file.
-        updates: of the flow; the last is given.
+        updates: number of flow updates; the last one is returned.
 
     Raises:
         CheckpointError: the file is missing, damaged or of another network.
     """
 
-    least_size = 128  # pixels: its coarsest correlations need them
+    least_size = 128  # pixels; the coarsest correlations need them
 
-    def __init__(self, weights: str, size: str = 'large', updates: int = 12) -> None:
+    def __init__(
+        self, weights: str, size: Literal['large', 'small'] = 'large', updates: Annotated[int, Field(ge=1)] = 12
+    ) -> None:
         super().__init__()
         from torchvision.models import optical_flow
 
         builders = {'large': optical_flow.raft_large, 'small': optical_flow.raft_small}
-        if size not in builders:
-            raise ValueError(f'size is large or small, not {size!r}')
-        if not isinstance(updates, int) or updates < 1:
-            raise ValueError(f'updates is a whole number of at least 1, not {updates!r}')
         path = str(Path(weights).expanduser())
         if not Path(path).is_file():
             names = {'large': optical_flow.Raft_Large_Weights, 'small': optical_flow.Raft_Small_Weights}
             raise CheckpointError(
-                f"{weights}: no such file. Put torchvision's {names[size].DEFAULT.url} there, or one of its like; "
-                'nothing is fetched here'
+                f"{weights}: no such file. Download torchvision's {names[size].DEFAULT.url} to this path"
             )
         self.updates = updates
         self.net = builders[size](weights=None)
@@ -64,23 +63,24 @@ class RAFT(nn.Module):
 
 
 def build_flow(spec: Any) -> nn.Module:
-    """The flow network of `train.jdrl.flow`, frozen. Raises OptionError naming what does not fit."""
+    """Build the flow network of `train.jdrl.flow`, frozen. Raises OptionError naming what is wrong."""
     where = 'train.jdrl.flow'
-    if not isinstance(spec, dict) or not isinstance(spec.get('type'), str):
-        raise OptionError(f'{where}: a flow network and its options, as in {{type: RAFT, weights: FILE}}, not {spec!r}')
+    raise_faults(list(section_faults(Spec, spec, where).values()))
     options = dict(spec)
     name = options.pop('type')
     if name not in FLOW_REGISTRY:
-        known = nearest(name, list(FLOW_REGISTRY.keys()), 'There are')
-        raise OptionError(f'{where}.type: {name!r} is no flow network.{known}')
+        known = nearest(name, list(FLOW_REGISTRY.keys()), 'Known are')
+        raise OptionError(f'{where}.type: {name!r} is not a flow network.{known}')
+    network = FLOW_REGISTRY.get(name)
+    raise_faults(list(section_faults(signature_section(network), options, where, from_json=True).values()))
     try:
-        return FLOW_REGISTRY.get(name)(**options).eval().requires_grad_(False)
+        return network(**options).eval().requires_grad_(False)
     except (UserError, TypeError, ValueError) as error:
         raise OptionError(f'{where}: {name}: {error}') from error
 
 
 def warp(image: Tensor, flow: Tensor) -> Tensor:
-    """image (B,C,H,W) at p + flow(p), bilinear; beyond its border it is continued by it."""
+    """Sample image (B,C,H,W) at p + flow(p), bilinear; the border is repeated beyond it."""
     height, width = image.shape[-2:]
     y, x = torch.meshgrid(
         *(torch.arange(n, device=flow.device, dtype=flow.dtype) for n in (height, width)), indexing='ij'
@@ -90,7 +90,7 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
 
 
 def calibration_mask(flow: Tensor, tolerance: float = 0.35) -> Tensor:
-    """Where a flow (B,2,H,W) is like that of the rest of its image, and so to be believed: (B,1,H,W) of 0 and 1.
+    """Return where a flow (B,2,H,W) is consistent with the rest of its image: (B,1,H,W) of 0 and 1.
 
     The flow is drawn with Middlebury's colour wheel, the longest of its image in full colour, and turned to grey
     (BT.601); 1 where that is within `tolerance` of its mean. A shift of the whole image is believed everywhere.

@@ -1,7 +1,7 @@
-"""Training against pairs that do not lie quite on each other: JDRL, around any network.
+"""JDRL: training any network on misaligned pairs.
 
-Y. Li et al., "Learning Single Image Defocus Deblurring with Misaligned Training Pairs" (AAAI 2023). The paper's MPRNet*
-is MPRNet trained so.
+Y. Li et al., "Learning Single Image Defocus Deblurring with Misaligned Training Pairs" (AAAI 2023). MPRNet* of
+the GGKMNet paper is MPRNet trained with it.
 """
 
 import warnings
@@ -52,10 +52,9 @@ class JDRLModel(DefocusModel):
         reblurring   0.5 l(R(O,B), B), by the reblurring module R alone
         both         l(M O, M W(S, f(O,S))) + l(M' S, M' W(O, f(S,O))) + 0.5 l(R(O,B), B)
 
-    The flow network is frozen, and its flow is a constant. Not in the facts: that no gradient passes through it, since
-    the network would learn to please the flow network; when the module is trained alone, which needs images that are
-    sharp already; and that it is trained on beside the network. The module has the network's optimizer options and
-    schedule. It is kept in the training state: only training needs it.
+    The flow network is frozen, and its flow is a constant. The paper does not say whether a gradient passes through the
+    flow (not here), how long the phase `reblurring` is, and whether the module is trained further in `both` (here it
+    is). The module has the network's optimizer options and schedule. It is saved in the training state only.
     """
 
     def init_training_settings(self) -> None:
@@ -72,7 +71,7 @@ class JDRLModel(DefocusModel):
         self.optimizers.append(self.optimizer_r)
 
     def update_learning_rate(self, current_iter: int, warmup_iter: int = -1) -> None:
-        with warnings.catch_warnings():  # torch's, that the rate changes before the first step: so it is meant
+        with warnings.catch_warnings():  # torch warns that the rate changes before the first step
             warnings.filterwarnings('ignore', message='Detected call of `lr_scheduler.step')
             super().update_learning_rate(current_iter, warmup_iter)
 
@@ -93,7 +92,7 @@ class JDRLModel(DefocusModel):
     def _forward(self, lq: Tensor) -> Any:
         if self.phase != 'reblurring':
             return super()._forward(lq)
-        self.net_g.eval()  # its BatchNorm statistics stand still too
+        self.net_g.eval()  # keeps its BatchNorm statistics, too
         with torch.no_grad():
             output = super()._forward(lq)
         self.net_g.train()
@@ -128,7 +127,7 @@ class JDRLModel(DefocusModel):
     def _flow(self, one: Tensor, two: Tensor) -> Tensor:
         return self.flow_net(one.clamp(0, 1), two.clamp(0, 1))
 
-    # ---- saving and going on
+    # ---- saving and resuming
 
     def _training_state(self, epoch: int, current_iter: int) -> dict[str, Any]:
         reblurring = self.get_bare_model(self.net_r).state_dict()

@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules of torch and of the host, by name."""
+"""Optimizers and learning-rate schedules of torch and BasicSR, by name."""
 
 import inspect
 from collections.abc import Iterable
@@ -12,13 +12,13 @@ from ggkm_plugin.utils.errors import OptionError
 
 import basicsr.models.lr_scheduler as basicsr_schedules  # isort: skip
 
-# They need more than an option file can give: a closure, sparse gradients, functions, the validation's score; or, as
-# Muon, weights that are all matrices.
+# They need what an option file cannot give: a closure, sparse gradients, functions, a validation score; Muon needs
+# weights that are all matrices.
 _NOT_OPTIMIZERS = ('Optimizer', 'LBFGS', 'SparseAdam', 'Muon')
 _NOT_SCHEDULES = (
     'LRScheduler', 'ReduceLROnPlateau', 'LambdaLR', 'MultiplicativeLR', 'SequentialLR', 'ChainedScheduler',
 )  # fmt: skip
-# The host's names mean the host's classes, as in its own models.
+# BasicSR's names mean BasicSR's classes, as in its own models.
 BASICSR_SCHEDULES = {
     'MultiStepLR': basicsr_schedules.MultiStepRestartLR,
     'MultiStepRestartLR': basicsr_schedules.MultiStepRestartLR,
@@ -28,17 +28,17 @@ _WRONG_ARGUMENTS = (TypeError, ValueError, AttributeError, AssertionError, Arith
 
 
 def optimizers() -> dict[str, type[Optimizer]]:
-    """Those of torch.optim that a training step can use."""
+    """Return the optimizers of torch.optim that a training step can use."""
     return _subclasses(torch.optim, Optimizer, _NOT_OPTIMIZERS)
 
 
 def schedules() -> dict[str, type[lr_scheduler.LRScheduler]]:
-    """The host's, and those of torch.optim.lr_scheduler that go by the iteration alone."""
+    """Return BasicSR's schedules, and those of torch.optim.lr_scheduler that depend on the iteration only."""
     return {**_subclasses(lr_scheduler, lr_scheduler.LRScheduler, _NOT_SCHEDULES), **BASICSR_SCHEDULES}
 
 
 def build_optimizer(name: str, params: Iterable[torch.nn.Parameter], options: dict[str, Any]) -> Optimizer:
-    """Raises OptionError naming `train.optim_g` and what does not fit."""
+    """Build an optimizer. Raises OptionError naming `train.optim_g`."""
     known = optimizers()
     if name not in known:
         raise OptionError(f'train.optim_g.type: no {name!r} in torch.optim.{nearest(str(name), list(known), "It has")}')
@@ -49,7 +49,7 @@ def build_optimizer(name: str, params: Iterable[torch.nn.Parameter], options: di
 
 
 def build_schedule(name: str, optimizer: Optimizer, options: dict[str, Any]) -> lr_scheduler.LRScheduler:
-    """Raises OptionError naming `train.scheduler` and what does not fit."""
+    """Build a schedule. Raises OptionError naming `train.scheduler`."""
     known = schedules()
     if name not in known:
         raise OptionError(f'train.scheduler.type: no {name!r}.{nearest(str(name), list(known), "There are")}')

@@ -1,4 +1,4 @@
-"""A few steps of a training without a trace: how long it will take, and in how much memory."""
+"""Dry run: time and memory of a few training steps."""
 
 import copy
 import logging
@@ -11,33 +11,33 @@ from typing import Any
 
 import torch
 
-# A first step that takes longer is not repeated.
-_LONG = 20.0  # seconds
+# Seconds; a first step that takes longer is not repeated.
+_LONG = 20.0
 _STEPS = 3
 
 
 @dataclass(frozen=True)
-class Rehearsal:
-    """Measured on this machine, in this process."""
+class Measurement:
+    """What a dry run measured, on this machine and in this process."""
 
     network: str
     parameters: int
     images: dict[str, int]  # of each data set
     batch: tuple[int, ...]  # (B,3,H,W)
     device: str
-    step: float  # seconds, data reading included
-    waited: float  # seconds of it that went into data reading
-    memory: int  # bytes: of the GPU, or of the process
+    step: float  # seconds, including reading data
+    waited: float  # seconds of it spent on reading data
+    memory: int  # bytes of the GPU, or of the process
     validations: int
-    validation: float  # seconds of one; 0 without
+    validation: float  # seconds of one; 0 without validation
 
     def hours(self, total_iter: int) -> float:
-        """The whole training and its validations, without saving."""
+        """Return the time of the whole training with its validations, without saving."""
         return (total_iter * self.step + self.validations * self.validation) / 3600
 
 
-def rehearse(opt: dict[str, Any]) -> Rehearsal:
-    """Make a few training steps and score a validation image; `opt` as the host's parser completes it.
+def measure(opt: dict[str, Any]) -> Measurement:
+    """Run a few training steps and one validation image; `opt` as BasicSR's parser completes it.
 
     Nothing is written. Raises what building and running them raises.
     """
@@ -54,7 +54,7 @@ def rehearse(opt: dict[str, Any]) -> Rehearsal:
     steps: list[float] = []
     waits: list[float] = []
     batches = iter(loader)
-    while len(steps) <= _STEPS and sum(steps) < _LONG:  # the first one warms up
+    while len(steps) <= _STEPS and sum(steps) < _LONG:  # the first one is a warm-up
         start = time.perf_counter()
         batch = next(batches, None)
         if batch is None:
@@ -62,13 +62,13 @@ def rehearse(opt: dict[str, Any]) -> Rehearsal:
         waits.append(time.perf_counter() - start)
         model.update_learning_rate(len(steps) + 1, warmup_iter=train.get('warmup_iter') or -1)
         model.feed_data(batch)
-        model.optimize_parameters(max(1, total - _STEPS + len(steps)))  # a training in phases costs most in its last
+        model.optimize_parameters(max(1, total - _STEPS + len(steps)))  # the last phase of a training costs most
         _wait_for(model.device)
         steps.append(time.perf_counter() - start)
     measured = slice(1 if len(steps) > 1 else 0, None)
     shape = tuple(batch['lq'].shape) if batch else tuple(model.lq.shape)
     net = model.get_bare_model(model.net_g)
-    return Rehearsal(
+    return Measurement(
         network=type(net).__name__,
         parameters=sum(parameter.numel() for parameter in net.parameters()),
         images=images,
@@ -100,20 +100,20 @@ def _peak_of_process() -> int:
     return peak if sys.platform == 'darwin' else peak * 1024
 
 
-def table(rehearsal: Rehearsal, total_iter: int) -> str:
-    """What was measured, for people."""
-    batch, _, height, width = rehearsal.batch
-    hours = rehearsal.hours(total_iter)
+def table(measured: Measurement, total_iter: int) -> str:
+    """Format a measurement for the terminal."""
+    batch, _, height, width = measured.batch
+    hours = measured.hours(total_iter)
     duration = (
         f'{hours * 60:.0f} minutes' if hours < 2 else f'{hours:.0f} hours' + f' ({hours / 24:.1f} days)' * (hours > 48)
     )
     rows = {
-        'network': f'{rehearsal.network}, {rehearsal.parameters:,d} parameters',
-        'images': ', '.join(f'{count:,d} of {name}' for name, count in rehearsal.images.items()),
-        'step': f'{rehearsal.step:.3g} s for {batch} crops of {height}x{width} ({rehearsal.waited:.2g} s of it waiting '
-        f'for data), on {rehearsal.device}',
-        'memory': f'{rehearsal.memory / 2**30:.1f} GiB at most',
-        'validation': f'{rehearsal.validation:.3g} s each, {rehearsal.validations} of them',
+        'network': f'{measured.network}, {measured.parameters:,d} parameters',
+        'images': ', '.join(f'{count:,d} of {name}' for name, count in measured.images.items()),
+        'step': f'{measured.step:.3g} s for {batch} crops of {height}x{width} ({measured.waited:.2g} s of it waiting '
+        f'for data), on {measured.device}',
+        'memory': f'{measured.memory / 2**30:.1f} GiB at most',
+        'validation': f'{measured.validation:.3g} s each, {measured.validations} of them',
         'training': f'about {duration} for {total_iter:,d} iterations',
     }
     return '\n'.join(f'{name:12}{text}' for name, text in rows.items())

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ggkm_plugin.models.optimizing import HOST_SCHEDULES, build_optimizer, build_schedule, optimizers, schedules
+from ggkm_plugin.models.optimizing import BASICSR_SCHEDULES, build_optimizer, build_schedule, optimizers, schedules
 from ggkm_plugin.utils.errors import OptionError
 
 import basicsr.models.lr_scheduler as host  # isort: skip
@@ -37,7 +37,7 @@ def test_the_host_s_names_mean_the_host_s_classes(weight):
     optimizer = build_optimizer('Adam', [weight], {'lr': 1.0})
     schedule = build_schedule('MultiStepLR', optimizer, {'milestones': [1], 'restarts': [0], 'restart_weights': [1]})
     assert type(schedule) is host.MultiStepRestartLR
-    assert set(HOST_SCHEDULES) == {'MultiStepLR', 'MultiStepRestartLR', 'CosineAnnealingRestartLR'}
+    assert set(BASICSR_SCHEDULES) == {'MultiStepLR', 'MultiStepRestartLR', 'CosineAnnealingRestartLR'}
 
 
 def test_options_arrive(weight):

@@ -91,7 +91,7 @@ def test_a_doubt_is_a_fault_to_check_and_a_warning_to_train(command, tiny, write
 
 
 def test_without_steps(command, tiny, write_options, monkeypatch):
-    monkeypatch.setattr('ggkm_plugin.training.dry_run.rehearse', None)
+    monkeypatch.setattr('ggkm_plugin.training.dry_run.measure', None)
     code, out, _ = command('check', '-opt', write_options(tiny), '--no-steps')
     assert (code, out) == (0, 'no fault found\n')
 
