@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -116,31 +117,6 @@ def signature_section(target: Callable[..., Any], without: tuple[str, ...] = (),
     return create_model(target.__name__, __config__=config, **fields)
 
 
-def keys_of(section: type[BaseModel]) -> list[str]:
-    """Return the keys of a section."""
-    return [field.alias or name for name, field in section.model_fields.items()]
-
-
-_EXPECTED = {
-    'bool_type': 'true or false',
-    'int_type': 'a whole number',
-    'float_type': 'a number',
-    'string_type': 'text (in quotes)',
-    'sequence_str': 'a list',
-    'list_type': 'a list',
-    'dict_type': 'a mapping of keys to values',
-    'model_type': 'a mapping of keys to values',
-    'model_attributes_type': 'a mapping of keys to values',
-    'none_required': 'left out (~)',
-    'finite_number': 'a finite number',
-    'literal_error': 'one of {expected}',
-    'greater_than_equal': 'at least {ge:g}',
-    'greater_than': 'above {gt:g}',
-    'less_than_equal': 'at most {le:g}',
-    'less_than': 'below {lt:g}',
-}
-
-
 def _faults(section: type[BaseModel], values: Any, where: str, error: ValidationError, allow_unknown: bool) -> Faults:
     expected: dict[str, list[str]] = {}
     inputs: dict[str, Any] = {}
@@ -159,8 +135,8 @@ def _faults(section: type[BaseModel], values: Any, where: str, error: Validation
             shown = f': {found["input"]!r}' if path and not isinstance(found['input'], dict) else ':'
             faults[key] = f'{key}{shown} {found["ctx"]["error"]}'.removeprefix(': ')
         else:
-            text = _EXPECTED.get(kind, found['msg']).format(**found.get('ctx', {}))
-            expected.setdefault(key, []).append(text)
+            text = re.sub(r'^Input should be | or instance of \w+$', '', found['msg'])
+            expected.setdefault(key, []).append(text.replace('a valid boolean', 'true or false without quotes'))
             inputs[key] = found['input']
     for key, texts in expected.items():  # several where a value may be of several types
         value = '~' if inputs[key] is None else repr(inputs[key])
