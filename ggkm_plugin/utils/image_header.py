@@ -6,7 +6,7 @@ import struct
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ggkm_plugin.utils.errors import DataError
 from ggkm_plugin.utils.image_decoding import PNG_SIGNATURE, decode_image
@@ -45,7 +45,7 @@ def _checked(file: BinaryIO, size: int, name: str) -> Header:
     """Compare the end of a file with what its format demands, and decode the files that fail this."""
     try:
         header, complete = _parsed(file, size)
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, TypeError, struct.error):
+    except (OSError, SyntaxError, ValueError, TypeError, struct.error, Image.DecompressionBombError):
         complete = False
     if complete:
         return header
