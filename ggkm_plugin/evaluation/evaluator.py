@@ -106,7 +106,8 @@ class Evaluator:
         sizing: the protocol whose cropping or padding is applied to the images; default: none.
         save: called as ``save(sample, name, result)`` with each result and, for `input`, the blurred image.
         before_image: called by all processes together before each takes an image.
-        strict: raise all errors but RestorationError; by default they become faults, and the other images follow.
+        in_training: raise all errors but RestorationError, and do not compute `scene`. By default errors become
+            faults, and the other images are evaluated.
         tell: called with a line for each image.
     """
 
@@ -118,11 +119,11 @@ class Evaluator:
         sizing: str = '',
         save: Callable[[Sample, str, Tensor], None] = lambda *_: None,
         before_image: Callable[[], None] = lambda: None,
-        strict: bool = False,
+        in_training: bool = False,
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.restorers, self.metrics, self.device, self.sizing = restorers, metrics, device, sizing
-        self.save, self.before_image, self.strict, self.tell = save, before_image, strict, tell
+        self.save, self.before_image, self.in_training, self.tell = save, before_image, in_training, tell
 
     def evaluate(self, dataset: Any, name: str, benchmark: str = '', with_input: bool = True) -> DatasetRecord:
         """Evaluate a data set; `with_input` also scores the blurred images.
@@ -175,7 +176,7 @@ class Evaluator:
             data['lq_path'],
             (height, width),
             _bits(dataset, data['lq_path']),
-            '' if gt is None else tensor_digest(gt),
+            '' if gt is None or self.in_training else tensor_digest(gt),
         )
         return Sample(record, name, benchmark, lq, gt, photograph)
 
@@ -210,7 +211,7 @@ class Evaluator:
         return scores
 
     def _reraise(self, error: Exception) -> None:
-        if isinstance(error, ResultsError) or (self.strict and not isinstance(error, RestorationError)):
+        if isinstance(error, ResultsError) or (self.in_training and not isinstance(error, RestorationError)):
             raise error
 
 

@@ -21,9 +21,9 @@ from basicsr.models.sr_model import SRModel  # isort: skip
 from basicsr.utils import get_root_logger  # isort: skip
 from basicsr.utils.dist_util import master_only  # isort: skip
 
-# Held-out photographs in the closing picture, and in TensorBoard at each validation.
+# Images on the comparison sheet, and in TensorBoard at each validation.
 _SHEET_ROWS, _STRIPS = 4, 3
-# Pixels; there is nothing to see on smaller ones.
+# Smallest side, in pixels, of images on the sheet.
 _SHEET_LEAST = 16
 
 
@@ -46,9 +46,9 @@ class ValidatingModel(SRModel):
         super().__init__(opt)
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
-        if self.opt['dist'] and self.device.type == 'cpu':  # the host would name a GPU
-            # else it groups the gradients anew after its first step, and so adds up those of three or more processes in
-            # another order: a resumed run would differ in the last bits
+        if self.opt['dist'] and self.device.type == 'cpu':  # BasicSR names a GPU
+            # Otherwise gradients are grouped anew after the first step, and those of three or more processes are summed
+            # in another order: a resumed run would differ in the last bits.
             kept = self.opt['world_size'] > 2 or self.opt.get('find_unused_parameters', False)
             return DistributedDataParallel(net, find_unused_parameters=kept)
         return super().model_to_device(net)
@@ -99,7 +99,12 @@ class ValidatingModel(SRModel):
 
         metrics = self.opt['val'].get('metrics') or {}
         evaluator = Evaluator(
-            {RESULT: restorer}, metrics, self.device, save=save, before_image=self.before_image, strict=self.is_train
+            {RESULT: restorer},
+            metrics,
+            self.device,
+            save=save,
+            before_image=self.before_image,
+            in_training=self.is_train,
         )
         record = evaluator.evaluate(dataset, name, with_input=name not in self.input_results)
         means = record.means()

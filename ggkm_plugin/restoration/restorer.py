@@ -27,6 +27,8 @@ Image = TypeVar('Image', np.ndarray, Tensor)
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # What white is in integers; in floats it is 1.
 _WHITE = {torch.uint8: 255, torch.uint16: 65535}
+# Float images beyond these have another white than 1; noise and overshoots stay within.
+_LIMITS = (-1, 2)
 
 _log = logging.getLogger(__name__)
 
@@ -92,8 +94,14 @@ class ImageRestorer(ABC):
         y = image.to(self.device).to(torch.float32)
         if white:  # in place, since y is a copy: an image of 100 megapixels takes 1.2 GB
             y.div_(white)
-        if not torch.isfinite(y.sum(dtype=torch.float64)):
+        low, high = y.aminmax()  # NaN if a value is NaN
+        if not torch.isfinite(low + high):
             raise DataError('the image holds NaN or infinite values')
+        if not white and (low < _LIMITS[0] or high > _LIMITS[1]):
+            raise DataError(
+                f'a float image has values in [0,1], this one from {float(low):g} to {float(high):g}. Divide it by the '
+                'value of white'
+            )
         x = self.restore(y)
         if gray:
             x = x.mean(-3, keepdim=True)
@@ -142,6 +150,12 @@ class Restorer(ImageRestorer):
         tiling.check_tile(tile)
         if dtype not in DTYPES:
             raise OptionError(f'dtype: one of {", ".join(map(str, DTYPES))}, not {dtype}')
+        if channel_order not in ('rgb', 'bgr'):
+            raise OptionError(f'channel_order: rgb or bgr, not {channel_order!r}')
+        if not value_range[0] < value_range[1]:
+            raise OptionError(f'value_range: the values of black and white, not {value_range}')
+        if size_multiple is not None and size_multiple < 1:
+            raise OptionError(f'size_multiple: at least 1, not {size_multiple}')
         self.device, self.tile, self.dtype, self.tell = find_device(str(device)), tile, dtype, tell
         self.blur_form = blur_form
         try:

@@ -11,7 +11,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from ggkm_plugin.basicsr_patches import data_loading
 from ggkm_plugin.utils import checkpoint
-from ggkm_plugin.utils.errors import CheckpointError
+from ggkm_plugin.utils.errors import CheckpointError, DataError
 
 from basicsr.models import build_model  # isort: skip
 
@@ -232,3 +232,24 @@ def test_ema_follows_buffers_too(options):
 def test_no_progress_bar_off_a_terminal(options, capsys):
     _step(build_model(options), options)
     assert 'it/s' not in capsys.readouterr().err
+
+
+def test_a_network_that_gives_no_numbers_in_a_validation(options, caplog):
+    """A training goes on: it is logged, and nothing is recorded."""
+    model = build_model(options)
+    _, val_loader = _loaders(options)
+    with torch.no_grad():
+        next(model.net_g.parameters()).fill_(torch.nan)
+    model.validation(val_loader, 2, None, False)
+    assert model.metric_results == {}
+    assert not model.history.entries
+    assert 'NaN' in caplog.text
+
+
+def test_a_damaged_image_in_a_validation(options, workplace):
+    """A training ends."""
+    model = build_model(options)
+    _, val_loader = _loaders(options)
+    (workplace / 'pairs/input/01.png').write_bytes(b'')
+    with pytest.raises(DataError, match=r'01\.png'):
+        model.validation(val_loader, 2, None, False)

@@ -8,10 +8,12 @@ from restoration.conftest import OPTIONS, make_network, pixels, save
 from torch import nn
 
 from ggkm_plugin.archs import ggkmnet_arch
+from ggkm_plugin.classical.methods import method
 from ggkm_plugin.inference import Restorer
 from ggkm_plugin.ops.ggkm import chosen_form
 from ggkm_plugin.restoration import tiling
-from ggkm_plugin.restoration.restorer import RestorationError
+from ggkm_plugin.restoration.classical import MethodRestorer
+from ggkm_plugin.restoration.restorer import ImageRestorer, RestorationError
 from ggkm_plugin.utils.errors import CheckpointError, DataError, OptionError, TrainingError
 
 
@@ -170,6 +172,9 @@ def test_networks_that_give_no_image(net, words):
         (np.zeros((4, 4, 3), np.int32), 'int32'),
         (np.zeros((4, 4, 3), bool), 'bool'),
         (np.full((4, 4, 3), np.nan), 'NaN'),
+        (np.full((4, 4, 3), np.inf), 'infinite'),
+        (np.full((4, 4, 3), 200.0), '200'),
+        (torch.full((3, 4, 4), 2.5), '2.5'),
         (torch.zeros(4, 4, 3), r'\(4, 4, 3\)'),
         (torch.zeros(3, 4, 4, dtype=torch.int64), 'int64'),
         ([[1, 2], [3, 4]], 'list'),
@@ -188,6 +193,9 @@ def test_what_is_no_image(network, image, words):
         ({'tile': 3}, 'tile'),
         ({'tile': 'all'}, 'tile'),
         ({'dtype': torch.int8}, 'dtype'),
+        ({'channel_order': 'gbr'}, 'gbr'),
+        ({'value_range': (1, 0)}, 'value_range'),
+        ({'size_multiple': 0}, 'size_multiple'),
     ],
 )
 def test_arguments_that_cannot_be(network, options, words):
@@ -256,3 +264,37 @@ def test_a_gpu_gives_the_same(network):
     result = Restorer(network, 'cuda')(image)
     assert result.device.type == 'cpu'
     torch.testing.assert_close(result, Restorer(network, 'cpu')(image), atol=1e-3, rtol=0)
+
+
+class Dim(nn.Module):
+    """Dims the first channel, and notes the range and the size of its input."""
+
+    def forward(self, y):
+        self.seen = (y.min().item(), y.max().item(), tuple(y.shape[-2:]))
+        return torch.cat([y[:, :1] * 0.5, y[:, 1:]], dim=1)
+
+
+def test_images_as_other_networks_take_them():
+    image = torch.rand(3, 10, 13)
+    torch.testing.assert_close(
+        Restorer(Dim(), channel_order='bgr')(image), image * torch.tensor([1, 1, 0.5])[:, None, None]
+    )
+    restorer = Restorer(Dim(), size_multiple=8, value_range=(-1, 1))
+    result = restorer(image)
+    assert restorer.network.seen[2] == (16, 16)
+    assert restorer.network.seen[0] < 0 < restorer.network.seen[1] <= 1
+    torch.testing.assert_close(result[1:], image[1:])
+    torch.testing.assert_close(result[0], ((image[0] * 2 - 1) * 0.5 + 1) / 2)
+
+
+def test_a_classical_method_is_a_restorer_too():
+    image = pixels(20, 30)
+    chosen = method('EBDB', {'bins': 2})
+    restorer = MethodRestorer(chosen)
+    assert isinstance(restorer, ImageRestorer)
+    assert restorer.settings == chosen.description
+    want = chosen(image.astype(np.float32) / 255).clip(0, 1) * 255
+    assert np.abs(restorer(image) - want).max() <= 0.5 + 1e-3
+    batch = torch.from_numpy(image).permute(2, 0, 1).float()[None].repeat(2, 1, 1, 1) / 255
+    torch.testing.assert_close(restorer(batch)[0], restorer(batch[1]))
+    assert restorer.blur_map(batch[0]).dtype == np.uint8
