@@ -344,7 +344,7 @@ def test_defaults_have_the_published_number_of_parameters(name):
 def test_a_wrong_option_is_named_with_the_nearest(name):
     find(name)
     right = next(iter(SMALL[name][0]))
-    with pytest.raises(OptionError, match=rf'^network_g: {name} has no option {right}x\..*{right}'):
+    with pytest.raises(OptionError, match=rf'^network_g\.{right}x: .*{right}\?'):
         registry.build('network_g', 'archs', {'type': name, f'{right}x': 4})
     with pytest.raises(TypeError, match=f'{right}x'):
         ARCH_REGISTRY.get(name)(**{f'{right}x': 4})
@@ -352,7 +352,7 @@ def test_a_wrong_option_is_named_with_the_nearest(name):
 
 def test_what_would_change_the_images_size_is_no_option():
     find('GRL')
-    with pytest.raises(OptionError, match='GRL has no option upscale'):
+    with pytest.raises(OptionError, match=r'network_g\.upscale'):
         registry.build('network_g', 'archs', {'type': 'GRL', 'upscale': 2})
 
 
