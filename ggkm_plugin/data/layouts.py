@@ -1,4 +1,4 @@
-"""The five benchmarks as their authors distribute them, as one table, and how files become pairs."""
+"""Layouts of the five benchmarks, their detection, and the pairing of files."""
 
 import os
 import re
@@ -15,32 +15,32 @@ from ggkm_plugin.utils.image_decoding import IMAGE_SUFFIXES, image_files
 
 
 class Pair(NamedTuple):
-    """A defocused image and its sharp counterpart (None where a set has none)."""
+    """A defocused image and its sharp counterpart (None if the data set has none)."""
 
     lq: str
     gt: str | None
 
 
 class Folders(NamedTuple):
-    """One place of a split below the root, and how files in it pair."""
+    """Folders of a split below the root, and the pairing of their files."""
 
     lq: str
     gt: str | None
     pairing: str  # sorted, none, or a key of PAIRINGS
-    starts_with: str = ''  # of the defocused files' names; others in the folder are no part of the set
+    starts_with: str = ''  # of the defocused files' names; the folder may hold images of other kinds
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a benchmark keeps its images below its root, which belong together, and what it should hold."""
+    """Folders, pairing and published properties of a benchmark."""
 
     splits: dict[str, tuple[Folders, ...]]  # the authors' folders first, then those of mirrors
-    counts: dict[str, int]  # defocused images as published; a train split before any is held out of it
-    bit_depths: tuple[int, ...] = (8,)  # as distributed, then what else circulates
-    size: tuple[int, int] | None = None  # width, height where all images have one
+    counts: dict[str, int]  # published number of defocused images; of train with those held out
+    bit_depths: tuple[int, ...] = (8,)  # as distributed, then of conversions
+    size: tuple[int, int] | None = None  # width, height if equal for all images
     scenes: dict[str, int] = field(default_factory=dict)  # sharp images, where several inputs share one
-    held_out: str | None = None  # a split made of the last scenes of `train`, where the authors gave none
-    masks: str | None = None  # beside the images' folder, one of blur masks by the images' names
+    held_out: str | None = None  # a split made of the last scenes of `train`, if the authors have none
+    masks: str | None = None  # folder of blur masks with the images' names, beside the images' folder
     note: str = ''
 
     @property
@@ -52,8 +52,8 @@ class Layout:
         return [*self.splits, *([self.held_out] if self.held_out else [])]
 
 
-# A tree without a folder of its split's name is taken for test images: to train on test images by mistake is worse
-# than not to train. The same folders are common in other sets, hence the names.
+# A tree without the name of a split is read as test images, so that nobody trains on test images by mistake. Other
+# data sets have the same folders, hence the prefix of the file names.
 _BARE_LFDOF = {'test': tuple(Folders('input', sharp, 'scene', 'IMG_') for sharp in ('ground_truth', 'target'))}
 
 LAYOUTS: dict[str, Layout] = {
@@ -122,13 +122,13 @@ def _stem(name: str) -> str:
 
 
 def scene_of(name: str) -> str:
-    """The scene of an LFDOF image: its name without suffix and aperture, `IMG_1` of `input/IMG_1_ap2_07.png`."""
+    """Scene of an LFDOF image: its name without suffix and aperture, `IMG_1` of `input/IMG_1_ap2_07.png`."""
     return re.sub(r'_ap\d+(_\d+)?$', '', _stem(name))
 
 
-# What a defocused file may call its sharp one, best first, and what the sharp file is called; names are relative to
-# their folder. A scene is the subfolder (as distributed), the name before `_ap` or, where a mirror keeps a copy of the
-# sharp image for each input, the equal name.
+# Keys of sharp files that a defocused file may belong to, best first, and the key of a sharp file; names are relative
+# to their folder. A scene is the subfolder (as distributed), the name before `_ap`, or the equal name (in mirrors with
+# a copy of the sharp image for each input).
 PAIRINGS: dict[str, tuple[Callable[[str], tuple[str, ...]], Callable[[str], str]]] = {
     'name': (lambda name: (_stem(name),), _stem),
     'number': (lambda name: (_number(name),), _number),
@@ -137,16 +137,16 @@ PAIRINGS: dict[str, tuple[Callable[[str], tuple[str, ...]], Callable[[str], str]
 
 
 class Matching(NamedTuple):
-    """Which names of two folders belong together, and which are left over."""
+    """Pairs of the names in two folders, and names that do not pair."""
 
     pairs: list[Pair]
-    lonely: list[str]  # defocused without a sharp one
-    spare: list[str]  # sharp without a defocused one
-    twins: list[str]  # sharp, of a name that another has too
+    unpaired_lq: list[str]
+    unpaired_gt: list[str]
+    duplicates: list[str]  # sharp ones with the key of another
 
 
 def match_names(lq_names: Iterable[str], gt_names: Iterable[str], pairing: str) -> Matching:
-    """Pairs of the names in two folders, sorted by the defocused one. In unequal numbers `sorted` pairs none."""
+    """Pair the names in two folders, sorted by the defocused one. `sorted` pairs nothing if their numbers differ."""
     lq_names, gt_names = sorted(lq_names), sorted(gt_names)
     if pairing == 'none':
         return Matching([Pair(name, None) for name in lq_names], [], [], [])
@@ -156,29 +156,28 @@ def match_names(lq_names: Iterable[str], gt_names: Iterable[str], pairing: str) 
         return Matching([Pair(*pair) for pair in zip(lq_names, gt_names, strict=True)], [], [], [])
     candidates, gt_key = PAIRINGS[pairing]
     sharp = {gt_key(name): name for name in gt_names}
-    pairs, lonely = [], []
+    pairs, unpaired = [], []
     for name in lq_names:
         partner = next((sharp[key] for key in candidates(name) if key in sharp), None)
         if partner is None:
-            lonely.append(name)
+            unpaired.append(name)
         else:
             pairs.append(Pair(name, partner))
     used = {pair.gt for pair in pairs}
-    spare = [name for name in sharp.values() if name not in used]
-    return Matching(pairs, lonely, spare, [name for name in gt_names if sharp[gt_key(name)] != name])
+    unused = [name for name in sharp.values() if name not in used]
+    return Matching(pairs, unpaired, unused, [name for name in gt_names if sharp[gt_key(name)] != name])
 
 
 def pairs_in_folders(lq_folder: str, gt_folder: str, pairing: str = 'name', starts_with: str = '') -> list[Pair]:
-    """Pairs of two folders, sorted by the defocused file. Several defocused files may share a sharp one.
+    """Pair the images of two folders, sorted by the defocused file. Several defocused files may share a sharp one.
 
-    Defocused files whose names do not begin with `starts_with` are left out, if others do.
-
-    `pairing`: name (equal stems), number (equal last numbers), scene (the subfolder, or the name before `_ap`, is the
-    sharp file's stem) or sorted (one to one, in sorted order). Raises DataError naming files that lack their partner,
-    OptionError for another pairing.
+    pairing: name (equal stems), number (equal last numbers), scene (the subfolder, or the name before `_ap`, is the
+    sharp file's stem) or sorted (one to one, in sorted order).
+    starts_with: use only defocused files with this prefix, if there are any.
+    Raises DataError naming files without a partner, OptionError for an unknown pairing.
     """
     if pairing != 'sorted' and pairing not in PAIRINGS:
-        raise OptionError(f'pairing is one of sorted, {", ".join(PAIRINGS)}, not {pairing!r}')
+        raise OptionError(f'pairing: must be one of sorted, {", ".join(PAIRINGS)}, not "{pairing}"')
     lq_names = _image_names(lq_folder, recursive=pairing == 'scene', starts_with=starts_with)
     found = match_names(lq_names, _image_names(gt_folder), pairing)
     check_matching(found, lq_folder, gt_folder, pairing)
@@ -186,36 +185,37 @@ def pairs_in_folders(lq_folder: str, gt_folder: str, pairing: str = 'name', star
 
 
 def check_matching(found: Matching, lq_folder: str, gt_folder: str | None, pairing: str) -> None:
-    """Raises DataError naming the images that lack their partner, or of which a folder has two of one name."""
-    num_pairs, lonely, spare = len(found.pairs), found.lonely, found.spare
-    if pairing == 'sorted' and (lonely or spare):
+    """Raise DataError naming images without a partner, and sharp images of one name."""
+    unpaired_lq, unpaired_gt = found.unpaired_lq, found.unpaired_gt
+    if pairing == 'sorted' and (unpaired_lq or unpaired_gt):
         raise DataError(
-            f'{len(lonely)} images in {lq_folder} but {len(spare)} in {gt_folder}: pairs are formed in sorted '
-            'order, so the folders must hold equally many; add what is missing or remove what is too many'
+            f'{len(unpaired_lq)} images in {lq_folder} but {len(unpaired_gt)} in {gt_folder}: pairs are formed in '
+            'sorted order, so that both folders must hold equally many. Add or remove images'
         )
-    if found.twins:
+    if found.duplicates:
         raise DataError(
-            f'{gt_folder}: several images of one name (pairing: {pairing}): {_named(found.twins)}; keep one of each'
+            f'{gt_folder}: several images of one name (pairing: {pairing}): {_listed(found.duplicates)}. Keep one '
+            'of each'
         )
-    if lonely:
+    if unpaired_lq:
         raise DataError(
-            f'{len(lonely)} of {num_pairs + len(lonely)} images in {lq_folder} have no partner in {gt_folder} '
-            f'(pairing: {pairing}): {_named(lonely)}. Add the partners, remove these files, or set `pairing: sorted` '
-            'if both folders are in the same order'
+            f'{len(unpaired_lq)} of {len(found.pairs) + len(unpaired_lq)} images in {lq_folder} have no partner in '
+            f'{gt_folder} (pairing: {pairing}): {_listed(unpaired_lq)}. Add the partners, remove these files, or set '
+            '`pairing: sorted` if both folders are in the same order'
         )
-    if spare:
-        num_sharp = len({pair.gt for pair in found.pairs}) + len(spare)
+    if unpaired_gt:
+        num_sharp = len({pair.gt for pair in found.pairs}) + len(unpaired_gt)
         raise DataError(
-            f'{len(spare)} of {num_sharp} images in {gt_folder} have no partner in {lq_folder} (pairing: '
-            f'{pairing}): {_named(spare)}. Add the partners or remove these files'
+            f'{len(unpaired_gt)} of {num_sharp} images in {gt_folder} have no partner in {lq_folder} (pairing: '
+            f'{pairing}): {_listed(unpaired_gt)}. Add the partners or remove these files'
         )
 
 
 def pairs_of_layout(dataroot: str, layout: str, split: str) -> list[Pair]:
-    """All pairs of a benchmark's split below `dataroot`. Raises OptionError or DataError, saying what was expected."""
+    """Return the pairs of a split below `dataroot`. Raises OptionError or DataError naming the expected folders."""
     spec = layout_named(layout)
     if split not in spec.all_splits:
-        raise OptionError(f'split of {layout} is one of {", ".join(spec.all_splits)}, not {split!r}')
+        raise OptionError(f'split: of {layout} must be one of {", ".join(spec.all_splits)}, not "{split}"')
     folders = _existing_folders(Path(dataroot), layout, spec.splits['train' if split == spec.held_out else split])
     lq_folder = os.path.join(dataroot, folders.lq)
     if folders.gt is None:
@@ -226,12 +226,12 @@ def pairs_of_layout(dataroot: str, layout: str, split: str) -> list[Pair]:
     )
     pairs = pairs_of_split(pairs, layout, split)
     if not pairs:
-        raise DataError(f'{lq_folder}: only 1 scene, which the split `{spec.held_out}` takes')
+        raise DataError(f'{lq_folder}: only 1 scene, which belongs to the split `{spec.held_out}`')
     return pairs
 
 
 def pairs_of_split(pairs: list[Pair], layout: str, split: str) -> list[Pair]:
-    """Of all pairs in a split's folders those that count: train without the held-out scenes, or these alone."""
+    """Select the pairs of a split: of `train` those without the held-out scenes, of the held-out split these only."""
     held_out = LAYOUTS[layout].held_out
     if held_out is None or split not in ('train', held_out):
         return pairs
@@ -241,7 +241,7 @@ def pairs_of_split(pairs: list[Pair], layout: str, split: str) -> list[Pair]:
 
 
 def mask_of(image: str, layout: str) -> Path | None:
-    """The file with the blur mask of a benchmark's image file, None where there is none."""
+    """Path of the blur mask of an image file, None if it has none."""
     masks = LAYOUTS[layout].masks if layout in LAYOUTS else None
     path = Path(image)
     mask = path.parent.parent / str(masks) / f'{path.stem}.png'
@@ -249,20 +249,20 @@ def mask_of(image: str, layout: str) -> Path | None:
 
 
 def layout_named(layout: str) -> Layout:
-    """The table's entry. Raises OptionError if there is none."""
+    """Look up a layout. Raises OptionError if it is unknown."""
     if layout not in LAYOUTS:
-        raise OptionError(f'layout is one of {", ".join(LAYOUTS)}, not {layout!r}')
+        raise OptionError(f'layout: must be one of {", ".join(LAYOUTS)}, not "{layout}"')
     return LAYOUTS[layout]
 
 
 def _existing_folders(root: Path, layout: str, choices: tuple[Folders, ...]) -> Folders:
     if not root.is_dir():
-        raise DataError(f'{root}: no such folder; set dataroot to the folder that {layout} was unpacked into')
+        raise DataError(f'{root}: no such folder. Set dataroot to the folder that {layout} was unpacked into')
     for folders in choices:
         if (root / folders.lq).is_dir() and (folders.gt is None or (root / folders.gt).is_dir()):
             return folders
     expected = ', or '.join(_both(folders) for folders in choices)
-    raise DataError(f'{root}: not laid out as {layout}: expected the folders {expected} in it')
+    raise DataError(f'{root}: does not have the layout of {layout}. It must have the folders {expected}')
 
 
 def _both(folders: Folders) -> str:
@@ -270,35 +270,35 @@ def _both(folders: Folders) -> str:
 
 
 def _image_names(folder: str, recursive: bool = False, starts_with: str = '') -> list[str]:
-    """Images named as they should be, or all of them where none is: a folder that the user named is not doubted."""
+    """Names of the images with the prefix, or of all images if none has it."""
     names = [Path(path).relative_to(folder).as_posix() for path in image_files(folder, recursive)]
     return [name for name in names if name.startswith(starts_with)] or names
 
 
-def _named(names: list[str]) -> str:
+def _listed(names: list[str]) -> str:
     return listed([PurePosixPath(name).name for name in names])
 
 
-# Recognising a set
+# Detection of a layout
 
 
 class Found(NamedTuple):
-    """A benchmark recognised among relative names."""
+    """A layout found among relative names."""
 
     layout: str
-    prefix: str  # the folders above it, '' or ending in '/'
+    prefix: str  # path of the folder that it is in, '' or ending in '/'
     splits: dict[str, Folders]
 
 
 def detect_layout(dataroot: str) -> str:
-    """The benchmark that lies in a folder, a key of LAYOUTS.
+    """Detect the benchmark in a folder, a key of LAYOUTS.
 
-    Raises DataError with what was looked for and seen if there is none, if several fit, or if it lies further down.
+    Raises DataError if there is none, several, or one in a subfolder.
     """
     root = Path(dataroot)
     if not root.is_dir():
         raise DataError(
-            f'{dataroot}: {"not a folder" if root.exists() else "no such folder"}; set dataroot to a folder'
+            f'{dataroot}: {"not a folder" if root.exists() else "no such folder"}. Set dataroot to a folder'
         )
     try:
         names = list(names_below(root))
@@ -307,16 +307,16 @@ def detect_layout(dataroot: str) -> str:
     found = find_layout(names, dataroot)
     if found.prefix:
         place = root / found.prefix
-        raise DataError(f'{dataroot}: {found.layout} lies further down: set dataroot to {place}')
+        raise DataError(f'{dataroot}: {found.layout} is in a subfolder. Set dataroot to {place}')
     return found.layout
 
 
 def find_layout(names: Collection[str], source: str, layout: str | None = None) -> Found:
-    """The benchmark (or `layout`) that relative POSIX names, as of an archive, belong to; below any leading folders.
+    """Find a benchmark (or `layout`) among relative POSIX names, as of an archive, below any leading folders.
 
-    Folders count if they hold images that pair by the layout's rule. Where one fit lies inside another (`train_c/` of
-    DPDD has RealDOF's `source` and `target`), the one with more images, then the one nearer to the root, is meant.
-    Raises DataError, naming `source`, if nothing fits or if several sets lie side by side.
+    A layout fits if its folders hold images that pair. If one fit contains another (`train_c/` of DPDD has RealDOF's
+    `source` and `target`), the one with more images wins, then the one nearer to the root.
+    Raises DataError naming `source` if nothing fits, or if several data sets lie side by side.
     """
     if layout is not None:
         layout_named(layout)
@@ -327,19 +327,19 @@ def find_layout(names: Collection[str], source: str, layout: str | None = None) 
         raise DataError(_misfit(source, by_folder, layout))
     fits.sort(key=lambda fit: (-len(fit[1]), fit[0].prefix.count('/')))
     best, covered = fits[0]
-    # one that shares files with the best is a part or a misreading of it; one that shares none is another set
+    # a fit that shares files with the best is a part of it; one that shares none is another data set
     others = [fit for fit, its in fits[1:] if not its & covered]
     if others:
         places = [f'{fit.layout} in {fit.prefix or "."}' for fit in (best, *others)]
         raise DataError(
-            f'{source}: several sets fit: {listed(places)}; name the folder of one, or set which it is '
-            '(--set, or `layout:` in an option file)'
+            f'{source}: several data sets: {listed(places)}. Name the folder of one, or its layout (--set, or '
+            '`layout:` in an option file)'
         )
     return best
 
 
 def names_in(names: Iterable[str], folder: str, recursive: bool = False, starts_with: str = '') -> list[str]:
-    """Of relative POSIX names the images in `folder`, relative to it and sorted; below it too if `recursive`."""
+    """Names of the images in `folder`, relative to it and sorted; with those in subfolders if `recursive`."""
     inside = (name[len(folder) + 1 :] for name in names if name.startswith(f'{folder}/'))
     return sorted(
         name for name in inside if is_image(name) and name.startswith(starts_with) and (recursive or '/' not in name)
@@ -347,14 +347,14 @@ def names_in(names: Iterable[str], folder: str, recursive: bool = False, starts_
 
 
 def is_image(name: str) -> bool:
-    """By its suffix in any case; what is hidden, or macOS's shadow of a file, is none."""
+    """Whether a name has the suffix of an image and is not hidden (nor a resource fork of macOS)."""
     path = PurePosixPath(name)
     hidden = any(part.startswith('.') or part == '__MACOSX' for part in path.parts)
     return path.suffix.lower() in IMAGE_SUFFIXES and not hidden
 
 
 def matching_of(names: Iterable[str], prefix: str, folders: Folders) -> Matching:
-    """Pairs among relative names, whole names again, by the rule of `folders` below `prefix`."""
+    """Pair relative names by the rule of `folders` below `prefix`. Returns whole names."""
     names = list(names)
     lq_folder = prefix + folders.lq
     lq_names = names_in(names, lq_folder, folders.pairing == 'scene', folders.starts_with)
@@ -362,9 +362,9 @@ def matching_of(names: Iterable[str], prefix: str, folders: Folders) -> Matching
     found = match_names(lq_names, [] if gt_folder is None else names_in(names, gt_folder), folders.pairing)
     return Matching(
         [Pair(f'{lq_folder}/{lq}', gt if gt is None else f'{gt_folder}/{gt}') for lq, gt in found.pairs],
-        [f'{lq_folder}/{name}' for name in found.lonely],
-        [f'{gt_folder}/{name}' for name in found.spare],
-        [f'{gt_folder}/{name}' for name in found.twins],
+        [f'{lq_folder}/{name}' for name in found.unpaired_lq],
+        [f'{gt_folder}/{name}' for name in found.unpaired_gt],
+        [f'{gt_folder}/{name}' for name in found.duplicates],
     )
 
 
@@ -378,18 +378,18 @@ def _images_by_folder(images: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _prefixes(by_folder: Iterable[str], folder: str) -> list[str]:
-    """What stands before `folder` wherever it is among the folders."""
+    """Prefixes of all occurrences of `folder` among the folders."""
     return [name[: -len(folder)] for name in by_folder if f'/{name}'.endswith(f'/{folder}')]
 
 
 def _fits(layout: str, by_folder: dict[str, list[str]]) -> list[tuple[Found, set[str]]]:
-    """Where a layout fits, with the images it would take."""
+    """Find all fits of a layout, with the images they cover."""
     fits: dict[str, tuple[Found, set[str]]] = {}
     for split, choices in LAYOUTS[layout].splits.items():
         for folders in choices:
             for prefix in _prefixes(by_folder, folders.lq):
                 found, covered = fits.get(prefix, (Found(layout, prefix, {}), set()))
-                if split in found.splits:  # in the authors' folders, which come before a mirror's
+                if split in found.splits:  # already in the authors' folders, which precede those of mirrors
                     continue
                 images = _images_of(by_folder, prefix, folders)
                 if images:
@@ -399,18 +399,18 @@ def _fits(layout: str, by_folder: dict[str, list[str]]) -> list[tuple[Found, set
 
 
 def _images_of(by_folder: dict[str, list[str]], prefix: str, folders: Folders) -> set[str]:
-    """The images that a split's folders take, or none if fewer than half pair: then the folders are another set's."""
+    """Images that a split's folders cover; none if fewer than half pair (then they belong to another data set)."""
     gt_images = [] if folders.gt is None else by_folder.get(prefix + folders.gt, [])
     matching = matching_of([*by_folder[prefix + folders.lq], *gt_images], prefix, folders)
-    if folders.pairing == 'sorted' and matching.lonely and matching.spare:
-        return {*matching.lonely, *matching.spare}  # unequal numbers: still this set, though not a whole one
-    if len(matching.pairs) <= len(matching.lonely):  # chance: names of another set that happen to be equal
+    if folders.pairing == 'sorted' and matching.unpaired_lq and matching.unpaired_gt:
+        return {*matching.unpaired_lq, *matching.unpaired_gt}  # unequal numbers: this data set, but incomplete
+    if len(matching.pairs) <= len(matching.unpaired_lq):  # names of another data set that are equal by chance
         return set()
-    return {name for pair in matching.pairs for name in pair if name} | {*matching.lonely, *matching.spare}
+    return {name for pair in matching.pairs for name in pair if name} | {*matching.unpaired_lq, *matching.unpaired_gt}
 
 
 def _misfit(source: str, by_folder: dict[str, list[str]], layout: str | None) -> str:
-    """Which folders of each layout there are and which not, best first, and what is there instead."""
+    """Describe the found and missing folders of each layout, best first, and the folders that exist."""
     lines = []
     for key in [layout] if layout else LAYOUTS:
         wanted = [folders for choices in LAYOUTS[key].splits.values() for folders in choices]
@@ -418,15 +418,15 @@ def _misfit(source: str, by_folder: dict[str, list[str]], layout: str | None) ->
         there = [name for name in each if _prefixes(by_folder, name)]
         missing = [name for name in each if name not in there]
         if there:
-            says = f'lacks {listed(missing)}' if missing else 'lacks names that pair in it'
-            lines.append((len(missing) - len(there), f'{key} has {listed(there)}, {says}'))
+            lack = listed(missing) if missing else 'names that pair'
+            lines.append((len(missing) - len(there), f'{key} has {listed(there)}, lacks {lack}'))
     top = sorted({name.split('/')[0] for name in by_folder if name != '.'})
-    seen = f'folders {listed(top)}' if top else f'{len(by_folder.get(".", []))} images and no folder of them'
-    near = '; '.join(line for _, line in sorted(lines)[:3]) or f'no folder of {layout or ", ".join(LAYOUTS)} is in it'
-    looked = f'not laid out as {layout}' if layout else 'fits none of the data sets'
+    seen = f'folders {listed(top)}' if top else f'{len(by_folder.get(".", []))} images without a folder'
+    near = '; '.join(line for _, line in sorted(lines)[:3]) or f'no folder of {layout or ", ".join(LAYOUTS)}'
+    problem = f'does not have the layout of {layout}' if layout else 'not a known data set'
     return (
-        f'{source}: {looked}: {near}. Seen: {seen}. '
-        'Name the folder that the set was unpacked into, or set which it is (--set, or `layout:` in an option file)'
+        f'{source}: {problem}: {near}. It has {seen}. Name the folder that the data set was unpacked into, or its '
+        'layout (--set, or `layout:` in an option file)'
     )
 
 
@@ -436,31 +436,33 @@ _SCENE_KINDS = {'indoor': 37, 'outdoor': 39}
 
 
 def scene_kinds(dataroot: str, test_names: Iterable[str]) -> dict[str, list[str]] | None:
-    """DPDD's test images by kind of scene, `indoor` and `outdoor`, where Restormer's lists lie beside them; else None.
+    """Group DPDD's test images by `indoor` and `outdoor`; None without Restormer's lists in the root or test folder.
 
-    `test_names`: the defocused images of the test split; the lists are indices into them in sorted order. Looked for in
-    the root and in the test folder. Raises DataError if a list is damaged or does not fit the images.
+    test_names: the defocused images of the test split; the lists are indices into them in sorted order.
+    Raises DataError if a list is damaged or does not fit the images.
     """
     names = sorted(test_names)
     files = [file for kind in _SCENE_KINDS if (file := _label_file(Path(dataroot), kind))]
     if not files:
         return None
     if len(files) < len(_SCENE_KINDS):
-        raise DataError(f'{files[0]}: the list of the other scenes (indoor or outdoor) is missing beside it')
+        raise DataError(
+            f'{files[0].parent}: has one of the lists indoor_labels.npy and outdoor_labels.npy. Add the other'
+        )
     labels = {kind: _read_labels(file) for kind, file in zip(_SCENE_KINDS, files, strict=True)}
     every = [index for indices in labels.values() for index in indices]
     counts = {kind: len(indices) for kind, indices in labels.items()}
     if counts != _SCENE_KINDS or sorted(every) != list(range(len(names))):
-        told = ' and '.join(f'{count} {kind}' for kind, count in counts.items())
+        found = ' and '.join(f'{count} {kind}' for kind, count in counts.items())
         raise DataError(
-            f'{files[0].parent}: its lists name {told} scenes of {len(names)} test images; they must be 37 and 39 '
-            'different indices into 76 images: get both lists and the test split from one source, or remove the lists'
+            f'{files[0].parent}: its lists name {found} scenes of {len(names)} test images; they must be 37 and 39 '
+            'different indices into 76 images. Take the lists and the test split from one source, or remove the lists'
         )
     return {kind: [names[index] for index in indices] for kind, indices in labels.items()}
 
 
 def is_label_file(name: str) -> bool:
-    """Whether a file is one of Restormer's two lists."""
+    """Whether a file is one of Restormer's lists of indoor and outdoor scenes."""
     return PurePosixPath(name).name in [f'{kind}_labels.npy' for kind in _SCENE_KINDS]
 
 
@@ -473,7 +475,7 @@ def _read_labels(file: Path) -> list[int]:
     try:
         indices = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f'{file}: not a readable list of indices ({error}); replace or remove it') from error
+        raise DataError(f'{file}: not a readable list of indices ({error}). Replace or remove it') from error
     if not isinstance(indices, np.ndarray) or indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer):
-        raise DataError(f'{file}: not a list of whole numbers; replace or remove it')
+        raise DataError(f'{file}: not a list of integers. Replace or remove it')
     return sorted(int(index) for index in indices)

@@ -103,13 +103,13 @@ def make_plan(options: PreparationOptions) -> PreparationPlan:
     for split, choices in LAYOUTS[layout].splits.items():
         folders = choices[0]
         found = matching_of(images, '', folders)
-        if folders.pairing == 'sorted' or found.twins:  # then the image without a partner is unknown
+        if folders.pairing == 'sorted' or found.duplicates:  # then the image without a partner is unknown
             try:
                 check_matching(found, folders.lq, folders.gt, folders.pairing)
             except DataError as error:
                 raise DataError(f'{plan.sources}: {error}') from None
-        plan.faults |= dict.fromkeys(found.lonely, f'no partner in {folders.gt}')
-        plan.faults |= dict.fromkeys(found.spare, f'no partner in {folders.lq}')
+        plan.faults |= dict.fromkeys(found.unpaired_lq, f'no partner in {folders.gt}')
+        plan.faults |= dict.fromkeys(found.unpaired_gt, f'no partner in {folders.lq}')
         if found.pairs:
             plan.pairs[split] = found.pairs
     plan.faults |= {name: 'empty file' for name, file in images.items() if not file.size}

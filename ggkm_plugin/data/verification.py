@@ -207,15 +207,15 @@ def _split_of_folders(dataroot: str, folders: Folders) -> SplitImages | None:
         return None
     found = match_names(lq_names, [] if gt_folder is None else _names(gt_folder), folders.pairing)
     unpaired, faults = [], []
-    for folder, others, names in ((lq_folder, gt_folder, found.lonely), (gt_folder, lq_folder, found.spare)):
+    for folder, others, names in ((lq_folder, gt_folder, found.unpaired_lq), (gt_folder, lq_folder, found.unpaired_gt)):
         unpaired += [f'{folder}/{name}' for name in names]
         if names:
             faults.append(
                 f'{folder}: {len(names)} images without a partner in {others} (pairing: {folders.pairing}): '
                 f'{listed(names)}. Add the partners or remove these'
             )
-    if found.twins:
-        faults.append(f'{gt_folder}: several images of one name: {listed(found.twins)}. Keep one of each')
+    if found.duplicates:
+        faults.append(f'{gt_folder}: several images of one name: {listed(found.duplicates)}. Keep one of each')
     pairs = [Pair(f'{lq_folder}/{lq}', None if gt is None else f'{gt_folder}/{gt}') for lq, gt in found.pairs]
     return SplitImages(str(lq_folder), pairs, len(lq_names), unpaired=tuple(unpaired), faults=tuple(faults))
 
