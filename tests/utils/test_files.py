@@ -104,7 +104,7 @@ def test_a_lock_ends_with_its_block(tmp_path):
     (os.getpid(), socket.gethostname(), True),
     (os.getpid(), 'another', True),
     (2**22 + 1, socket.gethostname(), False),  # above the largest process id
-])  # fmt: skip
+], ids=['this process', 'another machine', 'ended process'])  # fmt: skip
 def test_a_file_system_without_locks(tmp_path, monkeypatch, pid, host, refused):
     without_locks(monkeypatch)
     lock_file(tmp_path / 'run', pid, host)
