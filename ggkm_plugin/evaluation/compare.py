@@ -30,6 +30,7 @@ from ggkm_plugin.evaluation.complexity import PAPER_SIZE, count_parameters, prof
 from ggkm_plugin.evaluation.evaluator import INPUT, DatasetRecord, Evaluator, Sample, Scores, worded
 from ggkm_plugin.evaluation.sizing import shown
 from ggkm_plugin.metrics.perceptual import find_trunk
+from ggkm_plugin.ops.boundary import padded_size
 from ggkm_plugin.restoration.classical import MethodRestorer
 from ggkm_plugin.restoration.load import build_network, load
 from ggkm_plugin.restoration.restorer import ImageRestorer, Restorer
@@ -156,13 +157,12 @@ def _run(plan: Comparison, folder: Path, tell: Tell) -> results.Results:
 class ComparedModel:
     """A model that is ready to run.
 
-    facts: its part of results.json. structure: plain values that its costs depend on; depends: those that its results
-    depend on besides the image. network: before it was prepared for inference, for its operations to be counted.
+    facts: its part of results.json. depends: plain values that its results depend on besides the image. network: as it
+    was before it was prepared for inference, for its operations to be counted.
     """
 
     restorer: ImageRestorer
     facts: dict[str, Any]
-    structure: dict[str, Any]
     depends: dict[str, Any]
     network: nn.Module | None = None
 
@@ -173,7 +173,7 @@ def _ready(entry: Entry | MethodEntry, device: torch.device, tell: Tell) -> Comp
         method = MethodRestorer(entry.method, tell, entry.name)
         facts = {'arch': entry.method.name, 'parameters': 0, 'settings': method.settings}
         depends = {'method': entry.method.name, **method.settings, 'source': _source_digests()}
-        return ComparedModel(method, facts, depends, depends)
+        return ComparedModel(method, facts, depends)
     where, sha256, param_key = f'{entry.name}: network_g', None, None
     if entry.weights == UNTRAINED:
         assert entry.network is not None
@@ -200,10 +200,8 @@ def _ready(entry: Entry | MethodEntry, device: torch.device, tell: Tell) -> Comp
         'settings': {'weights': named} if named else None,
     }
     code = code_digest(Restorer, *{kind for module in net.modules() for kind in type(module).__mro__})
-    structure = {'network': options, 'code': code, **restorer.settings}
-    return ComparedModel(
-        restorer, facts, structure, {**structure, 'weights': sha256 or UNTRAINED, 'param_key': param_key}, net
-    )
+    weights = {'weights': sha256 or UNTRAINED, 'param_key': param_key}
+    return ComparedModel(restorer, facts, {'network': options, 'code': code, **restorer.settings, **weights}, net)
 
 
 def _source_digests() -> list[str]:
@@ -229,7 +227,7 @@ def _costs(
     for name, model in models.items():
         if model.network is None or not isinstance(model.restorer, Restorer):
             continue
-        place, depends = ('costs', name), [results.FORMAT, model.structure, device_name(device), *_versions()]
+        place, depends = ('costs', name), [results.FORMAT, model.depends, device_name(device), *_versions()]
         try:
             kept = cache.read(place, depends)
             if kept is None:
@@ -245,16 +243,11 @@ def _costs(
 
 
 def _measured(name: str, net: nn.Module, restorer: Restorer, device: torch.device) -> results.Results:
-    multiple = restorer.settings['size_multiple']
-    height, width = (-(-side // multiple) * multiple for side in PAPER_SIZE)
+    height, width = padded_size(*PAPER_SIZE, restorer.settings['size_multiple'])
     with memory_advice(f'on an image of {height}x{width}', 'leave out complexity'), bounded_memory(device):
         found = profile(net, (height, width), str(device), _REPEATS[device.type], name, restorer)
-    return {
-        'macs_true': found.macs,
-        'macs_paper': found.paper_macs,
-        'seconds': found.seconds,
-        'memory_bytes': found.memory,
-    }
+    macs = {'macs_true': found.macs, 'macs_paper': found.paper_macs}
+    return {**macs, 'seconds': found.seconds, 'memory_bytes': found.memory}
 
 
 def _versions() -> list[str]:

@@ -25,9 +25,8 @@ of the options of its training and of the test.
 """
 
 import copy
-import csv
+import dataclasses
 import inspect
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -44,6 +43,7 @@ from ggkm_plugin.evaluation.complexity import MEMORY_SOURCES, PAPER_SIZE
 from ggkm_plugin.evaluation.evaluator import INPUT, RESULT, DatasetRecord, ImageRecord, Scores
 from ggkm_plugin.evaluation.sizing import protocol_words
 from ggkm_plugin.report import comparison_tables
+from ggkm_plugin.report.tables import csv_text
 from ggkm_plugin.utils.checkpoint import read_checkpoint, weights_key
 from ggkm_plugin.utils.devices import device_name, machine
 from ggkm_plugin.utils.hashing import file_digest
@@ -106,15 +106,8 @@ def dataset_results(record: DatasetRecord) -> Results:
 
 
 def _image(image: ImageRecord) -> Results:
-    return {
-        'name': image.name,
-        'path': image.path,
-        'size': list(image.size),
-        'bits': image.bits,
-        'files': image.files,
-        'scores': _plain_means(image.scores),
-        'faults': image.faults,
-    }
+    values = dataclasses.asdict(image) | {'size': list(image.size), 'scores': _plain_means(image.scores)}
+    return {key: value for key, value in values.items() if key not in ('index', 'scene')}
 
 
 def _plain_means(by_model: Mapping[str, Scores]) -> dict[str, dict[str, float | None]]:
@@ -160,17 +153,14 @@ def with_infinities(results: Results) -> Results:
 def scores_csv(results: Results) -> str:
     """One row for each model, data set and image; the input is a model too."""
     metrics = [metric['name'] for metric in results['metrics']]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    settings = comparison_tables.settings_words(results)
-    writer.writerow(['dataset', 'image', 'model', 'protocol', *metrics, 'settings'])
-    for dataset in results['datasets']:
-        for image in dataset['images']:
-            for model, scores in image['scores'].items():
-                cells = ['inf' if scores[metric] is None else repr(scores[metric]) for metric in metrics]
-                row = [dataset['name'], image['name'], model, results['protocol'], *cells, settings.get(model, '')]
-                writer.writerow(row)
-    return text.getvalue()
+    protocol, settings = results['protocol'], comparison_tables.settings_words(results)
+    rows = [
+        [dataset['name'], image['name'], model, protocol, *map(scores.get, metrics), settings.get(model, '')]
+        for dataset in with_infinities(results)['datasets']
+        for image in dataset['images']
+        for model, scores in image['scores'].items()
+    ]
+    return csv_text(['dataset', 'image', 'model', 'protocol', *metrics, 'settings'], rows)
 
 
 def _json(results: Results) -> str:
@@ -277,38 +267,32 @@ def comparison_results(
 def _model(entry: Entry | MethodEntry, known: Results, records: list[DatasetRecord]) -> Results:
     keys = ('arch', 'parameters', 'macs_true', 'macs_paper', 'seconds', 'memory_bytes', 'weights', 'sha256', 'settings')
     error = known.get('error') or model_fault(entry.name, records)
-    status = {'status': 'failed' if error else 'ok', 'error': error}
-    return {'name': entry.name, **{key: known.get(key) for key in keys}, **status}
+    return {'name': entry.name, **dict.fromkeys(keys), **known, 'status': 'failed' if error else 'ok', 'error': error}
 
 
 def _comparison_dataset(plan: Comparison, reference: str, images: Images, record: DatasetRecord) -> Results:
     results = dataset_results(record)
     files = {name for image in record.images for name in image.files}
-    names = [name for name in (INPUT, *(entry.name for entry in plan.models)) if name in results['means']]
-    columns = {
-        name: {metric.name: [image.scores[name][metric.name] for image in record.images] for metric in plan.metrics}
-        for name in names
-    }
-    scenes = [image.scene for image in record.images]
-    differences: dict[str, dict[str, Any]] = {}
-    for name in columns if reference in columns else ():
-        for metric in plan.metrics if name not in (INPUT, reference) else ():
-            found = statistics.difference(
-                columns[name][metric.name],
-                columns[reference][metric.name],
-                plan.bootstrap_samples,
-                plan.bootstrap_seed,
-                scenes,
-            )
-            interval = dict(zip(('mean', 'low', 'high'), found, strict=True)) if found else None
-            differences.setdefault(name, {})[metric.name] = interval
+    compared = [name for name in results['means'] if name not in (INPUT, reference)]
     return {
         **results,
         **({'clean': images.clean, 'noise_std': images.noise_std} if images.clean else {}),
         'note': ' '.join(_NOTES[kind] for kind in _NOTES if any(name.endswith(kind) for name in files)),
-        'means': {name: results['means'][name] for name in names},
-        'differences': differences,
+        'differences': {
+            name: {metric.name: _difference(plan, record, name, reference, metric.name) for metric in plan.metrics}
+            for name in (compared if reference in results['means'] else ())
+        },
     }
+
+
+def _difference(
+    plan: Comparison, record: DatasetRecord, name: str, reference: str, metric: str
+) -> dict[str, float] | None:
+    """Mean and interval of a model's scores less those of the reference."""
+    scores, others = ([image.scores[who][metric] for image in record.images] for who in (name, reference))
+    scenes = [image.scene for image in record.images]
+    found = statistics.difference(scores, others, plan.bootstrap_samples, plan.bootstrap_seed, scenes)
+    return dict(zip(('mean', 'low', 'high'), found, strict=True)) if found else None
 
 
 def _add_drops(plan: Comparison, drop_from: Mapping[str, str], datasets: list[Results]) -> None:
