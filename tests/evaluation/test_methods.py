@@ -107,7 +107,7 @@ def test_faults_of_its_options(bench):
     ]
     _, _, err = bench.run(code=2)
     for words in (
-        ['models[0]: ', 'EDBB', 'Did you mean EBDB'], ['models[1]: ', 'fidelty', 'fidelity'], ['models[2]: ', 'bins'],
-        ['models[3].settings', '420'], ['models[4]: weights', 'classical method'], ['models[5]: settings', 'a model'],
+        ['models[0]', 'EDBB', 'EBDB'], ['models[1]', 'fidelty', 'fidelity'], ['models[2]', 'bins'],
+        ['models[3].settings'], ['models[4].weights'], ['models[5].settings'],
     ):  # fmt: skip
         assert any(all(word in line for word in words) for line in err.splitlines()), (words, err)
