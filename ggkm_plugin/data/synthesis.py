@@ -99,7 +99,7 @@ class Job:
             'leave_out': [] if held_out else [*self.leave_out, *self.hold_out],
             'photographs': list(self.hold_out) if held_out else None,
             'scenes': self.scenes,
-            'optics': optics,
+            'optics': None if optics is None else asdict(optics),
             'gt_size': crop,
             'max_blur_radius': self.max_blur_radius,
             'noise_std': self.noise_std,

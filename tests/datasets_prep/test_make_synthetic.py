@@ -193,7 +193,7 @@ def test_two_photographs_of_one_name_are_told_before_one_overwrites_the_other(tm
         (['--leave-out', 'nobody'], 'leave_out: no photograph named nobody; there are IMG.1 ü, a'),
         (['--hold-out', 'nobody'], 'no photograph named nobody'),
         (['--leave-out', 'a', 'IMG.1 ü'], 'leave no photograph'),
-        (['--max-blur-radius', '0.2'], r'max_blur_radius is .* not 0.2'),
+        (['--max-blur-radius', '0.2'], 'max_blur_radius'),
         (['--max-blur-radius', 'nan'], 'max_blur_radius'),
         (['--noise-std', '-5'], 'noise_std'),
     ],
