@@ -89,15 +89,19 @@ def _extract(plan: PreparationPlan, wanted: Iterable[str], folder: Path, place: 
     files = {name: place / name for name in wanted}
     needed = sum(plan.images[name].size for name in wanted) * (1 if is_tree else 2)  # unpacked, and at least stored
     check_space(folder, needed, _SPACE)
-    with tqdm(desc='unpack', total=len(files), unit='image', disable=not plan.options.progress) as bar:
-        for archive in plan.archives:
-            targets = {file.name: folder / name for name, file in plan.labels.items() if file.archive is archive}
-            for name, target in files.items():
-                file = plan.images[name]
-                if file.archive is archive and (is_tree or not archive.is_folder):
-                    targets[file.name] = target
-                elif file.archive is archive:
-                    files[name] = archive.path / file.name
+    copies = []
+    for archive in plan.archives:
+        targets = {file.name: folder / name for name, file in plan.labels.items() if file.archive is archive}
+        for name, target in files.items():
+            file = plan.images[name]
+            if file.archive is archive and (is_tree or not archive.is_folder):
+                targets[file.name] = target
+            elif file.archive is archive:
+                files[name] = archive.path / file.name
+        copies.append((archive, targets))
+    count = sum(len(targets) for _, targets in copies)
+    with tqdm(desc='copy', total=count, unit='file', disable=not (plan.options.progress and count)) as bar:
+        for archive, targets in copies:
             for _ in archive.extract(targets):
                 bar.update()
     return files

@@ -74,17 +74,17 @@ def test_a_dry_run_fails_as_the_run_would_after_the_plan(tmp_path, source, capsy
 
 
 @pytest.mark.parametrize(
-    ('more', 'code', 'says'),
+    ('more', 'code', 'named'),
     [
         (['--set', 'DPDD'], 1, 'DPDD'),
         (['--workers', '0'], 2, 'workers'),
         (['nowhere.zip'], 1, 'nowhere.zip'),
     ],
 )
-def test_what_is_wrong_is_told_in_a_line(tmp_path, source, capsys, more, code, says):
+def test_faults_are_reported_in_one_line(tmp_path, source, capsys, more, code, named):
     got, said = refused(capsys, source, *more, '-o', tmp_path / 'out')
     assert got == code
-    assert says in said
+    assert named in said
     assert not (tmp_path / 'out').exists()
 
 
@@ -110,7 +110,7 @@ def test_an_interruption_is_reported_in_a_line_and_leaves_nothing(tmp_path, sour
     assert main([str(source), '-o', str(tmp_path / 'my out')]) == 0
 
 
-def test_a_file_name_of_no_known_encoding_is_told_and_does_no_harm(tmp_path, source, capsys):
+def test_a_file_name_of_unknown_encoding_is_printed(tmp_path, source, capsys):
     (tmp_path / 'RTFDataset' / os.fsdecode(b'caf\xe9.txt')).write_text('Latin-1')
     assert main([str(tmp_path / 'RTFDataset'), '-o', str(tmp_path / 'out')]) == 0
     assert 'caf\\udce9.txt' in capsys.readouterr().out

@@ -114,7 +114,7 @@ def test_the_largest_shift_is_printed_and_may_be_set(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'says'),
+    ('arguments', 'named'),
     [
         (['--workers', '-1'], '--workers'),
         (['--max-shift', '-1'], '--max-shift'),
@@ -127,14 +127,14 @@ def test_the_largest_shift_is_printed_and_may_be_set(tmp_path, capsys):
         (['--json', '/proc/1/report.json'], '--json /proc/1/report.json'),
     ],
 )
-def test_wrong_usage_is_told_in_one_line(realdof, capsys, arguments, says):
+def test_wrong_usage_is_reported_in_one_line(realdof, capsys, arguments, named):
     code, lines, said = run(capsys, realdof, *arguments)
     assert (code, lines) == (2, [])
     assert len(said) == 1
-    assert says in said[0]
+    assert named in said[0]
 
 
-def test_an_interrupt_is_told_in_one_line(realdof, capsys, monkeypatch):
+def test_an_interrupt_is_reported_in_one_line(realdof, capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 

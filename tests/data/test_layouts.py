@@ -381,7 +381,7 @@ def test_a_link_to_a_folder_elsewhere_is_followed_and_a_circle_left(tmp_path):
     'names',
     [
         ['input/a_000.png', 'ground_truth/a_000.png'],  # of make_synthetic
-        ['source/1P0A0917.png', 'target/1P0A0916.png'],  # DPDD's test_c, but nothing says so
+        ['source/1P0A0917.png', 'target/1P0A0916.png'],  # DPDD's test_c, but without its name
         ['image/holiday.jpg'],
         [f'source/{k}.png' for k in '123'] + [f'target/{k}.png' for k in '345'],  # one that pairs is chance
         ['image/0/image_01.png', 'GT/sharp_02.png'],

@@ -114,7 +114,7 @@ def test_a_database_without_pairs_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('change', 'fault', 'says'),
+    ('change', 'fault', 'named'),
     [
         ({'io_backend': {'type': 'petrel'}}, OptionError, 'io_backend'),
         ({'io_backend': 'lmdb'}, OptionError, 'io_backend'),
@@ -127,22 +127,22 @@ def test_a_database_without_pairs_is_named(tmp_path):
         ({'dataroot': None}, OptionError, 'dataroot'),
     ],
 )
-def test_a_wrong_option_is_named(both, change, fault, says):
-    with pytest.raises(fault, match=says):
+def test_a_wrong_option_is_named(both, change, fault, named):
+    with pytest.raises(fault, match=named):
         PairedDefocusDataset({'dataroot': str(both), 'phase': 'test', **change})
 
 
 @pytest.mark.parametrize(
-    ('change', 'says'),
+    ('change', 'named'),
     [
         ({'split': 'train'}, 'train'),
         ({'split': 'tset', 'layout': 'DPDD'}, 'tset'),
         ({'io_backend': {'type': 'disk'}}, 'io_backend'),
     ],
 )
-def test_a_split_without_a_database_is_named_if_there_are_no_folders(both, change, says):
+def test_a_split_without_a_database_is_named_if_there_are_no_folders(both, change, named):
     shutil.rmtree(both / 'test_c')
-    with pytest.raises(OptionError, match=says):
+    with pytest.raises(OptionError, match=named):
         open_source({'dataroot': str(both), 'phase': 'test', **change}, needs_gt=True)
 
 
@@ -158,7 +158,7 @@ def test_bit_depth_is_checked_by_name():
 
 
 @pytest.fixture
-def twins(tmp_path):
+def basicsr_databases(tmp_path):
     """Databases of BasicSR, one per side, with equal keys."""
     from basicsr.utils.lmdb_util import make_lmdb_from_imgs
 
@@ -171,12 +171,14 @@ def twins(tmp_path):
 
 
 @pytest.mark.parametrize('backend', [{}, {'io_backend': {'type': 'lmdb'}}])
-def test_two_databases_are_paired_by_their_keys(twins, backend):
-    source = open_source({**twins, **backend}, needs_gt=True)
+def test_two_databases_are_paired_by_their_keys(basicsr_databases, backend):
+    source = open_source({**basicsr_databases, **backend}, needs_gt=True)
     assert values(source) == [(100, 200), (101, 201)]
-    assert source.pairs[0] == Pair(f'{twins["dataroot_lq"]}/0.png', f'{twins["dataroot_gt"]}/0.png')
-    single = open_source({**twins, **backend}, needs_gt=False)
-    assert single.pairs == [Pair(f'{twins["dataroot_lq"]}/{number}.png', None) for number in range(2)]
+    assert source.pairs[0] == Pair(
+        f'{basicsr_databases["dataroot_lq"]}/0.png', f'{basicsr_databases["dataroot_gt"]}/0.png'
+    )
+    single = open_source({**basicsr_databases, **backend}, needs_gt=False)
+    assert single.pairs == [Pair(f'{basicsr_databases["dataroot_lq"]}/{number}.png', None) for number in range(2)]
 
 
 def test_a_database_of_pairs_alone_gives_its_defocused_images(both):
@@ -186,17 +188,17 @@ def test_a_database_of_pairs_alone_gives_its_defocused_images(both):
 
 
 @pytest.mark.parametrize('short', ['lq', 'gt'])
-def test_images_without_a_partner_in_the_other_database_are_named(twins, tmp_path, short):
+def test_images_without_a_partner_in_the_other_database_are_named(basicsr_databases, tmp_path, short):
     write_lmdb(f'{tmp_path}/short.lmdb', {'0': f'{tmp_path}/lq/0.png'}, [], 'png')
     with pytest.raises(DataError, match=r'short\.lmdb: 1\b'):
-        open_source({**twins, f'dataroot_{short}': f'{tmp_path}/short.lmdb'}, needs_gt=True)
+        open_source({**basicsr_databases, f'dataroot_{short}': f'{tmp_path}/short.lmdb'}, needs_gt=True)
 
 
-def test_a_database_and_a_folder_or_one_database_twice_are_refused(twins, tmp_path):
+def test_a_database_and_a_folder_or_one_database_twice_are_refused(basicsr_databases, tmp_path):
     with pytest.raises(OptionError, match=f'{tmp_path}/gt'):
-        open_source({**twins, 'dataroot_gt': f'{tmp_path}/gt'}, needs_gt=True)
+        open_source({**basicsr_databases, 'dataroot_gt': f'{tmp_path}/gt'}, needs_gt=True)
     with pytest.raises(OptionError, match='dataroot_gt'):
-        open_source({**twins, 'dataroot_gt': twins['dataroot_lq']}, needs_gt=True)
+        open_source({**basicsr_databases, 'dataroot_gt': basicsr_databases['dataroot_lq']}, needs_gt=True)
 
 
 @pytest.mark.parametrize('split', ['../other/train', '/tmp/train', 'a/b'])

@@ -94,14 +94,14 @@ def test_a_small_sound_copy_has_no_fault_and_says_that_it_is_small(tmp_path, lay
         assert set(split.rows) == ({'all'} if split.split == 'test' and layout != 'CUHK' else set())
         assert split.scenes == {'CUHK': 0, 'LFDOF': split.images // 2}.get(layout, split.images)
     published = LAYOUTS[layout].counts
-    told = {'LFDOF': {'train': '8 images (val included)', 'test': '4 images'}}.get(
+    expected = {'LFDOF': {'train': '8 images (val included)', 'test': '4 images'}}.get(
         layout, dict.fromkeys(published, '3 images')
     )
-    for split, images in told.items():
+    for split, images in expected.items():
         assert f'{split}: {images}; published with {published[split]}' in report.warnings
     sizes = [line for line in report.warnings if '32x24' in line]
     assert len(sizes) == (len(report.splits) if LAYOUTS[layout].size else 0)
-    assert not [line for line in report.warnings if 'Input row' in line]  # of so few it says nothing
+    assert not [line for line in report.warnings if 'Input row' in line]  # too few images to compare
     json.dumps(as_json(report), allow_nan=False)
 
 
@@ -167,13 +167,13 @@ def test_only_the_splits_that_are_asked_for(dpdd, tmp_path):
     assert not [line for line in report.warnings if line.startswith(('train', 'test'))]
     lfdof = build(tmp_path / 'LFDOF', 'LFDOF')
     assert [split.images for split in verify(str(lfdof), splits=['val', 'test']).splits] == [2, 4]
-    for split, fault, says in (
+    for split, fault, named in (
         ('dev', OptionError, 'dev'),
         ('val', DataError, 'val'),
     ):
         for path in (dpdd / 'val_c').rglob('*.png'):
             path.unlink()
-        with pytest.raises(fault, match=says):
+        with pytest.raises(fault, match=named):
             verify(str(dpdd), splits=[split])
 
 
@@ -206,7 +206,7 @@ def test_pairs_in_sorted_order_of_which_one_lacks(dpdd):
     assert f'{dpdd}/val_c/target: 2 images without' in report.faults[1]
 
 
-def test_inputs_of_a_scene_without_a_sharp_image_are_told_once(tmp_path):
+def test_inputs_of_a_scene_without_a_sharp_image_are_reported_once(tmp_path):
     """Though LFDOF's training folder makes two splits."""
     root = build(tmp_path / 'LFDOF', 'LFDOF')
     (root / 'train_data/ground_truth/IMG_train0.png').unlink()
@@ -354,7 +354,7 @@ def test_other_photographs_beside_those_of_the_set(tmp_path):
     assert (report.faults, report.splits[0].images) == ([], 3)
 
 
-def test_what_is_no_benchmark_is_told(tmp_path, realdof):
+def test_what_is_not_a_benchmark_is_refused(tmp_path, realdof):
     with pytest.raises(DataError, match='nowhere'):
         verify(str(tmp_path / 'nowhere'))
     with pytest.raises(DataError, match=str(realdof)):
@@ -414,8 +414,8 @@ def test_databases_of_two_sets_or_of_another(tmp_path):
 
 def test_real_pairs_are_sound(tmp_path, shared_data):
     """Four of LFDOF, some with alpha, under RealDOF's names."""
-    for ours, theirs in (('source', 'input'), ('target', 'ground_truth')):
-        (tmp_path / ours).symlink_to(shared_data / 'lfdof_pairs' / theirs)
+    for folder, original in (('source', 'input'), ('target', 'ground_truth')):
+        (tmp_path / folder).symlink_to(shared_data / 'lfdof_pairs' / original)
     report = verify(str(tmp_path), 'RealDOF')
     assert report.faults == []
     split = report.splits[0]
