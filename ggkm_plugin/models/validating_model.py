@@ -132,7 +132,7 @@ class ValidatingModel(SRModel):
             get_root_logger().warning(fault)
         if self.is_train:
             return
-        if rank_and_size()[0] == 0 and record.means():
+        if rank_and_size()[0] == 0 and record.has_gt and self.opt['val'].get('metrics'):
             results.write_test(
                 Path(self._run_folder), record, self.opt, self.description['option_digest'], self.device, faults
             )

@@ -106,7 +106,8 @@ def _crop(row: _Pictures, width: int, height: int) -> tuple[slice, slice]:
 
 def _draw_row(part: 'SubFigure', row: _Pictures, heights: list[float], column: float, scale: float) -> None:
     """The name, five pictures with PSNRs and mean errors and, for a second height, the crops."""
-    part.suptitle(row.name, x=0.01, ha='left', fontsize=12, color=figures.INK)
+    name = row.name.encode(errors='backslashreplace').decode()  # file names need not be UTF-8
+    part.suptitle(name, x=0.01, ha='left', fontsize=12, color=figures.INK, parse_math=False)
     grid = part.subplots(len(heights), len(COLUMNS), height_ratios=heights, squeeze=False)
     gain = row.psnrs[1] - row.psnrs[0]
     labels = [f'{psnr:.2f} dB' if math.isfinite(psnr) else 'identical' for psnr in row.psnrs]
