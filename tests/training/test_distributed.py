@@ -125,6 +125,16 @@ def assert_same(one: dict, other: dict) -> None:
     assert [key for key in one if not same(one[key], other[key])] == []
 
 
+def test_torchrun_is_detected(tiny, tmp_path):
+    """Without --launcher the processes are one training, not two in one folder."""
+    place = new_place(tmp_path / 'place', shared(tiny), record=RECORD)
+    code, printed = ended(start(place, torchrun(place, *TRAIN, '--plugin', 'record')), timeout=400)
+    assert code == 0, printed[-3000:]
+    assert printed.count('Weights: ') == 1
+    assert [path.name for path in (place / 'experiments').glob('tiny*')] == ['tiny']
+    assert set(lines(place, 'crops', 0)).isdisjoint(lines(place, 'crops', 1))
+
+
 # ---- a step
 
 GRADIENTS = """
