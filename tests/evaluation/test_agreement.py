@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from conftest import TINY, write_pairs
+from forking import Server
 
 from ggkm_plugin.cli.main import main
 from ggkm_plugin.data.layouts import Pair
@@ -176,11 +177,16 @@ def test_results_have_the_depth_of_their_data(trained, workplace, command, write
             assert len(np.unique(pictures[2] % 257)) > 100
 
 
+def damage(path: Path) -> None:
+    """Behind a header that is in order."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+
+
 def test_a_bad_image_does_not_stop_a_test(trained, workplace, command, write_options):
+    damage(Path('pairs/input/01.png'))
     spec = trained['datasets']['val']
-    content = bytearray(Path('pairs/input/01.png').read_bytes())
-    content[len(content) // 2] ^= 255  # behind a header that is in order
-    Path('pairs/input/01.png').write_bytes(content)
     code, _, err = command('test', '-opt', write_options(test_options(trained, val=spec), 'test.yml'))
     assert code == 1
     assert '01.png' in err.splitlines()[-1]
@@ -189,3 +195,20 @@ def test_a_bad_image_does_not_stop_a_test(trained, workplace, command, write_opt
     assert len(results['failures']) == len(results['datasets'][0]['faults']) == 1
     assert math.isfinite(results['datasets'][0]['means']['result']['psnr'])
     assert results['name'] == 'scored'
+
+
+@pytest.mark.slow
+def test_two_processes_report_a_bad_image_once(trained, workplace, write_options):
+    """With the scores of one process."""
+    damage(Path('pairs/input/01.png'))
+    write_options(test_options(trained, val=trained['datasets']['val']), 'test.yml')
+    found = []
+    server = Server()
+    for words, processes in (((), 1), (('--launcher', 'pytorch'), 2)):
+        codes, printed = server.run_together('test', '-opt', 'test.yml', *words, cwd=workplace, processes=processes)
+        assert codes == [1] * processes, printed
+        assert printed.count('basicsr test:') == 1
+        results = json.loads(Path('results/scored/scores_val.json').read_text())
+        found.append((results['datasets'], results['models'], results['failures']))
+    server.close()
+    assert found[0] == found[1]
