@@ -227,6 +227,14 @@ def test_what_a_result_depends_on_is_noticed(bench, change, again):
     assert (now != pytest.approx(then, abs=1e-6)) == other_numbers
 
 
+def test_results_of_another_format_are_computed_again(bench, monkeypatch):
+    bench.run()
+    assert len(bench.forwards()) == 8
+    monkeypatch.setattr('ggkm_plugin.evaluation.results.FORMAT', 3)
+    assert bench.run()[0]['format'] == 3
+    assert len(bench.forwards()) == 8
+
+
 def test_pictures_follow_the_weights_back_and_forth(bench):
     """The pictures of weights that were compared before were overwritten in between."""
     picture = bench.folder / 'results/three/images/pairs/00/dark.png'
