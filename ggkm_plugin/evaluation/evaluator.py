@@ -19,6 +19,7 @@ from ggkm_plugin.utils.errors import UserError
 from ggkm_plugin.utils.hashing import tensor_digest
 from ggkm_plugin.utils.image_decoding import IMAGE_SUFFIXES
 from ggkm_plugin.utils.image_header import read_header
+from ggkm_plugin.utils.memory import release
 from ggkm_plugin.utils.registry import METRIC_REGISTRY
 
 from basicsr.metrics import calculate_metric  # isort: skip
@@ -182,21 +183,18 @@ class Evaluator:
 
     def evaluate_image(self, sample: Sample, with_input: bool) -> None:
         """Raises what the scores of the input raise; the error of a restorer becomes a fault of the record."""
-        if with_input:
-            self._add_scores(sample, INPUT)
-        for name in self.restorers:
+        for name in (INPUT, *self.restorers) if with_input else self.restorers:
             try:
-                self._add_scores(sample, name)
+                scores = self.evaluate_one(sample, name)
             except Exception as error:  # a network from elsewhere may raise anything
                 self._reraise(error)
+                if name == INPUT:
+                    raise
                 sample.record.faults[name] = worded(error)
-                if self.device.type == 'cuda':
-                    torch.cuda.empty_cache()
-
-    def _add_scores(self, sample: Sample, name: str) -> None:
-        scores = self.evaluate_one(sample, name)
-        if sample.gt is not None:
-            sample.record.scores[name] = scores
+                release(self.device)
+                continue
+            if sample.gt is not None:
+                sample.record.scores[name] = scores
 
     def evaluate_one(self, sample: Sample, name: str) -> Scores:
         """Restore the image, unless `name` is `input`, score the result and save it."""
