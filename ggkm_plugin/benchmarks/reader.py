@@ -36,7 +36,7 @@ from ggkm_plugin.benchmarks.measuring import (
 )
 from ggkm_plugin.data.layouts import Pair
 from ggkm_plugin.data.lmdb_store import CODECS, key_of, write_lmdb
-from ggkm_plugin.data.photographs import Photograph, builtin_photographs, load_photograph
+from ggkm_plugin.data.photographs import SharpPhotograph, builtin_photographs, load_photograph
 from ggkm_plugin.report.tables import Table, fixed, write
 from ggkm_plugin.utils.errors import DataError, OptionError
 from ggkm_plugin.utils.files import check_space, size_text
@@ -213,7 +213,7 @@ def _write_photographs(folder: Path, names: Sequence[str], size: tuple[int, int]
         list(tqdm(done, desc='photographs', total=len(names), unit='pair', disable=not progress))
 
 
-def _pair(photograph: Photograph, size: tuple[int, int], seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _pair(photograph: SharpPhotograph, size: tuple[int, int], seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Blurred and sharp part of a photograph, scaled to the size: RGB uint16."""
     rng = np.random.default_rng(seed)
     image, _ = load_photograph(photograph)

@@ -24,7 +24,7 @@ BUILTIN_DISPARITY = {'motorcycle_left.png': 'motorcycle_disp.npz'}
 
 
 @dataclass(frozen=True)
-class Photograph:
+class SharpPhotograph:
     """A sharp photograph: `name` (file name without its ending), `path`, and the path of its disparity (npz) if any."""
 
     name: str
@@ -36,7 +36,7 @@ def _stem(path: str) -> str:
     return os.path.splitext(os.path.basename(path))[0]
 
 
-def builtin_photographs(split: str) -> list[Photograph]:
+def builtin_photographs(split: str) -> list[SharpPhotograph]:
     """The photographs of the installed scikit-image wheel: `split` is 'train' (6) or 'val' (2, one with real depth).
 
     Raises DataError on another split and where the installed scikit-image does not carry a file.
@@ -49,7 +49,7 @@ def builtin_photographs(split: str) -> list[Photograph]:
     photos = []
     for file in BUILTIN[split]:
         disparity = BUILTIN_DISPARITY.get(file)
-        photo = Photograph(_stem(file), os.path.join(folder, file), disparity and os.path.join(folder, disparity))
+        photo = SharpPhotograph(_stem(file), os.path.join(folder, file), disparity and os.path.join(folder, disparity))
         for path in filter(None, (photo.path, photo.disparity_path)):
             if not os.path.isfile(path):
                 raise DataError(f'{path} is missing: reinstall scikit-image, or name a folder of photographs')
@@ -57,15 +57,15 @@ def builtin_photographs(split: str) -> list[Photograph]:
     return photos
 
 
-def photographs_from_folder(folder: str) -> list[Photograph]:
+def photographs_from_folder(folder: str) -> list[SharpPhotograph]:
     """Every image of a folder, sorted by file name, without depth.
 
     Raises DataError where the folder is missing or holds no image.
     """
-    return [Photograph(_stem(path), path) for path in image_files(folder)]
+    return [SharpPhotograph(_stem(path), path) for path in image_files(folder)]
 
 
-def photographs_from_folders(folders: Sequence[str], more: Sequence[Photograph] = ()) -> list[Photograph]:
+def photographs_from_folders(folders: Sequence[str], more: Sequence[SharpPhotograph] = ()) -> list[SharpPhotograph]:
     """Images of several folders, and `more`. Names that occur in two folders get the folder's name as a prefix.
 
     Raises DataError where a folder is missing or holds no image.
@@ -128,7 +128,7 @@ def _read_disparity(path: str) -> np.ndarray:
         raise DataError(f'{path} is not a readable npz file with a disparity map in it ({error})') from error
 
 
-def load_photograph(photo: Photograph) -> tuple[np.ndarray, np.ndarray | None]:
+def load_photograph(photo: SharpPhotograph) -> tuple[np.ndarray, np.ndarray | None]:
     """Its pixels, float32 (H, W, 3) sRGB in [0,1], and its disparity, float32 (H, W) in [0,1], near = 1, or None.
 
     Raises DataError where a file is unreadable or the two sizes differ.

@@ -18,7 +18,7 @@ from ggkm_plugin.data import varied_scenes
 from ggkm_plugin.data.apertures import GAUSSIAN, PSF, GaussianPSF, random_aperture, spread
 from ggkm_plugin.data.layered_scene import Layer, in_focus, photograph
 from ggkm_plugin.data.sensor import Sensor, denoised, sharpened, softened, with_highlights
-from ggkm_plugin.data.varied_scenes import Pair
+from ggkm_plugin.data.varied_scenes import RenderedPair
 from ggkm_plugin.utils.errors import OptionError
 
 Range = tuple[float, float]
@@ -160,7 +160,7 @@ def training_pair(
     size: int,
     max_radius: float,
     optics: Optics = PRESETS['full'],
-) -> Pair:
+) -> RenderedPair:
     """Render a scene of size x size pixels made of scaled, rotated and recolored parts of photographs.
 
     `first`, `draw` and `max_radius` are those of `varied_scenes.training_pair`.
@@ -181,7 +181,7 @@ def whole_pair(
     first: np.ndarray,
     max_radius: float,
     optics: Optics = PRESETS['full'],
-) -> Pair:
+) -> RenderedPair:
     """Render a whole photograph as it is, with parts of others, scaled to its size, in front of it.
 
     For validation: never entirely in focus, because the PSNR of such an input has no upper bound, and never resized.
@@ -284,7 +284,7 @@ def _drawn(rng: np.random.Generator, prob: float, bounds: Range, log: bool = Fal
     return float(low * (high / low) ** share if log else low + (high - low) * share)
 
 
-def _taken(shot: _Shot, pictures: list[np.ndarray], window: tuple[slice, slice], size: tuple[int, int]) -> Pair:
+def _taken(shot: _Shot, pictures: list[np.ndarray], window: tuple[slice, slice], size: tuple[int, int]) -> RenderedPair:
     """Photograph the pictures, given from back to front."""
     sensor = shot.sensor
     light = [
@@ -317,4 +317,4 @@ def _taken(shot: _Shot, pictures: list[np.ndarray], window: tuple[slice, slice],
         lq = softened(lq, shot.soften)
     # Both images lose the same chroma resolution: restoring it would alter every photograph that is a JPEG.
     chroma = Sensor(jpeg=sensor.jpeg and 100, webp=sensor.webp and 100)
-    return Pair(sensor.stored(lq), chroma.stored(gt))
+    return RenderedPair(sensor.stored(lq), chroma.stored(gt))

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from ggkm_plugin.data import real_scenes, varied_scenes
 from ggkm_plugin.data.optics import procedural_disparity, render_defocus
 from ggkm_plugin.data.options import SyntheticOptions
-from ggkm_plugin.data.photographs import Photograph, builtin_photographs, load_photograph, photographs_from_folders
+from ggkm_plugin.data.photographs import SharpPhotograph, builtin_photographs, load_photograph, photographs_from_folders
 from ggkm_plugin.data.sampling import (
     check_crop,
     crop_window,
@@ -75,7 +75,7 @@ class SyntheticDefocusDataset(Dataset):
             raise OptionError(f'optics: only for scenes: real, not {self.scenes!r}')
         self.photographs = _chosen(self._all_photographs(), opt.get('photographs'), opt.get('leave_out') or [])
 
-    def _all_photographs(self) -> list[Photograph]:
+    def _all_photographs(self) -> list[SharpPhotograph]:
         if not self.opt.get('dataroot_gt'):
             return builtin_photographs('train' if self.training else 'val')
         folders = self.opt['dataroot_gt']
@@ -104,7 +104,7 @@ class SyntheticDefocusDataset(Dataset):
             lq = with_noise(rng, lq, self.opt['noise_std'], self.opt.get('noise_clip', False))
         return {'lq': to_tensor(lq), 'gt': to_tensor(gt), 'lq_path': photo.name, 'gt_path': photo.path}
 
-    def check_size(self, photo: Photograph, image: np.ndarray | Header) -> None:
+    def check_size(self, photo: SharpPhotograph, image: np.ndarray | Header) -> None:
         """Raises DataError if a photograph is too small for the largest blur, or a plain one for the training crop."""
         height, width = image.shape[:2]
         if min(height, width) - 1 <= self.max_radius:
@@ -131,7 +131,7 @@ class SyntheticDefocusDataset(Dataset):
         return to_float(pair.lq), to_float(pair.gt)
 
     def _training_crop(
-        self, rng: np.random.Generator, photo: Photograph, gt: np.ndarray, disparity: np.ndarray | None
+        self, rng: np.random.Generator, photo: SharpPhotograph, gt: np.ndarray, disparity: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         size, margin = self.opt['gt_size'], math.ceil(self.max_radius)
         height, width, _ = gt.shape
@@ -159,7 +159,9 @@ class SyntheticDefocusDataset(Dataset):
         return render_defocus(sharp, disparity, focus, strength)
 
 
-def _chosen(photographs: list[Photograph], only: Sequence[str] | None, but: Sequence[str]) -> list[Photograph]:
+def _chosen(
+    photographs: list[SharpPhotograph], only: Sequence[str] | None, but: Sequence[str]
+) -> list[SharpPhotograph]:
     """Those of the names `only` (None: all) but for the names `but`. Raises OptionError for an unknown name."""
     names = {photo.name for photo in photographs}
     for key, wanted in (('photographs', only), ('leave_out', but)):

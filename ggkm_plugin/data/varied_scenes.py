@@ -26,7 +26,7 @@ _SMALLEST_SCALE = 0.45
 _MASK_SCALE = 4
 
 
-class Pair(NamedTuple):
+class RenderedPair(NamedTuple):
     """uint8 (H, W, 3) RGB: the defocused photograph, and the same with everything in focus and without noise."""
 
     lq: np.ndarray
@@ -35,7 +35,7 @@ class Pair(NamedTuple):
 
 def training_pair(
     rng: np.random.Generator, draw: Callable[[], np.ndarray], first: np.ndarray, size: int, max_radius: float
-) -> Pair:
+) -> RenderedPair:
     """A scene of size x size pixels: parts of photographs, scaled, turned, tilted, mirrored and coloured anew.
 
     `first` (H, W, 3) float32 in [0, 1] is the photograph of the background; `draw` gives others, for what lies before
@@ -49,7 +49,9 @@ def training_pair(
     return _taken(rng, pictures, _Blur(max_radius, 0.03, _SHARP_SHARE), (middle, middle))
 
 
-def whole_pair(rng: np.random.Generator, draw: Callable[[], np.ndarray], first: np.ndarray, max_radius: float) -> Pair:
+def whole_pair(
+    rng: np.random.Generator, draw: Callable[[], np.ndarray], first: np.ndarray, max_radius: float
+) -> RenderedPair:
     """The same of a whole photograph as it is; what is cut out of others is scaled to its size.
 
     For validation, so never in focus as a whole: the PSNR of such an input has no upper bound.
@@ -75,7 +77,9 @@ class _Blur(NamedTuple):
         return 0.0 if rng.random() < self.sharp_share else self.most * rng.uniform(self.least, 1) ** 1.5
 
 
-def _taken(rng: np.random.Generator, pictures: list[np.ndarray], blur: _Blur, window: tuple[slice, slice]) -> Pair:
+def _taken(
+    rng: np.random.Generator, pictures: list[np.ndarray], blur: _Blur, window: tuple[slice, slice]
+) -> RenderedPair:
     """The pictures, back to front, photographed by a camera drawn at random."""
     sensor, aperture = random_sensor(rng), random_aperture(rng)
     exposure, gain = 2 ** rng.uniform(-1.5, 0.7), rng.uniform(0, 6) if rng.random() < 0.4 else 0.0
@@ -85,7 +89,7 @@ def _taken(rng: np.random.Generator, pictures: list[np.ndarray], blur: _Blur, wi
     layers = [Layer(*layer) for layer in zip(light, alphas, radius, strict=True)]
     sharp = in_focus(layers)[window]
     blurred = photograph(layers, aperture)[window]
-    return Pair(
+    return RenderedPair(
         sensor.stored(sensor.values(sensor.noisy(rng, blurred))),
         Sensor(sensor.gamma).stored(sensor.values(sharp)),
     )

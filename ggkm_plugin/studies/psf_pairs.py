@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ggkm_plugin.data.optics import SHARP_RADIUS, circle_of_confusion, procedural_disparity, render_defocus
 from ggkm_plugin.data.paired_defocus_dataset import PairedDefocusDataset
-from ggkm_plugin.data.photographs import Photograph, builtin_photographs, load_photograph
+from ggkm_plugin.data.photographs import SharpPhotograph, builtin_photographs, load_photograph
 from ggkm_plugin.data.sampling import to_tensor
 from ggkm_plugin.ops.boundary import pad
 from ggkm_plugin.studies.parametric_fit import GAUSSIAN, parameters, profile, ring_means, rings
@@ -67,11 +67,11 @@ def builtin_pairs(size: int) -> Iterator[StudyPair]:
     yield _thin_lens(_photograph('val', 'motorcycle_left'), size)
 
 
-def _photograph(split: str, name: str) -> Photograph:
+def _photograph(split: str, name: str) -> SharpPhotograph:
     return next(photo for photo in builtin_photographs(split) if photo.name == name)
 
 
-def _modelled(name: str, photograph: Photograph, shape: float, size: int) -> StudyPair:
+def _modelled(name: str, photograph: SharpPhotograph, shape: float, size: int) -> StudyPair:
     image = to_tensor(load_photograph(photograph)[0])
     rows, columns = central(image.shape[1], image.shape[2], size)
     sharp = with_margin(image, rows, columns)
@@ -93,7 +93,7 @@ def blurred_by(name: str, sharp: Tensor, theta: Tensor) -> StudyPair:
     return StudyPair(name, sharp, torch.stack(lines, dim=1), torch.stack(radii))
 
 
-def _thin_lens(photograph: Photograph, size: int) -> StudyPair:
+def _thin_lens(photograph: SharpPhotograph, size: int) -> StudyPair:
     image, disparity = load_photograph(photograph)
     assert disparity is not None
     focus = float(np.median(disparity))

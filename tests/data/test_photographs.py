@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ggkm_plugin.data.photographs import (
-    Photograph,
+    SharpPhotograph,
     builtin_photographs,
     fill_disparity,
     held_out,
@@ -28,7 +28,7 @@ def pictured(tmp_path):
 
     def with_disparity(**arrays):
         np.savez(tmp_path / 'a.npz', **arrays)
-        return Photograph('a', str(tmp_path / 'a.png'), str(tmp_path / 'a.npz'))
+        return SharpPhotograph('a', str(tmp_path / 'a.png'), str(tmp_path / 'a.npz'))
 
     return with_disparity
 
@@ -99,7 +99,7 @@ def test_names_of_several_folders_get_a_prefix_where_they_collide(tmp_path):
         (tmp_path / folder).mkdir()
         for name in names:
             write(tmp_path / folder / name)
-    more = [Photograph('c', str(tmp_path / 'elsewhere' / 'c.jpg'))]
+    more = [SharpPhotograph('c', str(tmp_path / 'elsewhere' / 'c.jpg'))]
     photos = photographs_from_folders([str(tmp_path / 'one'), str(tmp_path / 'two')], more)
     assert [photo.name for photo in photos] == ['a', 'one_b', 'two_b', 'two_c', 'elsewhere_c']
     with pytest.raises(DataError, match='nowhere'):

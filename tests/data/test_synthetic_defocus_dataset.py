@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 import ggkm_plugin
 from ggkm_plugin.basicsr_patches.sampler import EpochSampler, SampleIndex
 from ggkm_plugin.data import synthetic_defocus_dataset
-from ggkm_plugin.data.photographs import Photograph
+from ggkm_plugin.data.photographs import SharpPhotograph
 from ggkm_plugin.data.synthetic_defocus_dataset import SyntheticDefocusDataset
 from ggkm_plugin.utils.errors import DataError, OptionError
 from ggkm_plugin.utils.image_decoding import read_image, write_image
@@ -135,7 +135,7 @@ def test_real_depth_is_cropped_with_its_photograph(tmp_path, monkeypatch):
     np.savez(tmp_path / 'a.npz', np.where(np.arange(64) < 32, 1.0, 0.0) * np.ones((48, 1)))
     opt = {'phase': 'train', 'dataroot_gt': str(tmp_path / 'photos'), 'gt_size': 32, 'max_blur_radius': 3, **FLIPS}
     dataset = SyntheticDefocusDataset(opt)
-    dataset.photographs = [Photograph('a', str(tmp_path / 'photos' / 'a.png'), str(tmp_path / 'a.npz'))]
+    dataset.photographs = [SharpPhotograph('a', str(tmp_path / 'photos' / 'a.png'), str(tmp_path / 'a.npz'))]
     rendered = []
     monkeypatch.setattr(synthetic_defocus_dataset, 'render_defocus', lambda *scene: rendered.append(scene) or scene[0])
     draws(dataset)
