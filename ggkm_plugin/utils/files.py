@@ -114,15 +114,17 @@ def locked(folder: Path) -> Iterator[None]:
         handle = _lock(path)
         if handle is not None:
             os.ftruncate(handle, 0)
-            os.pwrite(handle, json.dumps({'pid': os.getpid(), 'host': socket.gethostname()}).encode(), 0)
+            os.write(handle, json.dumps({'pid': os.getpid(), 'host': socket.gethostname()}).encode())
     if handle is None:
         raise LockError(f'{folder}: in use by {_owner(path)}. Wait until it ends, or change "name"')
     try:
         yield
     finally:
-        with suppress(OSError):
+        with suppress(OSError):  # before it is unlocked, so that nobody else locks a file that is removed
             path.unlink()
         os.close(handle)
+        if fcntl is None:  # Windows does not remove an open file
+            path.unlink(missing_ok=True)
 
 
 def _lock(path: Path) -> int | None:
