@@ -412,7 +412,7 @@ def test_loading_processes_end_with_the_run(tiny, tmp_path):
     tiny['datasets']['train']['num_worker_per_gpu'] = 2
     place = new_place(tmp_path / 'place', tiny)
     (place / 'pairs/input/02.png').write_bytes(b'')
-    process = start(place, *TRAIN)
+    process = start(place, *TRAIN, '--skip-image-check')
     printed = process.communicate(timeout=60)[0]
     assert process.returncode == 1
-    assert 'input/02.png: the file is empty' in printed.splitlines()[-1]
+    assert 'input/02.png' in printed.splitlines()[-1]
