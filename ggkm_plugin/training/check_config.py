@@ -12,7 +12,7 @@ from ggkm_plugin.training import config_schema as schema
 from ggkm_plugin.training.check_data import image_faults
 from ggkm_plugin.utils.checkpoint import load_weights, read_checkpoint, weights_of
 from ggkm_plugin.utils.config import Options, nearest
-from ggkm_plugin.utils.errors import CheckpointError, OptionError, UserError, listed
+from ggkm_plugin.utils.errors import CheckpointError, DataError, OptionError, UserError, listed
 from ggkm_plugin.utils.registry import CONSTRUCTOR_ERRORS, argument_faults, build, registered
 from ggkm_plugin.utils.schema import Faults, raise_faults, section_faults, signature_section, without_faults
 from ggkm_plugin.weights import checkpoint_path
@@ -29,9 +29,9 @@ _Check = tuple[tuple[str, ...], Callable[[], list[str] | None]]
 def check_options(opt: Options, is_train: bool, strict: bool = False, images: bool = False) -> list[str]:
     """Check keys, types, registered names, files and data sets, and build what can be built.
 
-    Returns warnings about suspicious but valid settings. Raises one OptionError with all faults; if `strict`, the
-    warnings are faults. Plugins must be loaded. Nothing is written. In training the loss of the network on one crop is
-    computed, on the CPU. `images` also checks the headers of all images.
+    Returns warnings about suspicious but valid settings; if `strict`, they are faults. Raises one OptionError with all
+    faults, DataError if only images have any. Plugins must be loaded. Nothing is written. In training the loss of the
+    network on one crop is computed, on the CPU. `images` also checks the headers of all images.
     """
     faults = _schema_faults(opt, is_train)
     warnings: list[str] = []
@@ -42,7 +42,9 @@ def check_options(opt: Options, is_train: bool, strict: bool = False, images: bo
                 warnings += check() or []
             except OptionError as error:
                 faults[f'{keys[0]}: {error}'] = str(error)
-    raise_faults([*faults.values(), *(image_faults(datasets) if images else ()), *(warnings if strict else ())])
+    wrong = [*faults.values(), *(warnings if strict else ())]
+    bad_files = image_faults(datasets) if images else []
+    raise_faults([*wrong, *bad_files], OptionError if wrong else DataError)
     return warnings
 
 

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from typing_extensions import Self
 
 from ggkm_plugin.utils.config import Options, nearest
-from ggkm_plugin.utils.errors import OptionError
+from ggkm_plugin.utils.errors import OptionError, UserError
 
 Faults = dict[str, str]  # dotted key -> message that names it
 
@@ -87,12 +87,12 @@ def without_faults(faults: Faults, *keys: str) -> bool:
     )
 
 
-def raise_faults(messages: list[str]) -> None:
-    """Raise one OptionError with all messages, if there are any."""
+def raise_faults(messages: list[str], kind: type[UserError] = OptionError) -> None:
+    """Raise one error with all messages, if there are any."""
     messages = list(dict.fromkeys(messages))
     if messages:
-        several = f'{len(messages)} options are wrong:'
-        raise OptionError(messages[0] if len(messages) == 1 else '\n  '.join([several, *messages]))
+        several = f'{len(messages)} {"options" if kind is OptionError else "files"} are wrong:'
+        raise kind(messages[0] if len(messages) == 1 else '\n  '.join([several, *messages]))
 
 
 @cache

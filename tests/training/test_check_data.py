@@ -25,7 +25,7 @@ def picture(height, width, dtype='uint8'):
 
 
 def faults(opt, is_train=True):
-    with pytest.raises(OptionError) as caught:
+    with pytest.raises((DataError, OptionError)) as caught:
         check_config.check_options(opt, is_train, images=True)
     return str(caught.value)
 
