@@ -1,6 +1,7 @@
 """Arguments that several commands share, and what they load."""
 
 import argparse
+from typing import Any
 
 from ggkm_plugin.cli.output import warn
 
@@ -20,6 +21,11 @@ def add_option_file(parser: argparse.ArgumentParser) -> None:
         metavar='DIR',
         help='folder of experiments/, results/ and relative paths of the option file (default: current folder)',
     )
+
+
+def option_file(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the values of `add_option_file` under the names that the requests of all commands give them."""
+    return {key: getattr(arguments, key) for key in ('opt', 'force_yml', 'variant', 'root')}
 
 
 def add_launcher(parser: argparse.ArgumentParser) -> None:

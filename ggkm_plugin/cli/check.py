@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ggkm_plugin.cli.arguments import add_image_check, add_option_file, add_plugin, load_plugins
+from ggkm_plugin.cli.arguments import add_image_check, add_option_file, add_plugin, load_plugins, option_file
 
 HELP = 'find every fault of an option file and its data, and estimate time and memory of a training'
 
@@ -43,12 +43,6 @@ def run(arguments: argparse.Namespace) -> None:
     load_plugins(arguments)
     from ggkm_plugin.training.run import Request, check
 
-    request = Request(
-        opt=arguments.opt,
-        force_yml=arguments.force_yml,
-        variant=arguments.variant,
-        root=arguments.root,
-        check_images=not arguments.skip_image_check,
-    )
+    request = Request(**option_file(arguments), check_images=not arguments.skip_image_check)
     report = check(request, dry_run=not arguments.no_steps)
     print('no fault found', *([report] if report else []), sep='\n')

@@ -3,7 +3,7 @@
 import argparse
 
 from ggkm_plugin.basicsr_patches.launch import first_process
-from ggkm_plugin.cli.arguments import add_launcher, add_option_file, add_plugin, load_plugins
+from ggkm_plugin.cli.arguments import add_launcher, add_option_file, add_plugin, load_plugins, option_file
 from ggkm_plugin.cli.output import progress
 
 HELP = 'compare several models on the same data under one protocol'
@@ -25,11 +25,8 @@ def run(arguments: argparse.Namespace) -> None:
     from ggkm_plugin.report import comparison_tables
 
     request = compare.CompareRequest(
-        opt=arguments.opt,
+        **option_file(arguments),
         launcher=arguments.launcher,
-        force_yml=arguments.force_yml,
-        variant=arguments.variant,
-        root=arguments.root,
         noise=arguments.noise,
         report=not arguments.no_report,
     )

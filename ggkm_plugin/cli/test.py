@@ -3,7 +3,14 @@
 import argparse
 
 from ggkm_plugin.basicsr_patches.launch import first_process
-from ggkm_plugin.cli.arguments import add_image_check, add_launcher, add_option_file, add_plugin, load_plugins
+from ggkm_plugin.cli.arguments import (
+    add_image_check,
+    add_launcher,
+    add_option_file,
+    add_plugin,
+    load_plugins,
+    option_file,
+)
 
 HELP = 'score a trained model'
 
@@ -24,12 +31,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     finished = test(
         Request(
-            opt=arguments.opt,
+            **option_file(arguments),
             launcher=arguments.launcher,
             debug=arguments.debug,
-            force_yml=arguments.force_yml,
-            variant=arguments.variant,
-            root=arguments.root,
             check_images=not arguments.skip_image_check,
         )
     )

@@ -6,7 +6,14 @@ import shlex
 from typing import TYPE_CHECKING
 
 from ggkm_plugin.basicsr_patches.launch import first_process
-from ggkm_plugin.cli.arguments import add_image_check, add_launcher, add_option_file, add_plugin, load_plugins
+from ggkm_plugin.cli.arguments import (
+    add_image_check,
+    add_launcher,
+    add_option_file,
+    add_plugin,
+    load_plugins,
+    option_file,
+)
 from ggkm_plugin.cli.output import warn_if_busy
 
 if TYPE_CHECKING:
@@ -33,13 +40,10 @@ def run(arguments: argparse.Namespace) -> None:
         warn_if_busy(arguments)
     finished = train(
         Request(
-            opt=arguments.opt,
+            **option_file(arguments),
             launcher=arguments.launcher,
             auto_resume=arguments.auto_resume,
             debug=arguments.debug,
-            force_yml=arguments.force_yml,
-            variant=arguments.variant,
-            root=arguments.root,
             check_images=not arguments.skip_image_check,
         )
     )

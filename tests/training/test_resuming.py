@@ -237,7 +237,9 @@ def test_a_worker_that_dies(server, tiny, tmp_path):
     os.kill(int(children[0]), signal.SIGKILL)
     printed = process.communicate(timeout=60)[0]
     assert process.returncode == 1
+    assert 'a loading process died' in printed.splitlines()[-1]
     assert 'num_worker_per_gpu' in printed.splitlines()[-1]
+    assert 'Saved the steps up to iteration' in printed
     assert len(list((place / 'experiments/tiny/training_states').iterdir())) == 1
 
 
@@ -253,7 +255,7 @@ def test_a_damaged_image_in_the_middle_of_an_epoch(server, tiny, tmp_path):
     image.write_bytes(content[:100])
     code, printed = server.run(*TRAIN, '--skip-image-check', cwd=place)
     assert code == 1
-    assert 'input/03.png' in printed
+    assert 'input/03.png: not a readable image' in printed
     image.write_bytes(content)
     code, printed = server.run(*RESUME, cwd=place)
     assert code == 0, printed[-3000:]
@@ -413,4 +415,4 @@ def test_loading_processes_end_with_the_run(tiny, tmp_path):
     process = start(place, *TRAIN, '--skip-image-check')
     printed = process.communicate(timeout=60)[0]
     assert process.returncode == 1
-    assert 'input/02.png' in printed.splitlines()[-1]
+    assert 'input/02.png: the file is empty' in printed.splitlines()[-1]
