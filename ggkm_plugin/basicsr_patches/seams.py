@@ -132,6 +132,7 @@ def installed(more: Sequence[tuple[Any, str, Any]] = ()) -> Iterator[Session]:
     At the end BasicSR is as it was, its log is closed and the process group is left.
     """
     session = Session()
+    _reset_logger()  # one that something else has set up would write no log file of this run
     patches = [*session.seams, *more]
     talkative, logging.raiseExceptions = logging.raiseExceptions, False  # a full disk is told by what must be kept
     originals = [(module, name, getattr(module, name)) for module, name, _ in patches]
@@ -150,10 +151,15 @@ def installed(more: Sequence[tuple[Any, str, Any]] = ()) -> Iterator[Session]:
                 session.loader.close()
             for module, name, original in originals:
                 setattr(module, name, original)
-            logger = logging.getLogger('basicsr')
-            for handler in logger.handlers[:]:
-                logger.removeHandler(handler)
-                with suppress(OSError):  # else the full disk's word would take the place of the failure's own
-                    handler.close()
+            _reset_logger()
             logging.raiseExceptions = talkative
-            host_logger.initialized_logger.pop('basicsr', None)
+
+
+def _reset_logger() -> None:
+    """Close BasicSR's log files, and let the next `get_root_logger` set its logger up anew."""
+    logger = logging.getLogger('basicsr')
+    for handler in logger.handlers[:]:
+        logger.removeHandler(handler)
+        with suppress(OSError):  # a full disk here would hide the failure of the run
+            handler.close()
+    host_logger.initialized_logger.pop('basicsr', None)

@@ -102,3 +102,13 @@ def test_the_log_is_closed_after_a_command(tmp_path):
     with seams.installed():
         get_root_logger(log_file=str(tmp_path / 'second.log')).info('two')
     assert 'two' in (tmp_path / 'second.log').read_text()
+
+
+def test_a_command_has_a_log_of_its_own(tmp_path):
+    """Also after something else in the process has set BasicSR's logger up, without a file."""
+    from basicsr.utils import get_root_logger
+
+    get_root_logger().info('before')
+    with seams.installed():
+        get_root_logger(log_file=str(tmp_path / 'run.log')).info('during')
+    assert 'during' in (tmp_path / 'run.log').read_text()
