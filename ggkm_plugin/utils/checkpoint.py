@@ -180,7 +180,7 @@ def _reason(error: Exception) -> str:
         return 'the file is empty or truncated'
     if isinstance(error, KeyError) or 'Unsupported operand' in words:
         return 'torch.save did not write it'
-    reason = re.split(r' Check the documen| Please use|\. ', words)[0][:200]
+    reason = re.split(r' Check the doc| Please use|\. ', words)[0][:200]
     return 'it holds more than tensors' if 'weights_only' in reason else reason
 
 

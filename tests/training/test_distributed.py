@@ -609,7 +609,7 @@ def test_the_slurm_script_stops_in_time_and_queues_again(tiny, tmp_path):
     )
     executable(place / 'basicsr', f'exec {sys.executable} -m ggkm_plugin.cli.main "$@"\n')
     process = start(
-        place, ['bash', str(ROOT / 'docs/train_slurm.sh'), 'run.yml'],
+        place, ['bash', str(ROOT / 'examples/train_slurm.sh'), 'run.yml'],
         PATH=f'{place}{os.pathsep}{os.environ["PATH"]}', SLURM_JOB_ID=str(free_port()),
     )  # fmt: skip
     wait_for(process, 'iter:       3')

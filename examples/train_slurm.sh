@@ -2,7 +2,7 @@
 # Train on a cluster that runs slurm, one process a GPU. When the time is up the job saves and queues itself again,
 # until the training is done:
 #
-#     sbatch docs/train_slurm.sh options/train_GGKMNet_DPDD.yml [more words for `basicsr train`]
+#     sbatch examples/train_slurm.sh options/train_GGKMNet_DPDD.yml [more words for `basicsr train`]
 #
 # Start it in the folder that is to hold experiments/, on a file system that all nodes share. Set nodes, GPUs, cores
 # and hours to what your cluster has; ntasks-per-node is the number of GPUs of a node.
