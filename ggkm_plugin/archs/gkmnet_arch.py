@@ -5,16 +5,18 @@ Written from recorded facts about the released network (its code has no license 
 released checkpoints' keys, so `load_released` reads them. Choices that the facts leave open are marked "not in the
 facts".
 
-Scales t = 1..3 run from coarse to fine. Images are RGB in [0,1], (B,3,H,W).
+Scales t = 1..S (S = 3) run from coarse to fine. Images are RGB in [0,1], (B,3,H,W).
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.arguments import check_choice
+from ggkm_plugin.archs.arguments import check_choice, check_whole
 from ggkm_plugin.archs.base import RestorationNet
 from ggkm_plugin.archs.blocks import ConvLSTMCell, FixedKernels, State, conv3x3, doubled
 from ggkm_plugin.archs.ggkmnet_arch import SelfReconstruction
@@ -29,11 +31,11 @@ BN_MODES = ('running', 'batch')
 KERNEL_ORDERS = ('paper', 'released')
 
 
-def released_pyramid(y: Tensor) -> list[Tensor]:
+def released_pyramid(y: Tensor, num_scales: int = NUM_SCALES) -> list[Tensor]:
     """Build the released network's inputs, coarse to fine: Pillow's BILINEAR x1/4, x1/2 and x1 of y as an 8-bit image.
 
-    The quarter-size level is resized from the half-size level. H and W are multiples of 4. Equal to Pillow's, bit for
-    bit: antialiased, horizontal pass first (Pillow 13: not for tall images), rounded after each pass, halves up.
+    Each level is resized from the next larger one. H and W are multiples of 4. Equal to Pillow's, bit for bit:
+    antialiased, horizontal pass first (Pillow 13: not for tall images), rounded after each pass, halves up.
     """
 
     def rounded(x: Tensor) -> Tensor:
@@ -43,7 +45,7 @@ def released_pyramid(y: Tensor) -> list[Tensor]:
         return rounded(F.interpolate(x, (height, width), mode='bilinear', align_corners=False, antialias=True))
 
     levels = [rounded(255 * y.to(torch.promote_types(y.dtype, torch.float32)).clamp(0, 1))]
-    for _ in range(NUM_SCALES - 1):
+    for _ in range(num_scales - 1):
         height, width = levels[0].shape[-2:]
         levels.insert(0, resized(resized(levels[0], height, width // 2), height // 2, width // 2))
     return [(level / 255).to(y.dtype) for level in levels]
@@ -130,6 +132,14 @@ class AttentionResBlock(nn.Module):
         return self.ta(self.res_block(self.conv(x)))
 
 
+class GKMStepOutput(NamedTuple):
+    """Of an iteration: estimate (B,3,H,W), weights (B,44,H,W), bottleneck's features (B,128,H/4,W/4)."""
+
+    x: Tensor
+    weights: Tensor
+    bottleneck: Tensor
+
+
 class WeightPredictor(nn.Module):
     """APU: features (B,32,H,W) -> weights (B,44,H,W) in (-1, 1), 22 for the blurred input and 22 for the estimate."""
 
@@ -171,39 +181,11 @@ class GaussianMixture(FixedKernels):
         return F.conv2d(x, taps[:, None, :, None], padding=(reach, 0), groups=3 * NUM_KERNELS)
 
 
-@ARCH_REGISTRY.register()
-class GKMNet(RestorationNet):
-    """GKMNet: y (B,3,H,W) of any size -> the deblurred image, same shape, not clamped; 1,409,131 parameters.
+class StepLayers(nn.Module):
+    """Layers of one iteration: U-Net, weights and blurs. GKMNet has them itself, under the released keys."""
 
-    In training it returns GGKMNet's dict: `scales`, the estimates coarse to fine, `inputs`, the pyramid of y, and
-    `reconstructions` (empty without `self_reconstruction`). Training crops are multiples of 16, else CropSizeError.
-
-    Not in the facts: the first estimate is the coarsest image itself, as in GGKMNet; the channels of the blurred input
-    precede those of the estimate; PyTorch's default initialization.
-
-    Args:
-        kernel_order: `paper`, every kernel on each color and GGKMNet's pyramid; or `released`, as the released weights
-            were trained: a third of the kernels per color (`GaussianMixture`) and 8-bit images (`released_pyramid`).
-        bn_mode: `running`; or `batch`, as in the released test scripts: BatchNorm uses the image's own statistics in
-            evaluation too, so results depend on the tile.
-        self_reconstruction: add GGKMNet's SRM (60,547 parameters, used in training only) on the bottleneck features
-            and the weights. With GGKMLoss this is the paper's GKMNet*.
-
-    Raises:
-        ValueError: an argument is none of the above.
-    """
-
-    size_multiple = 16  # two halvings of the pyramid, then two strides of the U-Net
-    training_only = ('srm',)
-    CHOICES = {'kernel_order': KERNEL_ORDERS, 'bn_mode': BN_MODES}  # noqa: RUF012
-
-    def __init__(
-        self, kernel_order: str = 'paper', bn_mode: str = 'running', self_reconstruction: bool = False
-    ) -> None:
-        super().__init__()
-        for name, value in (('kernel_order', kernel_order), ('bn_mode', bn_mode)):
-            check_choice(name, value, self.CHOICES[name])
-        self.kernel_order = kernel_order
+    def add_layers(self, kernel_order: str, bn_mode: str) -> None:
+        """Create the layers."""
 
         def down(in_ch: int, out_ch: int, stride: int) -> AttentionResBlock:
             return AttentionResBlock(conv3x3(in_ch, out_ch, stride, bias=True), out_ch, bn_mode)
@@ -220,11 +202,6 @@ class GKMNet(RestorationNet):
         self.APU = WeightPredictor(bn_mode)
         self.GCM = GaussianMixture(kernel_order)
         self.SumLayer = nn.Sequential(OrderedDict(conv=nn.Conv2d(2 * 3 * NUM_KERNELS, 3, 1)))
-        self.srm = SelfReconstruction(128, 2 * NUM_KERNELS, 3) if self_reconstruction else None
-
-    def pyramid(self, y: Tensor) -> list[Tensor]:
-        """Build the three scales of y, coarse to fine; H and W are multiples of 4."""
-        return pyramid(y, NUM_SCALES) if self.kernel_order == 'paper' else released_pyramid(y)
 
     def features(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the bottleneck's features (B,128,H/4,W/4) and the decoder's (B,32,H,W)."""
@@ -234,30 +211,97 @@ class GKMNet(RestorationNet):
         f3 = self.conv_block3_1(bottleneck + f2)
         return bottleneck, self.conv_block4_1(f3 + f1)
 
-    def unroll(self, ys: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the estimates of all scales of a pyramid, coarse to fine, and in training the SRM's images."""
-        estimates: list[Tensor] = []
-        reconstructions: list[Tensor] = []
-        state: State | None = None
+    def step(self, y: Tensor, x: Tensor, state: State | None) -> tuple[GKMStepOutput, State]:
+        """Run one iteration on a scale of the input and the estimate before it."""
+        bottleneck, features = self.features(y)
+        weights, state = self.APU(features, state)
+        of_y, of_x = (maps.repeat(1, 3, 1, 1) for maps in weights.chunk(2, dim=1))
+        x = self.SumLayer(torch.cat([of_y * self.GCM(y), of_x * self.GCM(x)], dim=1))
+        return GKMStepOutput(x, weights, bottleneck), state
+
+
+class GKMStep(StepLayers):
+    """A further iteration, with weights of its own."""
+
+    def __init__(self, kernel_order: str, bn_mode: str) -> None:
+        super().__init__()
+        self.add_layers(kernel_order, bn_mode)
+
+
+@ARCH_REGISTRY.register()
+class GKMNet(RestorationNet, StepLayers):
+    """GKMNet: y (B,3,H,W) of any size -> the deblurred image, same shape, not clamped; 1,409,131 parameters.
+
+    In training it returns GGKMNet's dict: `scales`, the estimates coarse to fine, `inputs`, the pyramid of y, and
+    `reconstructions` (empty without `self_reconstruction`). Training crops are multiples of 16 with three scales, else
+    CropSizeError.
+
+    Not in the facts: the first estimate is the coarsest image itself, as in GGKMNet; the channels of the blurred input
+    precede those of the estimate; PyTorch's default initialization.
+
+    Args:
+        kernel_order: `paper`, every kernel on each color and GGKMNet's pyramid; or `released`, as the released weights
+            were trained: a third of the kernels per color (`GaussianMixture`) and 8-bit images (`released_pyramid`).
+        bn_mode: `running`; or `batch`, as in the released test scripts: BatchNorm uses the image's own statistics in
+            evaluation too, so results depend on the tile.
+        self_reconstruction: add GGKMNet's SRM (60,547 parameters, used in training only) on the bottleneck features
+            and the weights, one for all iterations. With GGKMLoss this is the paper's GKMNet*.
+        num_scales: S of the GGKMNet paper's Table 11.
+        num_iters: R of Table 11, iterations per scale. As in GGKMNet each has weights and states of its own, and within
+            a scale starts from the estimate of the one before: 4.227M parameters for R = 3 (the paper: 4.22M).
+
+    Raises:
+        ValueError: an argument is none of the above, or below 1.
+    """
+
+    training_only = ('srm',)
+    CHOICES = {'kernel_order': KERNEL_ORDERS, 'bn_mode': BN_MODES}  # noqa: RUF012
+
+    def __init__(
+        self,
+        kernel_order: str = 'paper',
+        bn_mode: str = 'running',
+        self_reconstruction: bool = False,
+        num_scales: int = NUM_SCALES,
+        num_iters: int = 1,
+    ) -> None:
+        super().__init__()
+        for name, value in (('kernel_order', kernel_order), ('bn_mode', bn_mode)):
+            check_choice(name, value, self.CHOICES[name])
+        for name, count in (('num_scales', num_scales), ('num_iters', num_iters)):
+            check_whole(name, count)
+        self.kernel_order, self.num_scales = kernel_order, num_scales
+        self.size_multiple = 2 ** (num_scales + 1)  # halvings of the pyramid, then two strides of the U-Net
+        self.add_layers(kernel_order, bn_mode)
+        self.steps = nn.ModuleList(GKMStep(kernel_order, bn_mode) for _ in range(num_iters - 1))
+        self.srm = SelfReconstruction(128, 2 * NUM_KERNELS, 3) if self_reconstruction else None
+
+    def pyramid(self, y: Tensor) -> list[Tensor]:
+        """Build the scales of y, coarse to fine; H and W are multiples of `size_multiple`."""
+        build = pyramid if self.kernel_order == 'paper' else released_pyramid
+        return build(y, self.num_scales)
+
+    def unroll(self, ys: list[Tensor]) -> list[GKMStepOutput]:
+        """Run all iterations on all scales of a pyramid, coarse to fine."""
+        outputs: list[GKMStepOutput] = []
+        steps: list[StepLayers] = [self, *cast(Iterable[GKMStep], self.steps)]
+        states: list[State | None] = [None] * len(steps)
         x = ys[0]
         for t, y in enumerate(ys):
             if t:
-                x = double(x)
-            state = doubled(state)
-            bottleneck, features = self.features(y)
-            weights, state = self.APU(features, state)
-            of_y, of_x = (maps.repeat(1, 3, 1, 1) for maps in weights.chunk(2, dim=1))
-            x = self.SumLayer(torch.cat([of_y * self.GCM(y), of_x * self.GCM(x)], dim=1))
-            estimates.append(x)
-            if self.srm is not None and self.training:
-                reconstructions.append(self.srm(bottleneck, weights, x))
-        return estimates, reconstructions
+                x, states = double(x), [doubled(state) for state in states]
+            for r, step in enumerate(steps):
+                output, states[r] = step.step(y, x, states[r])
+                x = output.x
+                outputs.append(output)
+        return outputs
 
     def forward(self, y: Tensor) -> Tensor | dict[str, list[Tensor]]:
         if not self.training:
-            return self.cropped(self.unroll(self.pyramid(self.padded(y)))[0][-1], y)
+            return self.cropped(self.unroll(self.pyramid(self.padded(y)))[-1].x, y)
         # BatchNorm needs more than one pixel per channel, and a single 16x16 image has one at the coarsest level.
         self.check_crop(y, self.size_multiple if len(y) > 1 else 2 * self.size_multiple)
         inputs = self.pyramid(y)
-        scales, reconstructions = self.unroll(inputs)
-        return {'scales': scales, 'inputs': inputs, 'reconstructions': reconstructions}
+        outputs = self.unroll(inputs)
+        reconstructions = [self.srm(output.bottleneck, output.weights, output.x) for output in outputs if self.srm]
+        return {'scales': [output.x for output in outputs], 'inputs': inputs, 'reconstructions': reconstructions}

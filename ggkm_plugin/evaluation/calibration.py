@@ -113,6 +113,18 @@ NETWORKS: tuple[PaperNetwork, ...] = (
             (1, 3, 346.4), (2, 1, 144.3), (2, 2, 288.7), (2, 3, 433.0), (3, 2, 317.4),
         )
     ),
+    *(
+        PaperNetwork(
+            f'GKMNet, {label}', 'Table 11', row, 'GKMNet',
+            {'num_scales': int(label[2]), 'num_iters': int(label[-1])}, False, expected,
+            note if expected is None else 'the paper has 1.407M an iteration',
+        )
+        for note in ("the paper's figures do not grow in proportion to R",)
+        for (label, row), expected in zip(
+            TABLE_11['GKMNet'].items(), (None, None, None, 423.1, 148.1, 296.2), strict=True
+        )
+        if label != 'S=3, R=1'
+    ),
     _method('NRKNet', 'NRKNet', None, 'thop does not see its recursive kernels', 552.8),
     _method(
         'GKMNet', 'GKMNet', None,

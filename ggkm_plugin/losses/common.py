@@ -1,6 +1,7 @@
-"""What the multi-scale losses share: their weights, the Fourier term, and what a training crop must be."""
+"""Parts of the multi-scale losses: weights, Fourier term, scales of an output, check of training crops."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,3 +41,15 @@ def check_crop(gt: Tensor, num_scales: int, with_ssim: bool) -> None:
             f'{num_scales} scales, smaller than the SSIM window of {SSIM_WINDOW}: set datasets.train.gt_size to '
             f'{SSIM_WINDOW * shrink} or more, or train.pixel_opt.ssim_weight: 0'
         )
+
+
+def scales_of(output: dict[str, Any] | Tensor) -> list[Tensor]:
+    """The images to supervise, one a scale. Raises ValueError for a network of several iterations a scale."""
+    if isinstance(output, Tensor):
+        return [output]
+    if len(output['scales']) != len(output['inputs']):
+        raise ValueError(
+            f'{len(output["scales"])} estimates of {len(output["inputs"])} scales: this loss takes one a scale; '
+            'set network_g.num_iters: 1 or train.pixel_opt.type: GGKMLoss'
+        )
+    return output['scales']

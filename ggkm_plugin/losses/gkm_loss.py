@@ -19,6 +19,8 @@ _FIRST_EPOCH, _PERIOD, _TURN = 1000, 200, 100
 class GKMLoss(nn.Module):
     """The sum over the scales, all of equal weight, of the mean squared error, or in turns of 1 - SSIM.
 
+    Iterations of one scale share its weight, as in GGKMLoss.
+
     forward(output, gt (B,3,H,W)) -> scalar. `output` is a network's training dict (`scales`, `inputs`,
     `reconstructions`; see `GKMNet`) or a plain image (one scale). After it, `terms` holds the term in use, detached:
     l_mse or l_ssim. The ground truth's pyramid is bilinear.
@@ -61,32 +63,23 @@ class GKMLoss(nn.Module):
         return epoch >= _FIRST_EPOCH and (epoch % 1000) % _PERIOD < _TURN
 
     def forward(self, output: dict[str, Any] | Tensor, gt: Tensor) -> Tensor:
-        scales = scales_of(output)
-        check_crop(gt, len(scales), with_ssim=self.iters_per_epoch is not None)
+        scales = [output] if isinstance(output, Tensor) else output['scales']
+        num_scales = 1 if isinstance(output, Tensor) else len(output['inputs'])
+        iterations = len(scales) // num_scales
+        check_crop(gt, num_scales, with_ssim=self.iters_per_epoch is not None)
         if isinstance(output, dict) and output['reconstructions']:
             raise ValueError(
                 "GKMLoss has no term for the network's reconstructions: set network_g.self_reconstruction: false "
                 'or train.pixel_opt.type: GGKMLoss'
             )
-        pairs = zip(scales, pyramid(gt, len(scales)), strict=True)
+        targets = [target for target in pyramid(gt, num_scales) for _ in range(iterations)]
+        pairs = zip(scales, targets, strict=True)
         if self.structural:
             name, parts = 'l_ssim', [1 - ssim(x, target).mean() for x, target in pairs]
         else:
             name, parts = 'l_mse', [F.mse_loss(x, target) for x, target in pairs]
         if self.training:
             self.iteration += 1
-        total = torch.stack(parts).sum()
+        total = torch.stack(parts).sum() / iterations
         self.terms = {name: total.detach()}
         return self.loss_weight * total
-
-
-def scales_of(output: dict[str, Any] | Tensor) -> list[Tensor]:
-    """The images to supervise, one a scale. Raises ValueError for a network of several iterations a scale."""
-    if isinstance(output, Tensor):
-        return [output]
-    if len(output['scales']) != len(output['inputs']):
-        raise ValueError(
-            f'{len(output["scales"])} estimates of {len(output["inputs"])} scales: this loss takes one a scale; '
-            'set network_g.num_iters: 1 or train.pixel_opt.type: GGKMLoss'
-        )
-    return output['scales']

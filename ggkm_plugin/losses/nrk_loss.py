@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.losses.common import check_crop, checked_weights, fourier_l1
-from ggkm_plugin.losses.gkm_loss import scales_of
+from ggkm_plugin.losses.common import check_crop, checked_weights, fourier_l1, scales_of
 from ggkm_plugin.ops.ssim import ssim
 from ggkm_plugin.utils.registry import LOSS_REGISTRY
 

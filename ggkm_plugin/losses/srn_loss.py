@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.losses.common import check_crop, checked_weights
-from ggkm_plugin.losses.gkm_loss import scales_of
+from ggkm_plugin.losses.common import check_crop, checked_weights, scales_of
 from ggkm_plugin.ops.pyramid import pyramid
 from ggkm_plugin.utils.registry import LOSS_REGISTRY
 

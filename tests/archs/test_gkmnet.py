@@ -209,30 +209,40 @@ def mixture(x, order):
     return torch.cat(channels, 1)
 
 
-def as_recorded(state, ys, order, mode):
-    """Compute the forward pass of the specification from a state dict and a pyramid."""
+def step_as_recorded(state, y, x, memory, order, mode):
+    """Compute one iteration of the specification from a state dict: the estimate, the memory, features and weights."""
+    h, c = memory
+    f1 = block(state, 'conv_block1_1', block(state, 'in_block', y, mode), mode, stride=2)
+    f2 = block(state, 'conv_block2_1', f1, mode, stride=2)
+    bottleneck = block(state, 'bottle_neck_1', f2, mode)
+    f3 = block(state, 'conv_block3_1', bottleneck + f2, mode, transposed=True)
+    f4 = block(state, 'conv_block4_1', f3 + f1, mode, transposed=True)
+
+    b2 = norm(state, 'APU.conv.conv.1', conv(state, 'APU.conv.conv.0', f4), mode).relu()
+    i, f, o, g = conv(state, 'APU.conv_atten.conv', torch.cat([F.avg_pool2d(f4, 2), h], 1)).chunk(4, 1)
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    h = o.sigmoid() * c.tanh()
+    b1 = h.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    weights = (b1 * b2 + b1).sigmoid() * 2 - 1
+
+    of_y, of_x = (torch.cat([maps] * 3, 1) for maps in (weights[:, :22], weights[:, 22:]))
+    x = conv(state, 'SumLayer.conv', torch.cat([of_y * mixture(y, order), of_x * mixture(x, order)], 1))
+    return x, (h, c), (bottleneck, weights)
+
+
+def as_recorded(state, ys, order, mode, more=()):
+    """Compute the forward pass of the specification from a pyramid and the state dict of each iteration."""
     x, scales, features = ys[0], [], []
-    h = c = torch.zeros(len(x), 44, x.shape[2] // 2, x.shape[3] // 2, dtype=x.dtype)
+    zeros = torch.zeros(len(x), 44, x.shape[2] // 2, x.shape[3] // 2, dtype=x.dtype)
+    states = [state, *more]
+    memories = [(zeros, zeros)] * len(states)
     for t, y in enumerate(ys):
         if t:
-            x, h, c = doubled(x), doubled(h), doubled(c)
-        f1 = block(state, 'conv_block1_1', block(state, 'in_block', y, mode), mode, stride=2)
-        f2 = block(state, 'conv_block2_1', f1, mode, stride=2)
-        bottleneck = block(state, 'bottle_neck_1', f2, mode)
-        f3 = block(state, 'conv_block3_1', bottleneck + f2, mode, transposed=True)
-        f4 = block(state, 'conv_block4_1', f3 + f1, mode, transposed=True)
-
-        b2 = norm(state, 'APU.conv.conv.1', conv(state, 'APU.conv.conv.0', f4), mode).relu()
-        i, f, o, g = conv(state, 'APU.conv_atten.conv', torch.cat([F.avg_pool2d(f4, 2), h], 1)).chunk(4, 1)
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        h = o.sigmoid() * c.tanh()
-        b1 = h.repeat_interleave(2, 2).repeat_interleave(2, 3)
-        weights = (b1 * b2 + b1).sigmoid() * 2 - 1
-
-        of_y, of_x = (torch.cat([maps] * 3, 1) for maps in (weights[:, :22], weights[:, 22:]))
-        x = conv(state, 'SumLayer.conv', torch.cat([of_y * mixture(y, order), of_x * mixture(x, order)], 1))
-        scales.append(x)
-        features.append((bottleneck, weights))
+            x, memories = doubled(x), [tuple(map(doubled, memory)) for memory in memories]
+        for r, own in enumerate(states):
+            x, memories[r], feature = step_as_recorded(own, y, x, memories[r], order, mode)
+            scales.append(x)
+            features.append(feature)
     return scales, features
 
 
@@ -262,6 +272,21 @@ def test_training_is_as_recorded(order, bn_mode):
             s = conv(state, 'srm.layers.0', torch.cat([s, weights, x], 1)).relu()
             s = conv(state, 'srm.layers.4', conv(state, 'srm.layers.2', s).relu()).sigmoid()
             close(output['reconstructions'][i], s)
+
+
+@pytest.mark.parametrize(('num_scales', 'num_iters', 'millions'), [(1, 3, 4.227393), (2, 2, 2.818262)])
+def test_scales_and_iterations(num_scales, num_iters, millions):
+    """Table 11: each iteration has its own weights and memory, and goes on from the estimate before it."""
+    net = network(num_scales=num_scales, num_iters=num_iters)
+    assert count(net) == round(1e6 * millions) == num_iters * 1_409_131
+    assert net.size_multiple == 2 ** (num_scales + 1)
+    y = rand(2, 3, 16, 24)
+    ys, more = [F.avg_pool2d(y, 2), y][-num_scales:], [step.state_dict() for step in net.steps]
+    with torch.no_grad():
+        want, _ = as_recorded(net.state_dict(), ys, 'paper', 'running', more)
+        close(net(y), want[-1])
+        output = net.train()(y)
+    assert (len(output['scales']), len(output['inputs'])) == (num_scales * num_iters, num_scales)
 
 
 # Pyramids
@@ -424,9 +449,11 @@ def test_a_crop_that_does_not_fit_names_the_key_and_the_multiple(size, batch, sm
 
 
 @pytest.mark.parametrize('order', ['paper', 'released'])
-@pytest.mark.parametrize(('loss', 'srm'), [(GGKMLoss(), True), (GKMLoss(), False), (GGKMLoss(sr_weight=0), False)])
-def test_every_parameter_learns_something(order, loss, srm):
-    net = network(kernel_order=order, self_reconstruction=srm).train()
+@pytest.mark.parametrize(
+    ('loss', 'srm', 'iters'), [(GGKMLoss(), True, 1), (GKMLoss(), False, 2), (GGKMLoss(sr_weight=0), False, 1)]
+)
+def test_every_parameter_learns_something(order, loss, srm, iters):
+    net = network(kernel_order=order, self_reconstruction=srm, num_iters=iters).train()
     loss(net(rand(2, 3, 48, 48)), rand(2, 3, 48, 48, seed=2)).backward()
     assert [key for key, parameter in net.named_parameters() if not parameter.grad.any()] == []
     assert all(parameter.grad.isfinite().all() for parameter in net.parameters())

@@ -165,3 +165,10 @@ def test_a_crop_that_does_not_fit_names_the_key_and_the_size():
     NRKLoss(ssim_weight=0)(output, gt)
     with pytest.raises(CropSizeError, match=r'gt_size to a multiple of 4'):
         NRKLoss()(output, rand(2, 3, 50, 56, seed=1))
+
+
+def test_several_estimates_a_scale_are_refused():
+    output, gt = training_output()
+    output['scales'] = [x for x in output['scales'] for _ in range(2)]
+    with pytest.raises(ValueError, match=r'num_iters: 1'):
+        NRKLoss()(output, gt)

@@ -23,7 +23,8 @@ from basicsr.losses import build_loss  # isort: skip
 from torchvision.models.optical_flow import raft_large  # isort: skip
 
 FILES = sorted(config.packaged_folder().glob('*.yml'))
-METHODS = ('AIFNet', 'AttSRN', 'DPDNetS', 'DRBNet', 'IFAN', 'KPAC', 'MDP', 'SRN')  # that GGKMNet is compared with
+# That GGKMNet is compared with.
+METHODS = ('AIFNet', 'AttSRN', 'DPDNetS', 'DRBNet', 'GKMNet', 'IFAN', 'KPAC', 'MDP', 'NRKNet', 'SRN')
 SETS = ('DPDD', 'LFDOF')
 COMPARISONS = [file for file in FILES if file.stem.startswith('compare_')]
 _TREES = {
@@ -85,7 +86,7 @@ def test_first_lines_say_source_command_and_result(file):
 
 def is_large(file):
     """Whether a step of its network takes seconds."""
-    return file.stem.split('_')[1] in (*METHODS, 'MPRNet')
+    return file.stem.split('_')[1] in METHODS or 'JDRL' in file.stem
 
 
 @pytest.mark.parametrize(
@@ -258,8 +259,10 @@ def test_a_method_s_recipe_is_the_same_on_both_sets(name):
     dpdd, lfdof = (packaged(f'train_{name}_{dataset}') for dataset in SETS)
     changed = differing(dpdd, lfdof)
     places = {f'datasets.{phase}.{key}' for phase in ('train', 'val') for key in ('name', 'layout', 'dataroot')}
-    ours = {'train.total_iter', 'train.scheduler.milestones'} if name in ('AIFNet', 'DRBNet', 'KPAC') else set()
-    assert changed == {'name', *places, *ours}
+    ours = name in ('AIFNet', 'DRBNet', 'KPAC', 'NRKNet')
+    length = {'train.total_iter', 'train.scheduler.milestones'} if ours or name == 'GKMNet' else set()
+    turns = {'train.pixel_opt.iters_per_epoch'} if name == 'GKMNet' else set()
+    assert changed == {'name', *places, *length, *turns}
     if ours:
         for dataset, opt in zip(SETS, (dpdd, lfdof), strict=True):
             assert opt['train']['scheduler'] == packaged(f'train_GGKMNet_{dataset}')['train']['scheduler']
@@ -288,6 +291,7 @@ RECIPES = {
     'IFAN': ('RAdam', 1e-4, 8, 256, 600_000, {'type': 'IFANLoss', 'reblur_weight': 1.0}),
     'DPDNetS': ('Adam', 2e-5, 5, 512, 200 * (4410 // 5), {'type': 'MSELoss'}),
     'AttSRN': ('Adam', 1e-4, 16, 256, 4000 * (350 // 16), {'type': 'SRNLoss', 'gradient_weight': 2.5}),
+    'GKMNet': ('Adam', 1e-4, 4, 256, 4000 * 87, {'type': 'GKMLoss', 'iters_per_epoch': 87}),
 }
 
 
@@ -314,3 +318,14 @@ def test_details_of_recipes_that_are_known():
     assert schedule == {'type': 'PolynomialLR', 'total_iters': att['train']['total_iter'], 'power': 0.3}
     assert kpac['datasets']['train']['batch_size_per_gpu'] == 8
     assert mdp['train']['scheduler'] == {'type': 'StepLR', 'step_size': 8 * 882, 'gamma': 0.5}
+    gkm, lfdof = (packaged(f'train_GKMNet_{dataset}')['train'] for dataset in SETS)
+    assert gkm['scheduler'] == {'type': 'MultiStepLR', 'milestones': [3000 * 87], 'gamma': 0.1}
+    epochs = lfdof['total_iter'] / lfdof['pixel_opt']['iters_per_epoch']  # of the loss, whose turns begin at 1000
+    assert epochs == pytest.approx(4000, rel=0.01)
+
+
+@pytest.mark.parametrize('dataset', SETS)
+def test_gkmnet_star_is_gkmnet_with_self_reconstruction_under_ggkmnet_s_recipe(dataset):
+    star, plain = (packaged(f'train_GKMNet_{dataset}', variant) for variant in ('star', 'equal_terms'))
+    assert differing(star, plain) == {'name', 'network_g.self_reconstruction'}
+    assert star['network_g'] == {'type': 'GKMNet', 'self_reconstruction': True}

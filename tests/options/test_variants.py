@@ -24,10 +24,19 @@ TABLES = {
     6: 'noise',  # and 7, the same network on RTF
     2: 'dagger',
 }
+NOISE = {'IFAN', 'NRKNet', 'GGKMNet'}  # of Tables 6 and 7
 
 
 def test_every_row_of_the_tables_has_a_variant():
     assert [name for file, name in VARIANTS if file == DPDD] == ' '.join(TABLES.values()).split()
+
+
+def test_the_methods_of_the_noise_tables_have_its_training():
+    files = [file for file, name in VARIANTS if name == 'noise']
+    assert {file.stem for file in files} == {f'train_{name}_DPDD' for name in NOISE}
+    for file in files:
+        crops = config.load_options(file, 'noise')['datasets']['train']
+        assert (crops['noise_std'], crops.get('noise_prob', 1)) == ([0, 17.85], 1)
 
 
 @pytest.mark.parametrize(('file', 'name'), VARIANTS, ids=lambda value: getattr(value, 'stem', value))
