@@ -171,7 +171,7 @@ class IGGCM(FixedKernels):
         return gaussian_bank(c.num_groups, c.kernels_per_group, c.sigma_denom, c.sigma_conv, c.sigma_q0)
 
     def forward(self, u: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-        margin = self.margin if u.is_cuda and self.bank.dtype == torch.float32 else None
+        margin = self.margin if u.device.type != 'cpu' and self.bank.dtype == torch.float32 else None
         options = (self.boundary, self.include_identity, self.iterative, chosen_form(self.config.blur_form), margin)
         blurred = ggkm_blur(u, alpha, beta, self.bank, self.mix.weight, *options)  # Eqs. (13), (16)
         return blurred + cast(Tensor, self.mix.bias).to(blurred.dtype).view(1, -1, 1, 1)

@@ -20,6 +20,7 @@ from ggkm_plugin.archs.ggkmnet_arch import IGGCM, FixedPointStep, GGKMNet
 from ggkm_plugin.ops import iterative_group_conv
 from ggkm_plugin.report.tables import MISSING, Table, fixed, write
 from ggkm_plugin.restoration.tiling import Tile
+from ggkm_plugin.utils.devices import find_device, synchronize
 from ggkm_plugin.utils.errors import OptionError
 
 _LEAST, _MOST = 3, 200  # runs of each form
@@ -43,12 +44,7 @@ class ComputeSettings:
     @property
     def where(self) -> torch.device:
         """Return the device. Raises OptionError if it is missing."""
-        try:
-            device = torch.device(self.device)
-            torch.empty(1, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise OptionError(f'--device {self.device}: {" ".join(str(error).split())[:200]}') from None
-        return device
+        return find_device(self.device)
 
 
 @dataclass(frozen=True)
@@ -113,11 +109,6 @@ def in_turns(forms: Mapping[str, Callable[[], object]], seconds: float, device: 
         for name, form in forms.items():
             times[name].append(timed(form))
     return {name: statistics.median(values) for name, values in times.items()}
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)
 
 
 def compared(

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--device',
         default='cpu',
         metavar='D',
-        help='operator, network, scaling, training: cpu or cuda[:N] (default: cpu)',
+        help='operator, network, scaling, training: cpu, cuda[:N], mps or xpu (default: cpu)',
     )
     parser.add_argument(
         '--pairs', type=int, default=16, metavar='N', help='reader, synthesis: photographs (default: 16)'

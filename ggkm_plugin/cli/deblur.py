@@ -39,7 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--half', action='store_true', help='mixed precision: faster on GPUs, with small errors')
     parser.add_argument(
-        '--device', default='auto', metavar='D', help='auto, cpu, cuda or cuda:N (default: auto, all GPUs)'
+        '--device',
+        default='auto',
+        metavar='D',
+        help='auto, cpu, cuda, cuda:N, mps or xpu (default: auto, all GPUs)',
     )
     parser.add_argument(
         '--compare', action='store_true', help='also a page with a before/after slider, in a folder beside the results'

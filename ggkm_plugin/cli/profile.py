@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('names', nargs='*', metavar='ARCH_OR_OPT', help='registered arch, or option file')
     parser.add_argument('--size', default='720x1280', metavar='HxW', help='input, height first (default: 720x1280)')
     parser.add_argument(
-        '--device', default='cpu', metavar='D', help='device of the timing: cpu or cuda[:N] (default: cpu)'
+        '--device', default='cpu', metavar='D', help='device of the timing: cpu, cuda[:N], mps or xpu (default: cpu)'
     )
     parser.add_argument('--repeats', type=int, default=3, metavar='N', help='timed runs; 0 only counts (default: 3)')
     parser.add_argument('--variant', metavar='NAME', help='named override from `variants:` in the option files')

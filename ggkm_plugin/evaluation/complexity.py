@@ -23,6 +23,7 @@ memory. A network that decides by values cannot be counted so and is run for rea
 import contextlib
 import copy
 import dataclasses
+import logging
 import math
 import statistics
 import time
@@ -42,12 +43,14 @@ from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedIGGCM
 from ggkm_plugin.archs.ggkmnet_arch import IGGCM
 from ggkm_plugin.report.tables import MISSING, Table, fixed, write
 from ggkm_plugin.restoration import tiling
-from ggkm_plugin.restoration.restorer import Restorer, for_inference
+from ggkm_plugin.restoration.restorer import Restorer, checked_device, for_inference
 from ggkm_plugin.utils import config, plugins, registry
-from ggkm_plugin.utils.devices import device_name, find_device
+from ggkm_plugin.utils.devices import device_name, find_device, synchronize
 from ggkm_plugin.utils.errors import OptionError
 
 Size = tuple[int, int]
+
+_log = logging.getLogger(__name__)
 
 PAPER_SIZE: Size = (720, 1280)  # (H, W) of the paper's complexity figures
 
@@ -172,7 +175,9 @@ def profile(
     count = count_macs(net, (1, 3, *size), name)
     seconds, memory = None, None
     if repeats > 0:
-        prepared = restorer.network if restorer else for_inference(net).to(where)
+        prepared = restorer.network if restorer else for_inference(net)
+        where = checked_device(prepared, where, _log.warning)
+        prepared.to(where)
         run = restorer.restore if restorer else lambda image: tiling.restored(prepared, image[None])
         seconds, memory = _timed(run, prepared, size, where, repeats)
     return Profile(
@@ -185,7 +190,7 @@ def profile(
         count.paper_kernel_macs,
         seconds,
         memory,
-        MEMORY_SOURCES[where.type] if memory is not None else '',
+        MEMORY_SOURCES.get(where.type, MEMORY_SOURCES['cpu']) if memory is not None else '',
         device_name(where) if repeats > 0 else '',
     )
 
@@ -454,12 +459,10 @@ def _timed(
         run(image)
     seconds = []
     for _ in range(repeats):
-        if cuda:
-            torch.cuda.synchronize(device)
+        synchronize(device)
         start = time.perf_counter()
         run(image)
-        if cuda:
-            torch.cuda.synchronize(device)
+        synchronize(device)
         seconds.append(time.perf_counter() - start)
     memory = torch.cuda.max_memory_allocated(device) - before if cuda else live.peak
     return statistics.median(seconds), memory

@@ -1,15 +1,27 @@
-"""Helpers that keep float32 inside a network that runs in lower precision."""
+"""Helpers for the precision of arithmetic: float32 inside a network of lower precision, float64 where it exists."""
 
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
+_FLOAT64 = ('cpu', 'cuda', 'meta')
+
 
 def full_precision(like: Tensor) -> AbstractContextManager:
     """Return a context without autocast on the tensor's device. TF32 stays the caller's choice."""
     device = like.device.type
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """Return float64, or float32 on devices that may lack it (MPS, XPU)."""
+    return torch.float64 if device.type in _FLOAT64 else torch.float32
+
+
+def exact(tensor: Tensor) -> Tensor:
+    """Return a tensor in float64, on the CPU if its device may lack that."""
+    return (tensor if tensor.device.type in _FLOAT64 else tensor.cpu()).double()
 
 
 def color_mix(image: Tensor, weight: Tensor) -> Tensor:

@@ -204,7 +204,7 @@ def _devices(request: DeblurRequest, photographs: int) -> list[str]:
     device = find_device(request.device)
     if request.method is not None:
         there, count = ['cpu'], 1  # which works on all processors
-    elif device.type == 'cuda':
+    elif device.type != 'cpu':
         every = request.device in ('auto', 'cuda')
         there = [f'cuda:{index}' for index in range(torch.cuda.device_count())] if every else [request.device]
         count = len(there)

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from ggkm_plugin import ops
-from ggkm_plugin.ops.boundary import pad_to_multiple
+from ggkm_plugin.ops.boundary import pad_to_multiple, padded_size
 from ggkm_plugin.ops.ggkm import check_form, chosen_form
+from ggkm_plugin.ops.precision import widest
 from ggkm_plugin.restoration import tiling
 from ggkm_plugin.restoration.load import HUB_FILE, load_network, pretrained_file
 from ggkm_plugin.restoration.tiling import Tile
 from ggkm_plugin.utils.config import Options
-from ggkm_plugin.utils.devices import find_device
+from ggkm_plugin.utils.devices import UNTESTED, find_device
 from ggkm_plugin.utils.errors import DataError, OptionError, UserError
 from ggkm_plugin.utils.memory import bounded_memory
 
@@ -29,6 +30,8 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _WHITE = {torch.uint8: 255, torch.uint16: 65535}
 # Float images beyond these have another white than 1; noise and overshoots stay within.
 _LIMITS = (-1, 2)
+# Largest difference of an untested device from the CPU, relative to the largest value.
+_TOLERANCE = 1e-3
 
 _log = logging.getLogger(__name__)
 
@@ -116,7 +119,8 @@ class Restorer(ImageRestorer):
     Args:
         weights_or_network: a checkpoint (.pth or .safetensors), the name of packaged weights (`GGKMNet`,
             `GGKMNet_light`), or a network, which is copied. EMA weights are used if the file has them.
-        device: auto (the first GPU, else the CPU), cpu, cuda or cuda:N.
+        device: auto (the first GPU, else the CPU), cpu, cuda, cuda:N, mps or xpu. The last two are untested, see
+            `checked_device`.
         tile: auto, None (the whole image at once), or the side of tiles in pixels; see `tiling.restored`. The result
             is the same.
         dtype: float32; or bfloat16, float16: mixed precision, faster on GPUs that have it, with small errors.
@@ -164,7 +168,9 @@ class Restorer(ImageRestorer):
             raise OptionError(str(error)) from None
         given = weights_or_network
         net = given if isinstance(given, nn.Module) else load_network(given, network_g)
-        self.network = for_inference(net).to(self.device)
+        self.network = for_inference(net)
+        self.device = checked_device(self.network, self.device, tell)
+        self.network.to(self.device)
         self.name, self.has_blur_map = type(self.network).__name__, hasattr(self.network, 'coefficients')
         self.settings = {
             'size_multiple': size_multiple or int(getattr(self.network, 'size_multiple', 1)),
@@ -215,12 +221,33 @@ class Restorer(ImageRestorer):
         return batch * self._scale + self._black if (self._black, self._scale) != (0, 1) else batch
 
 
+@torch.inference_mode()
+def checked_device(network: nn.Module, device: torch.device, tell: Callable[[str], None]) -> torch.device:
+    """Return the device, or the CPU if it is an untested one whose result differs from the CPU's on a small image."""
+    if device.type not in UNTESTED:
+        return device
+    side = padded_size(64, 64, int(getattr(network, 'size_multiple', 1)))
+    image = torch.rand((1, 3, *side), generator=torch.Generator().manual_seed(0))
+    expected = network.to('cpu')(image)
+    try:
+        found = network.to(device)(image.to(device)).cpu()
+        difference = float((found - expected).abs().max() / expected.abs().max())
+        fault = None if difference < _TOLERANCE else f'its result on a small image differs by {difference:.1g}'
+    except Exception as error:  # an operator that the device lacks, or its driver
+        fault = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
+    if fault:
+        tell(f'device {device}: {fault}. The CPU is used instead')
+        return torch.device('cpu')
+    tell(f'device {device}: untested by this package. Its result on a small image is that of the CPU')
+    return device
+
+
 def check_restored(name: str, y: Tensor, x: Any) -> Tensor:
     """`x` if it is an image of y's shape. Raises RestorationError otherwise."""
     if not isinstance(x, Tensor) or x.shape != y.shape:
         given = f'of shape {tuple(x.shape)}' if isinstance(x, Tensor) else f'a {type(x).__name__}'
         raise RestorationError(f'{name} gives {given} for an input of shape {tuple(y.shape)}, not an image')
-    if not torch.isfinite(x.sum(dtype=torch.float64)):
+    if not torch.isfinite(x.sum(dtype=widest(x.device))):
         raise RestorationError(f'{name}: its output holds NaN or infinite values')
     return x
 

@@ -18,6 +18,7 @@ from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedIGGCM
 from ggkm_plugin.archs.ggkmnet_arch import IGGCM, BlurFeatureExtractor, FixedPointStep, GGKMNet
 from ggkm_plugin.archs.ggkmnet_state import Memory, State
 from ggkm_plugin.ops.ggkm.spectral import margin_of
+from ggkm_plugin.ops.precision import widest
 from ggkm_plugin.ops.pyramid import double, pyramid
 from ggkm_plugin.utils.errors import OptionError, TrainingError
 from ggkm_plugin.utils.memory import free_bytes, is_out_of_memory, release
@@ -227,7 +228,7 @@ def _coefficients(
     for tile in _tiles(height, width, side, coefficient_radius(step)):
         near = tile.around(BETA_RADIUS)
         f1, f2 = cropped_features(step.bfe, _part(y, tile.read), tile.beyond(near))
-        total = total + tile.inside(f1, 4).sum((-2, -1), dtype=torch.float64)
+        total = total + tile.inside(f1, 4).sum((-2, -1), dtype=widest(f1.device))
         del f1
         state: State | None = None
         if memory.beta is not None:
@@ -251,7 +252,7 @@ def _blur_reach(blur: nn.Module, alpha: Tensor) -> int:
     if isinstance(blur, IGGCM):
         if blur.boundary == 'reflect':
             bank = blur.bank
-            return blur.margin if alpha.is_cuda else margin_of(alpha, bank, blur.iterative, torch.float32)
+            return blur.margin if alpha.device.type != 'cpu' else margin_of(alpha, bank, blur.iterative, torch.float32)
         groups = blur.bank.shape[0]
         return groups * (groups + 1) // 2 if blur.iterative else groups
     if isinstance(blur, LearnedIGGCM):

@@ -10,20 +10,37 @@ import torch
 
 from ggkm_plugin.utils.errors import OptionError
 
+# Types that torch supports, and this package has never run on. `restoration.restorer.checked_device` compares first.
+UNTESTED = ('mps', 'xpu')
+
 
 def find_device(name: str) -> torch.device:
-    """`auto` (the first GPU, else the CPU), `cpu`, `cuda` or `cuda:N`. Raises OptionError for one that is not there."""
+    """Find `auto` (the first CUDA GPU, else the CPU), `cpu`, `cuda`, `cuda:N`, `mps` or `xpu[:N]`.
+
+    Raises OptionError for a missing device.
+    """
     if name == 'auto':
         return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):
         device = None
-    if device is None or device.type not in ('cpu', 'cuda'):
-        raise OptionError(f'device {name}: no such device; auto, cpu, cuda or cuda:N')
-    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
-        raise OptionError(f'device {name}: this machine has {torch.cuda.device_count()} CUDA devices')
+    if device is None or device.type not in ('cpu', 'cuda', *UNTESTED):
+        raise OptionError(f'device {name}: no such device. Use auto, cpu, cuda, cuda:N, mps or xpu')
+    if device.type == 'cpu':
+        return device
+    module = torch.get_device_module(device.type)
+    count = module.device_count() if module.is_available() else 0
+    if (device.index or 0) >= count:
+        kind = device.type if device.type == 'cuda' else f'{device.type}, which torch {torch.__version__} can use'
+        raise OptionError(f'device {name}: this machine has {count} devices of type {kind}. Use --device auto or cpu')
     return device
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has finished its work."""
+    if device.type != 'cpu':
+        torch.get_device_module(device.type).synchronize()
 
 
 # Flags of processors with arithmetic in these types (Intel and AMD, Arm).
@@ -31,7 +48,7 @@ _NATIVE = {torch.bfloat16: {'amx_bf16', 'avx512_bf16', 'bf16'}, torch.float16: {
 
 
 def is_native(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether a device computes in a data type itself; emulated types are slower than float32."""
+    """Tell whether a device computes in a data type itself; emulated types are slower than float32."""
     if dtype == torch.float32:
         return True
     if device.type == 'cuda':
@@ -50,9 +67,10 @@ def _cpu_flags() -> set[str]:
 
 
 def device_name(device: torch.device) -> str:
-    """What a time belongs to: the GPU's name, or the processor's and the number of threads."""
-    if device.type == 'cuda':
-        return torch.cuda.get_device_name(device)
+    """Name the GPU, or the processor and the number of threads."""
+    if device.type != 'cpu':
+        name_of = getattr(torch.get_device_module(device.type), 'get_device_name', str)  # MPS has none
+        return str(name_of(device))
     name = platform.processor() or platform.machine()
     with contextlib.suppress(OSError, StopIteration):
         lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()

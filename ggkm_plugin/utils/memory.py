@@ -12,8 +12,8 @@ import torch
 from ggkm_plugin.utils import allocator
 from ggkm_plugin.utils.errors import TrainingError
 
-# How the CPU's allocator, CUDA outside of torch's allocator and CUDA's libraries say it in a plain RuntimeError.
-_WORDS = ("can't allocate memory", 'CUDA error: out of memory', 'STATUS_ALLOC_FAILED')
+# Words in the RuntimeErrors of the CPU's allocator, of CUDA outside of torch's allocator, of its libraries, and of MPS.
+_WORDS = ("can't allocate memory", 'CUDA error: out of memory', 'STATUS_ALLOC_FAILED', 'MPS backend out of memory')
 # All that oneDNN says of it, whose convolutions run on CPUs; what it cannot do at all is said in more words.
 _ONEDNN = (
     'could not create a primitive',
@@ -83,10 +83,10 @@ def _group_left(folder: Path) -> int | None:
 def release(device: torch.device) -> None:
     """Give back what is no longer used, before another attempt: allocators keep it, in pieces that fit nothing."""
     gc.collect()
-    if device.type == 'cuda':
-        torch.cuda.empty_cache()
-    else:
+    if device.type == 'cpu':
         allocator.trim()
+    else:
+        torch.get_device_module(device.type).empty_cache()
 
 
 @contextmanager

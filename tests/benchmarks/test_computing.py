@@ -85,8 +85,8 @@ def test_the_plain_step_is_the_same_step(monkeypatch):
 @pytest.mark.parametrize(
     ('words', 'message'),
     [
-        (['--device', 'cuda:99'], '--device cuda:99'),
-        (['--device', 'tree'], '--device tree'),
+        (['--device', 'cuda:99'], 'device cuda:99'),
+        (['--device', 'tree'], 'device tree'),
         (['--seconds', '0'], '--seconds 0: above 0'),
         (['--megapixels', '0'], '--megapixels: numbers in'),
         (['--tiles', 'half'], "tile: auto, none, or a whole number of pixels from 64 on, not 'half'"),

@@ -11,7 +11,7 @@ from ggkm_plugin.archs import ggkmnet_arch
 from ggkm_plugin.classical.methods import method
 from ggkm_plugin.inference import Restorer
 from ggkm_plugin.ops.ggkm import chosen_form
-from ggkm_plugin.restoration import tiling
+from ggkm_plugin.restoration import restorer, tiling
 from ggkm_plugin.restoration.classical import MethodRestorer
 from ggkm_plugin.restoration.restorer import ImageRestorer, RestorationError
 from ggkm_plugin.utils.errors import CheckpointError, DataError, OptionError, TrainingError
@@ -190,6 +190,8 @@ def test_what_is_no_image(network, image, words):
     [
         ({'device': 'gpu'}, 'device gpu'),
         ({'device': 'cuda:99'}, 'this machine has'),
+        ({'device': 'mps:7'}, 'device mps:7'),
+        ({'device': 'xpu:7'}, 'device xpu:7'),
         ({'tile': 3}, 'tile'),
         ({'tile': 'all'}, 'tile'),
         ({'dtype': torch.int8}, 'dtype'),
@@ -298,3 +300,25 @@ def test_a_classical_method_is_a_restorer_too():
     batch = torch.from_numpy(image).permute(2, 0, 1).float()[None].repeat(2, 1, 1, 1) / 255
     torch.testing.assert_close(restorer(batch)[0], restorer(batch[1]))
     assert restorer.blur_map(batch[0]).dtype == np.uint8
+
+
+@pytest.mark.parametrize('fault', [None, 'wrong', 'raises'])
+def test_an_untested_device_is_used_if_its_result_is_that_of_the_cpu(monkeypatch, fault):
+    """The CPU, by another name, in the place of such a device."""
+
+    class Network(nn.Module):
+        calls = 0
+
+        def forward(self, image):
+            self.calls += 1
+            if fault == 'raises' and self.calls == 2:
+                raise NotImplementedError('no such operator')
+            return image * (1.01 if fault and self.calls == 2 else 1)
+
+    monkeypatch.setattr(restorer, 'UNTESTED', ('cpu',))
+    lines: list[str] = []
+    device = torch.device('cpu', 0)
+    found = restorer.checked_device(Network(), device, lines.append)
+    assert found == (torch.device('cpu') if fault else device)
+    assert len(lines) == 1
+    assert 'cpu:0' in lines[0]

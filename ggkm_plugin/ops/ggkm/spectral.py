@@ -21,7 +21,7 @@ at a time, in Triton kernels where possible (`triton`).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
@@ -32,6 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ggkm_plugin.ops.boundary import pad, pad_adjoint
+from ggkm_plugin.ops.precision import exact
 from ggkm_plugin.ops.steps import backwards, chunks_of, steps_at_once
 
 # Shares of amplitude and mass that may be neglected.
@@ -44,6 +45,8 @@ _GEMM_LENGTH = 1024
 _BLOCK = 96
 
 ADAPTIVE = -1
+# Where `auto` takes the Triton form.
+FUSED_DEVICES = ('cuda',)
 
 Band = tuple[int, int]  # number of frequencies kept, of rows and of columns
 Block = tuple[slice, Tensor]  # rows of an image
@@ -81,11 +84,12 @@ def idct1(spectrum: Tensor) -> Tensor:
 def transfer_function(taps: Tensor, period: int, count: int) -> Tensor:
     """Compute the transfer function (..., count) of symmetric taps (..., 2K+1) at the frequencies k / period."""
     half_size = taps.shape[-1] // 2
+    taps = exact(taps)
     m = torch.arange(half_size + 1, dtype=torch.float64, device=taps.device)
     k = torch.arange(count, dtype=torch.float64, device=taps.device)
     cosines = 2 * torch.cos(torch.outer(m, k).remainder(period) * (2 * math.pi / period))
     cosines[0] = 1
-    return taps[..., half_size:].double() @ cosines
+    return taps[..., half_size:] @ cosines
 
 
 def cosine_chain(x: Tensor, alpha: Tensor, bank: Tensor, iterative: bool) -> Tensor:
@@ -233,7 +237,7 @@ def margin_of(alpha: Tensor, bank: Tensor, iterative: bool, dtype: torch.dtype) 
     """Compute the margin, in pixels, beyond which every cumulative kernel has negligible mass, for alpha (B,P,Q)."""
     reach = bank.shape[-1] // 2
     longest = reach * bank.shape[0] if iterative else reach
-    taps = torch.einsum('bpq,pqn->bpn', alpha.double().abs(), bank.double().abs())
+    taps = torch.einsum('bpq,pqn->bpn', exact(alpha).abs(), exact(bank).abs())
     transfer = torch.fft.rfft(taps, n=2 * longest + 2)
     if iterative:
         transfer = transfer.prod(dim=1, keepdim=True)
@@ -244,8 +248,9 @@ def margin_of(alpha: Tensor, bank: Tensor, iterative: bool, dtype: torch.dtype) 
 
 def widest_margin(bank: Tensor, iterative: bool, dtype: torch.dtype = torch.float32) -> int:
     """Compute a margin valid for every alpha of positive coefficients with sum 1: that of the widest kernels."""
+    bank = exact(bank)
     offsets = torch.arange(bank.shape[-1], dtype=torch.float64, device=bank.device) - bank.shape[-1] // 2
-    widest = (bank.double() * offsets.square()).sum(-1).argmax(-1)
+    widest = (bank * offsets.square()).sum(-1).argmax(-1)
     return margin_of(F.one_hot(widest, bank.shape[1])[None].double(), bank, iterative, dtype)
 
 
@@ -319,7 +324,8 @@ def _plan(u: Tensor, alpha: Tensor, colors: int, bank: Tensor, iterative: bool, 
     # On a CPU one step at a time stays in the cache and has its own band.
     at_once = 1 if cpu else steps_at_once(u.shape[0] * colors * 2 * math.prod(basis.frequencies))
     chunks = chunks_of(bank.shape[0], at_once)
-    return _Chain(basis, alpha, rows.to(u.dtype), columns.to(u.dtype), bands, chunks, iterative)
+    rows, columns = (lines.to(u.dtype).to(u.device) for lines in (rows, columns))
+    return _Chain(basis, alpha, rows, columns, bands, chunks, iterative)
 
 
 def _low(plane: Tensor, like: Tensor) -> Tensor:
@@ -354,19 +360,30 @@ def unavailable(device: torch.device) -> str | None:
     return kernels.failure(device)
 
 
-def _kernels_for(u: Tensor, form: str) -> ModuleType | None:
-    """Return the Triton module if it takes this image: on a GPU where it can, elsewhere (its interpreter) on request.
+def _fused(u: Tensor, form: str, compute: Callable[[ModuleType], Any], backward: bool = False) -> Any:
+    """Compute in the Triton module if it takes this image, else return None.
 
+    It takes images on a GPU, and elsewhere (in its interpreter) on request. After a failure on a GPU it takes none.
     Raises ValueError where `fused` is requested and Triton cannot run.
     """
-    if form != 'fused' and not (form == 'auto' and u.is_cuda):
+    if form != 'fused' and not (form == 'auto' and u.device.type in FUSED_DEVICES):
         return None
     from ggkm_plugin.ops.ggkm import triton as kernels  # imports Triton, which takes time
 
-    reason = kernels.refusal(u)
+    reason = kernels.refusal(u, backward)
     if reason and form == 'fused':
         raise ValueError(f'form: fused is not available: {reason}')
-    return None if reason else kernels
+    if reason:
+        return None
+    try:
+        return compute(kernels)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # the comparison of a small image does not compile every specialization
+        if form == 'fused':
+            raise
+        kernels.disable(u.device, error)
+        return None
 
 
 def compute_blur(
@@ -379,8 +396,13 @@ def compute_blur(
     """
     maps, groups = beta.shape[1], bank.shape[0]
     weights = _blocks(mix, maps)
-    if (kernels := _kernels_for(u, form)) is not None:
-        return kernels.blur(u, alpha, beta, bank, weights, iterative, _margin(alpha, bank, iterative, margin))
+    fused = _fused(
+        u,
+        form,
+        lambda kernels: kernels.blur(u, alpha, beta, bank, weights, iterative, _margin(alpha, bank, iterative, margin)),
+    )
+    if fused is not None:
+        return fused
     out = u.new_zeros(u.shape[0], u.shape[1] if mix is None else mix.shape[0], *u.shape[-2:])
     if maps > groups:
         mixed = u if weights is None else torch.matmul(weights[0], u.flatten(2)).view_as(out)
@@ -408,8 +430,7 @@ def _(
     return u.new_empty(u.shape[0], u.shape[1] if mix is None else mix.shape[0], *u.shape[-2:])
 
 
-@torch.library.custom_op('ggkm_plugin::spectral_blur_backward', mutates_args=())
-def spectral_blur_backward(
+def compute_gradients(
     gradient: Tensor,
     u: Tensor,
     alpha: Tensor,
@@ -423,10 +444,16 @@ def spectral_blur_backward(
     """Compute the gradients of u, alpha, beta and mix (empty if None) from that of `spectral_blur`'s result."""
     maps, groups = beta.shape[1], bank.shape[0]
     weights = _blocks(mix, maps)
-    if (kernels := _kernels_for(u, form)) is not None:
-        margin = _margin(alpha, bank, iterative, margin)
-        d_u, d_alpha, d_beta, d_weights = kernels.gradients(gradient, u, alpha, beta, bank, weights, iterative, margin)
-        return d_u, d_alpha, d_beta, _joined(d_weights, mix, u)
+    fused = _fused(
+        u,
+        form,
+        lambda kernels: kernels.gradients(
+            gradient, u, alpha, beta, bank, weights, iterative, _margin(alpha, bank, iterative, margin)
+        ),
+        backward=True,
+    )
+    if fused is not None:
+        return *fused[:3], _joined(fused[3], mix, u)
     d_alpha = torch.zeros_like(alpha)
     d_beta = torch.empty_like(beta, memory_format=torch.contiguous_format)
     d_weights = None if weights is None else torch.empty_like(weights)
@@ -484,6 +511,11 @@ def _joined(d_weights: Tensor | None, mix: Tensor | None, like: Tensor) -> Tenso
     if d_weights is None or mix is None:
         return like.new_empty(0)
     return d_weights.transpose(0, 1).reshape(mix.shape)
+
+
+spectral_blur_backward = torch.library.custom_op(
+    'ggkm_plugin::spectral_blur_backward', compute_gradients, mutates_args=()
+)
 
 
 @spectral_blur_backward.register_fake

@@ -24,20 +24,24 @@ packed              (B,K,C',F,N)            K pairs of steps, as full complex im
 All arithmetic is float32 (float64 for the transfer functions), never TF32. There are no atomic additions, so results
 repeat bit by bit. Axis 0 of a grid counts tiles of a plane, axis 1 the batch.
 
-Tested in Triton's interpreter and compiled for sm_80 and sm_90; not yet run or timed on a GPU.
+Tested in Triton's interpreter and compiled for sm_80 and sm_90; not yet run or timed on a GPU. So the first use on a
+device is a comparison with the FFT form (`failure`).
 """
 
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ggkm_plugin.ops.ggkm.spectral import FourierBasis
+from ggkm_plugin.ops.gaussian import gaussian_bank
+from ggkm_plugin.ops.ggkm import spectral
+from ggkm_plugin.ops.ggkm.spectral import FourierBasis, compute_blur, compute_gradients
+from ggkm_plugin.ops.precision import full_precision
 from ggkm_plugin.ops.steps import backwards, chunks_of, steps_at_once
 
 try:
@@ -45,17 +49,22 @@ try:
     import triton.language as tl
 
     _unusable = None
+    if tuple(int(part) for part in triton.__version__.split('.')[:2]) < (3, 3):  # no tuples of tensors in loops
+        _unusable = f'Triton {triton.__version__} is older than 3.3'
 except Exception as error:  # then the kernels are plain functions, so that the launch code can be imported and tested
     _unusable = 'Triton is not installed' if isinstance(error, ModuleNotFoundError) else f'Triton is broken: {error}'
     triton = SimpleNamespace(jit=lambda kernel=None, **_: kernel or (lambda function: function))
     tl = SimpleNamespace(constexpr=int, int64=int)
 
-# The first version that carries tuples of tensors through loops.
-_OLDEST_TRITON = (3, 3)
 # Rows, columns and warps of a tile. Kernels that sum over tiles use one warp each and need no barriers.
 _TILE = (4, 64, 4)
 _SUMMING_TILE = (1, 64, 1)
 _LINE_BLOCK = 128
+# Largest difference from the FFT form, relative to the largest value; both have an error of about 1e-6.
+_TOLERANCE = 1e-4
+
+# (device, backward) -> why the kernels are not used there, or None where they passed the comparison
+_failures: dict[tuple[torch.device, bool], str | None] = {}
 
 
 # Kernels
@@ -463,30 +472,58 @@ def spectral_gradients(
 # Launch
 
 
-def refusal(u: Tensor) -> str | None:
+def refusal(u: Tensor, backward: bool = False) -> str | None:
     """Return the reason why the kernels cannot take this image, or None."""
     if u.dtype != torch.float32:
         return f'the kernels compute in float32, not {str(u.dtype).removeprefix("torch.")}'
-    return failure(u.device)
+    return failure(u.device, backward)
 
 
-@lru_cache
-def failure(device: torch.device) -> str | None:
-    """Return the reason why kernels do not run on a device, or None; found once per process, by launching one."""
+def failure(device: torch.device, backward: bool = False) -> str | None:
+    """Return the reason why kernels are not used on a device, or None.
+
+    The first call on a device compares them with the FFT form on a small image, forward or backward. A failure on a
+    GPU is a warning, and the kernels are not used in this process.
+    """
     if _unusable is not None:
         return _unusable
+    key = (device, backward)
+    if key not in _failures:
+        _failures[key] = None  # for the comparison itself
+        try:
+            _compare_with_fft(device, backward)
+        except Exception as error:  # no C compiler for the launcher, an old driver, an unknown GPU ...
+            disable(device, error)
+    return _failures[key]
+
+
+def disable(device: torch.device, error: Exception) -> None:
+    """Use the kernels no more on a device, and warn. Raises RuntimeError if the GPU cannot be used any more."""
+    reason = ' '.join(f'Triton does not run on {device}: {type(error).__name__}: {error}'.split())
     try:
-        if tuple(int(part) for part in triton.__version__.split('.')[:2]) < _OLDEST_TRITON:
-            return f'Triton {triton.__version__} is older than {".".join(map(str, _OLDEST_TRITON))}'
-        probe = torch.zeros(1, 1, 1, 1, device=device)
-        with _on(probe):
-            _extended(probe, (2, 2), 0)
-    except Exception as error:  # no C compiler for the launcher, an old driver, an unknown GPU ...
-        reason = f'Triton does not run on {device}: {type(error).__name__}: {error}'
-        if device.type != 'cpu':
-            warnings.warn(f'{reason}. The blur runs in plain PyTorch instead.', stacklevel=2)
-        return reason
-    return None
+        torch.zeros(1, device=device).add_(1).item()
+    except Exception as lost:
+        raise RuntimeError(f'{reason}. Set BASICSR_BLUR_FORM=fft and start again') from lost
+    if device.type in spectral.FUSED_DEVICES:
+        warnings.warn(f'{reason}. The blur runs in its FFT form instead.', stacklevel=2)
+    _failures.update({(device, False): reason, (device, True): reason})
+
+
+def _compare_with_fft(device: torch.device, backward: bool) -> None:
+    """Raise RuntimeError unless results, or gradients, are those of the FFT form on a small image."""
+    generator = torch.Generator().manual_seed(0)
+    x, alpha, beta, mix, gradient = (
+        torch.rand(size, generator=generator).to(device)
+        for size in ((1, 3, 24, 40), (1, 3, 4), (1, 4, 24, 40), (3, 12, 1, 1), (1, 3, 24, 40))
+    )
+    bank, margin = gaussian_bank(3, 4).float().to(device), 12
+    compute = partial(compute_gradients, gradient) if backward else compute_blur
+    with full_precision(x):
+        got, want = (compute(x, alpha, beta, bank, mix, True, margin, form) for form in ('fused', 'fft'))
+    for one, other in zip(*((got, want) if backward else ([got], [want])), strict=True):
+        difference = float((one - other).abs().max() / other.abs().max())
+        if not difference < _TOLERANCE:
+            raise RuntimeError(f'its results differ from those of the FFT form by {difference:.1g}')
 
 
 def _on(like: Tensor) -> AbstractContextManager:
