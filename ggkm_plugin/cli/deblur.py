@@ -48,6 +48,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--compare', action='store_true', help='also a page with a before/after slider, in a folder beside the results'
     )
     parser.add_argument(
+        '--strength',
+        type=float,
+        default=1.0,
+        metavar='S',
+        help='0 to 2: 0 leaves the photograph, 1 is the result, 2 is the most; blurred regions change most (default: '
+        '1)',
+    )
+    parser.add_argument(
+        '--mask',
+        metavar='FILE',
+        help='grayscale image of the size of the photograph: 0 keeps it, white has the full effect; or a folder with '
+        'a mask of the same name for each photograph',
+    )
+    parser.add_argument(
+        '--blur-map',
+        action='store_true',
+        help='also NAME_blur.png beside each result: 16 bits, 256 times the radius of the blur in pixels',
+    )
+    parser.add_argument(
         '--jobs', type=int, metavar='N', help='processes (default: one per GPU; on a CPU what cores and memory allow)'
     )
     parser.add_argument('--recursive', '-r', action='store_true', help='also folders in folders')
@@ -79,6 +98,9 @@ def run(arguments: argparse.Namespace) -> None:
         skip_existing=arguments.skip_existing,
         plugins=arguments.plugin,
         arch=arguments.arch,
+        strength=arguments.strength,
+        mask=arguments.mask,
+        blur_map=arguments.blur_map,
     )
     warn_if_busy(arguments)
     deblurred = deblur.deblur(request)
@@ -87,6 +109,8 @@ def run(arguments: argparse.Namespace) -> None:
 
         weights = {'weights': arguments.weights or f'{DEFAULT}, packaged'}
         used = {'method': arguments.method} if arguments.method else weights
+        if arguments.strength != 1:
+            used['strength'] = f'{arguments.strength:g}'
         facts = {**used, 'ggkm_plugin': __version__}
         page = comparison_page.write_before_after(deblurred.folder, deblurred.pairs, facts, deblurred.faults)
         print(f'Slider: {page}')

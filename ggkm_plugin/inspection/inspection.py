@@ -15,20 +15,9 @@ import torch
 from torch import Tensor
 
 from ggkm_plugin.inspection.network import Subject
-from ggkm_plugin.inspection.psf import (
-    color_diagonal,
-    composite_kernels,
-    cumulative_kernels,
-    effective_radius,
-    pixel_psfs,
-    psf_maps,
-    trimmed,
-)
 from ggkm_plugin.ops.boundary import pad
+from ggkm_plugin.restoration.psf import blur_kernels, effective_radius, output_weight, pixel_psfs, psf_maps
 from ggkm_plugin.utils.errors import OptionError
-
-# Share of a kernel's sum that may lie outside the square it is shown and measured in.
-_TAIL = 1e-3
 
 Place = tuple[int, int]
 
@@ -117,9 +106,8 @@ def inspect(subject: Subject, photograph: Tensor, output_layer: bool = True) -> 
             estimates.append(Estimate(scale, iteration, found.x[0][size], alpha[0].float(), beta[0].float()[size]))
         last = estimates[-1]
         blur = subject.step_of(last.scale, last.iteration).blur
-        composites = composite_kernels(blur, last.alpha)
-        kernels = trimmed(cumulative_kernels(composites, blur.iterative, blur.include_identity), _TAIL)
-        weight = color_diagonal(blur.mix.weight.detach()).float() if output_layer else None
+        kernels = blur_kernels(blur, last.alpha)
+        weight = output_weight(blur) if output_layer else None
         maps = psf_maps(kernels, last.beta, weight)
     return Inspection(photograph, subject, estimates, kernels, weight, maps.radius, maps.strength)
 

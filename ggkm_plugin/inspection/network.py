@@ -6,9 +6,9 @@ from typing import Any, cast
 
 from torch import nn
 
-from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedIGGCM
-from ggkm_plugin.archs.ggkmnet_arch import IGGCM, FixedPointStep, GGKMNet
+from ggkm_plugin.archs.ggkmnet_arch import FixedPointStep, GGKMNet
 from ggkm_plugin.restoration.load import build_network, load
+from ggkm_plugin.restoration.psf import predicts_psfs
 from ggkm_plugin.utils.config import Options
 from ggkm_plugin.utils.errors import OptionError
 
@@ -53,12 +53,11 @@ def load_subject(weights: str | None, network: Options | None = None) -> Subject
 
 
 def _checked(net: nn.Module, where: str) -> GGKMNet:
-    if isinstance(net, GGKMNet):
-        blurs = [cast(FixedPointStep, step).blur for step in net.steps]
-        if all(isinstance(blur, IGGCM | LearnedIGGCM) for blur in blurs):
-            if (channels := blurs[0].mix.out_channels) != 3:
-                raise OptionError(f'{where}: its images have {channels} channels, and photographs have three')
-            return net
+    if predicts_psfs(net):
+        family = cast(GGKMNet, net)
+        if (channels := cast(FixedPointStep, family.steps[0]).blur.mix.out_channels) != 3:
+            raise OptionError(f'{where}: its images have {channels} channels, and photographs have three')
+        return family
     raise OptionError(
         f'{where}: {type(net).__name__} predicts no PSFs by alpha and beta; GGKMNet and its ablations but for MCPNet do'
     )

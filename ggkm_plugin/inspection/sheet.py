@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from ggkm_plugin.inspection.inspection import Inspection, Place, shown_reach
-from ggkm_plugin.inspection.psf import effective_radius
 from ggkm_plugin.report import figures
+from ggkm_plugin.restoration.psf import effective_radius
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

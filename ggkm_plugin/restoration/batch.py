@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from ggkm_plugin.restoration.image_io import (
+    Photograph,
     check_format,
     read_photograph,
     screen_picture,
@@ -23,15 +24,18 @@ from ggkm_plugin.restoration.image_io import (
     write_photograph,
 )
 from ggkm_plugin.restoration.jobs import DeblurJob
+from ggkm_plugin.restoration.restorer import ImageRestorer
+from ggkm_plugin.restoration.tiling import TileProgress
 from ggkm_plugin.utils import allocator
 from ggkm_plugin.utils.errors import DataError, UnsupportedImageError, UserError
 from ggkm_plugin.utils.files import nearest_there, unfinished
+from ggkm_plugin.utils.image_decoding import to_float
 from ggkm_plugin.utils.memory import is_out_of_memory
 
 # RGB (H,W,3) or gray (H,W), uint8 or uint16, to the same: a `Restorer`, or any other method.
 Restore = Callable[[np.ndarray], np.ndarray]
-Tell = Callable[[str], None]
-# Makes a Restore for a device, given a function that prints lines. It is sent to processes, so it must be picklable.
+Tell = Callable[[str | TileProgress], None]
+# Makes a Restore for a device, given a function that shows lines and progress. Processes get it, so it is picklable.
 Make = Callable[[str, Tell], Restore]
 
 
@@ -55,12 +59,13 @@ def deblur(job: DeblurJob, restore: Callable[[], Restore], overwrite: bool) -> O
     """Restore one photograph. The result is written whole or not at all; any failure is recorded in the outcome."""
     start = time.monotonic()
     try:
-        if os.path.lexists(job.output) and not overwrite:
-            raise DataError(f'{job.output}: exists already. Use --overwrite or --skip-existing')
+        for path in (job.output, job.blur_map):
+            if path and os.path.lexists(path) and not overwrite:
+                raise DataError(f'{path}: exists already. Use --overwrite or --skip-existing')
         _check_writable(Path(job.output).parent)
         photograph = read_photograph(job.source)
         check_format(job.output, photograph)
-        result = replace(photograph, colors=restore()(photograph.colors))
+        result = replace(photograph, colors=_deblurred(job, photograph.colors, restore()))
         for path, shown in zip(job.pictures or (), (photograph, result), strict=False):
             write_bytes(path, screen_picture(shown))
         lost = write_photograph(job.output, result)  # last: a job with a result is finished
@@ -71,6 +76,28 @@ def deblur(job: DeblurJob, restore: Callable[[], Restore], overwrite: bool) -> O
         return Outcome(job, fault=text)
     height, width = photograph.colors.shape[:2]
     return Outcome(job, lost=lost, size=(height, width), seconds=time.monotonic() - start)
+
+
+def _deblurred(job: DeblurJob, colors: np.ndarray, restore: Restore) -> np.ndarray:
+    """Restore colors by the job's strength and mask; write the blur map if it has one."""
+    if job.strength == 1 and job.mask is None and job.blur_map is None:
+        return restore(colors)
+    mask = None if job.mask is None else read_mask(job.mask, colors)
+    result = cast(ImageRestorer, restore).adjustable(colors)
+    if job.blur_map:
+        if result.estimate is None:
+            raise DataError(f'{job.blur_map}: the network estimates no blur. Leave out --blur-map')
+        write_photograph(job.blur_map, Photograph(result.estimate.encoded()))
+    return result.at(job.strength, mask)
+
+
+def read_mask(path: str, colors: np.ndarray) -> np.ndarray:
+    """Read a mask (H,W) float32 in [0,1] for a photograph. Raises DataError if it has another size."""
+    mask = to_float(np.atleast_3d(read_photograph(path).colors)).mean(2)
+    if mask.shape != colors.shape[:2]:
+        sizes = [f'{width}x{height}' for height, width in (mask.shape, colors.shape[:2])]
+        raise DataError(f'{path}: the mask has {sizes[0]} pixels, its photograph {sizes[1]}. Resize it')
+    return mask
 
 
 def _check_writable(folder: Path) -> None:
@@ -161,7 +188,7 @@ class _Worker:
         self.process.join()
         self.pipe.close()
         if self.job:
-            for path in (self.job.output, *(self.job.pictures or ())):
+            for path in self.job.files:
                 with suppress(OSError):
                     unfinished(Path(path)).unlink()
 

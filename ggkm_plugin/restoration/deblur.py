@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -16,7 +17,8 @@ from ggkm_plugin.restoration import batch, tiling
 from ggkm_plugin.restoration.batch import Make, Outcome, Restore, Tell
 from ggkm_plugin.restoration.jobs import BEFORE_AFTER, DeblurJob, Skipped, plan
 from ggkm_plugin.restoration.load import load_network, parse_network
-from ggkm_plugin.restoration.restorer import Restorer
+from ggkm_plugin.restoration.restorer import ImageRestorer, Restorer
+from ggkm_plugin.restoration.strength import LARGEST
 from ggkm_plugin.utils import plugins
 from ggkm_plugin.utils.config import Options
 from ggkm_plugin.utils.devices import find_device
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from ggkm_plugin.classical.methods import Method
 
 SUFFIX = '_deblurred'
+
+# Seconds between lines about one photograph where there is no terminal.
+_LINE_SECONDS = 60
 
 # Of a CPU: more threads than this gain little on one photograph, which takes up to this many bytes.
 _THREADS, _BYTES = 4, 6 << 30
@@ -52,6 +57,9 @@ class DeblurRequest:
     skip_existing: bool = False
     plugins: Sequence[str] = ()
     arch: str | None = None
+    strength: float = 1.0
+    mask: str | None = None
+    blur_map: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,10 @@ def deblur(request: DeblurRequest) -> Deblurred:
     """
     if request.skip_existing and request.overwrite:
         raise OptionError('--skip-existing and --overwrite: use one of them')
-    jobs, skipped = plan(request.inputs, request.out, request.suffix, request.recursive)
+    if not 0 <= request.strength <= LARGEST:
+        raise OptionError(f'--strength {request.strength:g}: a number from 0 to {LARGEST:g}')
+    adjusted = request.strength, request.mask, request.blur_map
+    jobs, skipped = plan(request.inputs, request.out, request.suffix, request.recursive, *adjusted)
     make = _maker(request)
     if request.skip_existing:
         skipped += [Skipped(job.source, 'its result exists') for job in jobs if os.path.lexists(job.output)]
@@ -126,7 +137,7 @@ def _run(request: DeblurRequest, jobs: list[DeblurJob], skipped: list[Skipped], 
         load_network(request.weights, _network(request))
     threads = max(1, torch.get_num_threads() // len(devices))
     outcomes = []
-    with _Progress(len(jobs)) as progress:
+    with _Progress([job.source for job in jobs], tiles=len(devices) == 1) as progress:
         work = batch.run(jobs, make, devices, threads, request.overwrite, progress.tell)
         with closing(work):  # type: ignore[type-var]
             for outcome in work:
@@ -153,17 +164,18 @@ def _maker(request: DeblurRequest) -> Make:
             '--arch': request.arch is not None,
             '--tile': request.tile != 'auto',
             '--half': request.half,
+            '--blur-map': request.blur_map,
         }
         for argument, given in unused.items():
             if given:
                 raise OptionError(f'{argument} is for networks; leave it out, or leave out --method {request.method}')
         from ggkm_plugin.restoration.classical import chosen_method  # imports SciPy, which takes time
 
-        return partial(_method, chosen_method(request.method))
+        return partial(_method, chosen_method(request.method), request.strength)
     tile = _tile(request.tile)
     find_device(request.device)
     path, network = checkpoint_path(request.weights), _network(request)
-    return partial(_restorer, path, network, tile, request.half, list(request.plugins))
+    return partial(_restorer, path, network, tile, request)
 
 
 def _network(request: DeblurRequest) -> Options | None:
@@ -171,17 +183,28 @@ def _network(request: DeblurRequest) -> Options | None:
 
 
 def _restorer(
-    weights: str, network: Options | None, tile: tiling.Tile, half: bool, modules: list[str], device: str, tell: Tell
+    weights: str, network: Options | None, tile: tiling.Tile, request: DeblurRequest, device: str, tell: Tell
 ) -> Restore:
-    plugins.load_local(modules)
-    dtype = _half(find_device(device)) if half else torch.float32
-    return Restorer(weights, device, tile, dtype, tell, network)
+    plugins.load_local(list(request.plugins))
+    dtype = _half(find_device(device)) if request.half else torch.float32
+    restorer = Restorer(weights, device, tile, dtype, tell, network, progress=tell)
+    if request.blur_map and not restorer.estimates_blur:
+        raise OptionError(f'--blur-map: {restorer.name} estimates no blur radius. Leave it out')
+    _explain_fallback(restorer, request.strength, tell)
+    return restorer
 
 
-def _method(chosen: 'Method', device: str, tell: Tell) -> Restore:
+def _method(chosen: 'Method', strength: float, device: str, tell: Tell) -> Restore:
     from ggkm_plugin.restoration.classical import MethodRestorer
 
-    return MethodRestorer(chosen, tell)
+    restorer = MethodRestorer(chosen, tell)
+    _explain_fallback(restorer, strength, tell)
+    return restorer
+
+
+def _explain_fallback(restorer: ImageRestorer, strength: float, tell: Tell) -> None:
+    if strength not in (0, 1) and not restorer.estimates_blur:
+        tell(f'{restorer.name} estimates no blur radius: --strength goes by how much the result differs')
 
 
 def _half(device: torch.device) -> torch.dtype:
@@ -237,22 +260,57 @@ def _pictures(folder: Path, index: int) -> tuple[str, str]:
 
 
 class _Progress:
-    """A progress bar on a terminal, a line for each photograph elsewhere."""
+    """Progress on stderr: bars on a terminal; elsewhere a line a minute, and one for each photograph.
 
-    def __init__(self, total: int) -> None:
-        self._total, self._count = total, 0
-        self._bar = tqdm(total=total, unit='photo', dynamic_ncols=True, disable=None, delay=0.5)
+    tiles: whether to show the tiles of the photograph at work, which is known if there is one at a time.
+    """
+
+    def __init__(self, names: list[str], tiles: bool) -> None:
+        self._names, self._total, self._count, self._tiles = names, len(names), 0, tiles
+        hidden = True if tiles and self._total == 1 else None  # None: unless it is a terminal
+        self._bar = tqdm(total=self._total, unit='photo', dynamic_ncols=True, disable=hidden, delay=0.5)
+        self._tile_bar: tqdm | None = None
+        self._start = self._last = time.monotonic()
 
     def __enter__(self) -> '_Progress':
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end_tiles()
         self._bar.close()
 
-    def tell(self, line: str) -> None:
-        tqdm.write(f'basicsr deblur: {line}', file=sys.stderr)
+    def tell(self, message: str | tiling.TileProgress) -> None:
+        if isinstance(message, str):
+            tqdm.write(f'basicsr deblur: {message}', file=sys.stderr)
+        elif self._tiles:
+            self._show_tiles(message)
+
+    def _show_tiles(self, progress: tiling.TileProgress) -> None:
+        name, now = self._names[self._count], time.monotonic()
+        if progress.done == 0:
+            self._end_tiles()
+            self._start = self._last = now
+            if progress.total > 1:
+                self._tile_bar = tqdm(
+                    total=1.0, dynamic_ncols=True, disable=None, delay=0.5, leave=False,
+                    smoothing=0, bar_format='{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]',
+                )  # fmt: skip
+        if self._tile_bar is not None:
+            tiles = f'{Path(name).name}, tile {progress.done} of {progress.total}'
+            self._tile_bar.set_description_str(tiles, refresh=False)
+            self._tile_bar.update(progress.share - self._tile_bar.n)
+            if self._tile_bar.disable and progress.share and now - self._last >= _LINE_SECONDS:
+                self._last = now
+                left = tqdm.format_interval((now - self._start) * (1 / progress.share - 1))
+                self.tell(f'{name}: {progress.share:.0%}, tile {progress.done} of {progress.total}, {left} left')
+
+    def _end_tiles(self) -> None:
+        if self._tile_bar is not None:
+            self._tile_bar.close()
+            self._tile_bar = None
 
     def done(self, outcome: Outcome) -> None:
+        self._end_tiles()
         self._count += 1
         job = outcome.job
         where = '' if self._total == 1 else f'{self._count} of {self._total}: '

@@ -11,6 +11,7 @@ from ggkm_plugin.utils.errors import OptionError, listed
 from ggkm_plugin.utils.files import nearest_there
 from ggkm_plugin.utils.image_decoding import find_images
 
+BLUR = '_blur'  # ends the names of blur maps
 BEFORE_AFTER = 'before_after'  # ends the names of the folders that --compare writes; searches ignore them
 
 _NO_IMAGE = 'not an image file that is read'
@@ -21,12 +22,21 @@ class DeblurJob:
     """A photograph and the file of its result.
 
     pictures: files for --compare, before and after. named: by the user, not found in a folder or by a pattern.
+    strength: in [0,2], see `strength`. mask: a grayscale image. blur_map: file of the 16-bit map, if it is wanted.
     """
 
     source: str
     output: str
     pictures: tuple[str, str] | None = None
     named: bool = True
+    strength: float = 1.0
+    mask: str | None = None
+    blur_map: str | None = None
+
+    @property
+    def files(self) -> list[str]:
+        """All files that it writes."""
+        return [self.output, *(self.pictures or ()), *([self.blur_map] if self.blur_map else [])]
 
 
 @dataclass(frozen=True)
@@ -44,15 +54,25 @@ class _Found:
     named: bool = True
 
 
-def plan(inputs: Sequence[str], out: str | None, suffix: str, recursive: bool) -> tuple[list[DeblurJob], list[Skipped]]:
+def plan(
+    inputs: Sequence[str],
+    out: str | None,
+    suffix: str,
+    recursive: bool,
+    strength: float = 1.0,
+    masks: str | None = None,
+    blur_map: bool = False,
+) -> tuple[list[DeblurJob], list[Skipped]]:
     """Make a job for each photograph, in the order of `inputs` and sorted within each; list the files left out.
 
     inputs: files, folders, and patterns like `photos/*.jpg`. Folders and patterns leave out files whose name ends in
         `suffix`, which are earlier results, and files of other kinds.
     out: a file for the only input; a folder, which keeps the tree below an input folder; None: beside the photograph.
     suffix: goes between the name and its ending, unless `out` is a file.
+    masks: a file for all photographs, or a folder with a mask for each, of the same name but for its ending.
+    blur_map: beside each result, `NAME_blur.png`.
 
-    Raises OptionError if an input is missing, if two have one output, or if an output is one of the inputs.
+    Raises OptionError if an input or a mask is missing, if two have one output, or if an output is one of the inputs.
     """
     if any(separator in suffix for separator in (os.sep, os.altsep or os.sep, '\0')):
         raise OptionError(f'--suffix {suffix!r}: a part of a file name, without a folder')
@@ -65,18 +85,32 @@ def plan(inputs: Sequence[str], out: str | None, suffix: str, recursive: bool) -
         known.setdefault(os.path.realpath(found.path), found)
     sources = {place: found.path for place, found in known.items()}
     single = len(inputs) == 1 and Path(inputs[0]).is_file()
-    if out is not None and single and _names_a_file(out):
-        jobs = [DeblurJob(inputs[0], out)]
-    else:
-        folder = None if out is None else _checked_folder(out, single)
-        jobs = []
-        for found in known.values():
-            path = Path(found.path)
-            parent = path.parent if folder is None else folder / found.below
-            output = parent / f'{path.stem}{suffix}{result_suffix(path.suffix)}'
-            jobs.append(DeblurJob(found.path, str(output), named=found.named))
+    is_file = out is not None and single and _names_a_file(out)
+    folder = None if out is None or is_file else _checked_folder(out, single)
+    jobs = []
+    for found in known.values():
+        path = Path(found.path)
+        parent = path.parent if folder is None else folder / found.below
+        output = Path(out or '') if is_file else parent / f'{path.stem}{suffix}{result_suffix(path.suffix)}'
+        blur = str(output.with_name(f'{output.stem}{BLUR}.png')) if blur_map else None
+        mask = None if masks is None else _mask(Path(masks), found)
+        jobs.append(DeblurJob(found.path, str(output), None, found.named, strength, mask, blur))
     _check(jobs, sources)
     return jobs, skipped
+
+
+def _mask(masks: Path, found: _Found) -> str:
+    """Return the mask of a photograph. Raises OptionError if there is none."""
+    if not masks.is_dir():
+        if not masks.exists():
+            raise OptionError(f'--mask {masks}: no such file or folder')
+        return str(masks)
+    folder, stem = masks / found.below, Path(found.path).stem
+    there = sorted(file for file in folder.glob('*') if file.stem == stem and file.suffix.lower() in FORMATS)
+    if len(there) != 1:
+        what = f'several masks of {found.path}: {listed([file.name for file in there])}' if there else 'no mask'
+        raise OptionError(f'--mask {folder}: {what}. One is needed named {stem}.png, as {found.path} is')
+    return str(there[0])
 
 
 def _find(given: str, suffix: str, recursive: bool, skipped: list[Skipped]) -> Iterator[_Found]:
@@ -113,7 +147,8 @@ def _reason(path: Path, suffix: str) -> str | None:
     """Return why a file that was found is left out, None if it is not."""
     if path.suffix.lower() not in {**FORMATS, **READ_ONLY}:
         return _NO_IMAGE
-    return f'named like an earlier result, with {suffix}' if suffix and path.stem.endswith(suffix) else None
+    earlier = suffix and path.stem.removesuffix(BLUR).endswith(suffix)
+    return f'named like an earlier result, with {suffix}' if earlier else None
 
 
 def _names_a_file(out: str) -> bool:
@@ -136,13 +171,14 @@ def _checked_folder(out: str, single: bool) -> Path:
 def _check(jobs: Sequence[DeblurJob], sources: dict[str, str]) -> None:
     taken: dict[str, str] = {}
     for job in jobs:
-        place = os.path.realpath(job.output)
-        if place in sources:
-            raise OptionError(
-                f'{job.output}: would replace the photograph {sources[place]}; give another -o or --suffix'
-            )
-        if place in taken:
-            raise OptionError(
-                f'{listed([taken[place], job.source])}: both would become {job.output}; deblur them into two folders'
-            )
-        taken[place] = job.source
+        for output in job.files:
+            place = os.path.realpath(output)
+            if place in sources:
+                raise OptionError(
+                    f'{output}: would replace the photograph {sources[place]}; give another -o or --suffix'
+                )
+            if place in taken:
+                raise OptionError(
+                    f'{listed([taken[place], job.source])}: both would become {output}; deblur them into two folders'
+                )
+            taken[place] = job.source

@@ -5,29 +5,37 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ggkm_plugin import ops
+from ggkm_plugin.archs.ggkmnet_arch import FixedPointStep, GGKMNet
 from ggkm_plugin.ops.boundary import pad_to_multiple, padded_size
 from ggkm_plugin.ops.ggkm import check_form, chosen_form
 from ggkm_plugin.ops.precision import widest
 from ggkm_plugin.restoration import tiling
+from ggkm_plugin.restoration.blur_estimate import BlurEstimate
 from ggkm_plugin.restoration.load import HUB_FILE, load_network, pretrained_file
-from ggkm_plugin.restoration.tiling import Tile
+from ggkm_plugin.restoration.psf import predicts_psfs
+from ggkm_plugin.restoration.strength import (
+    WHITE,
+    AdjustableResult,
+    Image,
+    check_strength,
+    from_planes,
+    to_planes,
+    to_type,
+)
+from ggkm_plugin.restoration.tiling import Tile, TileProgress
 from ggkm_plugin.utils.config import Options
 from ggkm_plugin.utils.devices import UNTESTED, find_device
 from ggkm_plugin.utils.errors import DataError, OptionError, UserError
 from ggkm_plugin.utils.memory import bounded_memory
 
-Image = TypeVar('Image', np.ndarray, Tensor)
-
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-# What white is in integers; in floats it is 1.
-_WHITE = {torch.uint8: 255, torch.uint16: 65535}
 # Float images beyond these have another white than 1; noise and overshoots stay within.
 _LIMITS = (-1, 2)
 # Largest difference of an untested device from the CPU, relative to the largest value.
@@ -47,10 +55,12 @@ class ImageRestorer(ABC):
     network: the module that runs; None for a classical method, which has no parameters.
     settings: plain values that, with the weights, determine the results.
     has_blur_map: whether `blur_map` can be called.
+    estimates_blur: whether `restore_estimating` estimates the radius of the blur at each pixel.
     """
 
     name: str
     has_blur_map: bool
+    estimates_blur = False
     network: nn.Module | None = None
     settings: dict[str, Any]
     device = torch.device('cpu')
@@ -66,37 +76,49 @@ class ImageRestorer(ABC):
     def blur_map(self, image: Tensor) -> np.ndarray:
         """Draw the blur that it finds in (3,H,W), dark for sharp: (H',W',3) uint8."""
 
-    def __call__(self, image: Image) -> Image:
+    @torch.inference_mode()
+    def __call__(self, image: Image, strength: float = 1.0, mask: np.ndarray | Tensor | None = None) -> Image:
         """Restore an image; the result has the same kind, shape, type and, for tensors, device.
 
         Arrays are RGB (H,W,3) or gray (H,W) or (H,W,1), tensors RGB (3,H,W) or (B,3,H,W); uint8, uint16 or floats in
         [0,1]. Integer results are clipped and rounded. Float results are not clipped. A gray image is restored as
         three equal channels, which are averaged.
 
-        Raises DataError for anything else, RestorationError if the result is not an image, TrainingError if the memory
-        does not suffice.
+        Args:
+            strength: in [0,2]: 0 is the image, 1 the result, 2 more than that; see `strength`.
+            mask: (H,W) in [0,1], where the image is changed: 0 keeps it.
+
+        Raises DataError for anything else, OptionError for a strength that cannot be, RestorationError if the result
+        is not an image, TrainingError if the memory does not suffice.
         """
-        if isinstance(image, Tensor):
-            return self._restored(image)
-        if not isinstance(image, np.ndarray):
-            raise DataError(f'an image is a numpy array or a tensor, not a {type(image).__name__}')
-        if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
-            raise DataError(f'an image as an array is (H,W,3), (H,W,1) or (H,W), not of shape {image.shape}')
-        planes = np.moveaxis(np.atleast_3d(image), 2, 0)
-        y = torch.from_numpy(np.array(planes, planes.dtype.newbyteorder('='), order='C'))
-        x = self._restored(y.expand(3, -1, -1), gray=len(planes) == 1)
-        return np.ascontiguousarray(x.movedim(0, 2).numpy().reshape(image.shape), image.dtype)
+        check_strength(strength)
+        planes = to_planes(image)
+        if strength == 1 and mask is None:
+            return from_planes(to_type(self._restored(planes)[0], planes.dtype), image)
+        if planes.ndim == 4:
+            return cast(Image, torch.stack([self(one, strength, mask) for one in planes]))
+        return self.adjustable(image).at(strength, mask)
+
+    def adjustable(self, image: Image) -> AdjustableResult[Image]:
+        """Restore one image, see above, so that its strength can be chosen afterwards. Raises as above."""
+        planes = to_planes(image)
+        if planes.ndim == 4:
+            raise DataError('an image whose strength is to be chosen is a single one, not a batch')
+        x, estimate = self._restored(planes, estimating=True)
+        return AdjustableResult(image, x.cpu(), estimate)
+
+    def restore_estimating(self, image: Tensor) -> tuple[Tensor, BlurEstimate | None]:
+        """Restore (3,H,W) as `restore` does, and estimate its blur; None if `estimates_blur` is false."""
+        return self.restore(image), None
 
     @torch.inference_mode()
-    def _restored(self, image: Tensor, gray: bool = False) -> Tensor:
-        if image.ndim not in (3, 4) or image.shape[-3] != 3 or 0 in image.shape:
-            raise DataError(f'an image as a tensor is (3,H,W) or (B,3,H,W), not of shape {tuple(image.shape)}')
-        white = _WHITE.get(image.dtype)
-        if white is None and not image.is_floating_point():
-            raise DataError(f'an image is of uint8, uint16 or floats, not {image.dtype}')
-        y = image.to(self.device).to(torch.float32)
+    def _restored(self, image: Tensor, estimating: bool = False) -> tuple[Tensor, BlurEstimate | None]:
+        """Restore planes, see `to_planes`: a float result of their shape."""
+        gray = image.shape[-3] == 1
+        white = WHITE.get(image.dtype)
+        y = (image.expand(3, -1, -1) if gray else image).to(self.device).to(torch.float32)
         if white:  # in place, since y is a copy: an image of 100 megapixels takes 1.2 GB
-            y.div_(white)
+            y = y.contiguous().div_(white)
         low, high = y.aminmax()  # NaN if a value is NaN
         if not torch.isfinite(low + high):
             raise DataError('the image holds NaN or infinite values')
@@ -105,12 +127,8 @@ class ImageRestorer(ABC):
                 f'a float image has values in [0,1], this one from {float(low):g} to {float(high):g}. Divide it by the '
                 'value of white'
             )
-        x = self.restore(y)
-        if gray:
-            x = x.mean(-3, keepdim=True)
-        if white:
-            x.clamp_(0, 1).mul_(white).round_()
-        return x.to(image.dtype).to(image.device)
+        x, estimate = self.restore_estimating(y) if estimating else (self.restore(y), None)
+        return x.mean(-3, keepdim=True) if gray else x, estimate
 
 
 class Restorer(ImageRestorer):
@@ -125,6 +143,7 @@ class Restorer(ImageRestorer):
             is the same.
         dtype: float32; or bfloat16, float16: mixed precision, faster on GPUs that have it, with small errors.
         tell: called with a line when the memory does not suffice and tiles are made smaller; by default it is logged.
+        progress: called with a `tiling.TileProgress` after each tile.
         network_g: `type` and arguments of the network, for a checkpoint that does not describe it.
         blur_form: form of GGKMNet's blur (`ops.ggkm.FORMS`), for time and memory; None leaves the choice to
             BASICSR_BLUR_FORM or the network.
@@ -150,6 +169,7 @@ class Restorer(ImageRestorer):
         size_multiple: int | None = None,
         channel_order: str = 'rgb',
         value_range: tuple[float, float] = (0.0, 1.0),
+        progress: Callable[[TileProgress], None] = tiling.no_progress,
     ) -> None:
         tiling.check_tile(tile)
         if dtype not in DTYPES:
@@ -161,7 +181,7 @@ class Restorer(ImageRestorer):
         if size_multiple is not None and size_multiple < 1:
             raise OptionError(f'size_multiple: at least 1, not {size_multiple}')
         self.device, self.tile, self.dtype, self.tell = find_device(str(device)), tile, dtype, tell
-        self.blur_form = blur_form
+        self.blur_form, self.progress = blur_form, progress
         try:
             check_form(blur_form or chosen_form(), device=self.device)
         except ValueError as error:
@@ -172,6 +192,7 @@ class Restorer(ImageRestorer):
         self.device = checked_device(self.network, self.device, tell)
         self.network.to(self.device)
         self.name, self.has_blur_map = type(self.network).__name__, hasattr(self.network, 'coefficients')
+        self.estimates_blur = predicts_psfs(self.network)
         self.settings = {
             'size_multiple': size_multiple or int(getattr(self.network, 'size_multiple', 1)),
             'channel_order': channel_order,
@@ -193,13 +214,29 @@ class Restorer(ImageRestorer):
         """
         return cls(pretrained_file(name, filename, revision), **options)
 
-    @torch.inference_mode()
     def restore(self, image: Tensor) -> Tensor:
+        return self._run(image)
+
+    def restore_estimating(self, image: Tensor) -> tuple[Tensor, BlurEstimate | None]:
+        if not self.estimates_blur:
+            return self._run(image), None
+        net = cast(GGKMNet, self.network)
+        blur = cast(FixedPointStep, net.steps_of_scale(net.num_scales)[-1]).blur
+        height, width = image.shape[-2:]
+        found: list[BlurEstimate] = []
+
+        def observe(alpha: Tensor, beta: Tensor) -> None:
+            found.append(BlurEstimate.of(blur, alpha[0], beta[0, :, :height, :width]))
+
+        return self._run(image, observe), found[-1]
+
+    @torch.inference_mode()
+    def _run(self, image: Tensor, observe: tiling.Observe | None = None) -> Tensor:
         batch = self._input(image)
         half = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
         # With a memory bound, a full memory is an error, after which smaller tiles help.
         with half, ops.blur_form(self.blur_form), bounded_memory(self.device):
-            output = tiling.restored(self.network, batch, self.tile, self.tell)
+            output = tiling.restored(self.network, batch, self.tile, self.tell, self.progress, observe)
         output = check_restored(self.name, batch, output).float()
         if (self._black, self._scale) != (0, 1):
             output = (output - self._black) / self._scale

@@ -7,7 +7,7 @@ has alpha, and makes x in larger tiles that overlap by the reach of the blur. Be
 images of the whole size are kept.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -24,6 +24,8 @@ from ggkm_plugin.utils.errors import OptionError, TrainingError
 from ggkm_plugin.utils.memory import free_bytes, is_out_of_memory, release
 
 Tile = int | str | None
+# Called with alpha (B,P,Q) and beta (B,M,H,W) of the last iteration while they exist.
+Observe = Callable[[Tensor, Tensor], None]
 Edges = tuple[int, int, int, int]  # pixels at the top, the bottom, the left and the right
 
 SMALLEST = 64
@@ -36,15 +38,45 @@ _TILE_BYTES = 2100
 _IMAGE_BYTES = 100
 # Pass B takes far less memory a pixel than pass A: its tiles are up to twice as long and wide, and no longer than this.
 _BLUR_SIDE = 512
+# Time of a pixel in pass B, in that of a pixel in pass A.
+_BLUR_WORK = 0.4
 
 
-def restored(net: nn.Module, y: Tensor, tile: Tile = 'auto', tell: Callable[[str], None] = lambda line: None) -> Tensor:
-    """`net(y)` for y (B,3,H,W), in tiles of `tile` pixels a side: `auto`, as large as the free memory allows; None, at
-    once.
+@dataclass(frozen=True)
+class TileProgress:
+    """Tiles that are done, tiles in all, and the share of the work that is done, in [0,1]."""
+
+    done: int
+    total: int
+    share: float
+
+
+def no_progress(progress: TileProgress) -> None:
+    """Show no progress."""
+
+
+def restored(
+    net: nn.Module,
+    y: Tensor,
+    tile: Tile = 'auto',
+    tell: Callable[[str], None] = lambda line: None,
+    progress: Callable[[TileProgress], None] = no_progress,
+    observe: Observe | None = None,
+) -> Tensor:
+    """Compute `net(y)` for y (B,3,H,W), in tiles.
 
     Networks other than GGKMNet's family cannot be tiled exactly and run at once. Where the memory does not suffice,
-    tiles are halved, and `tell` is told. Raises OptionError for a tile that cannot be, TrainingError if no tile is
-    small enough.
+    tiles are halved.
+
+    Args:
+        tile: side in pixels; `auto`: as large as the free memory allows; None: the whole image at once.
+        tell: called with a line when tiles are halved.
+        progress: called after each tile; an image that runs at once is one tile.
+        observe: called with the coefficients of the last iteration, of the padded image; for GGKMNet's family.
+
+    Raises:
+        OptionError: the network cannot run in tiles of this size.
+        TrainingError: out of memory in the smallest tiles.
     """
     check_tile(tile)
     if not isinstance(net, GGKMNet):
@@ -57,7 +89,12 @@ def restored(net: nn.Module, y: Tensor, tile: Tile = 'auto', tell: Callable[[str
         side = _side_for(net, y) if tile == 'auto' else cast('int | None', tile)
     while True:
         try:
-            return net(y) if side is None else _tiled(cast(GGKMNet, net), y, side)
+            if side is None:
+                progress(TileProgress(0, 1, 0.0))
+                x = _at_once(net, y, observe)
+                progress(TileProgress(1, 1, 1.0))
+                return x
+            return _tiled(cast(GGKMNet, net), y, side, progress, observe)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -72,6 +109,15 @@ def restored(net: nn.Module, y: Tensor, tile: Tile = 'auto', tell: Callable[[str
         tell(f'out of memory on {size} {f"in tiles of {side}" if side else "at once"}: trying tiles of {smaller}')
         side = smaller
         release(y.device)
+
+
+def _at_once(net: nn.Module, y: Tensor, observe: Observe | None) -> Tensor:
+    if observe is None:
+        return net(y)
+    family = cast(GGKMNet, net)
+    last = family.unroll(family.padded(y))[-1]
+    observe(*last.coefficients)
+    return family.cropped(last.x, y)
 
 
 def check_tile(tile: Tile) -> None:
@@ -139,6 +185,12 @@ class _Tile:
     core: Edges
     read: Edges
 
+    @property
+    def pixels(self) -> int:
+        """The number of pixels that are read."""
+        top, bottom, left, right = self.read
+        return (bottom - top) * (right - left)
+
     def around(self, reach: int) -> '_Tile':
         """The same core, read with no more than this around it."""
         edges = zip(self.core, self.read, (max, min, max, min), (-reach, reach, -reach, reach), strict=True)
@@ -192,10 +244,51 @@ def _doubled(image: Tensor, place: Edges) -> Tensor:
     return large[..., rows : rows + 2 * (bottom - top), columns : columns + 2 * (right - left)]
 
 
-def _tiled(net: GGKMNet, y: Tensor, side: int) -> Tensor:
+class _Counter:
+    """Count the tiles of all passes, and the share of the work that they are."""
+
+    def __init__(self, net: GGKMNet, levels: list[Tensor], side: int, progress: Callable[[TileProgress], None]) -> None:
+        self._progress, self._done, self._worked, self._share = progress, 0, 0.0, 0.0
+        # Tiles and work of each pass. How far the blur reaches is known with alpha only: until then, without overlap.
+        self._passes: list[tuple[int, float]] = []
+        for t, y in enumerate(levels, start=1):
+            height, width = y.shape[-2:]
+            for step in net.steps_of_scale(t):
+                halo = coefficient_radius(cast(FixedPointStep, step))
+                self._passes.append(_size(_tiles(height, width, side, halo)))
+                self._passes.append(_size(_tiles(height, width, _blur_side(side), 0), _BLUR_WORK))
+        self._waiting = iter(range(len(self._passes)))
+        self._report()
+
+    def _report(self) -> None:
+        total, work = map(sum, zip(*self._passes, strict=True))
+        self._share = max(self._share, min(self._worked / work, 1.0))  # never back
+        self._progress(TileProgress(self._done, int(total), self._share))
+
+    def counted(self, tiles: Iterable[_Tile], work: float = 1.0) -> Iterator[_Tile]:
+        """Yield the tiles of the next pass; each is done when the next one is asked for."""
+        chosen = list(tiles)
+        self._passes[next(self._waiting)] = _size(chosen, work)
+        for tile in chosen:
+            yield tile
+            self._done += 1
+            self._worked += work * tile.pixels
+            self._report()
+
+
+def _size(tiles: Iterable[_Tile], work: float = 1.0) -> tuple[int, float]:
+    """Compute the number of tiles and their work."""
+    pixels = [tile.pixels for tile in tiles]
+    return len(pixels), work * sum(pixels)
+
+
+def _tiled(
+    net: GGKMNet, y: Tensor, side: int, progress: Callable[[TileProgress], None], observe: Observe | None
+) -> Tensor:
     """`net.unroll` in tiles."""
     height, width = y.shape[-2:]
     levels = pyramid(net.padded(y), net.num_scales)
+    counter = _Counter(net, levels, side, progress)
     memories = [Memory()] * net.num_iters
     # The largest beta has the room of all: what stays must not lie among what comes and goes, or that takes more.
     step = _steps(net)[0]
@@ -205,14 +298,17 @@ def _tiled(net: GGKMNet, y: Tensor, side: int) -> Tensor:
         y_t = levels.pop(0)
         for r, module in enumerate(net.steps_of_scale(t)):
             step = cast(FixedPointStep, module)
-            alpha, beta, memories[r] = _coefficients(step, y_t, memories[r], side, room, keep=t < net.num_scales)
-            x = _updated(step, y_t, y_t if x is None else x, alpha, beta, side)
+            keep = t < net.num_scales
+            alpha, beta, memories[r] = _coefficients(step, y_t, memories[r], side, room, keep, counter)
+            x = _updated(step, y_t, y_t if x is None else x, alpha, beta, side, counter)
     assert x is not None
+    if observe is not None:
+        observe(alpha, beta)
     return x[..., :height, :width].to(y.dtype)
 
 
 def _coefficients(
-    step: FixedPointStep, y: Tensor, memory: Memory, side: int, room: Tensor, keep: bool
+    step: FixedPointStep, y: Tensor, memory: Memory, side: int, room: Tensor, keep: bool, counter: _Counter
 ) -> tuple[Tensor, Tensor, Memory]:
     """Pass A: alpha and beta of one iteration, and what it remembers: the maps only if they are to be kept.
 
@@ -225,7 +321,7 @@ def _coefficients(
         h, c = (y.new_empty(batch, _maps(step), height // 2, width // 2, dtype=room.dtype) for _ in range(2))
         kept = (h, c)
     total: Tensor | float = 0.0
-    for tile in _tiles(height, width, side, coefficient_radius(step)):
+    for tile in counter.counted(_tiles(height, width, side, coefficient_radius(step))):
         near = tile.around(BETA_RADIUS)
         f1, f2 = cropped_features(step.bfe, _part(y, tile.read), tile.beyond(near))
         total = total + tile.inside(f1, 4).sum((-2, -1), dtype=widest(f1.device))
@@ -261,14 +357,20 @@ def _blur_reach(blur: nn.Module, alpha: Tensor) -> int:
     return 0
 
 
-def _updated(step: FixedPointStep, y: Tensor, xu: Tensor, alpha: Tensor, beta: Tensor, side: int) -> Tensor:
+def _blur_side(side: int) -> int:
+    """Side of the tiles of pass B for a side of those of pass A."""
+    return max(side, min(2 * side, _BLUR_SIDE))
+
+
+def _updated(
+    step: FixedPointStep, y: Tensor, xu: Tensor, alpha: Tensor, beta: Tensor, side: int, counter: _Counter
+) -> Tensor:
     """Pass B: x of one iteration. xu is of y's size or, from the scale before, of half of it."""
     height, width = y.shape[-2:]
     part_of = _part if xu.shape == y.shape else _doubled
     x = torch.empty_like(y, dtype=torch.promote_types(y.dtype, torch.float32))
-    side = max(side, min(2 * side, _BLUR_SIDE))
     reach = _blur_reach(step.blur, alpha)
-    for tile in _tiles(height, width, side, reach + reach % 2):
+    for tile in counter.counted(_tiles(height, width, _blur_side(side), reach + reach % 2), _BLUR_WORK):
         part = step.updated(_part(y, tile.read), part_of(xu, tile.read), alpha, _part(beta, tile.read))
         _part(x, tile.core).copy_(tile.inside(part))
     return x

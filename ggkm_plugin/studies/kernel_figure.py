@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ggkm_plugin.archs.ggkmnet_ablations_arch import GGKMNetFullyLearned, LearnedIGGCM
 from ggkm_plugin.inspection.network import Subject
-from ggkm_plugin.inspection.psf import effective_radius
 from ggkm_plugin.report import figures
 from ggkm_plugin.report.tables import Table, csv_text, write
+from ggkm_plugin.restoration.psf import effective_radius
 from ggkm_plugin.utils import registry
 from ggkm_plugin.utils.errors import OptionError
 from ggkm_plugin.utils.files import write_whole, writing_into

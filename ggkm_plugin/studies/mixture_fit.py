@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from ggkm_plugin.archs.ggkmnet_ablations_arch import gkm_bank
-from ggkm_plugin.inspection.psf import cumulative_kernels, effective_radius, psf_maps, step_kernels, trimmed
 from ggkm_plugin.ops import gaussian_bank, iterative_group_conv
+from ggkm_plugin.restoration.psf import cumulative_kernels, effective_radius, psf_maps, step_kernels, trimmed
 from ggkm_plugin.studies.convex_hull import nearest_in_hull
 from ggkm_plugin.studies.psf_fitting import MARGIN, Curve, Fit, StudyPair
 

@@ -18,8 +18,8 @@ from ggkm_plugin.data.sampling import to_tensor
 from ggkm_plugin.inspection.inspection import inspect, parse_points, reduced, spread_points
 from ggkm_plugin.inspection.network import Subject, load_subject
 from ggkm_plugin.inspection.page import page
-from ggkm_plugin.inspection.psf import effective_radius
 from ggkm_plugin.inspection.sheet import UNTRAINED, sheet
+from ggkm_plugin.restoration.psf import effective_radius
 from ggkm_plugin.utils.errors import CheckpointError, OptionError
 from ggkm_plugin.utils.image_decoding import write_image
 from ggkm_plugin.weights import packaged_weights

@@ -1,5 +1,6 @@
 """`basicsr deblur`: from words to files, exit codes, and one clear line for each mistake."""
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -480,3 +481,101 @@ def test_an_empty_word_is_not_the_current_folder(deblur, words):
     assert code == 2
     assert 'empty' in err
     assert files() == ['x.png']
+
+
+def read16(name):
+    from ggkm_plugin.restoration.image_io import read_photograph
+
+    return read_photograph(name).colors
+
+
+def test_strength_and_blur_map_beside_the_result(deblur):
+    photo('a.png')
+    assert deblur('a.png', '--strength', '0', '--blur-map')[0] == 0
+    assert np.array_equal(read16('a_deblurred.png'), pixels(21, 30))
+    result = Restorer('w.pth').adjustable(pixels(21, 30))
+    assert np.array_equal(read16('a_deblurred_blur.png'), result.estimate.encoded())
+    assert deblur('a.png', '--strength', '1.5', '-o', 'b.png')[0] == 0
+    assert np.array_equal(read16('b.png'), result.at(1.5))
+    code, _, err = deblur('.', '--blur-map')
+    assert code == 1
+    assert 'a_deblurred.png: ' in err  # neither result nor map is taken for a photograph, and none is replaced
+    assert '1 done' in err  # b.png
+    assert deblur('.', '--blur-map', '--overwrite')[0] == 0
+
+
+def test_masks(deblur):
+    photo('in/a.png')
+    photo('in/b.png', (10, 12))
+    for name, shape in [('a', (21, 30)), ('b', (10, 12))]:
+        mask = np.zeros(shape, np.uint8)
+        mask[:5] = 255
+        os.makedirs('masks', exist_ok=True)
+        Image.fromarray(mask).save(f'masks/{name}.png')
+    assert deblur('in', '--mask', 'masks', '-o', 'out')[0] == 0
+    for name, shape in [('a', (21, 30)), ('b', (10, 12))]:
+        result, whole = read16(f'out/{name}_deblurred.png'), Restorer('w.pth')(pixels(*shape))
+        assert np.array_equal(result[5:], pixels(*shape)[5:])
+        assert np.array_equal(result[:5], whole[:5])
+    code, _, err = deblur('in', '--mask', 'masks/a.png', '-o', 'one')  # one for all
+    assert code == 1
+    assert 'masks/a.png' in err
+    assert files('one') == ['a_deblurred.png']
+    os.remove('masks/b.png')
+    for missing in ('masks', 'gone.png'):
+        assert deblur('in', '--mask', missing, '-o', 'none')[0] == 2
+    assert not os.path.exists('none')
+
+
+@pytest.mark.parametrize(
+    ('words', 'named'),
+    [
+        (['--strength', '2.5'], '--strength'),
+        (['--strength', 'nan'], '--strength'),
+        (['--weights', 'other.pth', '--arch', 'MCPNet', '--blur-map'], '--blur-map'),
+        (['--method', 'EBDB', '--blur-map'], '--blur-map'),
+    ],
+)
+def test_what_cannot_be_adjusted(deblur, words, named):
+    from ggkm_plugin.archs.ggkmnet_ablations_arch import MCPNet
+
+    photo('a.png')
+    torch.save({'params': MCPNet().state_dict()}, 'other.pth')
+    own = '--method' in words or '--weights' in words
+    code, _, err = deblur('a.png', *words, weights=() if own else ('--weights', 'w.pth'))
+    assert code == 2
+    assert named in err
+    assert not os.path.exists('a_deblurred.png')
+
+
+def test_progress_of_a_large_photograph_is_a_line_a_minute(deblur, monkeypatch):
+    photo('a.png', (150, 170))
+    assert deblur('a.png', '--tile', '64')[2] == ''
+    monkeypatch.setattr(deblur_module, '_LINE_SECONDS', 0)
+    code, _, err = deblur('a.png', '--tile', '64', '--overwrite')
+    assert code == 0
+    lines = err.splitlines()
+    assert len(lines) > 4
+    assert all('a.png: ' in line for line in lines)
+
+
+@pytest.mark.slow
+def test_progress_is_a_bar_on_a_terminal(place):
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    photo('a.png', (700, 700))
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 80, 0, 0))
+    words = [sys.executable, '-m', 'ggkm_plugin.cli', 'deblur', 'a.png', '--weights', 'w.pth', '--tile', '64']
+    process = subprocess.Popen(words, stderr=theirs, stdout=subprocess.PIPE)
+    os.close(theirs)
+    shown = b''
+    with contextlib.suppress(OSError):
+        while part := os.read(ours, 1000):
+            shown += part
+    assert process.wait() == 0
+    os.close(ours)
+    assert b'a.png, tile ' in shown

@@ -200,3 +200,20 @@ def test_networks_that_cannot_be_tiled():
     net.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(MemoryError()))
     with pytest.raises(TrainingError, match='out of memory on an image of 40x48: make it smaller'):
         tiling.restored(net, y)
+
+
+def test_progress_counts_the_tiles_and_their_work(network):
+    seen = []
+    tiling.restored(network, torch.rand(1, 3, 150, 170), 64, progress=seen.append)
+    assert [progress.done for progress in seen] == list(range(len(seen)))
+    assert seen[-1].done == seen[-1].total
+    shares = [progress.share for progress in seen]
+    assert shares[0] == 0
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1)
+
+
+def test_an_image_at_once_is_one_tile(network):
+    seen = []
+    tiling.restored(network, torch.rand(1, 3, 30, 30), None, progress=seen.append)
+    assert [(progress.done, progress.total) for progress in seen] == [(0, 1), (1, 1)]

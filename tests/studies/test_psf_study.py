@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ggkm_plugin.inspection.psf import cumulative_kernels, step_kernels
 from ggkm_plugin.ops import gaussian_bank, ggkm_blur
 from ggkm_plugin.ops.gaussian import gaussian_taps
+from ggkm_plugin.restoration.psf import cumulative_kernels, step_kernels
 from ggkm_plugin.studies import psf_study
 from ggkm_plugin.studies.mixture_fit import (
     fit_adam,

@@ -10,7 +10,11 @@ from scipy.signal import convolve2d
 
 from ggkm_plugin.archs.ggkmnet_ablations_arch import GGKMNetFullyLearned
 from ggkm_plugin.archs.ggkmnet_arch import GGKMNet
-from ggkm_plugin.inspection.psf import (
+from ggkm_plugin.ops import gaussian_bank, ggkm_blur, ggkm_blur_ref
+from ggkm_plugin.ops.boundary import pad
+from ggkm_plugin.ops.gaussian import gaussian_taps
+from ggkm_plugin.ops.ggkm.spectral import dct1
+from ggkm_plugin.restoration.psf import (
     color_diagonal,
     composite_kernels,
     cumulative_kernels,
@@ -20,10 +24,6 @@ from ggkm_plugin.inspection.psf import (
     step_kernels,
     trimmed,
 )
-from ggkm_plugin.ops import gaussian_bank, ggkm_blur, ggkm_blur_ref
-from ggkm_plugin.ops.boundary import pad
-from ggkm_plugin.ops.gaussian import gaussian_taps
-from ggkm_plugin.ops.ggkm.spectral import dct1
 
 
 def noise(*shape, seed):

@@ -10,16 +10,27 @@ its edges. The network's W also mixes colors: what lies off its diagonal is no P
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ggkm_plugin.archs.ggkmnet_ablations_arch import LearnedIGGCM
-from ggkm_plugin.archs.ggkmnet_arch import IGGCM
+from ggkm_plugin.archs.ggkmnet_arch import IGGCM, FixedPointStep, GGKMNet
 
 # Offsets times pixels of one block of `psf_maps`: 64 MiB in float32.
-_BLOCK = 1 << 24
+_BLOCK = 1 << 20
+# Share of a kernel's sum that may lie outside the square it is shown and measured in.
+_TAIL = 1e-3
+# Offsets up to this radius, in pixels, are not averaged over rings.
+_NEAR = 4
+
+
+def predicts_psfs(net: nn.Module) -> bool:
+    """Return whether a network is of GGKMNet's family and blurs by alpha and beta."""
+    return isinstance(net, GGKMNet) and all(
+        isinstance(cast(FixedPointStep, step).blur, IGGCM | LearnedIGGCM) for step in net.steps
+    )
 
 
 def step_kernels(bank: Tensor, alpha: Tensor) -> list[Tensor]:
@@ -31,9 +42,9 @@ def step_kernels(bank: Tensor, alpha: Tensor) -> list[Tensor]:
 
 def composite_kernels(blur: IGGCM | LearnedIGGCM, alpha: Tensor) -> list[Tensor]:
     """`step_kernels` of a network's blur, on the CPU, also of learned kernels."""
-    alpha = alpha.detach().double().cpu()
+    alpha = alpha.detach().cpu().double()
     if isinstance(blur, LearnedIGGCM):
-        learned = [kernels.detach().double().cpu() for kernels in blur.kernels]
+        learned = [kernels.detach().cpu().double() for kernels in blur.kernels]
         return [torch.einsum('q,qmn->mn', alpha[j], kernels) for j, kernels in enumerate(learned)]
     return step_kernels(blur.make_bank(), alpha)
 
@@ -71,6 +82,17 @@ def color_diagonal(mix: Tensor) -> Tensor:
     return torch.einsum('cmc->cm', mix.reshape(colors, -1, colors))
 
 
+def blur_kernels(blur: IGGCM | LearnedIGGCM, alpha: Tensor) -> Tensor:
+    """Compute K (M,S,S) float64 of a network's blur on the CPU, trimmed to all but a thousandth of each kernel."""
+    composites = composite_kernels(blur, alpha)
+    return trimmed(cumulative_kernels(composites, blur.iterative, blur.include_identity), _TAIL)
+
+
+def output_weight(blur: IGGCM | LearnedIGGCM) -> Tensor:
+    """Return w (C,M) float32 of a network's blur, on the CPU."""
+    return color_diagonal(blur.mix.weight.detach().cpu()).float()
+
+
 def pixel_psfs(kernels: Tensor, beta: Tensor, weight: Tensor | None = None) -> Tensor:
     """b (N,C,S,S) at N pixels, for beta (M,N); without a `weight` (C,M) the plain sum of Eq. (9), C = 1."""
     weight = kernels.new_ones(1, len(kernels)) if weight is None else weight.to(kernels)
@@ -96,12 +118,13 @@ class PsfMaps(NamedTuple):
     strength: Tensor
 
 
-def psf_maps(kernels: Tensor, beta: Tensor, weight: Tensor | None = None) -> PsfMaps:
-    """The maps for beta (M,H,W); without a `weight` (C,M) those of the plain sum of Eq. (9).
+def psf_maps(kernels: Tensor, beta: Tensor, weight: Tensor | None = None, rings: bool = False) -> PsfMaps:
+    """Compute the maps for beta (M,H,W), on beta's device; without a `weight` (C,M) those of the plain sum of Eq. (9).
 
-    |b| is not linear in beta, whose signs differ, so that kernel moments do not do: b itself is formed, block by block
-    of pixels, as a product of beta with the kernels' values. Of kernels with the square's symmetries an eighth of
-    their offsets does.
+    |b| is not linear in beta, whose signs differ, so that kernel moments do not suffice: b itself is formed, block by
+    block of pixels, as a product of beta with the kernels' values. Of kernels with the square's symmetries an eighth of
+    their offsets is enough. With `rings`, offsets beyond 4 pixels are averaged over rings one pixel wide: ten times as
+    fast, and equal but for PSFs that change their sign within a ring.
     """
     middle = kernels.shape[-1] // 2
     rows, columns = (axis.flatten() for axis in torch.meshgrid(*[torch.arange(-middle, middle + 1)] * 2, indexing='ij'))
@@ -110,17 +133,34 @@ def psf_maps(kernels: Tensor, beta: Tensor, weight: Tensor | None = None) -> Psf
         octant = (rows >= columns) & (columns >= 0)
         rows, columns = rows[octant], columns[octant]
         counts = torch.where((columns == 0) | (rows == columns), 4.0, 8.0).where(rows > 0, torch.tensor(1.0))
-    values = kernels[:, rows + middle, columns + middle].float()
-    center = kernels[:, middle, middle].float()
+    values = kernels[:, rows + middle, columns + middle]
+    squares = (rows.square() + columns.square()).to(counts)
+    if rings:
+        values, counts, squares = _in_rings(values, counts, squares)
+    values = values.float().to(beta.device)
+    center = kernels[:, middle, middle].to(values)
     weight = kernels.new_ones(1, len(kernels)) if weight is None else weight
-    moments = torch.stack([counts, counts * (rows.square() + columns.square())]).to(values)
-    flat = beta.float().flatten(1).to(values.device)
-    sums, strength = flat.new_zeros(2, flat.shape[1]), flat.new_zeros(flat.shape[1])
-    for chosen in torch.arange(flat.shape[1]).split(max(1, _BLOCK // len(rows))):
+    moments = torch.stack([counts, counts * squares]).to(values)
+    flat = beta.flatten(1)
+    sums, strength = values.new_zeros(2, flat.shape[1]), values.new_zeros(flat.shape[1])
+    size = max(1, _BLOCK // values.shape[1])
+    for start in range(0, flat.shape[1], size):
+        chosen = slice(start, start + size)
+        block = flat[:, chosen].float()
         for w in weight.to(values):
-            weighed = flat[:, chosen] * w[:, None]
+            weighed = block * w[:, None]
             own, middles = moments @ (values.T @ weighed).abs(), center @ weighed
             sums[:, chosen] += own
             strength[chosen] += (own[0] - middles.abs() + (middles - 1).abs()) / len(weight)
     radius = (sums[1] / sums[0].where(sums[0] > 0, 1)).sqrt()
     return PsfMaps(radius.view(beta.shape[1:]), strength.view(beta.shape[1:]))
+
+
+def _in_rings(values: Tensor, counts: Tensor, squares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Average values (M,N) and squared radii (N) of offsets beyond `_NEAR` pixels over rings; add up their counts."""
+    radii = squares.sqrt().round()
+    names = torch.where(radii > _NEAR, radii.long() + len(radii), torch.arange(len(radii)))
+    _, ring = names.unique(return_inverse=True)
+    total = counts.new_zeros(int(ring.max()) + 1).index_add(0, ring, counts)
+    mean = values.new_zeros(len(values), len(total)).index_add(1, ring, values * counts) / total
+    return mean, total, torch.zeros_like(total).index_add(0, ring, counts * squares) / total
