@@ -134,9 +134,17 @@ def difference(got: Tensor, want: Tensor) -> float:
     return ((got.double() - want.double()).abs().max() / want.double().abs().max()).item()
 
 
-def plain_blur(u: Tensor, alpha: Tensor, beta: Tensor, bank: Tensor, mix: Tensor, boundary: str = 'reflect') -> Tensor:
+def plain_blur(
+    u: Tensor,
+    alpha: Tensor,
+    beta: Tensor,
+    bank: Tensor,
+    mix: Tensor,
+    boundary: str = 'reflect',
+    iterative: bool = True,
+) -> Tensor:
     """`ops.ggkm_blur` in its plain form."""
-    z = iterative_group_conv(u, alpha, bank, boundary, form='separable')
+    z = iterative_group_conv(u, alpha, bank, boundary, iterative=iterative, form='separable')
     return F.conv2d((beta.unsqueeze(2) * z).flatten(1, 2), mix)
 
 
@@ -145,10 +153,10 @@ class PlainBlur(nn.Module):
 
     def __init__(self, blur: IGGCM) -> None:
         super().__init__()
-        self.bank, self.mix, self.boundary = blur.bank, blur.mix, blur.boundary
+        self.bank, self.mix, self.boundary, self.iterative = blur.bank, blur.mix, blur.boundary, blur.iterative
 
     def forward(self, u: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-        blurred = plain_blur(u, alpha, beta, self.bank, self.mix.weight, self.boundary)
+        blurred = plain_blur(u, alpha, beta, self.bank, self.mix.weight, self.boundary, self.iterative)
         return blurred + cast(Tensor, self.mix.bias).view(1, -1, 1, 1)
 
 

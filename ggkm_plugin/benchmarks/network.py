@@ -45,13 +45,14 @@ class _Convolutions(nn.Module):
         return beta
 
 
-def _network() -> GGKMNet:
+def _network(iterative: bool = True) -> GGKMNet:
     torch.manual_seed(0)
-    return GGKMNet(init='identity').eval()
+    return GGKMNet(init='identity', iterative=iterative).eval()
 
 
 BUILDERS: dict[str, Callable[[], nn.Module]] = {
     'plain': lambda: plain(_network()),
+    'plain, standard convolutions': lambda: plain(_network(iterative=False)),  # Sec. 5.2 of the paper
     'ggkm_plugin': lambda: _network().prepare_inference(),
     'ggkm_plugin, convolutions alone': lambda: _Convolutions(_network().prepare_inference()),
     'GKMNet as released': lambda: GKMNet(kernel_order='released', bn_mode='batch').eval(),

@@ -35,6 +35,7 @@ from ggkm_plugin.restoration.classical import MethodRestorer
 from ggkm_plugin.restoration.load import build_network, load
 from ggkm_plugin.restoration.restorer import ImageRestorer, Restorer
 from ggkm_plugin.utils import config, plugins, registry
+from ggkm_plugin.utils.config import Options
 from ggkm_plugin.utils.devices import device_name
 from ggkm_plugin.utils.errors import DataError, OptionError, UserError
 from ggkm_plugin.utils.files import locked, working_folder
@@ -85,7 +86,11 @@ def compare(request: CompareRequest, tell: Tell) -> Compared:
     model or data set that fails is in `results['failures']`.
     """
     option_file = config.find_option_file(request.opt)
-    opt = config.load_options(option_file, request.variant, request.force_yml)
+    return compare_options(config.load_options(option_file, request.variant, request.force_yml), request, tell)
+
+
+def compare_options(opt: Options, request: CompareRequest, tell: Tell) -> Compared:
+    """`compare` of options that are read already; those that `request` names are not."""
     plugins.load_local(opt.get('plugins') or [])
     with ExitStack() as stack:
         root = stack.enter_context(working_folder(request.root))

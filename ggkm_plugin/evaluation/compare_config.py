@@ -121,14 +121,10 @@ class CompareFile(Section):
     protocol: str
     metrics: list[Literal['psnr', 'ssim', 'mae', 'lpips']] | None = None
     lpips: Lpips | None = None
-    models: Annotated[
-        list[
-            Annotated[
-                Annotated[Entry, Tag('<network>')] | Annotated[MethodSpec, Tag('<method>')],
-                Discriminator(_kind_of_model),
-            ]
-        ],
-        Field(min_length=1),
+    models: list[  # empty: only the blurred images are scored
+        Annotated[
+            Annotated[Entry, Tag('<network>')] | Annotated[MethodSpec, Tag('<method>')], Discriminator(_kind_of_model)
+        ]
     ]
     datasets: Annotated[
         dict[FileName, Annotated[dict[str, Any], WithJsonSchema({'kind': 'datasets'})]], Field(min_length=1)

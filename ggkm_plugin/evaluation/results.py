@@ -231,7 +231,7 @@ def comparison_results(
 ) -> Results:
     """The content of results.json; `models` has what is known of each, with an `error` of those that cannot run."""
     rows = [_model(entry, models[entry.name], records) for entry in plan.models]
-    reference = next((row['name'] for row in rows if not row['error']), plan.models[0].name)
+    reference = next((row['name'] for row in rows if not row['error']), rows[0]['name'] if rows else '')
     images = {images.name: images for images in plan.datasets}
     datasets = [_comparison_dataset(plan, reference, images[record.name], record) for record in records]
     drop_from = {entry.name: entry.drop_from for entry in plan.models if isinstance(entry, Entry) and entry.drop_from}
