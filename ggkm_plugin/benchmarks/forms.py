@@ -7,7 +7,6 @@ one-dimensional convolutions, all blurred images kept, then the weighted sum as 
 import copy
 import dataclasses
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,15 +14,16 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.benchmark import Timer
 
 from ggkm_plugin.archs.ggkmnet_arch import IGGCM, FixedPointStep, GGKMNet
 from ggkm_plugin.ops import iterative_group_conv
 from ggkm_plugin.report.tables import MISSING, Table, fixed, write
 from ggkm_plugin.restoration.tiling import Tile
-from ggkm_plugin.utils.devices import find_device, synchronize
+from ggkm_plugin.utils.devices import find_device
 from ggkm_plugin.utils.errors import OptionError
 
-_LEAST, _MOST = 3, 200  # runs of each form
+_TURNS = 3
 
 
 @dataclass(frozen=True)
@@ -89,25 +89,17 @@ def table(report: TimingReport) -> str:
     return write(Table(['', 'ms', 'times faster', 'difference', 'peak, MiB'], groups=list(tasks.items())))
 
 
-def in_turns(forms: Mapping[str, Callable[[], object]], seconds: float, device: torch.device) -> dict[str, float]:
-    """Return the median seconds of each form. Runs are interleaved, so that other load affects all forms alike."""
-
-    def timed(form: Callable[[], object]) -> float:
-        synchronize(device)
-        start = time.perf_counter()
-        form()
-        synchronize(device)
-        return time.perf_counter() - start
-
+def in_turns(forms: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, float]:
+    """Return the median seconds of each form. Forms are timed in turns, so that other load affects all alike."""
     for form in forms.values():
-        timed(form)
+        form()
+    threads = torch.get_num_threads()  # Timer's own default is one
+    timers = {name: Timer('form()', globals={'form': form}, num_threads=threads) for name, form in forms.items()}
+    share = seconds / _TURNS / len(forms)
     times: dict[str, list[float]] = {name: [] for name in forms}
-    begin = time.perf_counter()
-    for count in range(_MOST):
-        if count >= _LEAST and time.perf_counter() - begin > seconds:
-            break
-        for name, form in forms.items():
-            times[name].append(timed(form))
+    for _ in range(_TURNS):
+        for name, timer in timers.items():
+            times[name] += timer.blocked_autorange(min_run_time=share).times
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -122,7 +114,7 @@ def compared(
     base, *_ = forms
     reference = forms[base]() if same else None
     differences = {name: difference(forms[name](), cast(Tensor, reference)) for name in same}
-    seconds = in_turns(forms, settings.seconds, settings.where)
+    seconds = in_turns(forms, settings.seconds)
     return [
         Timing(task, name, taken, seconds[base] / taken, differences.get(name), (memory or {}).get(name))
         for name, taken in seconds.items()

@@ -1,6 +1,6 @@
 """GGKMNet on whole images: its plain form, the form of this package, its convolutions alone, and GKMNet.
 
-Peak memory is the anonymous memory of a separate process, torch included, or that of the CUDA allocator on a GPU.
+Peak memory is the resident memory of a separate process, torch included, or that of the CUDA allocator on a GPU.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from ggkm_plugin.archs.ggkmnet_arch import FixedPointStep, GGKMNet
 from ggkm_plugin.archs.ggkmnet_state import Memory
 from ggkm_plugin.archs.gkmnet_arch import GKMNet
 from ggkm_plugin.benchmarks.forms import ComputeSettings, TimingReport, compared, plain, table
-from ggkm_plugin.benchmarks.measuring import Failed, check_proc, observed
+from ggkm_plugin.benchmarks.processes import Failed, check_proc, in_new_process, peak_bytes
 from ggkm_plugin.ops.pyramid import pyramid
 from ggkm_plugin.restoration.tiling import Tile, restored
 from ggkm_plugin.utils import allocator
@@ -92,16 +92,14 @@ def _evaluated(net: nn.Module, y: Tensor, half: bool = False) -> Tensor:
 def peak(name: str, height: int, width: int, tile: Tile, settings: ComputeSettings) -> int | None:
     """Return the peak memory in bytes; None if it runs out of memory."""
     try:
-        seen = observed(_once, name, height, width, tile, settings.device, torch.get_num_threads())
+        return in_new_process(_once, name, height, width, tile, settings.device, torch.get_num_threads())
     except Failed as error:
         if 'memory' in str(error).lower():
             return None
         raise OptionError(f'{name} on {width}x{height}: {error}') from error
-    return seen.result or seen.peak
 
 
 def _once(name: str, height: int, width: int, tile: Tile, device: str, threads: int) -> int:
-    """Return the CUDA allocator's peak; 0 on a CPU, where the process is observed from outside."""
     torch.set_num_threads(threads)
     allocator.keep_freed_memory()  # as the command does
     net, y = BUILDERS[name]().to(device), image(height, width).to(device)
@@ -110,4 +108,4 @@ def _once(name: str, height: int, width: int, tile: Tile, device: str, threads: 
             net(y)
         else:
             restored(net, y, tile)
-    return torch.cuda.max_memory_allocated(device) if torch.device(device).type == 'cuda' else 0
+    return torch.cuda.max_memory_allocated(device) if torch.device(device).type == 'cuda' else peak_bytes()

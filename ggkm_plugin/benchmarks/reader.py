@@ -1,4 +1,4 @@
-"""Training samples per second and their memory: BasicSR's reading against this package's, in one run.
+"""Training samples per second and their CPU time: BasicSR's reading against this package's, in one run.
 
 Every measurement runs in a new process. Compared are BasicSR's data set with its own sampler and loader, and this
 package's data set with those of `basicsr train`; crops, flips and batches are the same.
@@ -10,12 +10,12 @@ import io
 import logging
 import math
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,17 +23,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ggkm_plugin.benchmarks.measuring import (
-    Failed,
-    Observed,
-    anonymous_bytes,
-    bytes_from_disk,
-    check_proc,
-    drop_from_cache,
-    files_below,
-    observed,
-    read_into_cache,
-)
+from ggkm_plugin.benchmarks.processes import Failed, in_new_process
 from ggkm_plugin.data.layouts import Pair
 from ggkm_plugin.data.lmdb_store import CODECS, key_of, write_lmdb
 from ggkm_plugin.data.photographs import SharpPhotograph, builtin_photographs, load_photograph
@@ -52,8 +42,6 @@ _WARM_UP = 4
 _LEAST_BATCHES = 8
 # Upper bound of the samples per second: it sets the length of an epoch, so that no measurement reaches its end.
 _FASTEST = 5000
-# Disk reads above this share of a cold epoch's mean that a warm measurement was not from the page cache alone.
-_MUCH = 0.1
 
 
 @dataclass(frozen=True)
@@ -95,42 +83,28 @@ class Reader:
     is_basicsr: bool
     options: dict[str, Any]
 
+    @property
+    def bytes_stored(self) -> int:
+        return sum(path.stat().st_size for path in self.folder.rglob('*') if path.is_file())
+
 
 class Reading(NamedTuple):
-    """One measurement. began, ended: `time.monotonic`. idle_bytes: memory of the process before it."""
+    """One measurement: samples per second, and seconds of CPU time per sample over all of its processes."""
 
-    samples: int
-    began: float
-    ended: float
-    disk_bytes: int
-    idle_bytes: int
-
-    @property
-    def rate(self) -> float:
-        return self.samples / (self.ended - self.began)
+    samples_per_second: float
+    cpu_per_sample: float
 
 
 @dataclass(frozen=True)
 class ReaderRow:
-    """A reader with so many workers. Memory is summed over its processes; ratios are to BasicSR's folders.
-
-    `cold_samples_per_second` is None where the files could not be dropped from memory. All numbers are None where
-    reading `failed`.
-    """
+    """A reader with so many workers. Ratios are to BasicSR's folders, above 1 for better; None where reading failed."""
 
     reader: str
     workers: int
     samples_per_second: float | None = None
     ratio: float | None = None
-    cold_samples_per_second: float | None = None
-    peak_bytes: int | None = None
-    peak_ratio: float | None = None
-    growth_bytes: int | None = None
-    idle_bytes: int | None = None
-    samples: int | None = None
-    seconds: float | None = None
-    disk_bytes: int | None = None
-    cold_disk_bytes: int | None = None
+    cpu_per_sample: float | None = None
+    cpu_ratio: float | None = None
     failed: str | None = None
 
 
@@ -144,30 +118,17 @@ class ReaderReport:
 
     def record(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        height, width = self.settings.size
-        return {
-            'pairs': self.settings.pairs,
-            'height': height,
-            'width': width,
-            'bits': 16,
-            'crop': CROP,
-            'batch': BATCH,
-            'stored_bytes': self.stored,
-            'rows': [dataclasses.asdict(row) for row in self.rows],
-        }
+        return {**dataclasses.asdict(self), 'bits': 16, 'crop': CROP, 'batch': BATCH}
 
 
 def run(settings: ReaderSettings, progress: bool = False) -> ReaderReport:
     """Make the photographs, measure, and remove them. Raises DataError for a full disk or a failure of this package."""
-    check_proc()
     work = settings.work or tempfile.gettempdir()
     check_space(work, settings.bytes_needed, 'Choose another disk with --work, or lower --pairs or --size')
     try:
         with tempfile.TemporaryDirectory(prefix='basicsr-bench-', dir=work) as folder:
             readers = make_readers(Path(folder), settings, progress)
-            stored = {
-                reader.name: sum(path.stat().st_size for path in files_below(reader.folder)) for reader in readers
-            }
+            stored = {reader.name: reader.bytes_stored for reader in readers}
             return ReaderReport(settings, stored, _rows(readers, settings, progress))
     except OSError as error:
         raise DataError(f'{error.filename or work}: {error.strerror or error}') from error
@@ -246,87 +207,53 @@ def _rows(readers: Sequence[Reader], settings: ReaderSettings, progress: bool) -
     rows = []
     with tqdm(total=len(WORKERS) * len(readers), unit='row', disable=not progress) as bar:
         for workers in WORKERS:
-            base: ReaderRow | None = None
-            for reader in readers:
+            base: Reading | None = None
+            for number, reader in enumerate(readers):
                 bar.set_description(f'{reader.name}, {workers} workers')
-                row = _measured(reader, workers, settings)
-                base = base or row
-                rows.append(_with_ratios(row, base))
+                row, reading = _measured(reader, workers, settings, base)
+                base = reading if number == 0 else base
+                rows.append(row)
                 bar.update()
     return rows
 
 
-def _measured(reader: Reader, workers: int, settings: ReaderSettings) -> ReaderRow:
-    """Measure a row without ratios. Raises DataError if a reader of this package fails."""
+def _measured(
+    reader: Reader, workers: int, settings: ReaderSettings, base: Reading | None
+) -> tuple[ReaderRow, Reading | None]:
+    """Measure a reader against BasicSR's folders. Raises DataError if a reader of this package fails."""
     try:
-        watched = watch(reader, workers, settings.pairs, settings.seconds)
-        drop_from_cache(reader.folder)
-        cold: Reading = observed(read, reader, workers, settings.pairs, settings.pairs).result
+        reading: Reading = in_new_process(read, reader, workers, settings.pairs, settings.seconds)
     except Failed as failure:
         if not reader.is_basicsr:
             raise DataError(f'{reader.name}, {workers} workers: {failure}') from failure
-        return ReaderRow(reader.name, workers, failed=str(failure))
-    reading: Reading = watched.result
+        return ReaderRow(reader.name, workers, failed=str(failure)), None
+    to = base or reading
+    ratio = reading.samples_per_second / to.samples_per_second
+    cpu_ratio = to.cpu_per_sample / reading.cpu_per_sample
     return ReaderRow(
-        reader.name,
-        workers,
-        samples_per_second=reading.rate,
-        cold_samples_per_second=cold.rate if cold.disk_bytes else None,
-        peak_bytes=watched.peak,
-        growth_bytes=watched.growth(reading.began, reading.ended),
-        idle_bytes=reading.idle_bytes,
-        samples=reading.samples,
-        seconds=reading.ended - reading.began,
-        disk_bytes=reading.disk_bytes,
-        cold_disk_bytes=cold.disk_bytes,
-    )
+        reader.name, workers, reading.samples_per_second, ratio, reading.cpu_per_sample, cpu_ratio
+    ), reading
 
 
-def watch(reader: Reader, workers: int, pairs: int, seconds: float) -> Observed:
-    """Measure for at least so many seconds, files in the page cache. Raises Failed."""
-    read_into_cache(reader.folder)
-    return observed(read, reader, workers, pairs, round(_FASTEST * (seconds + 1)), _WARM_UP, seconds)
-
-
-def _with_ratios(row: ReaderRow, base: ReaderRow) -> ReaderRow:
-    return dataclasses.replace(
-        row,
-        ratio=_ratio(row.samples_per_second, base.samples_per_second),
-        peak_ratio=_ratio(row.peak_bytes, base.peak_bytes),
-    )
-
-
-def _ratio(value: float | None, base: float | None) -> float | None:
-    return value / base if value is not None and base else None
-
-
-def read(
-    reader: Reader, workers: int, pairs: int, samples: int, warm_up: int = 0, seconds: float = math.inf
-) -> Reading:
-    """Load batches for some seconds, or until the `samples` of an epoch over the `pairs` are drawn.
-
-    The first `warm_up` batches are not timed; without them, the start of the workers is.
-    """
+def read(reader: Reader, workers: int, pairs: int, seconds: float) -> Reading:
+    """Load batches for at least so many seconds after a warm-up, which also brings the files into the page cache."""
     logging.disable(logging.INFO)
-    idle, disk = anonymous_bytes(), bytes_from_disk()
-    count, began, ended = _timed(_loader(reader, workers, samples / pairs), warm_up, seconds)
-    # The workers have ended with the loader, so that their reads count as this process's.
-    return Reading(count * BATCH, began, ended, bytes_from_disk() - disk, idle)
-
-
-def _timed(loader: Iterable[Any], warm_up: int, seconds: float) -> tuple[int, float, float]:
-    """Count batches; return the number, begin and end."""
-    began = ended = time.monotonic()
+    batches = iter(_loader(reader, workers, _FASTEST * (seconds + 1) / pairs))
     count = 0
-    for number, _ in enumerate(loader):
-        ended = time.monotonic()
-        if number < warm_up:
-            began = ended
-            continue
-        count += 1
-        if count >= _LEAST_BATCHES and ended - began >= seconds:
+    for _ in islice(batches, max(_WARM_UP, math.ceil(pairs / BATCH))):
+        pass
+    began, cpu = time.monotonic(), time.process_time()
+    for _ in batches:
+        count += BATCH
+        if count >= _LEAST_BATCHES * BATCH and time.monotonic() - began >= seconds:
             break
-    return count, began, ended
+    wall, cpu = time.monotonic() - began, time.process_time() - cpu
+    before = os.times()
+    del batches  # ends the workers, whose whole time then counts as that of children
+    after = os.times()
+    children = after.children_user + after.children_system - before.children_user - before.children_system
+    warm_up = 1 + max(_WARM_UP, math.ceil(pairs / BATCH)) * BATCH / count
+    return Reading(count / wall, (cpu + children / warm_up) / count)
 
 
 def _loader(reader: Reader, workers: int, ratio: float) -> Iterable[Any]:
@@ -360,17 +287,15 @@ def _loader(reader: Reader, workers: int, ratio: float) -> Iterable[Any]:
 
 def table(report: ReaderReport) -> str:
     """Return the terminal table, with what its numbers mean below it."""
-    header = ('reader', 'workers', 'samples/s', 'ratio', 'cold/s', 'peak MiB', 'ratio', 'growth MiB')
+    header = ('reader', 'workers', 'samples/s', 'ratio', 'CPU ms a sample', 'ratio')
     rows = [
         (
             row.reader,
             str(row.workers),
             fixed(row.samples_per_second, 1),
             fixed(row.ratio, 2),
-            fixed(row.cold_samples_per_second, 1),
-            fixed(row.peak_bytes, 0, 2**20),
-            fixed(row.peak_ratio, 2),
-            fixed(row.growth_bytes, 1, 2**20),
+            fixed(row.cpu_per_sample, 2, 1e-3),
+            fixed(row.cpu_ratio, 2),
         )
         for row in report.rows
     ]
@@ -378,30 +303,15 @@ def table(report: ReaderReport) -> str:
 
 
 def _notes(report: ReaderReport) -> list[str]:
-    settings, measured = report.settings, [row for row in report.rows if row.failed is None]
+    settings = report.settings
     height, width = settings.size
     stored = ', '.join(f'{name} {size_text(size)}' for name, size in report.stored.items())
-    notes = [
+    return [
         f'sample: a pair of {CROP}x{CROP} crops, flipped and transposed at random, in batches of {BATCH}, out of '
         f'{settings.pairs} pairs of {height}x{width} at 16 bits. On the disk: {stored}.',
         'BasicSR: PairedImageDataset of 1.4.2, unchanged, which returns 8 of the 16 bits that it reads. ggkm_plugin: '
         'PairedDefocusDataset as `basicsr train` loads it, all 16 bits.',
-        f'samples/s: at least {settings.seconds:g} s after a warm-up, files in the page cache. ratio: to BasicSR, PNG '
+        f'samples/s: at least {settings.seconds:g} s after a warm-up, files in the page cache. ratios: to BasicSR, PNG '
         'folders with as many workers.',
-        'cold/s: the first epoch after the files were dropped from the page cache, with the start of the workers'
-        + ('.' if any(row.cold_samples_per_second for row in measured) else '; they cannot be dropped here.'),
+        *(f'{row.reader}, {row.workers} workers: {row.failed}' for row in report.rows if row.failed),
     ]
-    if measured:
-        idle = statistics.median(row.idle_bytes or 0 for row in measured) / 2**20
-        notes.append(
-            'peak MiB: anonymous memory (RssAnon) of the process and its workers together; pages that a worker still '
-            f'shares with the process count in both. Imports alone take {idle:.0f} MiB a process. growth: peak of the '
-            'last fifth of the time over that of the first.'
-        )
-    notes += [
-        f'warning: {row.reader}, {row.workers} workers: not from the page cache alone; is the memory too small?'
-        for row in measured
-        if (row.disk_bytes or 0) / (row.samples or 1) > _MUCH * (row.cold_disk_bytes or 0) / settings.pairs > 0
-    ]
-    notes += [f'{row.reader}, {row.workers} workers: {row.failed}' for row in report.rows if row.failed]
-    return notes

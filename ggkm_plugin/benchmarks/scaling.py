@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ggkm_plugin.benchmarks.forms import ComputeSettings, Timing, TimingReport, in_turns, table
-from ggkm_plugin.benchmarks.measuring import check_proc
 from ggkm_plugin.benchmarks.network import BUILDERS, image, peak
+from ggkm_plugin.benchmarks.processes import check_proc
 from ggkm_plugin.restoration.tiling import Tile, restored
 from ggkm_plugin.utils.devices import device_name
 
@@ -32,7 +32,7 @@ def run(settings: ComputeSettings, progress: bool = False) -> TimingReport:
         y, small = image(height, width).to(device), image(*REFERENCE).to(device)
         forms: dict[str, Callable[[], Tensor]] = {base: partial(_restored, net, small, None)}
         forms |= {f'tiles: {tile}': partial(_restored, net, y, tile) for tile in settings.tiles}
-        seconds = in_turns(forms, settings.seconds, device)
+        seconds = in_turns(forms, settings.seconds)
         each = {name: taken * 1e6 / ((small if name == base else y)[0, 0].numel()) for name, taken in seconds.items()}
         peaks = {f'tiles: {tile}': peak('ggkm_plugin', height, width, tile, settings) for tile in settings.tiles}
         task = f'a megapixel of {width}x{height}'

@@ -24,9 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='D',
         help='operator, network, scaling, training: cpu, cuda[:N], mps or xpu (default: cpu)',
     )
-    parser.add_argument(
-        '--pairs', type=int, default=16, metavar='N', help='reader, synthesis: photographs (default: 16)'
-    )
+    parser.add_argument('--pairs', type=int, default=16, metavar='N', help='reader: photographs (default: 16)')
     parser.add_argument(
         '--size', default='1120x1680', metavar='HxW', help="reader: of the photographs (default: DPDD's, 1120x1680)"
     )
@@ -52,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise OptionError(f'"{unknown[0]}": no such benchmark. Benchmarks: {", ".join(benchmarks.NAMES)}')
     if arguments.json and not _is_writable(arguments.json):
         raise OptionError(f'--json {arguments.json}: cannot be written. Name a file in an existing folder')
-    from ggkm_plugin.benchmarks import forms, measuring, reader
+    from ggkm_plugin.benchmarks import forms, reader
     from ggkm_plugin.evaluation import complexity
     from ggkm_plugin.restoration.tiling import parse_tile
     from ggkm_plugin.utils.devices import machine
@@ -75,7 +73,7 @@ def run(arguments: argparse.Namespace) -> None:
         report = benchmark.run(data if name in benchmarks.OF_DATA else compute, progress=True)
         record[name] = report.record()
         print(name, benchmark.table(report), '', sep='\n')
-    print(measuring.machine_line(record['machine']))
+    print(_machine_line(record['machine']))
     if arguments.json:
         with open(arguments.json, 'w', encoding='utf-8') as file:
             json.dump(record, file, indent=2)
@@ -86,3 +84,11 @@ def _is_writable(path: str) -> bool:
     if os.path.exists(path):
         return os.path.isfile(path) and os.access(path, os.W_OK)
     return os.access(os.path.dirname(path) or '.', os.W_OK)
+
+
+def _machine_line(facts: dict[str, Any]) -> str:
+    versions = ', '.join(f'{name} {facts[name]}' for name in ('python', 'torch', 'opencv', 'lmdb', 'numpy'))
+    return (
+        f'machine: {facts["processor"]}, {facts["cores"]} cores, {facts["memory_bytes"] / 2**30:.0f} GiB, '
+        f'{facts["system"]}; load before: {facts["load_average"]}. {versions}, ggkm_plugin {facts["ggkm_plugin"]}.'
+    )
