@@ -8,6 +8,7 @@ from typing import Any
 from ggkm_plugin.basicsr_patches.distributed import from_first, gathered, rank_and_size
 from ggkm_plugin.utils.checkpoint import read_checkpoint
 from ggkm_plugin.utils.errors import CheckpointError, OptionError
+from ggkm_plugin.utils.files import stored_path
 
 from basicsr.utils.misc import check_resume  # isort: skip
 
@@ -80,7 +81,7 @@ def _read_state(path: Path, opt: dict[str, Any]) -> dict[str, Any]:
     missing = {'iter', 'epoch', 'optimizers', 'schedulers'} - state.keys()
     if missing:
         raise CheckpointError(f'{path}: not a training state, it lacks {", ".join(sorted(missing))}')
-    network = Path(opt['path']['models']) / f'net_g_{state["iter"]}.pth'
+    network = Path(stored_path(Path(opt['path']['models']) / f'net_g_{state["iter"]}.pth'))
     if not _is_whole(network):
         raise CheckpointError(
             f'{path}: its network {network} is missing or truncated; choose an earlier state, or the `name` of its run'
@@ -91,9 +92,11 @@ def _read_state(path: Path, opt: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_whole(path: Path) -> bool:
-    """torch's files are zip archives: their end is there, and every member has its checksum."""
+    """Tell whether a checkpoint is complete: a zip archive's members have checksums, a safetensors header has sizes."""
     try:
+        if path.suffix == '.safetensors':
+            return bool(read_checkpoint(path))
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile, EOFError):
+    except (OSError, zipfile.BadZipFile, EOFError, CheckpointError):
         return False

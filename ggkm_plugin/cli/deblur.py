@@ -16,7 +16,7 @@ INTERRUPTED = '; finished results are complete, and the same command does the re
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('inputs', nargs='+', metavar='IN', help='photographs, folders, or quoted patterns')
+    parser.add_argument('inputs', nargs='*', metavar='IN', help='photographs, folders, or quoted patterns')
     parser.add_argument('-o', '--out', metavar='OUT', help='a folder, or a file for a single photograph')
     parser.add_argument(
         '--weights',
@@ -24,6 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f'checkpoint of a trained network, or the name of a packaged one: {", ".join(NAMES)} (default: {DEFAULT})',
     )
     add_arch(parser)
+    parser.add_argument(
+        '--backend',
+        nargs='+',
+        default=[],
+        metavar=('NAME', 'MODEL'),
+        help='torch (default), or onnx with the file that `basicsr export` wrote: --backend onnx model.onnx. ONNX runs '
+        'whole images; exact tiles need PyTorch',
+    )
     parser.add_argument(
         '--method',
         metavar='NAME',
@@ -78,14 +86,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_plugin(parser)
 
 
+def _with_backend(arguments: argparse.Namespace) -> tuple[list[str], str | None]:
+    """Return inputs and weights with those of ``--backend NAME [MODEL.onnx] [IN...]``. Raises OptionError."""
+    from ggkm_plugin.restoration.onnx_restorer import is_onnx
+    from ggkm_plugin.utils.errors import OptionError
+
+    backend, *words = arguments.backend or ['']
+    weights = next(filter(is_onnx, words), arguments.weights)
+    inputs = [*arguments.inputs, *(word for word in words if not is_onnx(word))]
+    if backend not in ('', 'onnx' if is_onnx(weights) else 'torch'):
+        raise OptionError(
+            f'--backend {backend}: does not run {weights or "the packaged weights"}. Use torch, or onnx with a '
+            'file that `basicsr export` wrote: --backend onnx model.onnx'
+        )
+    if not inputs:
+        raise OptionError('IN: no photographs. Name files, folders or quoted patterns')
+    return inputs, weights
+
+
 def run(arguments: argparse.Namespace) -> None:
     load_plugins(arguments, on_demand=True)
     from ggkm_plugin.restoration import deblur
 
+    inputs, weights = _with_backend(arguments)
     request = deblur.DeblurRequest(
-        inputs=arguments.inputs,
+        inputs=inputs,
         out=arguments.out,
-        weights=arguments.weights,
+        weights=weights,
         method=arguments.method,
         tile=arguments.tile,
         half=arguments.half,
@@ -107,8 +134,8 @@ def run(arguments: argparse.Namespace) -> None:
     if deblurred.folder and deblurred.pairs:
         from ggkm_plugin.report import comparison_page
 
-        weights = {'weights': arguments.weights or f'{DEFAULT}, packaged'}
-        used = {'method': arguments.method} if arguments.method else weights
+        network = {'weights': weights or f'{DEFAULT}, packaged'}
+        used = {'method': arguments.method} if arguments.method else network
         if arguments.strength != 1:
             used['strength'] = f'{arguments.strength:g}'
         facts = {**used, 'ggkm_plugin': __version__}

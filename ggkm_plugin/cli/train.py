@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     load_plugins(arguments)
     from ggkm_plugin.training.run import Request, train
+    from ggkm_plugin.utils.files import stored_path
 
     if first_process():
         warn_if_busy(arguments)
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
     if first_process():
         for picture in finished.pictures:
             print(f'Picture: {picture}')
-        print(f'Weights: {finished.folder / "models" / "net_g_latest.pth"}')
+        print(f'Weights: {stored_path(finished.folder / "models" / "net_g_latest.pth")}')
         _print_next(arguments, finished)
 
 

@@ -22,7 +22,7 @@ from ggkm_plugin.models.optimizing import build_optimizer, build_schedule
 from ggkm_plugin.models.progress import Throughput, TrainingProgress
 from ggkm_plugin.models.step_options import StepOptions
 from ggkm_plugin.models.validating_model import ValidatingModel
-from ggkm_plugin.utils.checkpoint import save_atomically
+from ggkm_plugin.utils.checkpoint import save_atomically, save_content
 from ggkm_plugin.utils.errors import Interrupted, NotFiniteError, OptionError, UserError
 from ggkm_plugin.utils.memory import memory_advice
 from ggkm_plugin.utils.registry import METRIC_REGISTRY, MODEL_REGISTRY
@@ -373,7 +373,12 @@ class DefocusModel(ValidatingModel):
             'iteration': self.iteration or current_iter,
             'metrics': self.metric_results,
         }
-        save_atomically(content, osp.join(self.opt['path']['models'], f'{net_label}_{current_iter}.pth'), _UNTOUCHED)
+        path = Path(self.opt['path']['models'], f'{net_label}_{current_iter}.pth')
+        other = path.with_suffix('.safetensors')
+        if self.opt['logger'].get('save_format') == 'safetensors':
+            path, other = other, path
+        save_content(content, path, _UNTOUCHED)
+        other.unlink(missing_ok=True)  # of an earlier run with another save_format
 
     @master_only
     def save_training_state(self, epoch: int, current_iter: int) -> None:
@@ -403,7 +408,8 @@ class DefocusModel(ValidatingModel):
         keep = self.opt['logger'].get('keep_checkpoints')
         states = numbered_states(self.opt['path']['training_states'])
         for state in states[:-keep] if keep else ():
-            (Path(self.opt['path']['models']) / f'net_g_{state.stem}.pth').unlink(missing_ok=True)
+            for suffix in ('.pth', '.safetensors'):
+                (Path(self.opt['path']['models']) / f'net_g_{state.stem}{suffix}').unlink(missing_ok=True)
             state.unlink()  # last, so that the next call finds what a killed one has left
 
     def resume_training(self, resume_state: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ def reflect_index(n: int, before: int, after: int, device: torch.device | None =
 
     The edge pixel is not repeated: ``... 2 1 0 1 2 ...``, folded as often as needed (period 2(n-1); n = 1 is constant).
     """
-    period = max(2 * (n - 1), 1)
+    period = torch.sym_max(2 * (n - 1), 1)
     index = torch.arange(-before, n + after, device=device).remainder(period)
     return torch.minimum(index, period - index)
 
@@ -29,9 +29,10 @@ def pad(x: Tensor, left: int, right: int, top: int, bottom: int, boundary: str =
     if boundary != 'reflect':
         raise ValueError(f'boundary is one of {", ".join(BOUNDARIES)}, not {boundary!r}')
     height, width = x.shape[-2:]
-    if left or right:
+    always = torch.compiler.is_exporting()  # a symbolic margin may be zero for some sizes only
+    if always or left or right:
         x = x.index_select(-1, reflect_index(width, left, right, x.device))
-    if top or bottom:
+    if always or top or bottom:
         x = x.index_select(-2, reflect_index(height, top, bottom, x.device))
     return x
 

@@ -17,6 +17,7 @@ from ggkm_plugin.restoration import batch, tiling
 from ggkm_plugin.restoration.batch import Make, Outcome, Restore, Tell
 from ggkm_plugin.restoration.jobs import BEFORE_AFTER, DeblurJob, Skipped, plan
 from ggkm_plugin.restoration.load import load_network, parse_network
+from ggkm_plugin.restoration.onnx_restorer import OnnxRestorer, is_onnx
 from ggkm_plugin.restoration.restorer import ImageRestorer, Restorer
 from ggkm_plugin.restoration.strength import LARGEST
 from ggkm_plugin.utils import plugins
@@ -173,6 +174,18 @@ def _maker(request: DeblurRequest) -> Make:
 
         return partial(_method, chosen_method(request.method), request.strength)
     tile = _tile(request.tile)
+    if is_onnx(request.weights):
+        unused = {
+            '--arch': bool(request.arch),
+            '--half': request.half,
+            '--tile': isinstance(tile, int),
+            '--blur-map': request.blur_map,
+        }
+        for argument, given in unused.items():
+            if given:
+                raise OptionError(f'{argument} is for PyTorch weights; leave it out, or leave out {request.weights}')
+        OnnxRestorer(str(request.weights), request.device)  # finds faults before anything is written
+        return partial(_onnx_restorer, request)
     find_device(request.device)
     path, network = checkpoint_path(request.weights), _network(request)
     return partial(_restorer, path, network, tile, request)
@@ -190,6 +203,12 @@ def _restorer(
     restorer = Restorer(weights, device, tile, dtype, tell, network, progress=tell)
     if request.blur_map and not restorer.estimates_blur:
         raise OptionError(f'--blur-map: {restorer.name} estimates no blur radius. Leave it out')
+    _explain_fallback(restorer, request.strength, tell)
+    return restorer
+
+
+def _onnx_restorer(request: DeblurRequest, _: str, tell: Tell) -> Restore:
+    restorer = OnnxRestorer(str(request.weights), request.device)
     _explain_fallback(restorer, request.strength, tell)
     return restorer
 
@@ -224,8 +243,9 @@ def _devices(request: DeblurRequest, photographs: int) -> list[str]:
     """Choose a device for each process: one per GPU; on a CPU as many as threads and memory allow."""
     if request.jobs is not None and request.jobs < 1:
         raise OptionError(f'--jobs {request.jobs}: at least 1')
-    device = find_device(request.device)
-    if request.method is not None:
+    whole = request.method is not None or is_onnx(request.weights)
+    device = find_device('cpu' if whole else request.device)
+    if whole:
         there, count = ['cpu'], 1  # which works on all processors
     elif device.type != 'cpu':
         every = request.device in ('auto', 'cuda')

@@ -1,7 +1,7 @@
 """The schema of training and test option files."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 
@@ -98,6 +98,7 @@ class Logger(Section):
 
 class DefocusLogger(Logger):
     keep_checkpoints: Count | None = None
+    save_format: Literal['pth', 'safetensors'] = 'pth'
 
 
 class File(Section):

@@ -9,7 +9,8 @@ A checkpoint of this package is a dict of `params` (and `params_ema`), as BasicS
     option_digest    sha256 of the training options without their paths: equal for equal trainings
     versions         of ggkm_plugin, basicsr and torch
 
-A `.safetensors` file holds one state dict; its header's metadata hold the description as JSON.
+A `.safetensors` file holds one state dict, or `params` and `params_ema` under keys with these prefixes; its header's
+metadata hold the description as JSON.
 
 Which weights are taken, in every command: `params_ema`, else `params`, `state_dict`, `model`, else the file itself is
 the state dict. An explicit key overrides this.
@@ -40,6 +41,8 @@ DESCRIBE = (
     'with `basicsr convert`'
 )
 
+# Of a .safetensors file with two kinds of weights.
+_PREFIXED = ('params', 'params_ema')
 # Not an argument, and how the network runs, which changes no results.
 _NOT_DESCRIBED = ('type', 'blur_form')
 # What differs between two runs of one training without changing it.
@@ -69,25 +72,38 @@ def save_checkpoint(state: Mapping[str, Tensor], description: dict[str, Any], pa
     Raises OptionError for another suffix, CheckpointError if the file cannot be written.
     """
     check_suffix(path)
+    save_content({'params': dict(state), 'description': description}, path)
+
+
+def save_content(content: dict[str, Any], path: str | Path, advice: str = 'Name an existing folder with room') -> None:
+    """Write `params`, `params_ema` if given, and `description` as .safetensors or by torch.save, whole or not at all.
+
+    Raises CheckpointError, which ends in `advice`, if the file cannot be written.
+    """
     if Path(path).suffix.lower() != '.safetensors':
-        save_atomically({'params': dict(state), 'description': description}, str(path))
+        save_atomically(content, str(path), advice)
         return
     from safetensors.torch import save
 
-    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-    content = save(tensors, {'format': 'pt', 'description': json.dumps(description)})
+    states = {key: content[key] for key in _PREFIXED if key in content}
+    tensors = {
+        f'{key}.{name}' if len(states) > 1 else name: value.detach().cpu().contiguous().clone()
+        for key, state in states.items()
+        for name, value in state.items()
+    }
+    packed = save(tensors, {'format': 'pt', 'description': json.dumps(content['description'])})
     try:
         with whole_file(path) as file:
-            file.write(content)
+            file.write(packed)
     except OSError as error:
-        reason = error.strerror or error
-        raise CheckpointError(f'{path}: cannot be written ({reason}). Name an existing folder with room') from error
+        raise CheckpointError(f'{path}: cannot be written ({error.strerror or error}). {advice}') from error
 
 
-def check_suffix(path: str | Path) -> None:
-    """Raises OptionError for a file name whose suffix names no format that checkpoints are written in."""
-    if Path(path).suffix.lower() not in SUFFIXES:
-        raise OptionError(f'{path}: not a format of checkpoints. End the name in {" or ".join(SUFFIXES)}')
+def check_suffix(path: str | Path, more: tuple[str, ...] = ()) -> None:
+    """Raise OptionError for a file name whose suffix names no format that checkpoints, or `more`, are written in."""
+    suffixes = (*SUFFIXES, *more)
+    if Path(path).suffix.lower() not in suffixes:
+        raise OptionError(f'{path}: its suffix names no format to write. End the name in {" or ".join(suffixes)}')
 
 
 def describe(opt: dict[str, Any]) -> dict[str, Any]:
@@ -153,18 +169,24 @@ def _read_torch(path: str | Path) -> Any:
 
 
 def _read_safetensors(path: str | Path) -> dict[str, Any]:
-    """The state dict under `params`, and the description if the header has one."""
+    """The state dict under `params`, that of `params_ema` if there is one, and the description of the header."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, 'pt') as file:
-            content: dict[str, Any] = {'params': {key: file.get_tensor(key) for key in file.keys()}}  # noqa: SIM118
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
     except SafetensorError as error:
         reason = ' '.join(str(error).split())[:200]
         raise CheckpointError(
             f'{path}: truncated, or not a safetensors file ({reason}). Copy or save it again'
         ) from error
+    content: dict[str, Any] = {'params': state}
+    if state and all(key.startswith(tuple(f'{prefix}.' for prefix in _PREFIXED)) for key in state):
+        content = {}
+        for key, value in state.items():
+            prefix, _, name = key.partition('.')
+            content.setdefault(prefix, {})[name] = value
     if 'description' in metadata:
         try:
             content['description'] = json.loads(metadata['description'])

@@ -44,6 +44,12 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
         file.write(content.encode(errors='backslashreplace') if isinstance(content, str) else content)
 
 
+def stored_path(path: str | Path) -> str:
+    """Path of a checkpoint, or of the .safetensors file beside it that has taken the place of a .pth file."""
+    safe = Path(path).with_suffix('.safetensors') if Path(path).suffix == '.pth' else None
+    return str(safe if safe and safe.is_file() and not Path(path).exists() else path)
+
+
 @contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
     """Yield an empty folder beside `path` that is renamed to it when the block ends, and removed if the block fails.

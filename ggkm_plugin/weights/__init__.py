@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ggkm_plugin.utils.errors import CheckpointError
+from ggkm_plugin.utils.files import stored_path
 
 DEFAULT, LIGHT = 'GGKMNet', 'GGKMNet_light'
 NAMES = (DEFAULT, LIGHT)
@@ -12,7 +13,7 @@ NOTICE = f'with the packaged weights, {DEFAULT}; --weights {LIGHT} is faster, --
 
 def packaged_weights(name: str = DEFAULT) -> str:
     """Path of a packaged checkpoint."""
-    return str(Path(__file__).with_name(f'{name}.pth'))
+    return str(Path(__file__).with_name(f'{name}.safetensors'))
 
 
 def checkpoint_path(given: str | Path | None) -> str:
@@ -22,7 +23,7 @@ def checkpoint_path(given: str | Path | None) -> str:
     """
     if given is None:
         return packaged_weights()
-    path = str(given)
+    path = stored_path(given)
     if Path(path).is_file():
         return path
     if path in NAMES:

@@ -242,6 +242,29 @@ def test_fine_tuning_from_packaged_weights(command, workplace, tiny, write_optio
     assert all(torch.allclose(value, average, atol=1e-2) for value, average in srm)
 
 
+@pytest.mark.slow
+def test_training_saves_and_resumes_safetensors(command, workplace, tiny, write_options):
+    """With the weights of a training that was not interrupted and saved .pth."""
+    tiny['train']['ema_decay'] = 0.5
+    tiny['val'] = None
+    runs = {'pth': [4], 'safetensors': [2, 4]}
+    for name, ends in runs.items():
+        tiny['name'] = tiny['logger']['save_format'] = name
+        for end in ends:
+            tiny['train']['total_iter'] = end
+            code, _, err = command('train', '-opt', write_options(tiny), '--auto_resume')
+            assert code == 0, err
+    folder = Path('experiments/safetensors/models')
+    assert {path.suffix for path in folder.iterdir()} == {'.safetensors'}
+    one, two = (read_checkpoint(f'experiments/{name}/models/net_g_latest.{name}') for name in runs)
+    assert one.keys() == two.keys() == {'params', 'params_ema', 'description'}
+    for kind in ('params', 'params_ema'):
+        assert all(torch.equal(value, two[kind][key]) for key, value in one[kind].items())
+    by_its_old_name = load(folder / 'net_g_latest.pth')
+    assert by_its_old_name.param_key == 'params_ema'
+    assert load(by_its_old_name.path).state_dict().keys() == one['params'].keys()
+
+
 @pytest.mark.parametrize('param_key', [{}, {'param_key_g': None}, {'param_key_g': 'params_ema'}])
 def test_resuming_loads_exactly_what_was_saved(workplace, tiny, network, param_key):
     """`params` into the network, `params_ema` into its EMA copy, whatever a fresh start would take."""
