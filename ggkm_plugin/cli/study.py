@@ -25,7 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], metavar='N', help='(default: 0 1 2)')
     parser.add_argument('--rows', nargs='+', metavar='ROW', help='only these rows, and the row that they refer to')
     parser.add_argument(
-        '--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help='override keys of the option file'
+        '--force_yml',
+        nargs='+',
+        default=[],
+        metavar='KEY:KEY=VALUE',
+        help='override keys of the option files that have them',
     )
     parser.add_argument(
         '--root', default='.', metavar='DIR', help='folder of experiments/ and results/ (default: current folder)'

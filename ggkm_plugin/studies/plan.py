@@ -86,24 +86,51 @@ def plan(settings: StudySettings) -> StudyPlan:
                 f'--rows {name}: no such row of {settings.study}.{config.nearest(name, names, "There are")}'
             )
     opt_file = config.find_option_file(settings.opt or BASE)
-    base = config.load_options(opt_file, None, settings.force_yml)
+    test_file = None if settings.test is None else config.find_option_file(settings.test)
+    of_training, of_test = _overrides(settings.force_yml, opt_file, test_file)
+    base = config.load_options(opt_file, None, of_training)
     _check_base(base, study, opt_file)
-    _, own_variants = config.read_options(opt_file)
-    _, paper_variants = config.read_options(config.find_option_file(PAPER_VARIANTS))
+    variants = _known_variants(study, opt_file)
     _shorten(base, settings.iterations)
     if study.plain_start:
         base['network_g'].pop('init', None)
     builtin_mixture = study.mixture and settings.opt is None
     if builtin_mixture:
         _use_builtin_mixture(base)
-    scored = _scored(base, settings)
+    scored = _scored(base, base if test_file is None else config.load_options(test_file, None, of_test))
     jobs = []
     for row in study.rows:
         if row.name in wanted or row.name == study.reference:
-            variants = own_variants if row.variant in own_variants else paper_variants
             for seed in settings.seeds:
                 jobs.append(_job(row, seed, base, variants, scored))
     return StudyPlan(settings.study, study, jobs, base, builtin_mixture)
+
+
+def _overrides(overrides: list[str], opt_file: Path, test_file: Path | None) -> tuple[list[str], list[str]]:
+    """Overrides of the training's file and of the test's: each goes to the files that have its key."""
+    if test_file is None:
+        return overrides, []
+    training, test = config.read_options(opt_file)[0], config.read_options(test_file)[0]
+    of_test = [override for override in overrides if _has(test, override)]
+    return [override for override in overrides if _has(training, override) or override not in of_test], of_test
+
+
+def _has(options: Any, override: str) -> bool:
+    for key in override.partition('=')[0].split(':'):
+        if not isinstance(options, dict) or key not in options:
+            return False
+        options = options[key]
+    return True
+
+
+def _known_variants(study: Study, opt_file: Path) -> dict[str, Options]:
+    """Variants of the option file, then the paper's. Networks of the built-in file keep the option file's recipe."""
+    known = {**config.read_options(config.find_option_file(PAPER_VARIANTS))[1], **config.read_options(opt_file)[1]}
+    if study.own_networks:
+        for name, changes in config.read_options(config.find_option_file(BASE))[1].items():
+            network = {key: value for key, value in changes.items() if key.startswith('network_g')}
+            known.setdefault(name, network)
+    return known
 
 
 def _check_base(base: Options, study: Study, opt_file: Path) -> None:
@@ -137,9 +164,8 @@ def _shorten(opt: Options, iterations: int | None) -> None:
     opt['logger']['save_checkpoint_freq'] = min(int(opt['logger']['save_checkpoint_freq']), total)
 
 
-def _scored(base: Options, settings: StudySettings) -> Options:
+def _scored(base: Options, source: Options) -> Options:
     """Options of a test without its network: data sets and metrics. Raises OptionError if there are none."""
-    source = base if settings.test is None else config.load_options(config.find_option_file(settings.test))
     datasets = {key: dataset for key, dataset in source['datasets'].items() if not key.startswith('train')}
     metrics = (source.get('val') or {}).get('metrics')
     if not datasets or not metrics:

@@ -54,9 +54,9 @@ def cell(plan: StudyPlan, outcome: StudyOutcome, row: StudyRow, dataset: str, me
     for seed in seeds:
         own = outcome.means.get((row.name, seed), {}).get(dataset)
         other = outcome.means.get((reference.name, seed), {}).get(dataset)
-        if own:
+        if own and metric in own['result']:
             values.append(own['result'][metric])
-            if other and row is not reference:
+            if other and metric in other['result'] and row is not reference:
                 differences.append(own['result'][metric] - other['result'][metric])
     kind = _kind(plan, metric)
     paper = (row.paper or {}).get(kind)
@@ -100,12 +100,19 @@ def table(plan: StudyPlan, outcome: StudyOutcome, dataset: str) -> Table:
             digits = _DIGITS.get(_kind(plan, metric), 4)
             line += [
                 fixed(found.paper, 3),
-                _spread(found.values, digits) if found.values else 'failed',
+                _spread(found.values, digits)
+                if found.values
+                else (MISSING if _scored(outcome, row, dataset) else 'failed'),
                 fixed(found.paper_difference, 3, sign='+'),
                 _spread(found.differences, digits, sign='+') if found.differences else MISSING,
             ]
         rows.append([*line, cells[0].verdict])
     return Table(header, [_input_row(plan, outcome, dataset, metrics), *rows], title=dataset)
+
+
+def _scored(outcome: StudyOutcome, row: StudyRow, dataset: str) -> bool:
+    """Whether a row has scores, though not of every metric: LPIPS without its backbone is skipped."""
+    return any(name == row.name and dataset in means for (name, _), means in outcome.means.items())
 
 
 def _input_row(plan: StudyPlan, outcome: StudyOutcome, dataset: str, metrics: Sequence[str]) -> list[str]:
@@ -141,6 +148,7 @@ def _notes(plan: StudyPlan, outcome: StudyOutcome, settings: StudySettings) -> l
     protocols = {metric.get('protocol', 'restormer') for metric in plan.jobs[0].test['val']['metrics'].values()}
     changed = [f'{key} {value}' for key, value in base['network_g'].items() if key != 'type']
     where = settings.opt or 'the built-in option file'
+    loss = [f'{key} {value}' for key, value in base['train']['pixel_opt'].items() if key != 'type']
     if plan.study.own_networks:
         network = 'each row its own'
     else:
@@ -153,6 +161,8 @@ def _notes(plan: StudyPlan, outcome: StudyOutcome, settings: StudySettings) -> l
         f'here: {where}, {base["train"]["total_iter"]} iterations of {train["batch_size_per_gpu"]} crops of '
         f'{train["gt_size"]} for every row, seeds {_listed(seeds)}; protocol {_listed(sorted(protocols))}',
         f'network: {network}',
+        f'loss: {base["train"]["pixel_opt"]["type"]}, {_listed(loss) or "its defaults"}, unless the row changes it',
+        f'start: {_start(plan)}',
         f'mean ± standard deviation over seeds; differences from {_label(plan, plan.study.reference)}, seed by seed',
         agreement,
         'paper: DPDD, 435k iterations, protocol unknown; its data differ, so that only the signs of differences '
@@ -163,6 +173,15 @@ def _notes(plan: StudyPlan, outcome: StudyOutcome, settings: StudySettings) -> l
     lines.append(f'table {_table(plan)}')
     failed = [f'{_label(plan, name)}, seed {seed}: {why}' for (name, seed), why in outcome.failures.items()]
     return [*lines, *(f'failed: {line}' for line in failed)]
+
+
+def _start(plan: StudyPlan) -> str:
+    """How the networks are initialized."""
+    weights = (plan.base.get('path') or {}).get('pretrain_network_g')
+    if weights:
+        return str(weights)
+    own = "each network's own" if plan.study.own_networks else ''
+    return own or f'init: {plan.base["network_g"].get("init", "xavier (the paper)")}, a seed for each training'
 
 
 def _listed(values: Sequence[object]) -> str:
@@ -185,8 +204,8 @@ def scores_csv(plan: StudyPlan, outcome: StudyOutcome) -> str:
                 found = cell(plan, outcome, job.row, dataset, metric)
                 lines.append(
                     [
-                        plan.name, dataset, job.row.name, job.seed, metric, means['result'][metric],
-                        means['input'][metric], found.paper, found.paper_difference, job.name,
+                        plan.name, dataset, job.row.name, job.seed, metric, means['result'].get(metric),
+                        means['input'].get(metric), found.paper, found.paper_difference, job.name,
                     ]
                 )  # fmt: skip
     header = ['study', 'dataset', 'row', 'seed', 'metric', 'value', 'input', 'paper', 'paper_difference', 'experiment']

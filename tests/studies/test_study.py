@@ -216,6 +216,41 @@ def test_the_paper_s_losses_by_noise_have_its_signs():
     ]  # fmt: skip
 
 
+def test_methods_under_the_paper_s_recipe():
+    """Networks of the built-in file, with the optimizer and the length of the option file."""
+    recipe = config.load_options(config.find_option_file('train_GGKMNet_DPDD'))
+    for job in plan(StudySettings('methods', 'train_GGKMNet_DPDD', seeds=(0,))).jobs:
+        assert job.train['network_g'] == JOBS[job.row.name, 'methods'].train['network_g']
+        assert job.train['train'] == recipe['train']
+
+
+def test_overrides_go_to_the_files_that_have_the_key():
+    words = ['datasets:test:dataroot=elsewhere', 'datasets:train:dataroot=here', 'num_gpu=0']
+    settings = StudySettings('losses', 'train_GGKMNet_DPDD', 'test_GGKMNet_DPDD', seeds=(0,), force_yml=words)
+    job = plan(settings).jobs[0]
+    assert job.test['datasets']['test']['dataroot'] == 'elsewhere'
+    assert job.train['datasets']['train']['dataroot'] == 'here'
+    assert job.train['num_gpu'] == job.test['num_gpu'] == 0
+    with pytest.raises(OptionError, match='nonsense'):
+        plan(StudySettings('losses', 'train_GGKMNet_DPDD', 'test_GGKMNet_DPDD', force_yml=['nonsense=1']))
+
+
+def test_a_metric_that_was_skipped_is_missing():
+    """LPIPS without its backbone has no score, and its row is not failed."""
+    losses, found = plan(StudySettings('losses', seeds=(0,))), outcome({'wo_sr': (0.0,)})
+    for means in found.means.values():
+        del means['held_out']['result']['psnr']
+    text = one_spaced(report(losses, found, StudySettings('losses', seeds=(0,)), form='markdown'))
+    assert '| w/o l\\_SR | 25.864 | - |' in text
+
+
+def test_notes_say_what_is_ablated():
+    settings = StudySettings('losses', seeds=(0,))
+    notes = report(plan(settings), StudyOutcome(), settings)
+    for word in ('fr_weight 0.01', 'omega reversed', 'init: identity'):
+        assert word in notes
+
+
 # Runs
 
 
