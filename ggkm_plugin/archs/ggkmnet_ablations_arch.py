@@ -115,9 +115,10 @@ class LearnedIGGCM(nn.Module):
         self.boundary, self.include_identity, self.iterative = c.boundary, c.include_identity, c.iterative
         self.mix = nn.Conv2d(c.num_maps * c.in_ch, c.in_ch, 1)
         self.kernels = nn.ParameterList()
-        bank = gaussian_bank(c.num_groups, c.kernels_per_group, c.sigma_denom, c.sigma_conv, c.sigma_q0)
+        bank = gaussian_bank(c.num_groups, c.kernels_per_group, c.sigma_denom, c.sigma_conv, c.sigma_q0, c.first_size)
         for j in range(c.num_groups):
-            taps = bank[j, :, c.num_groups - j - 1 : c.num_groups + j + 2]
+            reach = j + c.first_size // 2
+            taps = bank[j, :, c.num_groups - reach : c.num_groups + reach + 1]
             self.kernels.append(nn.Parameter(torch.einsum('qm,qn->qmn', taps, taps).float()))
 
     def randomize(self) -> None:

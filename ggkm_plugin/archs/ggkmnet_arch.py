@@ -49,6 +49,7 @@ class GGKMNetConfig:
     sigma_denom: Literal['PQ', 'P'] = 'PQ'  # see ops.gaussian, also for the next two
     sigma_conv: Literal['2s2', 's2'] = '2s2'
     sigma_q0: Literal[0, 1] = 0
+    first_size: Literal[1, 3] = 3  # *of group 1's kernels; Sec. 4.3 literally: 1, with include_identity: false
     boundary: Literal['reflect', 'zeros', 'replicate'] = 'reflect'  # *zeros darken the borders
     include_identity: bool = True  # *map 0 weights u itself: 22 maps explain the paper's counts
     iterative: bool = True  # Eq. (16); False applies every composite kernel to u itself
@@ -168,7 +169,7 @@ class IGGCM(FixedKernels):
     def make_bank(self) -> Tensor:
         """Compute the taps of all g_{p,q}, (P,Q,2P+1)."""
         c = self.config
-        return gaussian_bank(c.num_groups, c.kernels_per_group, c.sigma_denom, c.sigma_conv, c.sigma_q0)
+        return gaussian_bank(c.num_groups, c.kernels_per_group, c.sigma_denom, c.sigma_conv, c.sigma_q0, c.first_size)
 
     def forward(self, u: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
         margin = self.margin if u.device.type != 'cpu' and self.bank.dtype == torch.float32 else None

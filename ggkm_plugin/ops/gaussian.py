@@ -19,7 +19,7 @@ def gaussian_taps(size: int, sigma: float, sigma_conv: str = '2s2') -> Tensor:
 def group_sigma(
     p: int, q: int, num_groups: int, kernels_per_group: int, sigma_denom: str = 'PQ', sigma_q0: int = 0
 ) -> float:
-    """Compute sigma, in pixels, of kernel q (from 0) of step p (from 2): (p + PQ)/(2PQ) + q, Sec. 4.3.
+    """Compute sigma, in pixels, of kernel q (from 0) of step p: (p + PQ)/(2PQ) + q, Sec. 4.3.
 
     Not in the paper: `sigma_q0` is the q of the first kernel of a group, 0 because Fig. 6 counts from 0.
     `sigma_denom='P'` reads the formula as (p + P)/(2P) + q.
@@ -36,20 +36,24 @@ def gaussian_bank(
     sigma_denom: str = 'PQ',
     sigma_conv: str = '2s2',
     sigma_q0: int = 0,
+    first_size: int = 3,
 ) -> Tensor:
     """Compute the taps of all kernels of the steps p = 2..P+1: float64 (P, Q, 2P+1), centered, zero beyond their size.
 
     The 2-D kernel g_{p,q} is the outer product of its taps with themselves, so it sums to 1 and is the same for every
     color. Its size is 2p-1 (3 to 2P+1 pixels), as in the paper, which truncates the kernels with a larger sigma.
+    `first_size=1` has the steps p = 1..P of sizes 1 to 2P-1, as Sec. 4.3 counts them: the first group is the identity.
     """
+    if first_size not in (1, 3):
+        raise ValueError(f'first_size is 1 or 3, not {first_size!r}')
     if num_groups < 1 or kernels_per_group < 1:
         raise ValueError(f'num_groups and kernels_per_group are at least 1, not {num_groups} and {kernels_per_group}')
     bank = torch.zeros(num_groups, kernels_per_group, 2 * num_groups + 1, dtype=torch.float64)
     for j in range(num_groups):
-        p = j + 2
+        p = j + (first_size + 1) // 2
         for q in range(kernels_per_group):
             sigma = group_sigma(p, q, num_groups, kernels_per_group, sigma_denom, sigma_q0)
-            first = num_groups - (p - 1)
+            first = num_groups - (p - 1)  # the middle is tap P
             bank[j, q, first : first + 2 * p - 1] = gaussian_taps(2 * p - 1, sigma, sigma_conv)
     return bank
 

@@ -28,6 +28,7 @@ CHOICES = {name: get_args(hint) for name, hint in get_type_hints(GGKMNetConfig).
 EVERY_CHOICE = [(name, value) for name, values in CHOICES.items() for value in values if value != 'fused'] + [
     ('include_identity', False),
     ('iterative', False),
+    ('first_size', 1),
     ('self_reconstruction', False),
     ('in_ch', 1),
     ('num_iters', 2),
@@ -235,6 +236,7 @@ def test_training_forward_is_the_specification(num_scales, num_iters):
         {'boundary': 'replicate'},
         {'residual': 'none'},
         {'include_identity': False},
+        {'include_identity': False, 'first_size': 1},
         {'iterative': False},
         {'sigma_denom': 'P', 'sigma_q0': 1},
         {'sigma_conv': 's2'},
@@ -244,7 +246,7 @@ def test_one_scale_by_hand(options):
     """x = y + xu - (mix of B o u), with the network's own coefficients and xu = y, for each option."""
     net = disturbed(small(num_scales=1, **options).double()).eval()
     y = rand(2, 3, 12, 20, dtype=torch.float64)
-    bank = gaussian_bank(3, 2, **{name: value for name, value in options.items() if name.startswith('sigma')})
+    bank = gaussian_bank(3, 2, **{name: value for name, value in options.items() if name.startswith(('sigma', 'first'))})
     blur = {name: options[name] for name in ('boundary', 'include_identity', 'iterative') if name in options}
     step = net.steps[0]
     with torch.no_grad():

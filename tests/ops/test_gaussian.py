@@ -140,3 +140,12 @@ def test_bank_passes_the_convention_on():
 def test_errors_name_the_option(options, named):
     with pytest.raises(ValueError, match=named):
         gaussian_bank(**options)
+
+
+def test_literal_sizes_are_1_to_41_with_84_in_the_denominator():
+    """Sec. 4.3 counts p from 1: the first group is the identity, and the others are those of the default."""
+    literal, default = gaussian_bank(first_size=1), gaussian_bank()
+    assert literal.shape == (21, 4, 43)
+    assert [int((taps != 0).sum()) for taps in literal[:, 3]] == list(range(1, 42, 2))
+    assert literal[0, :, 21].tolist() == [1, 1, 1, 1]
+    assert torch.equal(literal[1:], default[:-1])
