@@ -246,7 +246,8 @@ def test_one_scale_by_hand(options):
     """x = y + xu - (mix of B o u), with the network's own coefficients and xu = y, for each option."""
     net = disturbed(small(num_scales=1, **options).double()).eval()
     y = rand(2, 3, 12, 20, dtype=torch.float64)
-    bank = gaussian_bank(3, 2, **{name: value for name, value in options.items() if name.startswith(('sigma', 'first'))})
+    of_bank = ('sigma_denom', 'sigma_q0', 'sigma_conv', 'first_size')
+    bank = gaussian_bank(3, 2, **{name: options[name] for name in of_bank if name in options})
     blur = {name: options[name] for name in ('boundary', 'include_identity', 'iterative') if name in options}
     step = net.steps[0]
     with torch.no_grad():
