@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +12,7 @@ from typing_extensions import Self
 
 from ggkm_plugin.classical.methods import Method, method
 from ggkm_plugin.data.options import dataset_faults
+from ggkm_plugin.evaluation.alignment import SUFFIX
 from ggkm_plugin.metrics.protocols import find_protocol
 from ggkm_plugin.utils import registry
 from ggkm_plugin.utils.config import Options
@@ -121,6 +122,7 @@ class CompareFile(Section):
     protocol: str
     metrics: list[Literal['psnr', 'ssim', 'mae', 'lpips']] | None = None
     lpips: Lpips | None = None
+    align: Literal['shift'] | None = None  # also score each result registered to its ground truth by a shift
     models: list[  # empty: only the blurred images are scored
         Annotated[
             Annotated[Entry, Tag('<network>')] | Annotated[MethodSpec, Tag('<method>')], Discriminator(_kind_of_model)
@@ -244,6 +246,8 @@ def _metrics(opt: Options, faults: Faults) -> list[Metric]:
         label = f'LPIPS-{options.get("net", "alex")}' if name == 'lpips' else name.upper()
         better = getattr(function, 'better', 'higher')
         metrics.append(Metric(name, label, f'defocus_{name}', better, _SHOWN_DIGITS[name], options))
+    if opt.get('align'):
+        metrics += [replace(one, name=one.name + SUFFIX, label=f'{one.label} aligned') for one in metrics]
     return metrics
 
 

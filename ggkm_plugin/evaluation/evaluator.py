@@ -11,6 +11,7 @@ from torch import Tensor
 from ggkm_plugin.basicsr_patches.distributed import gathered, rank_and_size
 from ggkm_plugin.data.layouts import scene_kinds
 from ggkm_plugin.data.sources import FolderSource, LmdbSource, Source
+from ggkm_plugin.evaluation.alignment import SUFFIX, aligned
 from ggkm_plugin.evaluation.cache import ResultsError
 from ggkm_plugin.evaluation.sizing import scored, shown, sized
 from ggkm_plugin.evaluation.statistics import mean
@@ -102,7 +103,8 @@ class Evaluator:
 
     Args:
         restorers: by name.
-        metrics: {name: options}, as `val.metrics` of an option file.
+        metrics: {name: options}, as `val.metrics` of an option file. Those whose name ends in `alignment.SUFFIX` are
+            computed after registration to the ground truth.
         device: where images are scored.
         sizing: the protocol whose cropping or padding is applied to the images; default: none.
         save: called as ``save(sample, name, result)`` with each result and, for `input`, the blurred image.
@@ -204,7 +206,12 @@ class Evaluator:
             one, two = (
                 scored(image, self.sizing, sample.benchmark, sample.record.size) for image in (result, sample.gt)
             )
-            scores = {metric: score(options, one, two) for metric, options in self.metrics.items()}
+            needed = any(metric.endswith(SUFFIX) for metric in self.metrics)
+            registered = aligned(one, two) if needed else (one, two)
+            scores = {
+                metric: score(options, *(registered if metric.endswith(SUFFIX) else (one, two)))
+                for metric, options in self.metrics.items()
+            }
         self.save(sample, name, result)
         return scores
 

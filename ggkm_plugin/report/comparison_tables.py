@@ -9,6 +9,10 @@ from ggkm_plugin.report.tables import MISSING, Cell, Table, TableRow, csv_text, 
 FORMATS = ('table', 'markdown', 'csv', 'latex')
 _ARROWS = {'higher': '↑', 'lower': '↓'}
 _PUBLISHED = 'published, protocol unknown'
+_ALIGNED = '_aligned'  # of the names of metrics, see `evaluation.alignment`
+_ALIGNMENT = (
+    'aligned: each image registered to its ground truth by one sub-pixel shift before it is scored, without the margin'
+)
 _LOSS = 'loss: difference from the images without added noise, positive for worse'
 
 Results = dict[str, Any]
@@ -91,6 +95,7 @@ def _means(results: Results, dataset: Results) -> Table:
     groups = []
     notes = [f'{results["protocol_words"]}; {_count(dataset)}']
     published = [row for row in results['published'] if row['dataset'] == dataset['benchmark']]
+    notes += [_ALIGNMENT] if any(metric['name'].endswith(_ALIGNED) for metric in metrics) else []
     notes += [f'{name}: {words}' for name, words in settings_words(results).items()]
     if published and 'clean' not in dataset:
         groups.append((_PUBLISHED, [_published(row, published, metrics) for row in published]))

@@ -208,7 +208,8 @@ def plan(
 ) -> Reproduction:
     """Find checkpoints and data of a table.
 
-    weights_dir: holds NAME.pth or NAME/models/net_g_latest.pth of the experiments; default: experiments/ below `root`.
+    weights_dir: holds NAME.pth or NAME/models/net_g_latest.pth of the experiments, or .safetensors; default:
+    experiments/ below `root`.
     Raises OptionError for an unknown row or option, or a missing folder.
     """
     table = TABLES[number]
@@ -243,7 +244,11 @@ def plan(
 
 def _state(key: CellKey, row: PaperRow, system: System, folder: Path) -> CellState:
     name = system.experiment
-    places = (folder / f'{name}.pth', folder / name / 'models' / 'net_g_latest.pth')
+    places = [
+        folder / place
+        for suffix in ('.pth', '.safetensors')
+        for place in (f'{name}{suffix}', f'{name}/models/net_g_latest{suffix}')
+    ]
     return CellState(key, row, system.command, name, next((place for place in places if place.is_file()), None))
 
 
