@@ -101,6 +101,8 @@ def compare_options(opt: Options, request: CompareRequest, tell: Tell) -> Compar
         stack.enter_context(distributed.group_left())
         if request.launcher != 'none':
             distributed.init_dist(request.launcher)
+        for line in plan.skipped if first_process() else ():
+            tell(line)
         packaged = [entry.name for entry in plan.models if isinstance(entry, Entry) and entry.weights == PACKAGED]
         if packaged and first_process():
             tell(f'{", ".join(packaged)}: with the packaged weights, {DEFAULT}')
@@ -281,7 +283,7 @@ class CachedEvaluator(Evaluator):
         trunks = [
             file_digest(str(find_trunk(metric.options.get('net', 'alex'), metric.options.get('trunk'))))
             for metric in plan.metrics
-            if metric.name == 'lpips'
+            if metric.name == 'lpips' and metric.name not in self.missing
         ]
         self._depends = {
             'format': results.FORMAT,

@@ -14,6 +14,7 @@ from ggkm_plugin.classical.methods import Method, method
 from ggkm_plugin.data.options import dataset_faults
 from ggkm_plugin.evaluation.alignment import SUFFIX
 from ggkm_plugin.metrics.protocols import find_protocol
+from ggkm_plugin.metrics.selection import missing_metrics
 from ggkm_plugin.utils import registry
 from ggkm_plugin.utils.config import Options
 from ggkm_plugin.utils.errors import DataError, OptionError, UserError
@@ -35,7 +36,7 @@ BLUR_MAP, BLUR_MASK = ' blur map', 'blur mask'
 RESERVED = ('input', 'gt', BLUR_MASK)
 # Instead of the path of weights: those that come with the package, and none, the arch's own start from seed 0.
 PACKAGED, UNTRAINED = 'packaged', 'untrained'
-_SHOWN_DIGITS = {'psnr': 3, 'ssim': 4, 'mae': 4, 'lpips': 4}
+_SHOWN_DIGITS = {'psnr': 3, 'ssim': 4, 'mae': 4, 'lpips': 4, 'niqe': 3}
 
 
 def _file_name(name: str) -> str:
@@ -120,7 +121,7 @@ class CompareFile(Section):
 
     name: FileName
     protocol: str
-    metrics: list[Literal['psnr', 'ssim', 'mae', 'lpips']] | None = None
+    metrics: list[Literal['psnr', 'ssim', 'mae', 'lpips', 'niqe']] | None = None
     lpips: Lpips | None = None
     align: Literal['shift'] | None = None  # also score each result registered to its ground truth by a shift
     models: list[  # empty: only the blurred images are scored
@@ -190,6 +191,12 @@ class Comparison:
     complexity: bool
     num_gpu: str | int
 
+    @property
+    def skipped(self) -> list[str]:
+        """Metrics that cannot be computed here, with the reasons."""
+        missing = missing_metrics({metric.name: metric.as_option(self.protocol) for metric in self.metrics})
+        return [f'metrics: {name} is skipped: {reason}' for name, reason in missing.items()]
+
 
 def parse(opt: Options, noise: bool = False) -> Comparison:
     """Parse the options; with `noise` each data set is also compared at every level of the option noise.
@@ -241,7 +248,7 @@ def _metrics(opt: Options, faults: Faults) -> list[Metric]:
         function: Any = registry.registered('metrics', 'metrics', {'type': f'defocus_{name}'})
         options = lpips if name == 'lpips' else {}
         if hasattr(function, 'check'):
-            check = partial(function.check, protocol=opt['protocol'], **options)
+            check = partial(function.check, protocol=opt['protocol'], net=options.get('net', 'alex'))
             _tried(faults, ('metrics', 'protocol'), check, f'metrics: {name}: ')
         label = f'LPIPS-{options.get("net", "alex")}' if name == 'lpips' else name.upper()
         better = getattr(function, 'better', 'higher')

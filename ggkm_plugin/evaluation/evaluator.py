@@ -15,6 +15,7 @@ from ggkm_plugin.evaluation.alignment import SUFFIX, aligned
 from ggkm_plugin.evaluation.cache import ResultsError
 from ggkm_plugin.evaluation.sizing import scored, shown, sized
 from ggkm_plugin.evaluation.statistics import mean
+from ggkm_plugin.metrics.selection import missing_metrics, needs_reference
 from ggkm_plugin.restoration.restorer import ImageRestorer, RestorationError
 from ggkm_plugin.utils.errors import UserError
 from ggkm_plugin.utils.hashing import tensor_digest
@@ -104,7 +105,8 @@ class Evaluator:
     Args:
         restorers: by name.
         metrics: {name: options}, as `val.metrics` of an option file. Those whose name ends in `alignment.SUFFIX` are
-            computed after registration to the ground truth.
+            computed after registration to the ground truth. `missing` has the reasons for those that cannot be
+            computed. Without ground truth only those that need none are computed.
         device: where images are scored.
         sizing: the protocol whose cropping or padding is applied to the images; default: none.
         save: called as ``save(sample, name, result)`` with each result and, for `input`, the blurred image.
@@ -125,7 +127,9 @@ class Evaluator:
         in_training: bool = False,
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.restorers, self.metrics, self.device, self.sizing = restorers, metrics, device, sizing
+        self.missing = missing_metrics(metrics)
+        self.metrics = {name: metric for name, metric in metrics.items() if name not in self.missing}
+        self.restorers, self.device, self.sizing = restorers, device, sizing
         self.save, self.before_image, self.in_training, self.tell = save, before_image, in_training, tell
 
     def evaluate(self, dataset: Any, name: str, benchmark: str = '', with_input: bool = True) -> DatasetRecord:
@@ -195,23 +199,24 @@ class Evaluator:
                 sample.record.faults[name] = worded(error)
                 release(self.device)
                 continue
-            if sample.gt is not None:
+            if scores or sample.gt is not None:
                 sample.record.scores[name] = scores
 
     def evaluate_one(self, sample: Sample, name: str) -> Scores:
         """Restore the image, unless `name` is `input`, score the result and save it."""
         result = sample.lq if name == INPUT else self.restorers[name].restore(sample.lq)
-        scores: Scores = {}
-        if sample.gt is not None:
-            one, two = (
-                scored(image, self.sizing, sample.benchmark, sample.record.size) for image in (result, sample.gt)
-            )
-            needed = any(metric.endswith(SUFFIX) for metric in self.metrics)
-            registered = aligned(one, two) if needed else (one, two)
-            scores = {
-                metric: score(options, *(registered if metric.endswith(SUFFIX) else (one, two)))
-                for metric, options in self.metrics.items()
-            }
+        image, gt = (
+            None if one is None else scored(one, self.sizing, sample.benchmark, sample.record.size)
+            for one in (result, sample.gt)
+        )
+        assert image is not None
+        needed = any(metric.endswith(SUFFIX) for metric in self.metrics)
+        registered = aligned(image, gt) if needed and gt is not None else (image, gt)
+        scores = {
+            metric: score(options, *(registered if metric.endswith(SUFFIX) else (image, gt)))
+            for metric, options in self.metrics.items()
+            if gt is not None or not (needs_reference(options) or metric.endswith(SUFFIX))
+        }
         self.save(sample, name, result)
         return scores
 
@@ -220,14 +225,15 @@ class Evaluator:
             raise error
 
 
-def score(metric: dict[str, Any], image: Tensor, gt: Tensor) -> float:
-    """One metric of two (3,H,W) float RGB images in [0,1].
+def score(metric: dict[str, Any], image: Tensor, gt: Tensor | None) -> float:
+    """Compute a metric of (3,H,W) float RGB images in [0,1].
 
     Metrics that declare `takes_float` get the images unclipped, others 8-bit BGR arrays as in BasicSR.
     """
-    if getattr(METRIC_REGISTRY.get(metric['type']), 'takes_float', False):
-        return float(calculate_metric({'img': image, 'img2': gt}, metric))
-    return float(calculate_metric({'img': tensor2img(image), 'img2': tensor2img(gt)}, metric))
+    images = {'img': image} if gt is None or not needs_reference(metric) else {'img': image, 'img2': gt}
+    if not getattr(METRIC_REGISTRY.get(metric['type']), 'takes_float', False):
+        images = {name: tensor2img(one) for name, one in images.items()}
+    return float(calculate_metric(images, metric))
 
 
 def worded(error: Exception) -> str:

@@ -15,7 +15,8 @@ datasets         [{name, benchmark, has_gt, scenes, images, means, parts, faults
 failures         all that failed, a line each
 
 MODEL is a model's name, or `input` for the blurred image. A score of null is infinite: result and ground truth are
-equal. `name` of an image is its path inside the data set, without suffix.
+equal. A metric without a score was not computed: its file is missing, or it needs a ground truth. `name` of an image
+is its path inside the data set, without suffix.
 
 A comparison adds: protocol_words; parameters, MACs, time and memory of each model; `differences` of a data set, paired
 (model - `difference_to`, the first model that did not fail); `clean`, `noise_std` and `drops` of a noisy data set: by
@@ -42,6 +43,7 @@ from ggkm_plugin.evaluation.compare_config import BLUR_MAP, BLUR_MASK, Compariso
 from ggkm_plugin.evaluation.complexity import MEMORY_SOURCES, PAPER_SIZE
 from ggkm_plugin.evaluation.evaluator import INPUT, RESULT, DatasetRecord, ImageRecord, Scores
 from ggkm_plugin.evaluation.sizing import protocol_words
+from ggkm_plugin.metrics.selection import better_of
 from ggkm_plugin.report import comparison_tables
 from ggkm_plugin.report.tables import csv_text
 from ggkm_plugin.utils.checkpoint import read_checkpoint, weights_key
@@ -91,7 +93,7 @@ def dataset_results(record: DatasetRecord) -> Results:
         'name': record.name,
         'benchmark': record.benchmark,
         'has_gt': record.has_gt,
-        'scenes': len({image.scene for image in record.images}),
+        'scenes': len({image.scene or image.name for image in record.images}),
         'images': [_image(image) for image in record.images],
         'means': _plain_means(record.means()),
         'parts': {
@@ -182,10 +184,7 @@ def write_test(
 
     `opt`: the options of the test, whose digest is `option_digest`. Raises ResultsError if a file cannot be written.
     """
-    metrics = [
-        _metric(name, name, getattr(METRIC_REGISTRY.get(metric['type']), 'better', 'higher'), 4, metric)
-        for name, metric in opt['val']['metrics'].items()
-    ]
+    metrics = [_metric(name, name, better_of(metric), 4, metric) for name, metric in opt['val']['metrics'].items()]
     protocols = {metric['name']: metric['protocol'] for metric in metrics}
     same = len(set(protocols.values())) == 1
     protocol = metrics[0]['protocol'] if same else ', '.join(f'{name}: {used}' for name, used in protocols.items())
@@ -288,9 +287,11 @@ def _comparison_dataset(plan: Comparison, reference: str, images: Images, record
 def _difference(
     plan: Comparison, record: DatasetRecord, name: str, reference: str, metric: str
 ) -> dict[str, float] | None:
-    """Mean and interval of a model's scores less those of the reference."""
+    """Return mean and interval of a model's scores less those of the reference, None for a metric without scores."""
+    if not all(metric in image.scores[who] for image in record.images for who in (name, reference)):
+        return None
     scores, others = ([image.scores[who][metric] for image in record.images] for who in (name, reference))
-    scenes = [image.scene for image in record.images]
+    scenes = [image.scene or image.name for image in record.images]
     found = statistics.difference(scores, others, plan.bootstrap_samples, plan.bootstrap_seed, scenes)
     return dict(zip(('mean', 'low', 'high'), found, strict=True)) if found else None
 
@@ -306,13 +307,13 @@ def _add_drops(plan: Comparison, drop_from: Mapping[str, str], datasets: list[Re
             before = clean.get(dataset['clean'], {}).get(drop_from.get(name, name))
             if before is not None:
                 drops[name] = {
-                    metric.name: _loss(before[metric.name], after[metric.name], metric.better)
+                    metric.name: _loss(before.get(metric.name), after.get(metric.name), metric.better)
                     for metric in plan.metrics
                 }
 
 
 def _loss(before: float | None, after: float | None, better: str) -> float | None:
-    """None if a score is infinite."""
+    """Return the loss, None if a score is infinite or missing."""
     if before is None or after is None:
         return None
     return before - after if better == 'higher' else after - before

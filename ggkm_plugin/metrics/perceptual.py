@@ -1,6 +1,7 @@
-"""LPIPS under a named protocol, without a network: its trunk comes from a file.
+"""Perceptual metrics: LPIPS under a named protocol, and NIQE, which needs no ground truth.
 
-The package `lpips` brings the calibrated heads (v0.1); the trunk, an ImageNet classifier's features, it would download.
+The package `lpips` has the calibrated heads (v0.1). Its backbone, or trunk, has the weights of an ImageNet classifier.
+They are read from a local file; nothing is downloaded. Without the file LPIPS is skipped (`metrics.selection`).
 """
 
 import os
@@ -18,7 +19,9 @@ from ggkm_plugin.utils.checkpoint import read_checkpoint
 from ggkm_plugin.utils.errors import OptionError
 from ggkm_plugin.utils.registry import METRIC_REGISTRY
 
-# torchvision's file of each trunk; LPIPS was calibrated on these weights.
+from basicsr.metrics import calculate_niqe  # isort: skip
+
+# torchvision's file of each backbone. LPIPS was calibrated on these weights.
 TRUNKS = {
     'alex': 'alexnet-owt-7be5be79.pth',
     'vgg': 'vgg16-397923af.pth',
@@ -26,22 +29,30 @@ TRUNKS = {
 }
 VARIABLE = 'LPIPS_TRUNK'
 _ADDRESS = 'https://download.pytorch.org/models/'
-# Pixels: below, the trunks' poolings leave nothing of an image.
+# Smallest side, in pixels, of an image that the poolings of all backbones take.
 _LEAST = 32
+# Side of NIQE's blocks; their covariance needs two.
+_BLOCK = 96
 
 
 @METRIC_REGISTRY.register()
 def defocus_lpips(
     img: Image, img2: Image, protocol: str = 'restormer', net: str = 'alex', trunk: str | None = None, **kwargs: Any
 ) -> float:
-    """LPIPS v0.1 (Zhang et al., CVPR 2018), 0 for identical images; lower is better.
+    """Compute LPIPS v0.1 (Zhang et al., CVPR 2018): 0 for identical images; lower is better.
 
-    net: alex, vgg or squeeze. trunk: its ImageNet weights, a file or a folder that has it; default: the environment
-    variable LPIPS_TRUNK, then torch's own cache. Computed on the images' device, in float32.
-    Raises OptionError if the trunk is not there or the protocol has no LPIPS, ValueError as the other metrics do and
-    for images of less than 32 pixels.
+    It is computed on the images' device, in float32.
+
+    Args:
+        net: alex, vgg or squeeze.
+        trunk: ImageNet weights of the backbone, a file or its folder. Default: the environment variable LPIPS_TRUNK,
+            then the cache of torch.
+
+    Raises:
+        OptionError: the file is missing, or the protocol has no LPIPS.
+        ValueError: as the other metrics do, and for images of less than 32 pixels.
     """
-    _check(protocol, net, trunk)
+    _check(protocol, net)
     preset = find_protocol(protocol)
     rgb, rgb2 = (image.float() for image in prepare(img, img2, preset))
     if min(rgb.shape[1:]) < _LEAST:
@@ -54,35 +65,62 @@ def defocus_lpips(
 
 
 def _check(protocol: str = 'restormer', net: str = 'alex', trunk: str | None = None) -> None:
-    """Raises OptionError before a training starts that would end at its first validation."""
+    """Raise OptionError for options that are wrong on every machine."""
     preset = find_protocol(protocol)
     if preset.lpips_input is None:
         those = ', '.join(name for name, other in PROTOCOLS.items() if other.lpips_input)
         raise OptionError(f'protocol {protocol} has no LPIPS; those that have one: {those}')
-    find_trunk(net, trunk)
+    if net not in TRUNKS:
+        raise OptionError(f'net of LPIPS is one of {", ".join(TRUNKS)}, not {net!r}')
+
+
+def _missing(protocol: str = 'restormer', net: str = 'alex', trunk: str | None = None) -> str | None:
+    """Return why the backbone cannot be used: its file is missing or damaged."""
+    try:
+        _model(net, str(find_trunk(net, trunk)))
+    except OptionError as error:
+        return str(error)
+    return None
 
 
 defocus_lpips.takes_float = True  # type: ignore[attr-defined]
 defocus_lpips.better = 'lower'  # type: ignore[attr-defined]
 defocus_lpips.check = _check  # type: ignore[attr-defined]
+defocus_lpips.missing = _missing  # type: ignore[attr-defined]
+
+
+@METRIC_REGISTRY.register()
+def defocus_niqe(img: Image, protocol: str = 'restormer', **kwargs: Any) -> float:
+    """Compute BasicSR's NIQE of the image in 8 bits; lower is better.
+
+    Raises ValueError for images with fewer than two blocks of 96x96 pixels.
+    """
+    rgb, _ = prepare(img, img, find_protocol(protocol))
+    height, width = rgb.shape[1:]
+    if (height // _BLOCK) * (width // _BLOCK) < 2:
+        raise ValueError(f'NIQE needs images of at least {_BLOCK}x{2 * _BLOCK} pixels, got {height}x{width}.')
+    bgr = rgb.flip(0).clamp(0, 1).mul(255).round().permute(1, 2, 0).to('cpu', torch.uint8).numpy()
+    return calculate_niqe(bgr, crop_border=0)
+
+
+defocus_niqe.takes_float = True  # type: ignore[attr-defined]
+defocus_niqe.better = 'lower'  # type: ignore[attr-defined]
 
 
 def find_trunk(net: str, trunk: str | None = None) -> Path:
-    """The file with the weights of a trunk. Raises OptionError saying where to put it."""
-    if net not in TRUNKS:
-        raise OptionError(f'net of LPIPS is one of {", ".join(TRUNKS)}, not {net!r}')
+    """Find the file with the weights of a backbone. Raises OptionError that says where to put it."""
     name = TRUNKS[net]
     given = trunk or os.environ.get(VARIABLE)
     if given:
         path = Path(given).expanduser()
         found = path / name if path.is_dir() else path
         if not found.is_file():
-            raise OptionError(f'LPIPS: {found}: no such file; {VARIABLE} or the option trunk names it or its folder')
+            raise OptionError(f'LPIPS: {found}: no such file. Name it or its folder by the option trunk or {VARIABLE}')
         return found
     cached = Path(torch.hub.get_dir()) / 'checkpoints' / name
     if not cached.is_file():
         raise OptionError(
-            f'LPIPS with {net} needs the weights of its trunk: put {_ADDRESS}{name} into {cached.parent}, or name the '
+            f'LPIPS: the weights of its backbone are missing. Put {_ADDRESS}{name} into {cached.parent}, or name the '
             f'file by the option trunk or the variable {VARIABLE}'
         )
     return cached
@@ -90,10 +128,10 @@ def find_trunk(net: str, trunk: str | None = None) -> Path:
 
 @lru_cache(maxsize=3)
 def _model(net: str, trunk: str) -> nn.Module:
-    """LPIPS with the trunk's weights from a file of torchvision's, of the whole classifier or its features."""
+    """Load LPIPS with a backbone from a file of torchvision: of the whole classifier or of its features."""
     import lpips
 
-    with warnings.catch_warnings():  # it speaks an older torchvision's language
+    with warnings.catch_warnings():  # it uses arguments that torchvision has deprecated
         warnings.simplefilter('ignore')
         model = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
     try:
@@ -101,7 +139,7 @@ def _model(net: str, trunk: str) -> nn.Module:
         features = {key.removeprefix('features.'): value for key, value in content.items()}
         state = {key: features[key.partition('.')[2]] for key in model.net.state_dict()}  # slice3.6.weight: 6.weight
         model.net.load_state_dict(state)
-    except Exception as error:  # torch raises many kinds for what is in a foreign file
+    except Exception as error:  # torch raises many kinds for other files
         reason = ' '.join(str(error).split())[:200]
         raise OptionError(
             f'LPIPS: {trunk}: not the weights of {TRUNKS[net]} ({type(error).__name__}: {reason})'

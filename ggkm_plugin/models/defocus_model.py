@@ -17,6 +17,7 @@ from ggkm_plugin.basicsr_patches.distributed import any_of, barrier, from_first,
 from ggkm_plugin.basicsr_patches.generators import generator_states, restore_generators, unchanged_generators
 from ggkm_plugin.basicsr_patches.graceful_shutdown import StopRequest
 from ggkm_plugin.basicsr_patches.resuming import numbered_states
+from ggkm_plugin.metrics.selection import better_of
 from ggkm_plugin.models.history import ValidationHistory
 from ggkm_plugin.models.optimizing import build_optimizer, build_schedule
 from ggkm_plugin.models.progress import Throughput, TrainingProgress
@@ -25,7 +26,7 @@ from ggkm_plugin.models.validating_model import ValidatingModel
 from ggkm_plugin.utils.checkpoint import save_atomically, save_content
 from ggkm_plugin.utils.errors import Interrupted, NotFiniteError, OptionError, UserError
 from ggkm_plugin.utils.memory import memory_advice
-from ggkm_plugin.utils.registry import METRIC_REGISTRY, MODEL_REGISTRY
+from ggkm_plugin.utils.registry import MODEL_REGISTRY
 
 from basicsr.utils import get_root_logger  # isort: skip
 from basicsr.utils.dist_util import master_only  # isort: skip
@@ -307,8 +308,7 @@ class DefocusModel(ValidatingModel):
     def _initialize_best_metric_results(self, dataset_name: str) -> None:
         """As in BasicSR, but a metric's `better` attribute is the default of the option."""
         for metric_opt in self.opt['val']['metrics'].values():
-            better = getattr(METRIC_REGISTRY.get(metric_opt['type']), 'better', 'higher')
-            metric_opt.setdefault('better', better)
+            metric_opt['better'] = better_of(metric_opt)
         super()._initialize_best_metric_results(dataset_name)
 
     def _may_choose_on(self, dataset: str) -> bool:

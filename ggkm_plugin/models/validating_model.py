@@ -108,10 +108,10 @@ class ValidatingModel(SRModel):
         )
         record = evaluator.evaluate(dataset, name, with_input=name not in self.input_results)
         means = record.means()
-        if metrics and RESULT in means:
+        if means.get(RESULT):
             self.metric_results = means[RESULT]
             self.input_results.setdefault(name, means.get(INPUT, {}))
-            self._report(name, self.input_results[name], current_iter, tb_logger)
+            self._report(name, self.input_results[name], current_iter, tb_logger, list(evaluator.missing))
         drawn = gathered((rows, strips))
         if tb_logger:
             for (_, tag), picture in sorted((one for _, part in drawn for one in part.items()), key=lambda one: one[0]):
@@ -132,7 +132,8 @@ class ValidatingModel(SRModel):
             get_root_logger().warning(fault)
         if self.is_train:
             return
-        if rank_and_size()[0] == 0 and record.has_gt and self.opt['val'].get('metrics'):
+        scored = record.has_gt or any(image.scores for image in record.images)
+        if rank_and_size()[0] == 0 and scored and self.opt['val'].get('metrics'):
             results.write_test(
                 Path(self._run_folder), record, self.opt, self.description['option_digest'], self.device, faults
             )
@@ -175,16 +176,20 @@ class ValidatingModel(SRModel):
             return osp.join(folder, image, f'{osp.basename(image)}_{current_iter}.png')
         return osp.join(folder, dataset, f'{image}_{self.opt["val"].get("suffix") or self.opt["name"]}.png')
 
-    def _report(self, dataset: str, inputs: dict[str, float], current_iter: int | str, tb_logger: Any) -> None:
+    def _report(
+        self, dataset: str, inputs: dict[str, float], current_iter: int | str, tb_logger: Any, missing: list[str]
+    ) -> None:
         """Log each metric beside the blurred input's, and the TensorBoard curves."""
         remarks = self.scored(dataset, current_iter, inputs)
         lines = [f'Validation {dataset}']
         for metric, value in self.metric_results.items():
-            gain = value - inputs[metric]
-            line = f'\t # {metric}: {value:.4f}\tinput: {inputs[metric]:.4f}\tgain: {gain:+.4f}'
+            line = f'\t # {metric}: {value:.4f}'
+            if metric in inputs:  # a resumed training may have had other metrics
+                line += f'\tinput: {inputs[metric]:.4f}\tgain: {value - inputs[metric]:+.4f}'
             lines.append(line + remarks.get(metric, ''))
             if tb_logger:
                 tb_logger.add_scalar(f'metrics/{dataset}/{metric}', value, current_iter)
+        lines += [f'\t # {metric}: n/a' for metric in missing]
         get_root_logger().info('\n'.join(lines))
 
 

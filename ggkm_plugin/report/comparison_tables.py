@@ -32,7 +32,7 @@ def means_csv(results: Results) -> str:
     rows = [
         [
             dataset['name'], method, 'measured', results['protocol'],
-            *('inf' if means[metric] is None else means[metric] for metric in metrics), settings.get(method, ''),
+            *(_number(means, metric) for metric in metrics), settings.get(method, ''),
         ]
         for dataset in results['datasets']
         for method, means in dataset['means'].items()
@@ -72,7 +72,11 @@ def _means(results: Results, dataset: Results) -> Table:
     metrics, means = results['metrics'], dataset['means']
     ranks = {
         metric['name']: ranked(
-            {name: _number(means[name][metric['name']]) for name in means if name != 'input'},
+            {
+                name: number
+                for name, row in means.items()
+                if name != 'input' and (number := _number(row, metric['name'])) is not None
+            },
             metric['better'],
             metric['digits'],
         )
@@ -81,7 +85,7 @@ def _means(results: Results, dataset: Results) -> Table:
 
     def cells(name: str, metric: Results) -> list[Cell | str]:
         key, digits = metric['name'], metric['digits']
-        score = Cell(fixed(_number(means[name][key]), digits), ranks[key].get(name, 0))
+        score = Cell(fixed(_number(means[name], key), digits), ranks[key].get(name, 0))
         return [score, _loss(dataset, name, metric)] if 'clean' in dataset else [score]
 
     measured: list[TableRow] = [
@@ -224,5 +228,6 @@ def _count(dataset: Results) -> str:
     return f'{images} images' if scenes in (0, images) else f'{images} images of {scenes} scenes'
 
 
-def _number(value: float | None) -> float:
-    return math.inf if value is None else value
+def _number(means: Mapping[str, float | None], metric: str) -> float | None:
+    """Return a score of results.json, where null is infinite; None for a metric that was not computed."""
+    return math.inf if metric in means and means[metric] is None else means.get(metric)

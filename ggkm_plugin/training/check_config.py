@@ -8,6 +8,7 @@ from typing import Any
 
 from ggkm_plugin.basicsr_patches.launch import process_count
 from ggkm_plugin.data.options import dataset_faults
+from ggkm_plugin.metrics.selection import missing_metrics
 from ggkm_plugin.training import config_schema as schema
 from ggkm_plugin.training.check_data import image_faults
 from ggkm_plugin.utils.checkpoint import load_weights, read_checkpoint, weights_of
@@ -31,7 +32,8 @@ def check_options(opt: Options, is_train: bool, strict: bool = False, images: bo
 
     Returns warnings about suspicious but valid settings; if `strict`, they are faults. Raises one OptionError with all
     faults, DataError if only images have any. Plugins must be loaded. Nothing is written. In training the loss of the
-    network on one crop is computed, on the CPU. `images` also checks the headers of all images.
+    network on one crop is computed, on the CPU. `images` also checks the headers of all images. Metrics without their
+    files are warnings, never faults.
     """
     faults = _schema_faults(opt, is_train)
     warnings: list[str] = []
@@ -45,7 +47,7 @@ def check_options(opt: Options, is_train: bool, strict: bool = False, images: bo
     wrong = [*faults.values(), *(warnings if strict else ())]
     bad_files = image_faults(datasets) if images else []
     raise_faults([*wrong, *bad_files], OptionError if wrong else DataError)
-    return warnings
+    return [*warnings, *_skipped_metrics(opt)]
 
 
 # ---- the schema
@@ -206,6 +208,11 @@ def _check_metric(where: str, metric: Options) -> None:
             find_protocol(arguments.get('protocol', 'restormer'))
     except OptionError as error:
         raise OptionError(f'{where}: {error}') from error
+
+
+def _skipped_metrics(opt: Options) -> list[str]:
+    metrics = (opt.get('val') or {}).get('metrics') or {}
+    return [f'val.metrics.{name} is skipped: {reason}' for name, reason in missing_metrics(metrics).items()]
 
 
 def _check_dataset(opt: Options, phase: str, all_built: dict[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 import io
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,11 +64,11 @@ def check(request: Request, dry_run: bool = True) -> str:
         if 'models' in opt:
             from ggkm_plugin.evaluation import compare_config
 
-            compare_config.parse(opt)
+            _warn('check', compare_config.parse(opt).skipped)
             return ''
         _describe_network(opt)
         is_train = 'train' in opt
-        check_config.check_options(opt, is_train, strict=True, images=request.check_images)
+        _warn('check', check_config.check_options(opt, is_train, strict=True, images=request.check_images))
         if not (dry_run and is_train):
             return ''
         path = stack.enter_context(_resolved(option_file, opt))
@@ -90,8 +90,7 @@ def _run(request: Request, is_train: bool) -> Finished:
         root = stack.enter_context(working_folder(request.root))
         _describe_network(opt)
         warnings = check_config.check_options(opt, is_train, images=request.check_images and first_process())
-        for warning in warnings if first_process() else ():
-            print(f'basicsr {"train" if is_train else "test"}: warning: {warning}', file=sys.stderr)
+        _warn('train' if is_train else 'test', warnings)
         path = stack.enter_context(_resolved(option_file, opt))
         stack.enter_context(_patched())
         flags = ['-opt', str(path), '--launcher', request.launcher]
@@ -109,6 +108,11 @@ def _run(request: Request, is_train: bool) -> Finished:
                 from basicsr.test import test_pipeline as pipeline
             pipeline(str(root))
         return Finished(name, folder, option_file, sorted(folder.glob('comparison_*.png')))
+
+
+def _warn(command: str, warnings: Iterable[str]) -> None:
+    for warning in warnings if first_process() else ():
+        print(f'basicsr {command}: warning: {warning}', file=sys.stderr)
 
 
 def _read(request: Request) -> tuple[Path, config.Options]:

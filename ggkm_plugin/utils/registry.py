@@ -65,7 +65,7 @@ OWN_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     'metrics': {
         'defocus_metrics': ('defocus_psnr', 'defocus_ssim', 'defocus_mae'),
-        'perceptual': ('defocus_lpips',),
+        'perceptual': ('defocus_lpips', 'defocus_niqe'),
     },
     'models': {'defocus_model': ('DefocusModel',), 'jdrl_model': ('JDRLModel',)},
 }

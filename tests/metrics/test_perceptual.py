@@ -97,7 +97,6 @@ def test_a_file_that_is_no_trunk(tmp_path):
     [
         ({'protocol': 'basicsr'}, 'has no LPIPS'),
         ({'net': 'resnet'}, 'net of LPIPS'),
-        ({'trunk': 'gone.pth'}, 'gone.pth'),
         ({'protocol': 'dpdnt'}, 'Did you mean dpdnet'),
     ],
 )

@@ -106,7 +106,7 @@ assert grown == {
     'datasets': {
         'MixedDefocusDataset', 'PairedDefocusDataset', 'SingleDefocusDataset', 'SyntheticDefocusDataset',
     },
-    'metrics': {'defocus_psnr', 'defocus_ssim', 'defocus_mae', 'defocus_lpips'},
+    'metrics': {'defocus_psnr', 'defocus_ssim', 'defocus_mae', 'defocus_lpips', 'defocus_niqe'},
 }, grown
 """)
     assert result.returncode == 0, result.stderr

@@ -67,8 +67,8 @@ function scoreColumns(set) {
 }
 
 function renderTables() {
-  const scored = data.datasets.filter(({has_gt: truth, means}) => truth && data.metrics.length && means.flat().some(mean => number(mean) !== null));
-  const bare = data.datasets.filter(set => !set.has_gt && set.images.length);
+  const scored = data.datasets.filter(({means}) => data.metrics.length && means.flat().some(mean => number(mean) !== null));
+  const bare = data.datasets.filter(set => !set.has_gt && set.images.length && !scored.includes(set));
   const costs = costColumns();
   const clean = scored.filter(set => !set.noise_std);
   const tables = scored.map(set => meansTable(set, [nameColumn, ...scoreColumns(set), ...(set.noise_std ? [] : costs)]));
