@@ -9,6 +9,8 @@ from PIL import Image
 
 from ggkm_plugin.archs.ggkmnet_ablations_arch import GGKMNetFullyLearned
 from ggkm_plugin.archs.ggkmnet_arch import GGKMNet
+from ggkm_plugin.archs.gkmnet_arch import GKMNet
+from ggkm_plugin.studies.psf_figure import gkmnet_psfs
 from ggkm_plugin.studies.tsne_figure import _own_neighbors, _squared_distances
 from ggkm_plugin.utils.image_decoding import write_image
 
@@ -132,3 +134,42 @@ def test_without_scikit_learn_it_says_what_to_install(command, monkeypatch):
     assert code == 2
     assert 'pip install' in err
     assert 'ggkm_plugin[figures]' in err
+
+
+@pytest.mark.parametrize('order', ['paper', 'released'])
+@pytest.mark.parametrize('num_iters', [1, 2])
+def test_gkmnet_s_psf_is_its_response_to_an_impulse_of_the_estimate(order, num_iters):
+    net = GKMNet(kernel_order=order, num_scales=1, num_iters=num_iters).double().eval()
+    y = torch.rand(3, 32, 40, dtype=torch.float64)
+    m, n = 15, 18
+    (psf,) = gkmnet_psfs(net, y, [(n, m)]).psfs
+    step, (level,) = net.steps[-1] if num_iters > 1 else net, net.pyramid(y[None])  # of 8 bits in the released order
+    x = torch.rand(1, 3, 32, 40, dtype=torch.float64)
+    with torch.no_grad():
+        # With one scale the last iteration's state is none.
+        before, _ = step.step(level, x, None)
+        for color, i, j in ((0, 0, 0), (1, 2, -3), (2, -9, 10)):
+            impulse = x.clone()
+            impulse[0, color, m - i, n - j] += 1
+            after, _ = step.step(level, impulse, None)
+            got = (after.x - before.x)[0, color, m, n].item()
+            assert got == pytest.approx(psf[color, 10 + i, 10 + j].item(), abs=1e-12)
+
+
+def test_psfs_of_two_networks(command, workplace):
+    checkpoint = {'arch': 'GKMNet', 'options': {}, 'iteration': 9}
+    torch.save({'params': GKMNet().state_dict(), 'description': checkpoint}, 'gkm.pth')
+    torch.save({'params': GGKMNet(**SMALL).state_dict(), 'description': {'arch': 'GGKMNet', 'options': SMALL}}, 'g.pth')
+    words = ['--photo', 'pairs/input/00.png', '--points', '3,4', '60,40', '-o', 'out']
+    code, _, err = command('figure', 'psfs', '--weights', 'g.pth', '--gkmnet', 'gkm.pth', *words)
+    assert code == 0, err
+    assert Image.open('out/psfs.png').size[0] == 1100
+    with open('out/psfs.csv') as file:
+        rows = list(csv.DictReader(file))
+    assert [(row['x'], row['y'], row['network']) for row in rows] == [
+        (x, y, name) for x, y in (('3', '4'), ('60', '40')) for name in ('GKMNet', 'GGKMNet')
+    ]
+    code, _, err = command('figure', 'psfs', '--weights', 'g.pth', '--gkmnet', 'g.pth', *words)
+    assert code == 2
+    assert 'g.pth' in err
+    assert command('figure', 'psfs')[0] == 2
