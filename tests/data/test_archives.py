@@ -1,4 +1,4 @@
-"""Archives: what comes out is what went in; unsafe and damaged ones are refused."""
+"""Archives: extraction is exact; unsafe and damaged archives are refused."""
 
 import io
 import os
@@ -16,7 +16,7 @@ KINDS = ['zip', 'tar', 'tar.gz', 'tar.bz2', 'tar.xz', 'folder']
 
 
 def pack(path, files, kind):
-    """Make an archive of the kind at `path`, or a folder, of names and contents."""
+    """Create an archive or folder at `path` from names and contents."""
     if kind == 'folder':
         for name, content in files.items():
             (path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -55,12 +55,8 @@ def test_files_come_out_as_they_went_in(tmp_path, kind):
     assert open_archive(path).sizes == {name: len(content) for name, content in FILES.items()}
     extract(path, tmp_path / 'out')
     assert contents(tmp_path / 'out') == FILES
-
-
-@pytest.mark.parametrize('kind', KINDS)
-def test_only_the_chosen_files_come_out(tmp_path, kind):
-    assert extract(pack(tmp_path / 'in', FILES, kind), tmp_path / 'out', ['a/2.PNG']) == ['a/2.PNG']
-    assert contents(tmp_path / 'out') == {'a/2.PNG': FILES['a/2.PNG']}
+    assert extract(path, tmp_path / 'some', ['a/2.PNG']) == ['a/2.PNG']
+    assert contents(tmp_path / 'some') == {'a/2.PNG': FILES['a/2.PNG']}
 
 
 @pytest.mark.parametrize('kind', ['zip', 'tar'])
@@ -81,26 +77,22 @@ def test_a_path_outside_refuses_the_archive(tmp_path, kind, bad):
 @pytest.mark.parametrize(
     'type_', [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE]
 )
-def test_links_and_devices_refuse_a_tar(tmp_path, type_):
+def test_links_and_devices_are_refused(tmp_path, type_):
     with tarfile.open(tmp_path / 'x.tar', 'w') as archive:
         add(archive, 'a.png', b'x')
         add(archive, 'b.png', type=type_, linkname='a.png')
-    with pytest.raises(DataError, match=r'x\.tar.*b\.png'):
-        open_archive(tmp_path / 'x.tar')
-
-
-def test_a_link_refuses_a_zip(tmp_path):
     with zipfile.ZipFile(tmp_path / 'x.zip', 'w') as archive:
-        entry = zipfile.ZipInfo('b.png')
-        entry.external_attr = (stat.S_IFLNK | 0o777) << 16
-        archive.writestr(entry, '/etc/passwd')
-    with pytest.raises(DataError, match=r'x\.zip.*b\.png'):
-        open_archive(tmp_path / 'x.zip')
+        link = zipfile.ZipInfo('b.png')
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, '/etc/passwd')
+    for name in ('x.tar', 'x.zip'):
+        with pytest.raises(DataError, match=rf'{name}.*b\.png'):
+            open_archive(tmp_path / name)
 
 
-def test_links_in_a_folder_are_followed_except_circles(tmp_path):
+def test_links_in_a_folder_are_followed_except_cycles(tmp_path):
     pack(tmp_path / 'real', {'a.png': b'x'}, 'folder')
-    (tmp_path / 'real' / 'circle').symlink_to(tmp_path / 'real')
+    (tmp_path / 'real' / 'cycle').symlink_to(tmp_path / 'real')
     (tmp_path / 'in').mkdir()
     (tmp_path / 'in' / 'c.png').symlink_to(tmp_path / 'real/a.png')
     for name in ('one', 'two'):
@@ -125,9 +117,8 @@ def test_a_truncated_archive_is_refused(tmp_path, kind, share):
     path = pack(tmp_path / 'x', {f'{k}.png': os.urandom(5000) for k in range(4)}, kind)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(DataError, match=str(path)) as error:
+    with pytest.raises(DataError, match=str(path)):
         open_archive(path)
-    assert '\n' not in str(error.value)
 
 
 @pytest.mark.parametrize('kind', ['zip', 'tar.bz2', 'tar.xz'])  # others have no checksums, but images do
@@ -142,14 +133,9 @@ def test_damaged_content_is_refused(tmp_path, kind):
 
 
 @pytest.mark.parametrize('content', [b'', b'<!DOCTYPE html><title>Quota exceeded</title>', b'Rar!\x1a\x07'])
-def test_what_is_not_an_archive_is_refused(tmp_path, content):
+def test_other_files_than_archives_are_refused(tmp_path, content):
     (tmp_path / 'x.zip').write_bytes(content)
-    with pytest.raises(DataError, match=r'x\.zip'):
-        open_archive(tmp_path / 'x.zip')
-
-
-def test_a_missing_file_and_a_pipe_are_refused(tmp_path):
     os.mkfifo(tmp_path / 'pipe')
-    for name in ('pipe', 'gone.zip'):
+    for name in ('x.zip', 'pipe', 'gone.zip'):
         with pytest.raises(DataError, match=name):
             open_archive(tmp_path / name)

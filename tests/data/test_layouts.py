@@ -1,6 +1,5 @@
-"""Each benchmark's tree as its authors pack it, and the pairs that belong together in it. Listing decodes nothing."""
+"""Layouts of the benchmarks: recognition, pairing, held-out scenes, and errors that name the folder."""
 
-import cv2
 import numpy as np
 import pytest
 
@@ -14,11 +13,10 @@ from ggkm_plugin.data.layouts import (
     scene_kinds,
 )
 from ggkm_plugin.utils.errors import DataError, OptionError
-from ggkm_plugin.utils.image_decoding import decode_image
 
 
 def plant(root, *names):
-    """Empty files below a folder, made in the order given."""
+    """Create empty files below a folder, in the order given."""
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +29,7 @@ def relative(pairs, root):
 
 
 def lfdof_tree(root, num_scenes, split='train'):
-    """Scenes IMG_0001 ..., scene k with one to three apertures."""
+    """Create scenes IMG_0001, ..., with one to three apertures each."""
     for scene in range(1, num_scenes + 1):
         name = f'IMG_{scene:04d}'
         plant(root, f'{split}_data/ground_truth/{name}.png')
@@ -42,8 +40,8 @@ def lfdof_tree(root, num_scenes, split='train'):
 
 
 @pytest.mark.parametrize('split', ['train', 'val', 'test'])
-def test_dpdd_pairs_by_order_for_its_names_differ(tmp_path, split):
-    # as distributed: the number of the target is one off, twice two
+def test_dpdd_pairs_by_order_since_its_names_differ(tmp_path, split):
+    # as distributed: the number of the target is lower by one or two
     plant(tmp_path, *(f'{split}_c/source/{name}.png' for name in ('1P0A1927', '1P0A0945', '1P0A0917', '1P0A1002')))
     plant(tmp_path, *(f'{split}_c/target/{name}.png' for name in ('1P0A0916', '1P0A1000', '1P0A1926', '1P0A0944')))
     plant(tmp_path, f'{split}_l/source/1P0A0917.png', f'{split}_r/source/1P0A0917.png')
@@ -55,39 +53,11 @@ def test_dpdd_pairs_by_order_for_its_names_differ(tmp_path, split):
     ]
 
 
-def test_dpdd_of_the_restormer_mirror(tmp_path):
-    plant(tmp_path, 'test/inputC/b.png', 'test/inputC/a.png', 'test/target/c.png', 'test/target/d.png')
-    plant(tmp_path, 'test/inputL/a.png', 'test/inputR/a.png')
-    assert relative(pairs_of_layout(str(tmp_path), 'DPDD', 'test'), tmp_path / 'test') == [
-        ('inputC/a.png', 'target/c.png'),
-        ('inputC/b.png', 'target/d.png'),
-    ]
-
-
 def test_the_authors_folders_come_before_the_mirrors(tmp_path):
     plant(tmp_path, 'test/inputC/a.png', 'test/target/a.png', 'test_c/source/b.png', 'test_c/target/b.png')
     assert relative(pairs_of_layout(str(tmp_path), 'DPDD', 'test'), tmp_path) == [
         ('test_c/source/b.png', 'test_c/target/b.png')
     ]
-
-
-def test_dpdd_without_an_image_is_refused_with_both_counts(tmp_path):
-    plant(tmp_path, *(f'val_c/source/{k}.png' for k in range(3)), *(f'val_c/target/{k}.png' for k in range(2)))
-    with pytest.raises(DataError, match=r'3 images in .*source but 2 in .*target.*sorted'):
-        pairs_of_layout(str(tmp_path), 'DPDD', 'val')
-
-
-def test_dpdd_keeps_its_16_bits(tmp_path):
-    for folder, value in (('source', 300), ('target', 65535)):
-        (tmp_path / 'test_c' / folder).mkdir(parents=True)
-        content = cv2.imencode('.png', np.full((4, 5, 3), value, np.uint16))[1].tobytes()
-        (tmp_path / 'test_c' / folder / '1.png').write_bytes(content)
-    (pair,) = pairs_of_layout(str(tmp_path), 'DPDD', 'test')
-    for path, value in zip(pair, (300, 65535), strict=True):
-        with open(path, 'rb') as file:
-            image = decode_image(file.read(), path)
-        assert image.dtype == np.uint16
-        assert (image == value).all()
 
 
 # LFDOF
@@ -123,11 +93,6 @@ def test_a_smaller_lfdof_holds_out_its_share_and_at_least_a_scene(tmp_path, num_
     train, val = ({pair.gt for pair in pairs_of_layout(str(tmp_path), 'LFDOF', split)} for split in ('train', 'val'))
     assert (len(train), len(val)) == (num_scenes - held_out, held_out)
     assert max(train) < min(val)
-
-
-def test_the_held_out_scenes_do_not_touch_the_test_split(tmp_path):
-    lfdof_tree(tmp_path, 4, 'test')
-    assert len({pair.gt for pair in pairs_of_layout(str(tmp_path), 'LFDOF', 'test')}) == 4
 
 
 def test_one_scene_is_too_few_to_train_and_hold_out(tmp_path):
@@ -168,110 +133,91 @@ def test_an_lfdof_without_a_splits_folder_is_for_testing_only(tmp_path):
         pairs_of_layout(str(tmp_path), 'LFDOF', 'train')
 
 
-# RealDOF, RTF, CUHK
+# mirrors, RealDOF, RTF, CUHK
 
 
-def test_realdof_pairs_by_name(tmp_path):
-    plant(tmp_path, *(f'{folder}/{k:02d}.png' for k in (10, 2, 1) for folder in ('target', 'source')))
-    assert relative(pairs_of_layout(str(tmp_path), 'RealDOF', 'test'), tmp_path) == [
-        (f'source/{k}.png', f'target/{k}.png') for k in ('01', '02', '10')
-    ]
-
-
-@pytest.mark.parametrize('above', ['', 'RTFDataset/'])
-def test_rtf_pairs_by_number(tmp_path, above):
-    plant(tmp_path, *(f'{above}image/0/image_{k:02d}.png' for k in (22, 1, 9)))
-    plant(tmp_path, *(f'{above}GT/sharp_{k:02d}.png' for k in (1, 9, 22)), f'{above}image/1/image_01.png')
-    assert relative(pairs_of_layout(str(tmp_path), 'RTF', 'test'), tmp_path) == [
-        (f'{above}image/0/image_{k}.png', f'{above}GT/sharp_{k}.png') for k in ('01', '09', '22')
-    ]
-
-
-def test_rtf_names_the_number_that_is_missing(tmp_path):
-    plant(tmp_path, 'image/0/image_01.png', 'image/0/image_02.png', 'GT/sharp_01.png', 'GT/sharp_03.png')
-    with pytest.raises(DataError, match=r'1 of 2 images.*image_02\.png'):
-        pairs_of_layout(str(tmp_path), 'RTF', 'test')
-
-
-def test_cuhk_has_no_sharp_images_and_its_masks_are_none(tmp_path):
-    plant(tmp_path, 'image/out_of_focus0003.jpg', 'image/out_of_focus0001.JPG', 'image/out_of_focus0002.jpg')
-    plant(tmp_path, *(f'gt/out_of_focus000{k}.png' for k in (1, 2, 3)))
-    assert relative(pairs_of_layout(str(tmp_path), 'CUHK', 'test'), tmp_path) == [
-        ('image/out_of_focus0001.JPG', None),
-        ('image/out_of_focus0002.jpg', None),
-        ('image/out_of_focus0003.jpg', None),
-    ]
+@pytest.mark.parametrize(
+    ('layout', 'names', 'pairs'),
+    [
+        (
+            'DPDD',
+            [f'test/{name}.png' for name in ('inputC/b', 'inputC/a', 'target/c', 'target/d', 'inputL/a', 'inputR/a')],
+            [(f'test/inputC/{lq}.png', f'test/target/{gt}.png') for lq, gt in ('ac', 'bd')],
+        ),
+        (
+            'RealDOF',
+            [f'{folder}/{k:02d}.png' for k in (10, 2, 1) for folder in ('target', 'source')],
+            [(f'source/{k}.png', f'target/{k}.png') for k in ('01', '02', '10')],
+        ),
+        *(
+            (
+                'RTF',
+                [f'{top}{name}_{k}.png' for k in ('22', '01', '09') for name in ('image/0/image', 'GT/sharp')]
+                + [f'{top}image/1/image_01.png'],
+                [(f'{top}image/0/image_{k}.png', f'{top}GT/sharp_{k}.png') for k in ('01', '09', '22')],
+            )
+            for top in ('', 'RTFDataset/')
+        ),
+        (
+            'CUHK',
+            [f'image/out_of_focus000{k}' for k in ('3.jpg', '1.JPG')] + ['gt/out_of_focus0001.png'],
+            [(f'image/out_of_focus000{k}', None) for k in ('1.JPG', '3.jpg')],
+        ),
+    ],
+)
+def test_pairs_of_a_test_split(tmp_path, layout, names, pairs):
+    plant(tmp_path, *names)
+    assert relative(pairs_of_layout(str(tmp_path), layout, 'test'), tmp_path) == pairs
 
 
 # pairings of two folders
 
 
-def test_pairing_by_name_looks_past_the_suffix_and_not_past_a_dot(tmp_path):
-    plant(tmp_path, 'lq/IMG.1.jpg', 'lq/IMG.2.jpg', 'gt/IMG.1.png', 'gt/IMG.2.png')
-    assert relative(pairs_in_folders(f'{tmp_path}/lq', f'{tmp_path}/gt'), tmp_path) == [
-        ('lq/IMG.1.jpg', 'gt/IMG.1.png'),
-        ('lq/IMG.2.jpg', 'gt/IMG.2.png'),
+@pytest.mark.parametrize(
+    ('pairing', 'lq', 'gt'),
+    [
+        ('name', ['IMG.1.jpg', 'IMG.2.jpg'], ['IMG.1.png', 'IMG.2.png']),  # all but the last suffix
+        ('number', ['run2_img_12.png', 'run2_img_7.png'], ['sharp_0012.png', 'sharp_0007.png']),
+        ('sorted', ['a.png'], ['b.png']),
+    ],
+)
+def test_pairing_of_two_folders_without_their_subfolders(tmp_path, pairing, lq, gt):
+    plant(tmp_path, *(f'lq/{name}' for name in lq), *(f'gt/{name}' for name in gt), 'lq/old/b.png', 'gt/old/b.png')
+    assert pairs_in_folders(f'{tmp_path}/lq', f'{tmp_path}/gt', pairing) == [
+        Pair(f'{tmp_path}/lq/{one}', f'{tmp_path}/gt/{two}') for one, two in zip(lq, gt, strict=True)
     ]
 
 
-def test_only_scenes_are_looked_for_in_folders_below(tmp_path):
-    plant(tmp_path, 'lq/a.png', 'lq/old/b.png', 'gt/a.png', 'gt/old/b.png')
-    for pairing in ('name', 'sorted'):
-        assert relative(pairs_in_folders(f'{tmp_path}/lq', f'{tmp_path}/gt', pairing), tmp_path) == [
-            ('lq/a.png', 'gt/a.png')
-        ]
-
-
-def test_pairing_by_number_takes_the_last_number_without_its_zeros(tmp_path):
-    plant(tmp_path, 'lq/run2_img_7.png', 'lq/run2_img_12.png', 'gt/sharp_0012.png', 'gt/sharp_0007.png')
-    assert relative(pairs_in_folders(f'{tmp_path}/lq', f'{tmp_path}/gt', 'number'), tmp_path) == [
-        ('lq/run2_img_12.png', 'gt/sharp_0012.png'),
-        ('lq/run2_img_7.png', 'gt/sharp_0007.png'),
-    ]
-
-
-def test_pairs_are_what_a_dataset_needs(tmp_path):
-    plant(tmp_path, 'lq/a.png', 'gt/a.png')
-    pair = Pair(f'{tmp_path}/lq/a.png', f'{tmp_path}/gt/a.png')
-    assert pairs_in_folders(f'{tmp_path}/lq', f'{tmp_path}/gt') == [pair]
-
-
-@pytest.mark.parametrize(('more', 'fewer', 'fault'), [('lq', 'gt', '7 of 8'), ('gt', 'lq', '7 of 8')])
-def test_images_without_a_partner_are_named_five_at_most(tmp_path, more, fewer, fault):
+@pytest.mark.parametrize(('more', 'fewer'), [('lq', 'gt'), ('gt', 'lq')])
+def test_images_without_a_partner_are_named_five_at_most(tmp_path, more, fewer):
     plant(tmp_path, *(f'{more}/{k}.png' for k in range(8)), f'{fewer}/3.png')
-    with pytest.raises(DataError) as error:
+    with pytest.raises(DataError, match=f'7 of 8 .*{tmp_path}/{more} .*{tmp_path}/{fewer}') as error:
         pairs_in_folders(f'{tmp_path}/lq', f'{tmp_path}/gt')
-    text = str(error.value)
-    assert f'{fault} images in {tmp_path}/{more} have no partner in {tmp_path}/{fewer}' in text
-    assert '0.png, 1.png, 2.png, 4.png, 5.png (and 2 more)' in text
-    assert '6.png' not in text
+    assert [k for k in range(8) if f'{k}.png' in str(error.value)] == [0, 1, 2, 4, 5]
 
 
 @pytest.mark.parametrize('pairing', ['name', 'number'])
 def test_two_sharp_images_of_one_name_are_refused(tmp_path, pairing):
     plant(tmp_path, 'lq/a_1.png', 'gt/a_1.png', 'gt/a_1.jpg')
-    with pytest.raises(DataError, match=r'gt: several images of one name .*a_1\.(png|jpg)'):
+    with pytest.raises(DataError, match=r'gt: .*a_1\.(png|jpg)'):
         pairs_in_folders(f'{tmp_path}/lq', f'{tmp_path}/gt', pairing)
 
 
-def test_sorted_pairing_refuses_unequal_counts_either_way(tmp_path):
-    plant(tmp_path, 'lq/a.png', 'gt/a.png', 'gt/b.png')
-    with pytest.raises(DataError, match=r'1 images in .*lq but 2 in .*gt'):
-        pairs_in_folders(f'{tmp_path}/lq', f'{tmp_path}/gt', 'sorted')
+def test_sorted_pairing_refuses_unequal_counts(tmp_path):
+    plant(tmp_path, 'val_c/source/a.png', 'val_c/target/a.png', 'val_c/target/b.png')
+    with pytest.raises(DataError, match=r'1 .*val_c/source .*2 .*val_c/target'):
+        pairs_of_layout(str(tmp_path), 'DPDD', 'val')
 
 
-# what is wrong is named
+# errors
 
 
-def test_an_unknown_layout_split_or_pairing_is_named_with_the_known_ones(tmp_path):
+def test_an_unknown_layout_split_or_pairing_is_named(tmp_path):
     plant(tmp_path, 'source/a.png', 'target/a.png')
-    with pytest.raises(OptionError, match='dpdd'):
-        pairs_of_layout(str(tmp_path), 'dpdd', 'test')
-    with pytest.raises(OptionError, match=r'RealDOF.*test.*train'):
-        pairs_of_layout(str(tmp_path), 'RealDOF', 'train')
-    with pytest.raises(OptionError, match=r'LFDOF.*train, test, val.*all'):
-        pairs_of_layout(str(tmp_path), 'LFDOF', 'all')
-    with pytest.raises(OptionError, match=r'sorted, name, number, scene.*order'):
+    for layout, split, named in (('dpdd', 'test', 'dpdd'), ('RealDOF', 'train', 'train'), ('LFDOF', 'all', 'all')):
+        with pytest.raises(OptionError, match=named):
+            pairs_of_layout(str(tmp_path), layout, split)
+    with pytest.raises(OptionError, match='order'):
         pairs_in_folders(f'{tmp_path}/source', f'{tmp_path}/target', 'order')
 
 
@@ -279,24 +225,12 @@ def test_an_unknown_layout_split_or_pairing_is_named_with_the_known_ones(tmp_pat
 def test_the_folders_that_a_layout_needs_are_named(tmp_path, layout, split):
     with pytest.raises(DataError, match=f'nowhere.*{layout}'):
         pairs_of_layout(str(tmp_path / 'nowhere'), layout, split)
-    with pytest.raises(DataError) as error:
+    needed = [folder for pair in LAYOUTS[layout].splits[split] for folder in (pair.lq, pair.gt) if folder]
+    if LAYOUTS[layout].has_gt:  # half of a tree is not enough
+        plant(tmp_path, f'{needed[0]}/a.png')
+    with pytest.raises(DataError, match=layout) as error:
         pairs_of_layout(str(tmp_path), layout, split)
-    for folders in LAYOUTS[layout].splits[split]:
-        for folder in filter(None, (folders.lq, folders.gt)):
-            assert folder in str(error.value)
-
-
-def test_half_a_tree_is_not_the_set(tmp_path):
-    plant(tmp_path, 'train_c/source/a.png', 'train_l/source/a.png')
-    with pytest.raises(DataError, match=r'DPDD.*train_c/source and train_c/target'):
-        pairs_of_layout(str(tmp_path), 'DPDD', 'train')
-
-
-def test_an_empty_folder_of_a_set_is_named(tmp_path):
-    plant(tmp_path, 'target/a.png')
-    (tmp_path / 'source').mkdir()
-    with pytest.raises(DataError, match='/source'):
-        pairs_of_layout(str(tmp_path), 'RealDOF', 'test')
+    assert [folder for folder in needed if folder not in str(error.value)] == []
 
 
 # the table
@@ -316,15 +250,7 @@ def test_the_published_facts():
     assert [name for name, layout in LAYOUTS.items() if not layout.has_gt] == ['CUHK']
 
 
-@pytest.mark.parametrize('layout', LAYOUTS)
-def test_each_entry_is_whole(layout):
-    spec = LAYOUTS[layout]
-    assert set(spec.counts) == set(spec.splits)
-    assert set(spec.scenes) <= set(spec.splits)
-    assert spec.held_out not in spec.splits
-
-
-# recognising a set
+# recognition
 
 NAMES = {
     'DPDD': [f'{split}_{view}/source/{k}.png' for split in ('train', 'val', 'test') for view in 'clr' for k in (1, 2)]
@@ -339,15 +265,11 @@ NAMES = {
 
 @pytest.mark.parametrize('layout', NAMES)
 @pytest.mark.parametrize('above', ['', 'DPDD/dd_dp_dataset_canon/', 'a b/'])
-def test_each_set_is_recognised_below_any_folders(layout, above):
+def test_each_set_is_recognized_below_any_folders(tmp_path, layout, above):
     names = [above + name for name in NAMES[layout]] + ['README.txt', f'{above}LICENSE']
     found = find_layout(names, 'x.zip')
     assert (found.layout, found.prefix) == (layout, above)
     assert list(found.splits) == list(LAYOUTS[layout].splits)
-
-
-@pytest.mark.parametrize('layout', NAMES)
-def test_each_set_is_recognised_in_a_folder(tmp_path, layout):
     plant(tmp_path, *NAMES[layout])
     assert detect_layout(str(tmp_path)) == layout
 
@@ -362,12 +284,12 @@ def test_each_set_is_recognised_in_a_folder(tmp_path, layout):
         (['RTFDataset/image/0/image_01.png', 'RTFDataset/GT/sharp_01.png'], 'RTF'),
     ],
 )
-def test_mirrors_and_parts_of_a_set_are_recognised(names, layout):
+def test_mirrors_and_parts_of_a_set_are_recognized(names, layout):
     found = find_layout(names, 'x.zip')
     assert (found.layout, found.prefix) == (layout, '')
 
 
-def test_a_link_to_a_folder_elsewhere_is_followed_and_a_circle_left(tmp_path):
+def test_links_to_folders_are_followed_and_cycles_are_not(tmp_path):
     plant(tmp_path / 'elsewhere', '1.png', '2.png')
     (tmp_path / 'data').mkdir()
     for name in ('source', 'target'):
@@ -397,30 +319,29 @@ def test_other_folders_are_not_taken_for_a_set(names):
 
 
 def test_found_and_missing_folders_are_named_nearest_layout_first(tmp_path):
+    with pytest.raises(DataError, match='nowhere'):
+        detect_layout(str(tmp_path / 'nowhere'))
     plant(tmp_path, 'DPDD/test_c/source/1.png', 'DPDD/val_c/source/1.png', 'DPDD/val_r/source/2.png', 'holidays/1.png')
-    with pytest.raises(DataError) as error:
+    with pytest.raises(DataError, match=rf'^{tmp_path}: ') as error:
         detect_layout(str(tmp_path))
     text = str(error.value)
-    assert text.startswith(f'{tmp_path}: ')
-    near, far = text.index('RealDOF has source, lacks target'), text.index('DPDD has ')
-    assert near < far
-    assert 'val_c/source, test_c/source, lacks train_c/source, train_c/target' in text
+    assert text.index('RealDOF has source') < text.index('DPDD has ')
+    assert all(part in text for part in ('val_c/source, test_c/source', 'train_c/target', 'DPDD, holidays'))
     assert 'RTF' not in text
-    assert all(part in text for part in ('folders DPDD, holidays', 'layout:'))
 
 
 def test_a_layout_named_by_the_user():
     names = [*NAMES['RealDOF'], *(f'x/{name}' for name in NAMES['RTF'])]
     assert find_layout(names, 'x.zip', 'RTF').prefix == 'x/'
-    with pytest.raises(DataError, match=r'x\.zip.*CUHK has image'):
+    with pytest.raises(DataError, match=r'x\.zip.*CUHK'):
         find_layout(names, 'x.zip', 'CUHK')
-    with pytest.raises(DataError, match=r'x\.zip.*DPDD.*1 images'):
+    with pytest.raises(DataError, match=r'x\.zip.*DPDD'):
         find_layout(['a.png'], 'x.zip', 'DPDD')
 
 
 def test_two_sets_side_by_side_are_refused():
     names = [*(f'a/{name}' for name in NAMES['DPDD']), *(f'b/{name}' for name in NAMES['RTF'])]
-    with pytest.raises(DataError, match=r'x\.zip.*DPDD in a/, RTF in b/.*--set.*layout:'):
+    with pytest.raises(DataError, match=r'x\.zip.*DPDD in a/, RTF in b/'):
         find_layout(names, 'x.zip')
     twice = [*(f'png8/{name}' for name in NAMES['DPDD']), *(f'png16/{name}' for name in NAMES['DPDD'])]
     with pytest.raises(DataError, match=r'x\.zip.*DPDD in png\d+/, DPDD in png\d+/'):
@@ -433,34 +354,22 @@ def test_a_set_in_a_subfolder_is_named(tmp_path):
         detect_layout(str(tmp_path))
 
 
-def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(DataError, match='nowhere'):
-        detect_layout(str(tmp_path / 'nowhere'))
-    plant(tmp_path, 'file')
-    with pytest.raises(DataError, match='file'):
-        detect_layout(str(tmp_path / 'file'))
-
-
 # indoor and outdoor scenes
 
 TEST_NAMES = [f'{k:03d}.png' for k in range(76)]
 
 
 @pytest.mark.parametrize('place', ['.', 'test', 'test_c'])
-def test_scene_kinds_come_from_the_mirrors_lists(tmp_path, place):
+def test_scene_kinds_come_from_the_lists_of_the_mirror(tmp_path, place):
+    assert scene_kinds(str(tmp_path), TEST_NAMES) is None
     order = np.random.default_rng(0).permutation(76)
     (tmp_path / place).mkdir(exist_ok=True)
     np.save(tmp_path / place / 'indoor_labels.npy', order[:37])
     np.save(tmp_path / place / 'outdoor_labels.npy', order[37:])
-    kinds = scene_kinds(str(tmp_path), reversed(TEST_NAMES))
-    assert kinds == {
+    assert scene_kinds(str(tmp_path), reversed(TEST_NAMES)) == {
         'indoor': [f'{k:03d}.png' for k in sorted(order[:37])],
         'outdoor': [f'{k:03d}.png' for k in sorted(order[37:])],
     }
-
-
-def test_without_lists_no_kinds_are_made_up(tmp_path):
-    assert scene_kinds(str(tmp_path), TEST_NAMES) is None
 
 
 @pytest.mark.parametrize(

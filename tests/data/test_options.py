@@ -1,4 +1,4 @@
-"""Options of data sets, as typed sections."""
+"""Typed options of the data sets."""
 
 import pytest
 

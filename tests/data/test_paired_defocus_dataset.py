@@ -1,4 +1,4 @@
-"""Pairs from disk to batch: the same place in both images, the same sample from any worker, and faults by name."""
+"""PairedDefocusDataset: aligned crops, exact values, reproducible samples, and errors that name the file or key."""
 
 import copy
 import math
@@ -26,7 +26,7 @@ HEIGHT, WIDTH, COUNT = 30, 40, 5
 
 
 def coordinates(number, dtype=np.uint8):
-    """An image that says of each pixel its row, its column and the number of the image."""
+    """An image whose channels are the row, the column and the number of the image."""
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     image = np.dstack([rows, columns, np.full_like(rows, number)])
     return (image * (257 if dtype == np.uint16 else 1)).astype(dtype)
@@ -71,6 +71,7 @@ def same(first, second):
 
 
 def test_a_training_sample_is_a_crop_of_both_images_at_one_place(training):
+    before = copy.deepcopy(training)
     dataset = PairedDefocusDataset(training)
     assert len(dataset) == COUNT
     corners = set()
@@ -91,6 +92,7 @@ def test_a_training_sample_is_a_crop_of_both_images_at_one_place(training):
         assert columns == list(range(columns[0], columns[0] + 8))
         corners.add((rows[0], columns[0]))
     assert len(corners) > 100
+    assert training == before
 
 
 @pytest.mark.parametrize(
@@ -115,13 +117,13 @@ def test_each_option_flips_as_it_says_half_of_the_time(folders, option, flip):
     assert 30 < happened < 70  # four standard deviations of 5
 
 
-def test_grey_pairs_are_the_luma_of_the_coloured(folders):
+def test_gray_pairs_are_the_luma_of_the_color_pairs(folders):
     plain = {**folders, 'phase': 'train', 'gt_size': 8}
-    coloured, grey = PairedDefocusDataset(plain), PairedDefocusDataset({**plain, 'grey_prob': 0.3})
+    color, gray = PairedDefocusDataset(plain), PairedDefocusDataset({**plain, 'grey_prob': 0.3})
     happened = 0
     for draw in range(200):
         index = SampleIndex(draw % COUNT, 1, draw)
-        before, after = coloured[index], grey[index]
+        before, after = color[index], gray[index]
         yes = torch.equal(after['gt'][0], after['gt'][1])
         happened += yes
         for key in ('lq', 'gt'):
@@ -132,11 +134,11 @@ def test_grey_pairs_are_the_luma_of_the_coloured(folders):
 
 
 def test_rescaled_pairs_are_means_over_the_area(folders):
-    """Of an image of coordinates the reduced one is again, its steps as large as the factor; both in one place."""
+    """A reduced image of coordinates has steps as large as the factor, at the same place in both images."""
     dataset = PairedDefocusDataset(
         {**folders, 'phase': 'train', 'gt_size': 8, 'rescale_prob': 0.5, 'rescale_range': [0.5, 0.9]}
     )
-    seen = []
+    sizes = []
     for draw in range(200):
         sample = dataset[SampleIndex(draw % COUNT, 1, draw)]
         assert sample['lq'].shape == sample['gt'].shape == (3, 8, 8)
@@ -144,9 +146,9 @@ def test_rescaled_pairs_are_means_over_the_area(folders):
         torch.testing.assert_close(gt, 255 - lq, rtol=0, atol=1e-4)
         step = (lq[0, -1] - lq[0, 0]).mean() / 7
         torch.testing.assert_close(lq[0].diff(dim=0), step.expand(7, 8), rtol=0, atol=0.2)  # parts of pixels
-        seen.append(round(8 * step.item(), 3))
-    assert 72 < seen.count(8) < 128  # 100, four standard deviations of 7
-    assert {round(side) for side in seen} == set(range(8, 17))  # of 8 / 0.9 to 8 / 0.5 pixels, or as it is
+        sizes.append(round(8 * step.item(), 3))
+    assert 72 < sizes.count(8) < 128  # 100, four standard deviations of 7
+    assert {round(side) for side in sizes} == set(range(8, 17))  # of 8 / 0.9 to 8 / 0.5 pixels, or as it is
 
 
 def test_a_crop_before_rescaling_stays_inside_the_image(folders):
@@ -165,12 +167,6 @@ def test_noise_is_on_its_share_of_the_images(folders):
     happened = sum(not torch.equal(clean[index]['lq'], noisy[index]['lq']) for index in indices)
     assert 9 < happened < 51  # 30, four standard deviations of 5.2
     assert all(torch.equal(clean[index]['gt'], noisy[index]['gt']) for index in indices[:50])
-
-
-def test_a_crop_as_large_as_the_image_is_the_image(folders):
-    square = {**folders, 'phase': 'train', 'gt_size': HEIGHT}
-    rows = steps(PairedDefocusDataset(square)[0]['lq'])[0]
-    assert torch.equal(rows, torch.arange(HEIGHT, dtype=torch.int32)[:, None].expand(HEIGHT, HEIGHT))
 
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
@@ -193,19 +189,10 @@ def test_every_value_reaches_the_tensor_exactly(tmp_path, dtype, storage, phase)
     assert torch.equal(sample['gt'], expected.flip(1))
 
 
-@pytest.mark.parametrize('phase', ['train', 'val'])
-def test_two_depths_in_one_pair_are_told_with_both_files(tmp_path, phase):
-    write_image(str(tmp_path / 'lq' / 'a.png'), coordinates(3, np.uint16))
-    write_image(str(tmp_path / 'gt' / 'a.png'), coordinates(3))
-    opt = {'phase': phase, 'dataroot_lq': f'{tmp_path}/lq', 'dataroot_gt': f'{tmp_path}/gt', 'gt_size': 8}
-    with pytest.raises(DataError, match=r'lq/a\.png has 16 bits but its partner .*gt/a\.png has 8'):
-        PairedDefocusDataset(opt)[0]
-
-
-def test_a_depth_that_was_not_asked_for_is_told(folders):
+def test_another_bit_depth_than_the_option_is_refused(folders):
     for bit_depth in ('auto', 8):
         assert len(PairedDefocusDataset({**folders, 'phase': 'val', 'bit_depth': bit_depth})[0]) == 4
-    with pytest.raises(DataError, match=r'lq/0\.png.*bit_depth: 8'):
+    with pytest.raises(DataError, match=r'lq/0\.png.*bit_depth'):
         PairedDefocusDataset({**folders, 'phase': 'val', 'bit_depth': 16})[0]
 
 
@@ -237,17 +224,18 @@ def test_a_database_gives_the_samples_of_the_folders(dpdd, codec):
     assert len(dataset) == len(folders) == COUNT
     for draw in range(30):
         index = SampleIndex(draw % COUNT, 1, draw)
-        ours, theirs = dataset[index], folders[index]
-        assert ours['lq_path'] == theirs['lq_path'].replace('train_c', 'train.lmdb/train_c')
-        assert ours['gt_path'] == theirs['gt_path'].replace('train_c', 'train.lmdb/train_c')
+        sample, expected = dataset[index], folders[index]
+        assert sample['lq_path'] == expected['lq_path'].replace('train_c', 'train.lmdb/train_c')
+        assert sample['gt_path'] == expected['gt_path'].replace('train_c', 'train.lmdb/train_c')
         for key in ('lq', 'gt'):
-            assert torch.equal(ours[key], theirs[key])
+            assert torch.equal(sample[key], expected[key])
 
 
-@pytest.mark.parametrize('codec', CODECS)
-@pytest.mark.parametrize('method', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ('codec', 'method'), [('png', 'fork'), ('raw', 'fork'), pytest.param('raw', 'spawn', marks=pytest.mark.slow)]
+)
 def test_a_database_is_read_by_any_worker(dpdd, codec, method):
-    """Of two data sets on one database, both used here before the workers start."""
+    """Two data sets share one database, and both are used before the workers start."""
     as_database(dpdd['dataroot'], codec, 'train')
     dataset, other = PairedDefocusDataset(dpdd), PairedDefocusDataset(dpdd)
     alone = batches(dataset, 0)
@@ -257,7 +245,7 @@ def test_a_database_is_read_by_any_worker(dpdd, codec, method):
 
 
 @pytest.mark.slow
-def test_memory_stays_flat_over_ten_thousand_samples(dpdd, python):
+def test_memory_stays_flat_over_thousands_of_samples(dpdd, python):
     root = dpdd['dataroot']
     for number in range(COUNT):
         for name in (f'source/{number}', f'target/t{number}'):
@@ -270,7 +258,7 @@ from ggkm_plugin.basicsr_patches.sampler import SampleIndex
 def anonymous():
     return int(next(line for line in open('/proc/self/status') if line.startswith('RssAnon')).split()[1])
 dataset = PairedDefocusDataset({dict(dpdd, gt_size=64)!r})
-for draw in range(11_000):
+for draw in range(5_000):
     dataset[SampleIndex(draw % {COUNT}, 0, draw)]
     if draw == 1000:
         before = anonymous()
@@ -284,9 +272,8 @@ print(anonymous() - before)
 
 
 @pytest.mark.parametrize('num_workers', [1, 2])
-@pytest.mark.parametrize('options', [{}, {'noise_std': [0, 17.85]}])
-def test_samples_do_not_depend_on_the_workers(training, options, num_workers):
-    dataset = PairedDefocusDataset({**training, **options})
+def test_samples_do_not_depend_on_the_workers(training, num_workers):
+    dataset = PairedDefocusDataset({**training, 'noise_std': [0, 17.85]})
     alone = [batches(dataset, 0, epoch) for epoch in (0, 1)]
     assert not same(*alone)
     torch.manual_seed(num_workers)
@@ -294,11 +281,10 @@ def test_samples_do_not_depend_on_the_workers(training, options, num_workers):
         assert same(batches(dataset, num_workers, epoch, multiprocessing_context='fork'), alone[epoch])
 
 
-@pytest.mark.parametrize('method', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])
-def test_workers_that_stay_draw_anew_in_each_epoch(training, method):
+def test_persistent_workers_draw_new_samples_in_each_epoch(training):
     dataset = PairedDefocusDataset({**training, 'noise_std': 3})
     sampler = EpochSampler(dataset, 1, 0, ratio=2, seed=5)
-    options = {'num_workers': 2, 'persistent_workers': True, 'multiprocessing_context': method}
+    options = {'num_workers': 2, 'persistent_workers': True, 'multiprocessing_context': 'fork'}
     loader = DataLoader(dataset, 3, sampler=sampler, **options)
     for epoch in (0, 1):
         sampler.set_epoch(epoch)
@@ -322,33 +308,19 @@ def test_another_seed_is_another_crop(training):
     assert not torch.equal(crops[0], crops[1])
 
 
-@pytest.mark.parametrize(
-    'options', [{'num_workers': 0}, {'num_workers': 2}, {'num_workers': 2, 'persistent_workers': True}]
-)
-def test_a_sampler_that_knows_no_epoch_gives_new_crops_too(training, options):
+@pytest.mark.parametrize('options', [{'num_workers': 0}, {'num_workers': 2, 'persistent_workers': True}])
+@pytest.mark.parametrize('sampler', [None, [2] * 5])
+def test_a_sampler_without_epochs_gives_new_crops_too(training, options, sampler):
     dataset = PairedDefocusDataset(training)
 
     def two_epochs():
         torch.manual_seed(3)
-        loader = DataLoader(dataset, COUNT, **options)
+        loader = DataLoader(dataset, COUNT, sampler=sampler, **options)
         return torch.cat([batch['lq'] for _ in range(2) for batch in loader])
 
     first = two_epochs()
     assert len({crop.numpy().tobytes() for crop in first}) == 2 * COUNT
     assert torch.equal(two_epochs(), first)
-
-
-@pytest.mark.parametrize('num_workers', [0, 1])
-def test_an_image_that_such_a_sampler_repeats_is_cropped_anew(training, num_workers):
-    dataset = PairedDefocusDataset(training)
-    crops = [sample['lq'] for sample in DataLoader(dataset, None, sampler=[2] * 6, num_workers=num_workers)]
-    assert len({crop.numpy().tobytes() for crop in crops}) == 6
-
-
-def test_a_data_set_can_be_pickled_after_use(training):
-    dataset, index = PairedDefocusDataset(training), SampleIndex(1, 2, 3)
-    sample = dataset[index]
-    assert torch.equal(pickle.loads(pickle.dumps(dataset))[index]['lq'], sample['lq'])
 
 
 # eval and noise
@@ -378,17 +350,6 @@ def test_the_noise_of_validation_belongs_to_seed_and_index(folders):
     assert noise[0].std() * 255 == pytest.approx(5, rel=0.05)
 
 
-def test_noise_is_on_the_input_only_and_after_the_crop(training):
-    quiet, noisy = PairedDefocusDataset(training), PairedDefocusDataset({**training, 'noise_std': 15})
-    differences = []
-    for draw in range(20):
-        index = SampleIndex(draw % COUNT, 0, draw)
-        assert torch.equal(noisy[index]['gt'], quiet[index]['gt'])
-        differences.append(noisy[index]['lq'] - quiet[index]['lq'])
-    assert torch.stack(differences).std() * 255 == pytest.approx(15, rel=0.05)  # of 3,840 values
-    assert noisy[SampleIndex(0, 0, 0)]['lq'].dtype == torch.float32
-
-
 def test_the_noisy_input_is_clipped_only_by_option(folders):
     opt = {**folders, 'phase': 'val', 'noise_std': 50}
     open_ended = PairedDefocusDataset(opt)[0]['lq']
@@ -397,74 +358,47 @@ def test_the_noisy_input_is_clipped_only_by_option(folders):
     assert torch.equal(clipped, open_ended.clamp(0, 1))
 
 
-# what is wrong is named
+# errors
 
 
-def test_a_pair_of_two_sizes_is_told_with_both_files(training):
-    write_image(f'{training["dataroot_gt"]}/2.png', np.zeros((HEIGHT, WIDTH + 1, 3), np.uint8))
-    for phase in ('train', 'val'):
-        dataset = PairedDefocusDataset({**training, 'phase': phase})
-        with pytest.raises(DataError) as error:
-            dataset[2]
-        for part in ('lq/2.png is 30x40', 'gt/2.png is 30x41'):
-            assert part in str(error.value)
+@pytest.mark.parametrize('sharp', [np.zeros((HEIGHT, WIDTH + 1, 3), np.uint8), coordinates(2, np.uint16)])
+@pytest.mark.parametrize('phase', ['train', 'val'])
+def test_a_pair_of_two_sizes_or_bit_depths_is_refused_with_both_files(training, sharp, phase):
+    write_image(f'{training["dataroot_gt"]}/2.png', sharp)
+    with pytest.raises(DataError, match=r'lq/2\.png.*gt/2\.png'):
+        PairedDefocusDataset({**training, 'phase': phase})[2]
 
 
-def test_an_image_smaller_than_the_crop_is_told_with_the_option(training):
-    dataset = PairedDefocusDataset({**training, 'gt_size': 31})
-    with pytest.raises(DataError, match=r'lq/0\.png: 30x40 is smaller .*gt_size to 30 or less'):
-        dataset[0]
+def test_an_image_smaller_than_the_crop_is_named_with_the_option(training):
+    with pytest.raises(DataError, match=r'lq/0\.png.*gt_size'):
+        PairedDefocusDataset({**training, 'gt_size': 31})[0]
 
 
 @pytest.mark.parametrize('num_workers', [0, 2])
-def test_an_image_that_is_broken_is_named_through_a_worker(training, num_workers):
-    path = Path(training['dataroot_lq']) / '3.png'
+@pytest.mark.parametrize('side', ['lq', 'gt'])
+def test_a_broken_image_is_named_through_a_worker(training, num_workers, side):
+    path = Path(training[f'dataroot_{side}']) / '3.png'
     path.write_bytes(path.read_bytes()[:-40])
     dataset = PairedDefocusDataset(training)
-    with pytest.raises(DataError, match=r'lq/3\.png: not a readable image') as error:
+    with pytest.raises(DataError, match=rf'{side}/3\.png') as error:
         batches(dataset, num_workers)
     error.value.with_traceback(None)
     del error  # ends the workers now: the garbage collector, in its own order, would wait five seconds for each
 
 
-def test_a_broken_sharp_image_is_named(training):
-    (Path(training['dataroot_gt']) / '3.png').write_bytes(b'')
-    with pytest.raises(DataError, match=r'gt/3\.png: the file is empty'):
-        PairedDefocusDataset(training)[3]
-
-
-@pytest.mark.parametrize('left_out', ['dataroot_lq', 'dataroot_gt'])
-def test_half_of_the_folders_is_told(training, left_out):
-    del training[left_out]
-    with pytest.raises(OptionError, match='dataroot_gt'):
-        PairedDefocusDataset(training)
-
-
 @pytest.mark.parametrize(
-    ('change', 'fault', 'says'),
+    ('change', 'fault', 'named'),
     [
         ({'gt_size': None}, OptionError, 'gt_size'),
-        ({'gt_size': 0}, OptionError, 'gt_size'),
-        ({'gt_size': 8.0}, OptionError, r'gt_size.*8\.0'),
-        ({'noise_std': -1}, OptionError, 'noise_std.*-1'),
-        ({'noise_std': [5, 1]}, OptionError, r'noise_std.*\[5, 1\]'),
-        ({'noise_std': 'much'}, OptionError, 'noise_std.*much'),
-        ({'noise_prob': 1.5}, OptionError, r'noise_prob.*1\.5'),
-        ({'grey_prob': True}, OptionError, 'grey_prob.*True'),
-        ({'rescale_prob': 'half'}, OptionError, 'rescale_prob.*half'),
-        ({'rescale_range': [0, 1]}, OptionError, 'rescale_range'),
-        ({'rescale_range': 0.7}, OptionError, 'rescale_range'),
-        ({'seed': -1}, OptionError, 'seed.*-1'),
-        ({'pairing': 'order'}, OptionError, 'pairing.*order'),
-        ({'io_backend': {'type': 'petrel'}}, OptionError, 'io_backend.*petrel'),
-        ({'dataroot_lq': '/nowhere/lq'}, DataError, '/nowhere/lq: no such folder'),
-        ({'dataroot': '/nowhere', 'layout': 'DPDD'}, DataError, '/nowhere: no such folder'),
-        ({'dataroot': '/nowhere', 'layout': 'DPD'}, OptionError, "layout.*'DPD'"),
+        ({'dataroot_lq': None}, OptionError, 'dataroot_lq'),
+        ({'dataroot_gt': None}, OptionError, 'dataroot_gt'),
+        ({'dataroot_lq': '/nowhere/lq'}, DataError, '/nowhere/lq'),
+        ({'dataroot': '/nowhere', 'layout': 'DPDD'}, DataError, '/nowhere'),
         ({'dataroot': '/nowhere', 'layout': 'RTF'}, OptionError, 'RTF.*train'),
     ],
 )
-def test_an_option_that_is_wrong_is_named_before_a_sample_is_loaded(training, change, fault, says):
-    with pytest.raises(fault, match=says):
+def test_a_wrong_option_is_named_before_a_sample_is_loaded(training, change, fault, named):
+    with pytest.raises(fault, match=named):
         PairedDefocusDataset({**training, **change})
 
 
@@ -474,7 +408,7 @@ def test_a_set_without_sharp_images_is_refused_with_the_type_to_use(tmp_path):
         PairedDefocusDataset({'phase': 'test', 'dataroot': str(tmp_path), 'layout': 'CUHK'})
 
 
-# with a benchmark, with the host, with real photographs
+# benchmarks, BasicSR, real photographs
 
 
 def test_a_benchmark_is_read_by_its_layout(tmp_path):
@@ -491,14 +425,7 @@ def test_a_benchmark_is_read_by_its_layout(tmp_path):
             assert torch.equal(sample['lq'], sample['gt'])
 
 
-def test_the_options_of_the_caller_are_left_alone(training):
-    before = copy.deepcopy(training)
-    dataset = PairedDefocusDataset(training)
-    dataset[0]
-    assert training == before
-
-
-def test_the_host_builds_it_by_name(training):
+def test_basicsr_builds_it_by_name(training):
     ggkm_plugin.register()
     from basicsr.data import build_dataloader, build_dataset
 
@@ -516,7 +443,7 @@ def test_the_host_builds_it_by_name(training):
     sampler = EpochSampler(dataset, 1, 0, seed=7)
     loader = build_dataloader(dataset, opt, num_gpu=0, sampler=sampler, seed=7)
     shapes = [batch['lq'].shape for batch in loader]
-    assert shapes == [(2, 3, 8, 8)] * 2  # the host drops the incomplete batch
+    assert shapes == [(2, 3, 8, 8)] * 2  # BasicSR drops the incomplete batch
     val_opt = {**opt, 'phase': 'val'}
     paths = [batch['lq_path'] for batch in build_dataloader(build_dataset(val_opt), val_opt)]
     assert paths == [[f'{training["dataroot_lq"]}/{number}.png'] for number in range(COUNT)]
@@ -532,8 +459,8 @@ def test_real_pairs_are_read_alpha_and_all():
         assert sample['lq'].shape == sample['gt'].shape == (3, 688, 1008)
         with Image.open(sample['lq_path']) as image:
             modes.add(image.mode)
-            theirs = np.asarray(image.convert('RGB'))
-        np.testing.assert_array_equal(steps(sample['lq']).permute(1, 2, 0), theirs)
+            expected = np.asarray(image.convert('RGB'))
+        np.testing.assert_array_equal(steps(sample['lq']).permute(1, 2, 0), expected)
         psnr = -10 * math.log10(float(((sample['lq'] - sample['gt']) ** 2).mean()))
         assert 15 < psnr < 40  # a pair of one scene, and not the same image
         assert Path(sample['lq_path']).stem == Path(sample['gt_path']).stem
