@@ -30,7 +30,7 @@ _PATIENCE = 3
 
 # Each is a module of this package: `-` is `_` in its name.
 COMMANDS = (
-    'train', 'test', 'check', 'deblur', 'compare', 'profile', 'inspect', 'list', 'convert', 'export', 'prepare',
+    'train', 'test', 'check', 'deblur', 'app', 'compare', 'profile', 'inspect', 'list', 'convert', 'export', 'prepare',
     'verify', 'bench', 'study', 'reproduce', 'psf-study', 'figure',
 )  # fmt: skip
 

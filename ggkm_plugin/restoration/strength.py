@@ -4,8 +4,8 @@
     w = q^2 / (1 + q^2),    q = r / r0
 
 S  strength in [0,2]: 0 is the photograph, 1 the result
-r  RMS radius of the estimated PSF at the pixel, r0 = 0.75 pixels; without an estimate the mean of |x - y| over 15x15
-   pixels, the largest of the colors, r0 = 0.02 of white
+r  mean over 15x15 pixels of the RMS radius of the estimated PSFs, r0 = 0.75 pixels; without an estimate that of
+   |x - y|, the largest of the colors, r0 = 0.02 of white
 m  mask in [0,1]
 
 For S > 1 the output is clipped to the smallest and largest value that y and x have within 5x5 pixels.
@@ -53,13 +53,9 @@ def gain(strength: float, weight: Tensor) -> Tensor:
 
 def blended(y: Tensor, x: Tensor, strength: float, radius: Tensor | None, mask: Tensor | None = None) -> Tensor:
     """Blend float y and x (C,H,W) by radius (H,W) and mask (H,W); see the module."""
-    if radius is None:
-        change = (x - y).abs().amax(0)[None]
-        mean = F.avg_pool2d(change, 2 * _MEAN_REACH + 1, 1, _MEAN_REACH, count_include_pad=False)[0]
-        weight = blur_weight(mean / _DIFFERENCE)
-    else:
-        weight = blur_weight(radius / _RADIUS)
-    share = gain(strength, weight)
+    measure, unit = ((x - y).abs().amax(0), _DIFFERENCE) if radius is None else (radius, _RADIUS)
+    mean = F.avg_pool2d(measure[None], 2 * _MEAN_REACH + 1, 1, _MEAN_REACH, count_include_pad=False)[0]
+    share = gain(strength, blur_weight(mean / unit))
     out = torch.lerp(y, x, share if mask is None else share * mask)
     if strength > 1:
         out = out.clamp(-_largest_around(-torch.minimum(y, x)), _largest_around(torch.maximum(y, x)))

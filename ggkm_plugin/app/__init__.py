@@ -1,0 +1,1 @@
+"""Local web page for deblurring photographs (`basicsr app`), with Gradio."""
