@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(reproduction.render(found, None, arguments.format), end='')
         return
     if found.data:
-        raise OptionError(f'Table {arguments.table}: {found.data}')
+        raise OptionError(f'Table {arguments.table}: {found.data}. --dry-run lists its rows without images')
     request = compare.CompareRequest(opt='', root=arguments.root, noise=bool(found.clean), report=False)
     compared = compare.compare_options(found.options, request, progress)
     print(reproduction.render(found, compared.results, arguments.format), end='')

@@ -14,7 +14,7 @@ from ggkm_plugin.classical.methods import Method, method
 from ggkm_plugin.data.options import dataset_faults
 from ggkm_plugin.evaluation.alignment import SUFFIX
 from ggkm_plugin.metrics.protocols import find_protocol
-from ggkm_plugin.metrics.selection import missing_metrics
+from ggkm_plugin.metrics.selection import missing_metrics, needs_reference
 from ggkm_plugin.utils import registry
 from ggkm_plugin.utils.config import Options
 from ggkm_plugin.utils.errors import DataError, OptionError, UserError
@@ -254,7 +254,11 @@ def _metrics(opt: Options, faults: Faults) -> list[Metric]:
         better = getattr(function, 'better', 'higher')
         metrics.append(Metric(name, label, f'defocus_{name}', better, _SHOWN_DIGITS[name], options))
     if opt.get('align'):
-        metrics += [replace(one, name=one.name + SUFFIX, label=f'{one.label} aligned') for one in metrics]
+        metrics += [
+            replace(one, name=one.name + SUFFIX, label=f'{one.label} aligned')
+            for one in metrics
+            if needs_reference(one.as_option(opt['protocol']))
+        ]
     return metrics
 
 

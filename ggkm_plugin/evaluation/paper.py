@@ -221,6 +221,7 @@ FOOTNOTES: Mapping[tuple[int, str], str] = {
     (8, 'w/o Group (21)'): 'the same model as P=21, Q=1 in Table 10, there with 25.809 dB and 152.2 G',
     (8, 'GGKMNet(1)'): 'the text has a slightly smaller model, the table as many parameters as GGKMNet',
     (10, 'P=21, Q=4'): 'the text has 4 groups of 21 kernels, the table and Sec. 5.1 21 groups of 4',
+    (11, 'S=1, R=3'): 'the paper has 1.407 M parameters for an iteration of GKMNet, the released network 1.409 M',
     (11, 'S=2, R=2'): 'the GMACs of GKMNet do not grow in proportion to R: 137.1, 346.1, 423.8 with S=2',
     (11, 'S=3, R=1'): 'Table 2 has 1.47 M parameters for GKMNet',
 }

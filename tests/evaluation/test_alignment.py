@@ -54,12 +54,15 @@ def test_aligned_scores_stand_beside_the_plain_ones(bench):
             path.unlink()
         pixels = (np.moveaxis(image, 0, 2)[8:-8, 8:-8] * 255).clip(0, 255).round().astype(np.uint8)
         write_image(str(bench.folder / 'pairs' / name / '0.png'), pixels)
-    bench.opt.update(align='shift', metrics=['psnr', 'ssim'])
+    bench.opt.update(align='shift', metrics=['psnr', 'ssim', 'niqe'])
     results, out, _ = bench.run()
     means = results['datasets'][0]['means']['input']
-    assert [metric['name'] for metric in results['metrics']] == ['psnr', 'ssim', 'psnr_aligned', 'ssim_aligned']
+    assert [metric['name'] for metric in results['metrics']] == [
+        'psnr', 'ssim', 'niqe', 'psnr_aligned', 'ssim_aligned',
+    ]  # fmt: skip
+    assert set(means) == {metric['name'] for metric in results['metrics']}
     assert means['psnr_aligned'] > means['psnr'] + 10
     assert 'PSNR aligned' in out
     del bench.opt['align']
     plain, _, _ = bench.run()
-    assert plain['datasets'][0]['means']['input'] == {name: means[name] for name in ('psnr', 'ssim')}
+    assert plain['datasets'][0]['means']['input'] == {name: means[name] for name in ('psnr', 'ssim', 'niqe')}
