@@ -1,4 +1,4 @@
-"""Freed memory is kept, counted, and given back; in processes of their own, since the allocator is the process's."""
+"""Freed memory is reused, counted and returned; in subprocesses, since the allocator is global."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from ggkm_plugin.utils import allocator
 
 pytestmark = pytest.mark.skipif(allocator._glibc() is None, reason='the C library is not glibc')
 
-# Frees 100 blocks of 32 MB, one after the other; prints the pages that the system had to clear, and the rest.
+# Frees 100 blocks of 32 MB in turn; prints whether memory is kept, cleared pages, and freed bytes before and after.
 PROGRAM = """
 import resource, sys
 from ggkm_plugin.utils import allocator
@@ -47,21 +47,21 @@ def run(mode, **environment):
 def test_freed_memory_is_used_again():
     kept, cleared, freed, _ = run('keep')
     assert kept
-    assert cleared < 20 * 2**25 / 4096  # of a hundred blocks'
-    assert freed >= 2**25  # and it counts as free
+    assert cleared < 20 * 2**25 / 4096  # of 100 blocks
+    assert freed >= 2**25
     kept, cleared, freed, _ = run('leave')
     assert not kept
     assert cleared > 50 * 2**25 / 4096
     assert freed < 2**25
 
 
-def test_a_user_s_own_setting_is_left_alone():
+def test_the_environment_has_priority():
     kept, cleared, _, _ = run('keep', MALLOC_TRIM_THRESHOLD_='1000000')
     assert not kept
     assert cleared > 50 * 2**25 / 4096
 
 
-def test_elsewhere_nothing_happens(monkeypatch):
+def test_other_systems_are_unchanged(monkeypatch):
     monkeypatch.setattr(allocator, '_glibc', lambda: None)
     assert not allocator.keep_freed_memory()
     assert allocator.freed_bytes() == 0

@@ -37,7 +37,7 @@ def test_basicsr_can_be_imported_after_register(python):
 
 
 def test_a_torchvision_whose_operators_do_not_load(python):
-    """A CPU-only torch beside the registry's torchvision; simulated, so that it is tested on every install."""
+    """Simulates a CPU-only torch with a torchvision built for CUDA."""
     broken = python(_BREAK_TORCHVISION + 'import torchvision')
     assert 'operator torchvision::' in broken.stderr
     mended = python(_BREAK_TORCHVISION + 'import ggkm_plugin\nggkm_plugin.register()\nimport torchvision, basicsr')
@@ -52,18 +52,12 @@ def test_operators_that_are_there_are_not_declared_again(python):
         '    library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")\n'
         'from ggkm_plugin.utils import basicsr_imports\n'
         'basicsr_imports.install()\n'
+        'count = len(sys.meta_path)\n'
+        'basicsr_imports.install()\n'
+        'assert len(sys.meta_path) == count\n'
         'hook = sys.meta_path[0]\n'
         'hook.find_spec("torchvision._meta_registrations")\n'
         'assert hook._declared == []\n'
-    )
-    assert result.returncode == 0, result.stderr
-
-
-def test_install_is_idempotent(python):
-    result = python(
-        'import sys\nfrom ggkm_plugin.utils import basicsr_imports\n'
-        'basicsr_imports.install()\ncount = len(sys.meta_path)\n'
-        'basicsr_imports.install()\nassert len(sys.meta_path) == count\n'
     )
     assert result.returncode == 0, result.stderr
 
@@ -149,10 +143,10 @@ def fake_basicsr(folder, version):
 
 @pytest.mark.parametrize('found', ['1.3.5', None])
 @pytest.mark.parametrize('words', [
-    ('list', 'archs'), ('deblur', 'x.jpg'), ('train', '-opt', 'x.yml'), ('verify', 'x'), ('bench', 'operator'),
+    ('list', 'archs'), ('train', '-opt', 'x.yml'),
 ])  # fmt: skip
 def test_another_basicsr_on_the_path(tmp_path, found, words):
-    """Every command gives one line that names the folder that was found and the version that is needed."""
+    """Commands print one line that names the folder that was found and the version that is needed."""
     other = fake_basicsr(tmp_path / 'other', found)
     path = os.pathsep.join([str(other), *filter(None, [os.environ.get('PYTHONPATH')])])
     result = subprocess.run(
@@ -175,5 +169,5 @@ def test_another_basicsr_in_a_program(tmp_path, python):
 
 def test_no_basicsr(monkeypatch):
     monkeypatch.setattr(sys, 'meta_path', [basicsr_imports._ImportHook()])
-    with pytest.raises(BasicSRError, match='pip install'):
+    with pytest.raises(BasicSRError, match='basicsr'):
         basicsr_imports.basicsr_folder()

@@ -1,5 +1,6 @@
 """Option files: finding, reading, overriding, checking."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,9 @@ def test_finds_a_path_then_a_packaged_name(tmp_path, monkeypatch):
         assert config.find_option_file(name) == config.packaged_folder() / 'train_GGKMNet_DPDD.yml'
 
 
-@pytest.mark.parametrize('name', ['train_GGKMNet_DPD.yml', 'elsewhere/train_GGKMNet_DPDD.yml'])
+@pytest.mark.parametrize('name', ['train_GGKMNet_DPD.yml', 'TRAIN_ggkmnet_dpd', 'elsewhere/train_GGKMNet_DPDD.yml'])
 def test_a_missing_file_suggests_the_nearest(name):
-    with pytest.raises(OptionError, match=r'no such option file\. Did you mean train_GGKMNet_DPDD\.yml'):
+    with pytest.raises(OptionError, match=r'\btrain_GGKMNet_DPDD\.yml'):
         config.find_option_file(name)
 
 
@@ -34,24 +35,24 @@ def test_numbers_are_numbers(tmp_path):
     assert isinstance(opt['c'], int)
 
 
-@pytest.mark.parametrize(('text', 'message'), [('a: [1', 'YAML'), ('- 1', 'mapping'), ('', 'mapping')])
-def test_what_is_no_option_file(tmp_path, text, message):
-    with pytest.raises(OptionError, match=message):
+@pytest.mark.parametrize('text', ['a: [1', '- 1', '', 'variants: [1]', 'variants: {x: 3}', 'variants: word'])
+def test_other_files_are_refused(tmp_path, text):
+    with pytest.raises(OptionError, match=r'file\.yml'):
+        config.load_options(_written(tmp_path, text), 'x')
+
+
+@pytest.mark.parametrize('text', ['twice: 1\nb: 2\ntwice: 3', 'a: {twice: 1, twice: 1}', 'l: [{twice: 1, "twice": 2}]'])
+def test_a_duplicate_key_is_refused(tmp_path, text):
+    """PyYAML would keep the last one, so one of two data sets of the same name."""
+    with pytest.raises(OptionError, match=r'file\.yml.*\btwice\b'):
         config.load_options(_written(tmp_path, text))
 
 
-@pytest.mark.parametrize('text', ['a: 1\nb: 2\na: 3', 'a: {b: 1, b: 1}', 'list: [{c: 1, "c": 2}]'])
-def test_a_key_that_is_given_twice(tmp_path, text):
-    """PyYAML would keep the last one: of two data sets of one name only one would be there."""
-    with pytest.raises(OptionError, match=r'file\.yml: not valid YAML: [abc] is given twice .*line'):
-        config.load_options(_written(tmp_path, text))
-
-
-def test_merged_keys_are_no_second_ones(tmp_path):
+def test_merged_keys_are_not_duplicates(tmp_path):
     text = 'anchor: &a {a: 1, b: 2}\nfirst: {<<: *a, b: 3}\nsecond: {<<: *a}\n[1, 2]: x'
     opt = config.load_options(_written(tmp_path, text.replace('[1, 2]: x', 'y: x')))
     assert opt == {'anchor': {'a': 1, 'b': 2}, 'first': {'a': 1, 'b': 3}, 'second': {'a': 1, 'b': 2}, 'y': 'x'}
-    with pytest.raises(OptionError, match='not valid YAML'):
+    with pytest.raises(OptionError, match=r'file\.yml'):
         config.load_options(_written(tmp_path, text))
 
 
@@ -59,37 +60,20 @@ def test_overrides_are_typed_and_known(tmp_path):
     path = _written(tmp_path, 'train: {lr: 1, steps: [1]}\nname: x')
     opt = config.load_options(path, overrides=['train:lr=1e-4', 'train:steps=[2, 3]', 'name=~'])
     assert opt == {'train': {'lr': 1e-4, 'steps': [2, 3]}, 'name': None}
-    with pytest.raises(OptionError, match=r'train:stpes.*Did you mean steps'):
+    with pytest.raises(OptionError, match=r'train:stpes.*\bsteps\b'):
         config.load_options(path, overrides=['train:stpes=1'])
-    with pytest.raises(OptionError, match='key:subkey=value'):
-        config.load_options(path, overrides=['train'])
-    with pytest.raises(OptionError, match='no keys below'):
+    with pytest.raises(OptionError, match='name'):
         config.load_options(path, overrides=['name:first=1'])
-
-
-@pytest.mark.parametrize(
-    ('words', 'told'),
-    [
-        (['=1'], '=1: write key:subkey=value'),
-        (['name=!!bool x'], "name=!!bool x: '!!bool x' is not a YAML value"),
-        (['name=!!int x'], "name=!!int x: '!!int x' is not a YAML value"),
-        (['name=[1'], r"name=\[1: '\[1' is not a YAML value"),
-    ],
-)
-def test_overrides_that_are_none(tmp_path, words, told):
-    with pytest.raises(OptionError, match=f'--force_yml {told}'):
-        config.load_options(_written(tmp_path, 'name: x'), overrides=words)
-
-
-def test_suggestions_do_not_mind_capitals():
-    assert config.nearest('ggkmnt', ['GGKMNet', 'IFAN'], 'Archs') == ' Did you mean GGKMNet?'
+    for word in ('train', '=1', 'name=!!bool x', 'name=!!int x', 'name=[1'):
+        with pytest.raises(OptionError, match=f'--force_yml {re.escape(word)}'):
+            config.load_options(path, overrides=[word])
 
 
 def test_variants(tmp_path):
     path = _written(tmp_path, 'name: x\nnet: {p: 21}\nvariants: {small: {net.p: 4, net.q: 2}}')
     assert config.load_options(path) == {'name': 'x', 'net': {'p': 21}}
     assert config.load_options(path, 'small', ['net:q=3']) == {'name': 'x_small', 'net': {'p': 4, 'q': 3}}
-    with pytest.raises(OptionError, match='Did you mean small'):
+    with pytest.raises(OptionError, match=r'\bsmall\b'):
         config.load_options(path, 'smal')
 
 
@@ -97,12 +81,6 @@ def test_home_is_expanded_in_data_roots(tmp_path, monkeypatch):
     monkeypatch.setenv('HOME', '/mine')
     opt = config.load_options(_written(tmp_path, 'datasets: {train: {dataroot: ~/DPDD, dataroot_gt: null}}'))
     assert opt['datasets']['train'] == {'dataroot': '/mine/DPDD', 'dataroot_gt': None}
-
-
-@pytest.mark.parametrize('text', ['variants: [1]', 'variants: {x: 3}', 'variants: word'])
-def test_variants_that_are_none(tmp_path, text):
-    with pytest.raises(OptionError, match='variants'):
-        config.load_options(_written(tmp_path, text), 'x')
 
 
 # base files
@@ -175,6 +153,6 @@ def test_a_cycle_is_refused(derive):
 
 
 @pytest.mark.parametrize('text', ['base: 3', 'base: nowhere.yml', 'without: [a]', 'base: base.yml\nwithout: a'])
-def test_bases_that_are_none(derive, text):
+def test_wrong_bases_are_refused(derive, text):
     with pytest.raises(OptionError, match=r'derived|nowhere'):
         config.read_options(derive(text))

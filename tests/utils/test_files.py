@@ -1,4 +1,4 @@
-"""A file is the old one or the whole new one."""
+"""Atomic files and folders, locks, free space."""
 
 import contextlib
 import errno
@@ -25,7 +25,7 @@ def test_the_content_and_nothing_else(tmp_path, content):
 
 @pytest.mark.parametrize('error', [OSError(errno.ENOSPC, 'No space left on device'), KeyboardInterrupt()])
 @pytest.mark.parametrize('function', ['fsync', 'replace'])
-def test_a_failure_leaves_the_old_one(tmp_path, monkeypatch, function, error):
+def test_a_failure_leaves_the_old_file(tmp_path, monkeypatch, function, error):
     (tmp_path / 'file').write_text('old')
 
     def fail(*_):
@@ -38,11 +38,6 @@ def test_a_failure_leaves_the_old_one(tmp_path, monkeypatch, function, error):
     assert os.listdir(tmp_path) == ['file']
 
 
-def test_a_folder_that_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        write_whole(tmp_path / 'gone/file', 'new')
-
-
 def test_a_name_of_no_known_encoding(tmp_path):
     write_whole(tmp_path / 'file', 'caf\udce9')
     assert (tmp_path / 'file').read_bytes() == b'caf\\udce9'
@@ -51,7 +46,7 @@ def test_a_name_of_no_known_encoding(tmp_path):
 _LOCK = """
 import sys, time
 from pathlib import Path
-from ggkm_plugin.utils.files import check_space, locked, new_folder, size_text, write_whole
+from ggkm_plugin.utils.files import locked
 with locked(Path(sys.argv[1])):
     print('locked', flush=True)
     time.sleep(60)
@@ -70,19 +65,6 @@ def locking(folder):
         process.communicate()
 
 
-def lock_file(folder, pid, host):
-    (folder.parent / f'.{folder.name}.lock').write_text(json.dumps({'pid': pid, 'host': host}))
-
-
-def without_locks(monkeypatch):
-    """A file system that has no locks."""
-
-    def fail(*_):
-        raise OSError(errno.ENOLCK, 'No locks available')
-
-    monkeypatch.setattr('ggkm_plugin.utils.files.fcntl.lockf', fail)
-
-
 def test_a_locked_folder_is_refused_and_its_owner_named(tmp_path):
     with locking(tmp_path / 'run') as process:
         with pytest.raises(LockError) as refused, locked(tmp_path / 'run'):
@@ -90,6 +72,7 @@ def test_a_locked_folder_is_refused_and_its_owner_named(tmp_path):
         assert str(process.pid) in str(refused.value)
         assert socket.gethostname() in str(refused.value)
     with locked(tmp_path / 'run'):  # its owner was killed
+        assert socket.gethostname() in (tmp_path / '.run.lock').read_text()
         assert json.loads((tmp_path / '.run.lock').read_text())['pid'] == os.getpid()
     assert os.listdir(tmp_path) == []
 
@@ -104,10 +87,14 @@ def test_a_lock_ends_with_its_block(tmp_path):
     (os.getpid(), socket.gethostname(), True),
     (os.getpid(), 'another', True),
     (2**22 + 1, socket.gethostname(), False),  # above the largest process id
-], ids=['this process', 'another machine', 'ended process'])  # fmt: skip
+    (None, None, False),
+], ids=['this process', 'another machine', 'ended process', 'damaged lock file'])  # fmt: skip
 def test_a_file_system_without_locks(tmp_path, monkeypatch, pid, host, refused):
-    without_locks(monkeypatch)
-    lock_file(tmp_path / 'run', pid, host)
+    def fail(*_):
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr('ggkm_plugin.utils.files.fcntl.lockf', fail)
+    (tmp_path / '.run.lock').write_text(json.dumps({'pid': pid, 'host': host}) if pid else '{')
     if refused:
         with pytest.raises(LockError, match=str(pid)), locked(tmp_path / 'run'):
             pass
@@ -116,15 +103,6 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, pid, host, refused):
         with locked(tmp_path / 'run'), pytest.raises(LockError), locked(tmp_path / 'run'):
             pass
         assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize('locks', [True, False])
-def test_a_damaged_lock_file_of_nobody(tmp_path, monkeypatch, locks):
-    if not locks:
-        without_locks(monkeypatch)
-    (tmp_path / '.run.lock').write_text('{')
-    with locked(tmp_path / 'run'):
-        assert json.loads((tmp_path / '.run.lock').read_text())['host'] == socket.gethostname()
 
 
 def test_a_folder_that_cannot_be_locked(tmp_path):

@@ -1,4 +1,4 @@
-"""Values, tensors, files and code, told apart by their digests."""
+"""Digests of values, tensors, files and code."""
 
 import importlib
 import sys
@@ -34,7 +34,7 @@ def test_a_file_that_changes(tmp_path):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package with an arch that calls a function of another module of it; returns (its folder, its digest now)."""
+    """A package with an arch that imports another of its modules: (its folder, function that computes its digest)."""
     folder = tmp_path / 'digested_package'
     folder.mkdir()
     (folder / '__init__.py').touch()
@@ -51,7 +51,7 @@ def package(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(('file', 'counts'), [('arch', 1), ('ops', 1), ('deeper', 1), ('unrelated', 0)])
-def test_code_counts_with_what_it_imports_from_its_package(package, file, counts):
+def test_a_digest_includes_imports_from_the_same_package(package, file, counts):
     folder, code = package
     before = code()
     path = folder / f'{file}.py'
@@ -59,7 +59,7 @@ def test_code_counts_with_what_it_imports_from_its_package(package, file, counts
     assert (code() != before) == counts
 
 
-def test_metrics_of_ours_count_with_their_operators():
+def test_a_metric_s_digest_includes_its_operators():
     names = []
     original = sys.modules['ggkm_plugin.utils.hashing'].file_digest
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""The advice on a busy machine."""
+"""Advice on threads on a busy machine."""
 
 import os
 
@@ -37,7 +37,7 @@ def test_threads_on_a_busy_machine(machine, load, cores, threads, advised):
     assert advice is None if advised is None else f'OMP_NUM_THREADS={advised}' in advice
 
 
-def test_no_advice_where_it_is_set_or_a_gpu_works(machine, monkeypatch):
+def test_no_advice_with_a_gpu_or_a_set_number(machine, monkeypatch):
     machine(4.0, 2, 2, gpu=True)
     assert thread_advice() is None
     machine(4.0, 2, 2)

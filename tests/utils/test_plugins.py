@@ -1,4 +1,4 @@
-"""Discovery: ours and others through one door; a plugin that fails takes nothing else with it."""
+"""Plugins: discovery, names and sources; a plugin that fails registers nothing."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    """Writes an importable module; what it registers is taken out again."""
+    """Write an importable module; its names are removed from the registry after the test."""
     monkeypatch.chdir(tmp_path)
     before = dict(ARCH_REGISTRY._obj_map)
     written = []
@@ -58,20 +58,16 @@ def test_names_and_their_sources(module):
 def test_a_failing_plugin_leaves_nothing_behind(module, body, message):
     name = module('failing_plugin', body)
     ours = ARCH_REGISTRY.get('GGKMNet')
-    with pytest.raises(OptionError, match=f'failing_plugin.*{message}'):
-        plugins.load_local([name])
+    for plugin, named in ((name, f'failing_plugin.*{message}'), ('no_such_module', 'no_such_module')):
+        with pytest.raises(OptionError, match=named):
+            plugins.load_local([plugin])
     assert 'HalfNet' not in ARCH_REGISTRY
     assert ARCH_REGISTRY.get('GGKMNet') is ours
 
 
-def test_a_module_that_is_not_there():
-    with pytest.raises(OptionError, match='no_such_module'):
-        plugins.load_local(['no_such_module'])
-
-
 @pytest.mark.slow
 def test_other_distributions_through_the_entry_point_group(tmp_path):
-    """Two installed plugins, one of them broken: the sound one is loaded and listed, the broken one is named."""
+    """The broken plugin is reported, the other one is listed."""
     for name, body in (('sound', _arch('SoundNet')), ('broken', _arch('BrokenNet') + 'raise RuntimeError("no luck")')):
         (tmp_path / f'{name}_plugin.py').write_text(
             'from torch import nn\nfrom basicsr.utils.registry import ARCH_REGISTRY\n' + body
@@ -102,7 +98,7 @@ def test_other_distributions_through_the_entry_point_group(tmp_path):
 
 
 def test_the_list_is_what_is_registered(python):
-    """The names that are listed without an import are those that the import registers."""
+    """The names listed without an import equal those that the import registers."""
     result = python("""
 from ggkm_plugin.utils import plugins
 from ggkm_plugin.utils.registry import REGISTRIES
@@ -117,7 +113,7 @@ assert {key: source.split()[0] for key, source in listed.items()} == own, set(li
 
 
 def test_a_name_is_imported_when_it_is_looked_up(python):
-    """One of this package without basicsr, one of basicsr with all of it."""
+    """A name of this package is found without importing basicsr."""
     result = python("""
 import sys
 from ggkm_plugin.utils import registry
