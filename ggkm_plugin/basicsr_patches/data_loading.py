@@ -1,4 +1,4 @@
-"""Training batches that can be had again: the same samples from any number of workers, from any point of an epoch."""
+"""Reproducible training batches: the same samples for any number of workers, and resumed at any point of an epoch."""
 
 import logging
 import queue
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ggkm_plugin.basicsr_patches.distributed import from_first
 from ggkm_plugin.basicsr_patches.generators import seed_generators, unchanged_generators
-from ggkm_plugin.basicsr_patches.graceful_shutdown import leave_stopping_to_the_parent
+from ggkm_plugin.basicsr_patches.graceful_shutdown import ignore_stop_signals
 from ggkm_plugin.basicsr_patches.sampler import EpochSampler, SampleIndex
 from ggkm_plugin.utils.errors import DataError
 
@@ -26,18 +26,18 @@ from basicsr.data import build_dataloader, build_dataset  # isort: skip
 
 @dataclass(frozen=True)
 class Position:
-    """Where a batch stands in the training; travels in it as `position`."""
+    """Position of a batch in the training, stored in the batch as `position`."""
 
     epoch: int
-    samples: int  # of the epoch, over all processes, up to and with this batch
-    epoch_samples: int  # all of the epoch's
+    samples: int  # of this epoch, over all processes, up to and including this batch
+    epoch_samples: int  # samples of the whole epoch
     waited: float  # seconds that the loop waited for the batch
 
 
 class SeededDataset(Dataset):
-    """A data set whose use of `random`, numpy's and torch's generators depends on seed, epoch and draw alone.
+    """Data set that seeds `random`, numpy and torch for each sample from seed, epoch and draw.
 
-    So samples do not depend on which process loads them, nor the process on which samples it loads.
+    A sample does not depend on the process that loads it, and loading does not change that process's generators.
     """
 
     def __init__(self, dataset: Dataset, seed: int) -> None:
@@ -53,7 +53,7 @@ class SeededDataset(Dataset):
             try:
                 return self.dataset[index]
             except DataError as error:
-                paths = getattr(self.dataset, 'paths', None)  # of the host's data sets, whose errors name no file
+                paths = getattr(self.dataset, 'paths', None)  # of BasicSR's data sets, whose errors name no file
                 if paths is None:
                     raise
                 names = paths[index].values() if isinstance(paths[index], dict) else [paths[index]]
@@ -61,7 +61,7 @@ class SeededDataset(Dataset):
 
 
 class TrainLoader:
-    """The host's loader; a batch that is a dict carries its `position`. Raises DataError if a worker dies."""
+    """BasicSR's loader with `position` added to batches that are dicts. Raises DataError if a worker dies."""
 
     def __init__(self, loader: DataLoader, sampler: EpochSampler) -> None:
         self.loader, self.sampler = loader, sampler
@@ -70,12 +70,12 @@ class TrainLoader:
         self._end: util.Finalize | None = None
 
     def close(self) -> None:
-        """End the loading processes, if there are any."""
+        """End the worker processes, if any."""
         if self._end is not None:
             self._end()
 
-    def _keep(self, workers: list[Any]) -> None:
-        """See to their end: they do not listen to the SIGTERM by which python, at its own exit, would end them."""
+    def _kill_at_exit(self, workers: list[Any]) -> None:
+        """Kill workers when this process ends: they ignore the SIGTERM that Python sends its children then."""
         if self._end is not None:
             self._end.cancel()
         self._end = util.Finalize(self, _kill, (workers,), exitpriority=0)
@@ -86,9 +86,9 @@ class TrainLoader:
     def __iter__(self) -> Iterator[Any]:
         epoch, samples = self.sampler.epoch, self.sampler.first
         batches = iter(self.loader)
-        self._keep(list(getattr(getattr(batches, 'generator', batches), '_workers', ())))
+        self._kill_at_exit(list(getattr(getattr(batches, 'generator', batches), '_workers', ())))
         if threading.current_thread() is threading.main_thread():
-            # torch raises a worker's death wherever the loop is, in the middle of a step; `next` below tells it too
+            # torch's handler raises in the middle of a step when a worker dies; `next` below detects it, too
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         while True:
             start = time.perf_counter()
@@ -97,13 +97,13 @@ class TrainLoader:
             except StopIteration:
                 return
             except (RuntimeError, ConnectionError, EOFError) as error:
-                # the latter where it died while it handed a batch over; a worker's own errors are 'Caught' there
+                # The last two: it died while it sent a batch. A worker's own errors have "Caught" in their text.
                 cut_off = not isinstance(error, RuntimeError) and self.loader.num_workers > 0
                 if 'Caught ' in str(error) or not (cut_off or 'DataLoader worker (pid' in str(error)):
                     raise
                 raise DataError(
-                    f'a loading process died ({str(error).partition(chr(10))[0]}): is the memory full? Lower '
-                    'datasets.train.num_worker_per_gpu, then go on with --auto_resume'
+                    f'datasets.train: a worker died ({str(error).partition(chr(10))[0]}), probably out of memory. '
+                    'Lower num_worker_per_gpu, then resume with --auto_resume'
                 ) from error
             samples += self.batch_size * self.sampler.num_replicas
             if isinstance(batch, dict):
@@ -118,12 +118,12 @@ def _kill(workers: list[Any]) -> None:
 
 
 def train_loader(opt: dict[str, Any], dataset_opt: dict[str, Any]) -> TrainLoader:
-    """The loader of `datasets.train`. Raises DataError if no batch is whole."""
-    seed = from_first(opt['manual_seed'])  # the host draws another one in each process for `manual_seed: ~`
+    """Build the loader of `datasets.train`. Raises DataError if the data set is smaller than one batch."""
+    seed = from_first(opt['manual_seed'])  # for `manual_seed: ~` BasicSR draws another one in each process
     dataset_opt['seed'] = seed
     if dataset_opt['num_worker_per_gpu'] == 0:
         dataset_opt['persistent_workers'] = False  # torch refuses it
-        if dataset_opt.get('prefetch_mode') == 'cpu':  # its thread would seed the generators while the network draws
+        if dataset_opt.get('prefetch_mode') == 'cpu':  # its thread would seed the generators that the network uses
             dataset_opt['prefetch_mode'] = None
     dataset = build_dataset(dataset_opt)
     images, ratio = len(dataset), dataset_opt.get('dataset_enlarge_ratio', 1)
@@ -131,46 +131,46 @@ def train_loader(opt: dict[str, Any], dataset_opt: dict[str, Any]) -> TrainLoade
     loader = build_dataloader(
         SeededDataset(dataset, seed), dataset_opt, num_gpu=opt['num_gpu'], dist=opt['dist'], sampler=sampler, seed=seed
     )
-    _keep_to_itself(loader)
+    _use_own_generator(loader)
     loader.worker_init_fn = _start_worker
     if len(loader) == 0:
         wanted = (loader.batch_size or 1) * opt['world_size']
         raise DataError(
-            f'datasets.train: {len(sampler)} samples are fewer than one batch of {loader.batch_size}: lower '
+            f'datasets.train: {len(sampler)} samples are fewer than one batch of {loader.batch_size}. Lower '
             f'batch_size_per_gpu, or set dataset_enlarge_ratio to {-(-wanted // images)} or more'
         )
     return TrainLoader(loader, sampler)
 
 
 def val_loader(opt: dict[str, Any], dataset_opt: dict[str, Any]) -> DataLoader:
-    """The loader of a validation set: one image at a time, in order."""
+    """Build the loader of a validation set: one image at a time, in order."""
     dataset = build_dataset(dataset_opt)
-    dataset_opt = {**dataset_opt, 'persistent_workers': False}  # the host starts none here, and torch refuses it then
+    dataset_opt = {**dataset_opt, 'persistent_workers': False}  # torch refuses it without workers
     loader = build_dataloader(dataset, dataset_opt, num_gpu=opt['num_gpu'], dist=opt['dist'], seed=opt['manual_seed'])
-    _keep_to_itself(loader)
+    _use_own_generator(loader)
     return loader
 
 
-def _keep_to_itself(loader: DataLoader) -> None:
-    """Starting an epoch must not draw from torch's generator: a resumed run starts one more."""
+def _use_own_generator(loader: DataLoader) -> None:
+    """Let the start of an epoch draw nothing from torch's generator, since a resumed run starts one more epoch."""
     loader.generator = torch.Generator().manual_seed(0)
 
 
 def _start_worker(_: int) -> None:
-    """In place of the host's, which seeds every worker alike in each epoch: `SeededDataset` seeds each sample."""
-    leave_stopping_to_the_parent()
+    """Replace BasicSR's function, which sets the same seeds in each epoch. `SeededDataset` seeds each sample."""
+    ignore_stop_signals()
 
 
 def create_train_val_dataloader(
     opt: dict[str, Any], logger: logging.Logger, resumed: dict[str, Any] | None = None
 ) -> tuple[TrainLoader, EpochSampler, list[DataLoader], int, int]:
-    """(train loader, its sampler, validation loaders, last epoch, iterations); `resumed` is the state to go on from.
+    """Build (train loader, its sampler, validation loaders, last epoch, iterations). `resumed`: a training state.
 
-    Raises DataError if there is no training set or no batch of it is whole.
+    Raises DataError if there is no training set or it is smaller than one batch.
     """
     seed = (resumed or {}).get('options', {}).get('datasets.train', {}).get('seed')
-    if seed not in (None, opt['manual_seed']):  # for `manual_seed: ~` the host has drawn another one
-        logger.warning(f'manual_seed: going on with {seed}, that of the state')
+    if seed not in (None, opt['manual_seed']):  # for `manual_seed: ~` BasicSR has drawn another one
+        logger.warning(f'manual_seed: using {seed}, the seed of the resumed state')
         opt['manual_seed'] = seed
     loader, val_loaders = None, []
     for phase, dataset_opt in opt['datasets'].items():
@@ -180,7 +180,7 @@ def create_train_val_dataloader(
             val_loaders.append(val_loader(opt, dataset_opt))
             logger.info(f'Number of val images in {dataset_opt["name"]}: {len(val_loaders[-1])}')
     if loader is None:
-        raise DataError('datasets: no `train` set to train on')
+        raise DataError('datasets: no `train` set. Add datasets.train')
     total = int(opt['train']['total_iter'])
     epoch, left = 0, len(loader)
     position = (resumed or {}).get('position')
@@ -190,7 +190,7 @@ def create_train_val_dataloader(
             loader.sampler.resume(epoch, position['samples'])
             left = (loader.sampler.total_size - position['samples']) // opt['world_size'] // loader.batch_size
         else:
-            logger.warning('The state says nothing of this data set: the epoch starts anew')
+            logger.warning('The training state has no position in this data set. The epoch starts from its beginning')
     after = total - (resumed['iter'] if resumed else 0) - left  # iterations after this epoch
     last_epoch = epoch + max(0, -(-after // len(loader)))
     logger.info(
@@ -201,7 +201,7 @@ def create_train_val_dataloader(
 
 
 class CPUPrefetcher:
-    """The host's interface over a loader; an epoch's iterator, and with it the workers, starts at `reset`."""
+    """BasicSR's prefetcher interface over a loader. `reset` starts an epoch and its workers, once."""
 
     def __init__(self, loader: TrainLoader) -> None:
         self.loader = loader
@@ -215,7 +215,7 @@ class CPUPrefetcher:
 
 
 class CUDAPrefetcher:
-    """The same, with the next batch on its way to the GPU while this one is worked on. Needs pinned memory."""
+    """`CPUPrefetcher` that copies the next batch to the GPU during the current step. Needs pinned memory."""
 
     def __init__(self, loader: TrainLoader, opt: dict[str, Any]) -> None:
         self.loader = loader
@@ -227,7 +227,7 @@ class CUDAPrefetcher:
         torch.cuda.current_stream().wait_stream(self.stream)
         batch = self.ahead
         for value in batch.values() if batch else ():
-            if torch.is_tensor(value):  # its memory must outlive the work that is queued on it
+            if torch.is_tensor(value):  # keeps its memory until the queued kernels have run
                 value.record_stream(torch.cuda.current_stream())
         self._fetch()
         return batch
@@ -247,7 +247,7 @@ class CUDAPrefetcher:
 
 
 class PrefetchGenerator(threading.Thread):
-    """Draws batches ahead in a thread; what goes wrong there is raised where the batch is taken."""
+    """Thread that loads batches ahead. Its exceptions are raised by `next`."""
 
     def __init__(self, generator: Iterator[Any], num_prefetch_queue: int) -> None:
         super().__init__(daemon=True)

@@ -1,4 +1,4 @@
-"""What the processes of one run agree on: their group, whose files are whose, and small values handed round."""
+"""Distributed helpers: process group, folders made by rank 0, small collectives."""
 
 import os
 import subprocess
@@ -13,25 +13,25 @@ import torch
 from torch import distributed, nn
 
 from ggkm_plugin.basicsr_patches.launch import check_started_by
-from ggkm_plugin.utils import registry  # noqa: F401  (the import shims come before basicsr)
+from ggkm_plugin.utils import registry  # noqa: F401  (its import shims must precede basicsr)
 from ggkm_plugin.utils.errors import LostProcessError, TrainingError
 
-import basicsr.utils.dist_util as host_dist  # isort: skip
-import basicsr.utils.misc as host_misc  # isort: skip
+import basicsr.utils.dist_util as basicsr_dist  # isort: skip
+import basicsr.utils.misc as basicsr_misc  # isort: skip
 
 T = TypeVar('T')
 
-# NCCL's own limit, ten minutes, is shorter than writing a large checkpoint to a slow disk may take. It is also what a
-# process waits for one that never comes back, before torchrun starts all again.
+# Writing a large checkpoint to a slow disk may take longer than NCCL's default of ten minutes. A process also waits
+# this long for a lost one, before torchrun restarts all.
 _TIME_LIMIT = timedelta(minutes=30)
-# How gloo says that the other side is gone; NCCL raises a DistError.
+# Parts of gloo's messages about a lost process; NCCL raises a DistError.
 _GONE = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe')
 
 
 def init_dist(launcher: str, backend: str | None = None, port: int | None = None, **kwargs: Any) -> None:
     """Join the process group: NCCL on the GPU of the local rank beside gloo on the CPU, or gloo alone without GPUs.
 
-    The host's option files ask for `nccl`, which is what they get where there are GPUs.
+    BasicSR's option files ask for `nccl`; without GPUs they get gloo.
     """
     check_started_by(launcher)
     if launcher == 'slurm':
@@ -49,15 +49,15 @@ def init_dist(launcher: str, backend: str | None = None, port: int | None = None
 
 
 def meet(store: distributed.Store, rank: int, size: int) -> str:
-    """A prefix for the keys of this group alone, the same on all its processes.
+    """Return a key prefix for this group, the same on all its processes.
 
-    torchrun's machines count their restarts each for itself and keep one store. By their counts, as torch does, a
-    process that was started again would find the addresses of a group that is gone, and wait for it.
+    torchrun keeps one store over restarts, but counts restarts per machine. With a prefix from this count, as in torch,
+    a restarted process could find the addresses of an earlier group and wait for it.
     """
     mine = uuid.uuid4().hex
     if rank > 0:
         store.set(f'hello/{rank}', mine)
-        prefix = store.get(f'welcome/{mine}').decode()  # waits; only a living first process can know this key
+        prefix = store.get(f'welcome/{mine}').decode()  # waits: only rank 0 of this group knows this key
         store.set(f'{prefix}/here/{rank}', '')
         return prefix
     others = range(1, size)
@@ -68,7 +68,7 @@ def meet(store: distributed.Store, rank: int, size: int) -> str:
             raise LostProcessError('the other processes of this run have not come')
         for other in others:
             name = store.get(f'hello/{other}').decode() if store.check([f'hello/{other}']) else ''
-            if name and name not in welcomed:  # one of an earlier group never answers
+            if name and name not in welcomed:  # one of an earlier group does not answer
                 store.set(f'welcome/{name}', mine)
                 welcomed.add(name)
         time.sleep(0.02)
@@ -81,22 +81,22 @@ def _device(launcher: str) -> int:
         return 0  # slurm may show each task a GPU of its own
     if rank >= count:
         raise TrainingError(
-            f'process {rank} of this machine has no GPU: there are {count}. Start {count} processes a machine, or hide '
-            'the GPUs with CUDA_VISIBLE_DEVICES='
+            f'local rank {rank}: this machine has {count} GPUs only. Start {count} processes per machine, or train on '
+            'CPUs with CUDA_VISIBLE_DEVICES='
         )
     return rank
 
 
-# Groups that were left. Their last owner would be the model's DistributedDataParallel, which takes gloo's threads down
-# with Python's lock in its hand, while they may still want it for what they hold of the last collective: it hangs.
+# Keeps destroyed groups alive. Otherwise DistributedDataParallel, their last owner, joins gloo's threads while it holds
+# the GIL, which they may need: a deadlock.
 _left: list[Any] = []
 
 
 @contextmanager
 def group_left() -> Iterator[None]:
-    """Leave the group after the block. Raises LostProcessError in place of what a collective says of a lost process.
+    """Leave the process group after the block. Raises LostProcessError where a collective failed for a lost process.
 
-    After a failure NCCL's group is left standing: taking it down would wait for the others, which wait for this one.
+    After a failure an NCCL group is not destroyed: that would wait for processes that wait for this one.
     """
     failed = True
     try:
@@ -106,8 +106,8 @@ def group_left() -> Iterator[None]:
         lost = isinstance(error, distributed.DistError) or any(words in str(error) for words in _GONE)
         if lost and rank_and_size()[1] > 1:
             raise LostProcessError(
-                'another process of this run is gone; its own words, or its machine, say why. The same command goes '
-                'on, a training with --auto_resume'
+                'another process of this run has ended. See its log for the reason. Run the same command again, a '
+                'training with --auto_resume'
             ) from error
         raise
     finally:
@@ -118,7 +118,7 @@ def group_left() -> Iterator[None]:
 
 
 def _environment_from_slurm(port: int | None) -> None:
-    """torchrun's variables for a process that srun has started."""
+    """Set torchrun's variables in a process started by srun."""
     environment = os.environ
     environment['RANK'], environment['WORLD_SIZE'] = environment['SLURM_PROCID'], environment['SLURM_NTASKS']
     environment['LOCAL_RANK'] = environment['SLURM_LOCALID']
@@ -131,14 +131,14 @@ def _environment_from_slurm(port: int | None) -> None:
 
 
 def make_exp_dirs(opt: dict[str, Any]) -> None:
-    """The host's, on the first process; the others wait until the folders are there."""
-    host_misc.make_exp_dirs(opt)
+    """Make the folders of a run on rank 0; the other processes wait until they exist."""
+    basicsr_misc.make_exp_dirs(opt)
     barrier()
 
 
 def rank_and_size() -> tuple[int, int]:
-    """This process's number, and how many there are: (0, 1) outside a group."""
-    return host_dist.get_dist_info()
+    """Return rank and world size: (0, 1) outside a group."""
+    return basicsr_dist.get_dist_info()
 
 
 def barrier() -> None:
@@ -148,7 +148,7 @@ def barrier() -> None:
 
 
 def from_first(value: T) -> T:
-    """The value that the first process gave."""
+    """Return the value of rank 0."""
     if rank_and_size()[1] == 1:
         return value
     values = [value]
@@ -157,7 +157,7 @@ def from_first(value: T) -> T:
 
 
 def gathered(value: T) -> list[T]:
-    """The values of all processes, in the order of their ranks."""
+    """Return the values of all processes, ordered by rank."""
     size = rank_and_size()[1]
     if size == 1:
         return [value]
@@ -167,14 +167,14 @@ def gathered(value: T) -> list[T]:
 
 
 def any_of(flags: torch.Tensor) -> torch.Tensor:
-    """Each of a few flags (0 or 1, float), raised if it is on any process."""
+    """Combine flags (0 or 1, float) over processes: 1 where any process has 1."""
     if rank_and_size()[1] > 1:
         distributed.all_reduce(flags, op=distributed.ReduceOp.MAX)
     return flags
 
 
 def spread_buffers(*nets: nn.Module) -> None:
-    """Give every process the first one's buffers: the running statistics of BatchNorm differ between them."""
+    """Broadcast the buffers of rank 0: BatchNorm's running statistics differ between processes."""
     if rank_and_size()[1] > 1:
         for net in nets:
             for buffer in net.buffers():

@@ -1,4 +1,4 @@
-"""The state of every random generator that a training may draw from, as values that a safe reader loads."""
+"""States of the random generators of Python, numpy and torch, as values that `torch.load(weights_only=True)` reads."""
 
 import random
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-# The global generator is what other people's data sets and networks draw from.
+# Data sets and networks of other packages use numpy's global generator.
 # ruff: noqa: NPY002
 
 
 def generator_states() -> dict[str, Any]:
-    """Of python, numpy, torch and, where there is one, this process's GPU."""
+    """Return the states of Python, numpy, torch and, if initialized, this process's GPU."""
     kind, keys, *rest = np.random.get_state()
     return {
         'python': random.getstate(),
@@ -24,7 +24,7 @@ def generator_states() -> dict[str, Any]:
 
 
 def restore_generators(states: dict[str, Any]) -> None:
-    """Set the generators to what `generator_states` gave."""
+    """Restore states returned by `generator_states`."""
     version, internal, gauss = states['python']
     random.setstate((version, tuple(internal), gauss))
     kind, keys, *rest = states['numpy']
@@ -36,7 +36,7 @@ def restore_generators(states: dict[str, Any]) -> None:
 
 @contextmanager
 def unchanged_generators() -> Iterator[None]:
-    """Whatever the block draws, they are afterwards as they were."""
+    """Restore the states of all generators after the block."""
     states = generator_states()
     try:
         yield
@@ -45,7 +45,7 @@ def unchanged_generators() -> Iterator[None]:
 
 
 def seed_generators(seed: int) -> None:
-    """All of this process but the GPU's."""
+    """Seed Python, numpy and torch on the CPU."""
     random.seed(seed)
     np.random.seed(seed)
     torch.default_generator.manual_seed(seed)

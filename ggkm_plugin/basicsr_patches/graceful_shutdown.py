@@ -1,4 +1,4 @@
-"""A polite end: the first SIGINT or SIGTERM is a wish that the training grants after its step, the second is obeyed."""
+"""Graceful shutdown: finish the step and save on the first SIGINT/SIGTERM, exit at once on the second."""
 
 import os
 import signal
@@ -10,9 +10,9 @@ from typing import Any
 from ggkm_plugin.basicsr_patches.launch import watched
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Seconds in which a process below torchrun takes a second signal for the first one's echo: a cluster signals every
-# process of a job, and torchrun hands on to its own what it is sent itself.
-_ECHO = 5
+# Seconds in which a process started by torchrun ignores a second signal: a cluster signals every process of a job, and
+# torchrun forwards its own signal to them.
+_REPEAT = 5
 
 
 class StopRequest:
@@ -35,19 +35,19 @@ class StopRequest:
 
     def _received(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None:
-            if watched() and time.monotonic() - self._since < _ECHO:
+            if watched() and time.monotonic() - self._since < _REPEAT:
                 return
-            os._exit(1)  # whatever hangs, hangs no longer
+            os._exit(1)  # without clean-up, which may be what hangs
         self._since = time.monotonic()
         self.signal = signal.Signals(number).name
         if self._announce:
-            os.write(2, f'\n{self.signal}: finishing this step, then saving; once more ends at once\n'.encode())
+            os.write(2, f'\n{self.signal}: finishing this step, then saving. Send it again to exit at once\n'.encode())
 
 
-def leave_stopping_to_the_parent() -> None:
-    """In a loading process: Ctrl-C and a cluster's SIGTERM reach the whole group, but the last step needs its data.
+def ignore_stop_signals() -> None:
+    """Ignore SIGINT and SIGTERM in a worker, since the training's last step still needs its data.
 
-    It ends when the parent has no more use for it, or is gone.
+    The parent ends its workers.
     """
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""The environment of torchrun and slurm, read before a process joins a group. Light: no torch."""
+"""Launcher, rank and restarts from the environment variables of torchrun and Slurm. Does not import torch."""
 
 import json
 import os
@@ -10,10 +10,10 @@ _PYTORCH = ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
 
 
 def started_by() -> str:
-    """The launcher that started this process: pytorch, slurm or none.
+    """Return the launcher that started this process: pytorch, slurm or none.
 
-    A shell that slurm gives one task, and the script of a batch job, count as none: only srun with several tasks starts
-    one process per task.
+    An interactive Slurm shell and a batch script count as none: only srun with several tasks starts one process per
+    task.
     """
     environment = os.environ
     if watched() or (all(name in environment for name in _PYTORCH) and environment['WORLD_SIZE'] != '1'):
@@ -23,13 +23,13 @@ def started_by() -> str:
 
 
 def process_count() -> int:
-    """The number of processes that were started together."""
+    """Return the number of processes that were started together."""
     variables = {'pytorch': ('WORLD_SIZE',), 'slurm': ('SLURM_STEP_NUM_TASKS', 'SLURM_NTASKS'), 'none': ()}
     return next((int(os.environ[name]) for name in variables[started_by()] if name in os.environ), 1)
 
 
 def choose_launcher(given: str | None) -> str:
-    """The launcher of a run: `given`, or the one that started this process. Raises OptionError if they contradict."""
+    """Return `given`, or the launcher that started this process. Raises OptionError if they contradict."""
     found = started_by()
     if given is None:
         return found
@@ -55,17 +55,17 @@ def check_started_by(launcher: str) -> None:
 
 
 def first_process() -> bool:
-    """Whether this process is the one of all that prints and writes."""
+    """Whether this process has global rank 0, which prints and writes files."""
     return os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0'
 
 
 def first_of_machine() -> bool:
-    """Whether this process is the one that prints the errors of its machine."""
+    """Whether this process has local rank 0, which prints the errors of its machine."""
     return os.environ.get('LOCAL_RANK', os.environ.get('SLURM_LOCALID', '0')) == '0'
 
 
 def watched() -> bool:
-    """Whether torchrun started this process, and ends it when another one fails."""
+    """Whether torchrun started this process. torchrun ends it when another one fails."""
     return 'TORCHELASTIC_RUN_ID' in os.environ
 
 
@@ -75,7 +75,7 @@ def restarted() -> bool:
 
 
 def report_failure(message: str) -> None:
-    """Let torchrun show this message in its closing table."""
+    """Write a message for torchrun's final error report."""
     path = os.environ.get('TORCHELASTIC_ERROR_FILE')
     if path:
         content = {'message': {'message': message, 'extraInfo': {'timestamp': str(int(time.time()))}}}

@@ -1,4 +1,4 @@
-"""Which training state to go on from: the newest that is whole, belongs to its weights and to this option file."""
+"""Find the newest valid training state to resume from."""
 
 import json
 import zipfile
@@ -14,13 +14,12 @@ from basicsr.utils.misc import check_resume  # isort: skip
 
 
 def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
-    """The state to resume from, on the CPU, or None for a fresh start; the same on every process.
+    """Load the state to resume from on the CPU, the same on every process; None for a new training.
 
-    With --auto_resume the newest state of the experiment that can be read and whose network can; others are passed
-    over with a word. Raises CheckpointError if `path.resume_state` itself is unusable, OptionError if the state is of
-    another network.
+    With --auto_resume it is the newest state of the experiment that is intact and whose network is; each rejected one
+    is printed. Raises CheckpointError if `path.resume_state` is unusable, OptionError if the state has another network.
     """
-    # torchrun counts restarts machine by machine: the first process need not know that this is one
+    # torchrun counts restarts per machine, so rank 0 may not know of this one.
     opt['auto_resume'] = any(gathered(opt['auto_resume']))
     found = from_first(_newest(opt) if rank_and_size()[0] == 0 else None)
     if found is None:
@@ -32,13 +31,13 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
         raise OptionError(
             f'network_g: {found} was saved by another network: '
             + ', '.join(f'{key} is {wanted.get(key)!r} here, {network.get(key)!r} there' for key in keys)
-            + '. Change it back, or give this run another name'
+            + '. Restore these options, or change `name`'
         )
     total = int(opt['train']['total_iter'])
-    if state['iter'] > total:  # its scores would be taken for those of iteration `total`
+    if state['iter'] > total:  # its scores would be recorded as those of iteration `total`
         raise OptionError(
-            f'train.total_iter: {total}, but {found} is of iteration {state["iter"]}: nothing is left to do. Raise it, '
-            'or set path.resume_state to an earlier state'
+            f'train.total_iter: {total}, but {found} is of iteration {state["iter"]}. Raise total_iter, or set '
+            'path.resume_state to an earlier state'
         )
     opt['path']['resume_state'] = found
     check_resume(opt, state['iter'])
@@ -46,7 +45,7 @@ def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def numbered_states(folder: str | Path) -> list[Path]:
-    """Training states in a folder, oldest first; files that are not named after an iteration are not ours."""
+    """List the training states in a folder, oldest first. Files not named after an iteration are ignored."""
     numbered = [path for path in Path(folder).glob('*.state') if path.stem.isdigit()]
     return sorted(numbered, key=lambda path: int(path.stem))
 
@@ -63,31 +62,29 @@ def _newest(opt: dict[str, Any]) -> str | None:
         else:
             return str(path)
     if paths:
-        print('No training state can be used: starting anew (the earlier run is put aside, not deleted)', flush=True)
+        print('No usable training state: starting from iteration 0. The earlier run is renamed', flush=True)
     else:
         folder = opt['path']['training_states']
-        print(
-            f'No training state in {folder}: starting anew. An earlier run elsewhere is found with --root', flush=True
-        )
+        print(f'No training state in {folder}: starting from iteration 0. For a run elsewhere, set --root', flush=True)
     return None
 
 
 def _read_state(path: Path, opt: dict[str, Any]) -> dict[str, Any]:
     if not path.is_file():
-        raise CheckpointError(f'{path}: no such training state; correct path.resume_state')
+        raise CheckpointError(f'{path}: no such training state. Correct path.resume_state')
     if not _is_whole(path):
-        raise CheckpointError(f'{path}: truncated or not a training state; choose an earlier one')
+        raise CheckpointError(f'{path}: truncated or not a training state. Choose an earlier one')
     state = read_checkpoint(str(path))
     missing = {'iter', 'epoch', 'optimizers', 'schedulers'} - state.keys()
     if missing:
-        raise CheckpointError(f'{path}: not a training state, it lacks {", ".join(sorted(missing))}')
+        raise CheckpointError(f'{path}: not a training state: missing {", ".join(sorted(missing))}')
     network = Path(stored_path(Path(opt['path']['models']) / f'net_g_{state["iter"]}.pth'))
     if not _is_whole(network):
         raise CheckpointError(
-            f'{path}: its network {network} is missing or truncated; choose an earlier state, or the `name` of its run'
+            f'{path}: its network {network} is missing or truncated. Choose an earlier state, or set `name` to its run'
         )
     if 'saved' in state and state['saved'] != read_checkpoint(str(network)).get('description', {}).get('saved'):
-        raise CheckpointError(f'{path}: {network} was saved at another time; choose an earlier state')
+        raise CheckpointError(f'{path}: {network} was saved at another time. Choose an earlier state')
     return state
 
 

@@ -1,4 +1,4 @@
-"""The sampler that our training loop uses in place of the host's: its indices know their epoch and draw."""
+"""Training sampler whose indices carry their epoch and draw; replaces BasicSR's `EnlargedSampler`."""
 
 import math
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from torch.utils.data import Dataset, Sampler
 
 
 class SampleIndex(int):
-    """A plain index to any data set, with the epoch and the position in the enlarged epoch it was drawn for."""
+    """Integer index with its epoch and its draw, the position in the enlarged epoch."""
 
     epoch: int
     draw: int
@@ -20,10 +20,10 @@ class SampleIndex(int):
 
 
 class EpochSampler(Sampler):
-    """The host's `EnlargedSampler` (ratio repeats of a data set in an epoch, split over processes) with SampleIndex.
+    """Sampler of SampleIndex: `ratio` repeats of a data set per epoch, split over processes.
 
-    Shuffled anew in each epoch by (seed, epoch), the same in all processes, which take every `num_replicas`-th index.
-    `resume(epoch, samples)` leaves out what all processes together have drawn of that epoch already.
+    The order is a permutation by (seed, epoch), the same in all processes; each takes every `num_replicas`-th index.
+    `resume(epoch, samples)` skips the samples that all processes together have already drawn of that epoch.
     """
 
     def __init__(self, dataset: Dataset, num_replicas: int, rank: int, ratio: int = 1, seed: int = 0) -> None:
@@ -45,16 +45,14 @@ class EpochSampler(Sampler):
 
     @property
     def first(self) -> int:
-        """How many samples of this epoch, over all processes, were drawn before the run was resumed."""
+        """Number of samples of this epoch, over all processes, that were drawn before the run was resumed."""
         epoch, samples = self._resumed
         return samples if epoch == self.epoch else 0
 
     def __iter__(self) -> Iterator[SampleIndex]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.total_size)[self.first :]
-        order = order[: len(order) // self.num_replicas * self.num_replicas]  # each process has equally many
+        order = order[: len(order) // self.num_replicas * self.num_replicas]  # the same number for each process
         count = len(self.dataset)  # type: ignore[arg-type]
-        before = (
-            self.epoch * self.total_size
-        )  # an epoch goes on where the last one ended: a ratio of 0.5 leaves none out
+        before = self.epoch * self.total_size  # continues the last epoch: a ratio of 0.5 skips no image
         for draw in order[self.rank :: self.num_replicas].tolist():
             yield SampleIndex((before + draw) % count, self.epoch, draw)

@@ -1,37 +1,37 @@
-"""Where basicsr 1.4.2's training loop is broken, and what stands there instead.
+"""Defects of basicsr 1.4.2's training loop, and the replacements installed for the length of a command.
 
-The host's own `train_pipeline` and `test_pipeline` run; each seam is a function or class that they look up in a module
-at the moment they call it. `installed` puts ours there for one command and takes them out again: importing or
-registering the plugin changes none of them.
+BasicSR's own `train_pipeline` and `test_pipeline` run. Each seam is a function or class that they look up in a module
+when they call it. `installed` replaces it for one command and restores it; importing or registering the plugin replaces
+nothing.
 
 ===================================================  ==========================================================
-upstream place and defect                             what stands there
+upstream place and defect                             replacement
 ===================================================  ==========================================================
 train.py:71,85 `load_resume_state`: needs CUDA;       `resuming.load_resume_state`: below --root, on the CPU, the
---auto_resume looks in the current folder; a          newest whole state whose network is whole and of the same
-truncated state ends the run                          moment, the same on every process
+--auto_resume looks in the current folder; a          newest intact state whose network is intact and was saved
+truncated state ends the run                          with it, the same on every process
 train.py:36 `create_train_val_dataloader`: counts     `data_loading.create_train_val_dataloader`: counts whole batches,
-an incomplete batch that the loader drops, so a set   says what is wrong with too small a set, and goes on inside
-smaller than a batch trains nothing and exits 0;      an epoch
-every resumed run starts its epoch anew
-data/__init__.py:95 `worker_init_fn`: the same seeds  `data_loading.SeededDataset`: each sample has its own, whatever
-in every epoch                                        worker loads it
+an incomplete batch that the loader drops, so a set   refuses a data set smaller than a batch, resumes inside an
+smaller than a batch trains nothing and exits 0;      epoch
+every resumed run starts its epoch again
+data/__init__.py:95 `worker_init_fn`: the same seeds  `data_loading.SeededDataset`: seeds each sample, whatever worker
+in every epoch                                        loads it
 prefetch_dataloader.py:83,103 prefetchers: start      `data_loading.CPUPrefetcher`, `CUDAPrefetcher`: start them when
 the workers twice                                     the epoch starts
-prefetch_dataloader.py:22 `PrefetchGenerator`: an     `data_loading.PrefetchGenerator`: hands the exception to the loop
+prefetch_dataloader.py:22 `PrefetchGenerator`: an     `data_loading.PrefetchGenerator`: raises it in the loop
 exception kills the thread, and the run hangs
 dist_util.py:11 `init_dist`: `rank % 0` without a     `distributed.init_dist`: gloo without GPUs, the device of the
-GPU; the device is chosen by global rank; spawned     local rank, the platform's own start method, a limit of
-workers import torch again in every epoch; ten        half an hour; `distributed.group_left` leaves it and says so
-minutes' limit; the group is never left               where another process is gone
-misc.py:31 `make_exp_dirs`: other processes go on     `distributed.make_exp_dirs`: they wait
-before the folders are there
-img_util.py:114 `imfrombytes`: 16 bits cut to 8, a    `images.imfrombytes`: divided by the depth's maximum; the
-damaged file is a NoneType                            error says what is wrong, `SeededDataset` with which file
-degradations.py:745 `add_jpg_compression`: fractions  `images.add_jpg_compression`: rounded
-of a quality, which OpenCV refuses
-sr_model.py, base_model.py: no state of generators,   `models.DefocusModel`, to which `Session` hands what the loop
-no signals, validation on one process, checkpoints    does not: validation sets, TensorBoard, the wish to stop
+GPU; the device is chosen by global rank; spawned     local rank, the platform's start method, a timeout of half an
+workers import torch again in every epoch; a timeout  hour; `distributed.group_left` destroys the group and reports
+of ten minutes; the group is never destroyed          a lost process
+misc.py:31 `make_exp_dirs`: other processes continue  `distributed.make_exp_dirs`: they wait
+before the folders exist
+img_util.py:114 `imfrombytes`: 16 bits cut to 8, a    `images.imfrombytes`: divided by the depth's maximum; a damaged
+damaged file is a NoneType                            file is an error, in which `SeededDataset` names the file
+degradations.py:745 `add_jpg_compression`: fractional  `images.add_jpg_compression`: rounded
+quality, which OpenCV refuses
+sr_model.py, base_model.py: no state of generators,   `models.DefocusModel`. `Session` passes it what BasicSR's loop
+no signals, validation on one process, checkpoints    does not: validation sets, TensorBoard, the stop request
 written in place, BatchNorm ...
 ===================================================  ==========================================================
 """
@@ -49,19 +49,19 @@ from ggkm_plugin.basicsr_patches.graceful_shutdown import StopRequest
 from ggkm_plugin.basicsr_patches.launch import first_process
 from ggkm_plugin.utils.errors import CheckpointError, OptionError
 
-import basicsr.data.prefetch_dataloader as host_prefetch  # isort: skip
-import basicsr.models as host_models  # isort: skip
-import basicsr.test as host_test  # isort: skip
-import basicsr.train as host_train  # isort: skip
-import basicsr.utils.logger as host_logger  # isort: skip
-import basicsr.utils.options as host_options  # isort: skip
+import basicsr.data.prefetch_dataloader as basicsr_prefetch  # isort: skip
+import basicsr.models as basicsr_models  # isort: skip
+import basicsr.test as basicsr_test  # isort: skip
+import basicsr.train as basicsr_train  # isort: skip
+import basicsr.utils.logger as basicsr_logger  # isort: skip
+import basicsr.utils.options as basicsr_options  # isort: skip
 
 
 class Session:
-    """One training or test: what one seam knows and another needs.
+    """State of one training or test that is shared between seams.
 
-    A model that has `attach(val_loaders, tb_logger, stop)` is given the validation loaders, TensorBoard's writer (or
-    None) and the `StopRequest`; one that has `save_finished_work()` is asked to when loading data fails.
+    If the model has `attach(val_loaders, tb_logger, stop)`, it is called with the validation loaders, TensorBoard's
+    writer (or None) and the `StopRequest`; if it has `save_finished_work()`, that is called when loading data fails.
     """
 
     def __init__(self) -> None:
@@ -74,19 +74,19 @@ class Session:
 
     @property
     def seams(self) -> tuple[tuple[Any, str, Any], ...]:
-        """(module, name in it, ours)"""
+        """The patches: (module, name in it, replacement)."""
         return (
-            (host_train, 'load_resume_state', self.load_resume_state),
-            (host_train, 'create_train_val_dataloader', self.create_train_val_dataloader),
-            (host_train, 'init_tb_loggers', self.init_tb_loggers),
-            (host_train, 'build_model', self.build_model),
-            (host_train, 'make_exp_dirs', distributed.make_exp_dirs),
-            (host_test, 'make_exp_dirs', distributed.make_exp_dirs),
-            (host_train, 'CPUPrefetcher', data_loading.CPUPrefetcher),
-            (host_train, 'CUDAPrefetcher', data_loading.CUDAPrefetcher),
-            (host_prefetch, 'PrefetchGenerator', data_loading.PrefetchGenerator),
-            (host_options, 'init_dist', distributed.init_dist),
-            (images.host_degradations, 'add_jpg_compression', images.add_jpg_compression),
+            (basicsr_train, 'load_resume_state', self.load_resume_state),
+            (basicsr_train, 'create_train_val_dataloader', self.create_train_val_dataloader),
+            (basicsr_train, 'init_tb_loggers', self.init_tb_loggers),
+            (basicsr_train, 'build_model', self.build_model),
+            (basicsr_train, 'make_exp_dirs', distributed.make_exp_dirs),
+            (basicsr_test, 'make_exp_dirs', distributed.make_exp_dirs),
+            (basicsr_train, 'CPUPrefetcher', data_loading.CPUPrefetcher),
+            (basicsr_train, 'CUDAPrefetcher', data_loading.CUDAPrefetcher),
+            (basicsr_prefetch, 'PrefetchGenerator', data_loading.PrefetchGenerator),
+            (basicsr_options, 'init_dist', distributed.init_dist),
+            (images.basicsr_degradations, 'add_jpg_compression', images.add_jpg_compression),
             *((module, 'imfrombytes', images.imfrombytes) for module in _DECODING_MODULES),
         )
 
@@ -100,17 +100,17 @@ class Session:
         return made
 
     def init_tb_loggers(self, opt: dict[str, Any]) -> Any:
-        self._tb_logger = _host_init_tb_loggers(opt)
+        self._tb_logger = _basicsr_init_tb_loggers(opt)
         return self._tb_logger
 
     def build_model(self, opt: dict[str, Any]) -> Any:
         try:
-            self.model = host_models.build_model(opt)
+            self.model = basicsr_models.build_model(opt)
         except (AssertionError, RuntimeError, ValueError) as error:
             if not opt['dist'] or torch.cuda.is_available() or 'CUDA' not in str(error):
                 raise
             raise OptionError(
-                f'model_type: {opt["model_type"]} needs GPUs to train in several processes; DefocusModel does not'
+                f'model_type: {opt["model_type"]} needs GPUs to train in several processes. Use DefocusModel'
             ) from error
         if hasattr(self.model, 'attach'):
             self.stop.__enter__()
@@ -122,22 +122,22 @@ _DECODING_MODULES = [
     importlib.import_module(f'basicsr.data.{name}_dataset')
     for name in ('ffhq', 'paired_image', 'realesrgan', 'realesrgan_paired', 'reds', 'single_image', 'vimeo90k')
 ]
-_host_init_tb_loggers = host_train.init_tb_loggers
+_basicsr_init_tb_loggers = basicsr_train.init_tb_loggers
 
 
 @contextmanager
 def installed(more: Sequence[tuple[Any, str, Any]] = ()) -> Iterator[Session]:
-    """Install every patch, and `more` of (place, name, replacement), for the length of a command.
+    """Install every patch, and `more` of (module or class, name, replacement), for the length of a command.
 
-    At the end BasicSR is as it was, its log is closed and the process group is left.
+    At the end the patches are removed, the log is closed and the process group is left.
     """
     session = Session()
-    _reset_logger()  # one that something else has set up would write no log file of this run
+    _reset_logger()  # a logger that was set up before would write no log file of this run
     patches = [*session.seams, *more]
-    talkative, logging.raiseExceptions = logging.raiseExceptions, False  # a full disk is told by what must be kept
+    raising, logging.raiseExceptions = logging.raiseExceptions, False  # a full disk is reported by the checkpoints
     originals = [(module, name, getattr(module, name)) for module, name, _ in patches]
-    for module, name, ours in patches:
-        setattr(module, name, ours)
+    for module, name, replacement in patches:
+        setattr(module, name, replacement)
     with distributed.group_left():
         try:
             yield session
@@ -152,14 +152,14 @@ def installed(more: Sequence[tuple[Any, str, Any]] = ()) -> Iterator[Session]:
             for module, name, original in originals:
                 setattr(module, name, original)
             _reset_logger()
-            logging.raiseExceptions = talkative
+            logging.raiseExceptions = raising
 
 
 def _reset_logger() -> None:
-    """Close BasicSR's log files, and let the next `get_root_logger` set its logger up anew."""
+    """Close BasicSR's log files, and let the next `get_root_logger` set up its logger again."""
     logger = logging.getLogger('basicsr')
     for handler in logger.handlers[:]:
         logger.removeHandler(handler)
         with suppress(OSError):  # a full disk here would hide the failure of the run
             handler.close()
-    host_logger.initialized_logger.pop('basicsr', None)
+    basicsr_logger.initialized_logger.pop('basicsr', None)

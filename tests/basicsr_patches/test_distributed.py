@@ -1,4 +1,4 @@
-"""How the processes of a run find one another in a store that remembers earlier groups."""
+"""Key prefixes of process groups in a store with keys of earlier groups."""
 
 import threading
 
@@ -23,13 +23,12 @@ def _group(store, size: int) -> list[str]:
 
 
 def test_every_group_has_keys_of_its_own():
-    """Also after one that another process has left its word for."""
     store = distributed.HashStore()
-    store.set('hello/1', 'of a process that is gone')
+    store.set('hello/1', 'of an earlier process')
     groups = [_group(store, 3) for _ in range(3)]
     assert all(len(set(group)) == 1 for group in groups)
     assert len({group[0] for group in groups}) == 3
 
 
-def test_a_process_alone_waits_for_nobody():
+def test_a_single_process_does_not_wait():
     assert meet(distributed.HashStore(), 0, 1)

@@ -1,4 +1,4 @@
-"""The state of the random generators, through a file that is read safely."""
+"""States of the random generators, saved and restored."""
 
 import contextlib
 import random
@@ -18,7 +18,7 @@ from ggkm_plugin.basicsr_patches.generators import (
 
 
 def draws():
-    """Of each kind a few; an odd number of normal ones, of which python and numpy make two and keep one."""
+    """Numbers of each generator; Python and numpy make normal numbers in pairs and keep one."""
     return [
         [random.random(), random.gauss(0, 1), random.getrandbits(64)],
         [np.random.rand(), np.random.randn(), int(np.random.randint(1 << 30)), np.random.randn()],
@@ -26,11 +26,11 @@ def draws():
     ]
 
 
-@pytest.mark.parametrize('normal', [0, 1, 2])
-@pytest.mark.parametrize('seed', [0, 1, 2**32 - 1])
-def test_the_next_draws_come_again(tmp_path, seed, normal):
+@pytest.mark.parametrize('normal', [0, 1])
+@pytest.mark.parametrize('seed', [0, 2**32 - 1])
+def test_a_restored_state_repeats_the_draws(tmp_path, seed, normal):
     seed_generators(seed)
-    for _ in range(normal):  # after an odd number of them one is kept
+    for _ in range(normal):  # one is kept
         np.random.randn()
         random.gauss(0, 1)
     torch.save(generator_states(), tmp_path / 'states')
@@ -41,17 +41,7 @@ def test_the_next_draws_come_again(tmp_path, seed, normal):
     assert draws() == expected
 
 
-def test_a_kept_normal_number_is_part_of_the_state():
-    seed_generators(0)
-    np.random.randn()
-    states = generator_states()
-    kept = np.random.randn()
-    np.random.randn()
-    restore_generators(states)
-    assert np.random.randn() == kept
-
-
-def test_a_seed_sets_all_of_them():
+def test_a_seed_sets_all_generators():
     seed_generators(5)
     first = draws()
     assert draws() != first
@@ -61,7 +51,7 @@ def test_a_seed_sets_all_of_them():
     assert all(one != other for one, other in zip(draws(), first, strict=True))
 
 
-def test_unchanged_whatever_the_block_draws():
+def test_a_block_leaves_the_generators_unchanged():
     seed_generators(3)
     expected = draws()
     seed_generators(3)

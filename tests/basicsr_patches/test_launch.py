@@ -1,4 +1,4 @@
-"""Which launcher started a process, by its environment."""
+"""The launcher of a process, from its environment."""
 
 import json
 
@@ -66,7 +66,7 @@ def test_a_launcher_that_contradicts_the_environment(environment, variables, giv
         launch.choose_launcher(given)
 
 
-def test_one_process_may_be_none(environment):
+def test_one_process_under_torchrun_may_run_without_it(environment):
     environment(TORCHRUN | {'WORLD_SIZE': '1', 'RANK': '0'})
     assert launch.choose_launcher('none') == 'none'
 

@@ -1,4 +1,4 @@
-"""Which state a run goes on from."""
+"""Choice of the training state to resume from."""
 
 import os
 
@@ -8,12 +8,12 @@ import torch
 from ggkm_plugin.basicsr_patches import resuming
 from ggkm_plugin.utils.errors import CheckpointError, OptionError
 
-import basicsr.train as host_train  # isort: skip
+import basicsr.train as basicsr_train  # isort: skip
 
 
 @pytest.fixture
 def experiment(tmp_path):
-    """Options of an experiment with whole states at 2 and 4, and their networks."""
+    """Options of an experiment with states and networks of iterations 2 and 4."""
     states, models = tmp_path / 'experiments/x/training_states', tmp_path / 'experiments/x/models'
     states.mkdir(parents=True)
     models.mkdir()
@@ -25,14 +25,11 @@ def experiment(tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='the defect shows without a GPU')
-def test_host_cannot_resume_without_cuda(experiment, tmp_path, monkeypatch):
+def test_basicsr_cannot_resume_without_cuda_or_from_another_folder(experiment, tmp_path, monkeypatch):
+    assert basicsr_train.load_resume_state(experiment) is None
     monkeypatch.chdir(tmp_path)
     with pytest.raises((AssertionError, RuntimeError)):
-        host_train.load_resume_state(experiment)
-
-
-def test_host_finds_nothing_from_another_folder(experiment):
-    assert host_train.load_resume_state(experiment) is None
+        basicsr_train.load_resume_state(experiment)
 
 
 def test_resumes_the_newest_state_on_the_cpu_from_any_folder(experiment):
@@ -41,41 +38,35 @@ def test_resumes_the_newest_state_on_the_cpu_from_any_folder(experiment):
 
 
 @pytest.mark.parametrize('victim', ['training_states/4.state', 'models/net_g_4.pth'])
-@pytest.mark.parametrize('harm', ['truncated', 'missing', 'foreign'])
-def test_a_damaged_state_is_passed_over(experiment, tmp_path, capsys, victim, harm):
+@pytest.mark.parametrize('harm', ['truncated', 'missing', 'damaged', 'other file', 'incomplete'])
+def test_a_damaged_state_is_skipped(experiment, tmp_path, capsys, victim, harm):
     path = tmp_path / 'experiments/x' / victim
+    content = bytearray(path.read_bytes())
     if harm == 'truncated':
-        path.write_bytes(path.read_bytes()[:200])
-    elif harm == 'foreign':
+        path.write_bytes(content[:200])
+    elif harm == 'other file':
         path.write_text('not a checkpoint')
-    else:
+    elif harm == 'missing':
         path.unlink()
+    elif harm == 'damaged':
+        torch.save({'params': {'w': torch.rand(1000)}}, path)
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 255
+        path.write_bytes(content)
+    else:  # a state without its optimizers
+        torch.save({'epoch': 0, 'iter': 4}, tmp_path / 'experiments/x/training_states/4.state')
     assert resuming.load_resume_state(experiment)['iter'] == 2
     if (victim, harm) != ('training_states/4.state', 'missing'):
         assert '4.state' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('name', ['notes.state', 'nan.state', '9'])
-def test_foreign_files_beside_the_states(experiment, tmp_path, name):
+def test_other_files_beside_the_states(experiment, tmp_path, name):
     (tmp_path / 'experiments/x/training_states' / name).write_text('mine')
     assert resuming.load_resume_state(experiment)['iter'] == 4
 
 
-def test_a_network_damaged_in_the_middle_is_passed_over(experiment, tmp_path):
-    path = tmp_path / 'experiments/x/models/net_g_4.pth'
-    torch.save({'params': {'w': torch.rand(1000)}}, path)
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 255
-    path.write_bytes(content)
-    assert resuming.load_resume_state(experiment)['iter'] == 2
-
-
-def test_a_state_without_its_optimizers_is_passed_over(experiment, tmp_path):
-    torch.save({'epoch': 0, 'iter': 4}, tmp_path / 'experiments/x/training_states/4.state')
-    assert resuming.load_resume_state(experiment)['iter'] == 2
-
-
-def test_no_whole_state_means_a_fresh_start(experiment, tmp_path):
+def test_without_an_intact_state_training_starts_again(experiment, tmp_path):
     for path in (tmp_path / 'experiments/x/training_states').iterdir():
         path.write_bytes(b'')
     assert resuming.load_resume_state(experiment) is None
@@ -101,8 +92,8 @@ def test_a_hostile_state_is_not_executed(experiment, tmp_path):
     assert not (tmp_path / 'harmed').exists()
 
 
-def test_a_training_that_is_longer_than_it_shall_be(experiment):
-    """Else the closing scores of iteration 4 would be put down as those of 3."""
+def test_a_state_after_total_iter_is_refused(experiment):
+    """Its scores would be recorded as those of iteration 3."""
     experiment['train']['total_iter'] = 3
-    with pytest.raises(OptionError, match=r'total_iter: 3, but .*4.state is of iteration 4'):
+    with pytest.raises(OptionError, match=r'total_iter: 3.*4\.state'):
         resuming.load_resume_state(experiment)

@@ -1,4 +1,4 @@
-"""The seams: in place for the length of a command, where the host looks them up."""
+"""The seams: installed for the length of a command, in the modules that BasicSR looks them up in."""
 
 import contextlib
 import socket
@@ -10,23 +10,23 @@ import torch
 from ggkm_plugin.basicsr_patches import distributed, seams
 from ggkm_plugin.utils.errors import OptionError
 
-import basicsr.utils.dist_util as host_dist  # isort: skip
-import basicsr.utils.options as host_options  # isort: skip
+import basicsr.utils.dist_util as basicsr_dist  # isort: skip
+import basicsr.utils.options as basicsr_options  # isort: skip
 
 
-def _there(places):
+def _current(places):
     return [getattr(module, name) for module, name, _ in places]
 
 
-def test_installed_puts_the_host_back():
+def test_the_patches_are_removed_after_a_command():
     places = seams.Session().seams
-    before = _there(places)
+    before = _current(places)
     with seams.installed() as session:
-        assert _there(session.seams) == [ours for _, _, ours in session.seams]
-    assert _there(places) == before
+        assert _current(session.seams) == [replacement for _, _, replacement in session.seams]
+    assert _current(places) == before
     with contextlib.suppress(KeyError), seams.installed():
         raise KeyError
-    assert _there(places) == before
+    assert _current(places) == before
 
 
 def test_the_seams_are_these():
@@ -52,8 +52,8 @@ def test_the_seams_are_these():
     assert {name for name, _ in decoding} == users
 
 
-def test_every_seam_is_looked_up_where_it_is_put():
-    """A seam on a name that the host's loop does not use would never act."""
+def test_every_seam_is_used_in_its_module():
+    """A patch of a name that BasicSR's loop does not use has no effect."""
     for module, name, _ in seams.Session().seams:
         users = [
             f
@@ -77,38 +77,28 @@ def test_process_group_without_a_gpu(monkeypatch):
     for key, value in {'RANK': '0', 'WORLD_SIZE': '1', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': port}.items():
         monkeypatch.setenv(key, value)
     with pytest.raises(ZeroDivisionError):
-        host_dist._init_dist_pytorch('nccl')
+        basicsr_dist._init_dist_pytorch('nccl')
     with seams.installed():
-        host_options.init_dist('pytorch')
+        basicsr_options.init_dist('pytorch')
         assert torch.distributed.get_backend() == 'gloo'
     assert not torch.distributed.is_initialized()
 
 
 @pytest.mark.parametrize(('launcher', 'starter'), [('pytorch', 'torchrun'), ('slurm', 'srun')])
-def test_a_launcher_that_is_not_there(monkeypatch, launcher, starter):
+def test_a_missing_launcher_is_named(monkeypatch, launcher, starter):
     for variable in ('RANK', 'SLURM_PROCID'):
         monkeypatch.delenv(variable, raising=False)
-    with pytest.raises(OptionError, match=f'--launcher {launcher}: not started by {starter}'):
+    with pytest.raises(OptionError, match=f'--launcher {launcher}.*{starter}'):
         distributed.init_dist(launcher)
 
 
-def test_the_log_is_closed_after_a_command(tmp_path):
-    from basicsr.utils import get_root_logger
-
-    with seams.installed():
-        logger = get_root_logger(log_file=str(tmp_path / 'first.log'))
-        logger.info('one')
-    assert not logger.handlers
-    with seams.installed():
-        get_root_logger(log_file=str(tmp_path / 'second.log')).info('two')
-    assert 'two' in (tmp_path / 'second.log').read_text()
-
-
 def test_a_command_has_a_log_of_its_own(tmp_path):
-    """Also after something else in the process has set BasicSR's logger up, without a file."""
+    """Also if BasicSR's logger was set up before, without a file; its files are closed after the command."""
     from basicsr.utils import get_root_logger
 
-    get_root_logger().info('before')
-    with seams.installed():
-        get_root_logger(log_file=str(tmp_path / 'run.log')).info('during')
-    assert 'during' in (tmp_path / 'run.log').read_text()
+    logger = get_root_logger()
+    for name in ('first', 'second'):
+        with seams.installed():
+            get_root_logger(log_file=str(tmp_path / f'{name}.log')).info(name)
+        assert name in (tmp_path / f'{name}.log').read_text()
+        assert not logger.handlers
