@@ -1,4 +1,4 @@
-"""What the tests of archs share: networks moved off their start, and their layers written out by shifting pixels.
+"""Helpers of the arch tests: networks with random parameters, and reference layers that shift pixels.
 
 The layers take (B,C,H,W) tensors and keys of a state dict; none uses a layer of the package.
 """
@@ -16,13 +16,26 @@ def close(got, want, atol=1e-10):
 
 
 def on_paper(arch, **options):
-    """A network without numbers, to be counted."""
+    """Build a network on the meta device, to count its parameters."""
     with torch.device('meta'):
         return arch(**options)
 
 
+def count(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def disturbed(net, seed=5):
+    """Add noise to every parameter, so that biases and `fuse` differ from their start."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
+    return net
+
+
 def moved(net, seed=0, dtype=torch.float64):
-    """With every bias and statistic moved off its start, in evaluation mode."""
+    """Add noise to every bias and statistic; return the network in evaluation mode."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in net.state_dict().items():

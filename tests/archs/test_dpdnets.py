@@ -43,24 +43,17 @@ def test_evaluation_is_as_recorded():
 def test_dropout_is_after_the_two_deepest_levels_and_before_the_skip():
     """With everything dropped, these levels hold only biases, so all images give the same result."""
     net, y = moved(DPDNetS(width=2)), rand(2, 3, 32, 32)
-    seen = []
+    inputs = []
     for decoder in net.decoder:
-        decoder.register_forward_hook(lambda _, given, result: seen.append(given))
+        decoder.register_forward_hook(lambda _, given, result: inputs.append(given))
     net.train()
     net.dropout.p = 1.0
     with torch.no_grad():
         net(y)
-    deepest, first_skip = seen[0]
+    deepest, first_skip = inputs[0]
     assert not deepest.any()
     assert not first_skip.any()
-    assert seen[1][1].any()
-
-
-def test_only_training_drops():
-    net, y = moved(DPDNetS(width=2)), rand(1, 3, 32, 32)
-    with torch.no_grad():
-        close(net(y), net(y), atol=0)
-        assert (net.train()(y) - net(y)).abs().max() > 1e-6
+    assert inputs[1][1].any()
 
 
 @pytest.mark.parametrize('color', [0, 1, 2])

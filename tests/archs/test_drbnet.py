@@ -114,5 +114,5 @@ def test_without_kernels_and_residuals_it_is_the_mean_of_blocks():
 
 
 def test_an_invalid_argument_is_named():
-    with pytest.raises(ValueError, match=r'^residual_act is one of True, False, not None'):
+    with pytest.raises(ValueError, match='residual_act'):
         DRBNet(residual_act=None)

@@ -14,14 +14,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_pairs
-from torch import nn
 
 from ggkm_plugin.archs import external_arch
 from ggkm_plugin.archs.external_arch import ARCHS, LibraryNetMixin
 from ggkm_plugin.archs.released import load_released
 from ggkm_plugin.losses.ggkm_loss import GGKMLoss
 from ggkm_plugin.models.defocus_model import DefocusModel
-from ggkm_plugin.ops.boundary import pad_to_multiple
 from ggkm_plugin.utils import registry
 from ggkm_plugin.utils.errors import CheckpointError, OptionError
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
@@ -131,7 +129,6 @@ def test_an_image_is_padded_by_reflection_and_cropped(name):
     assert net.size_multiple == multiple
     below, right = -50 % multiple, -41 % multiple
     if name == 'Uformer':
-        below = right = 0
         below, right = (max(-(-side // multiple) * multiple for side in (50, 41)) - side for side in (50, 41))
     padded = torch.from_numpy(np.pad(y.numpy(), [(0, 0), (0, 0), (0, below), (0, right)], mode='reflect'))
     library = type(net).__mro__[2]
@@ -141,22 +138,9 @@ def test_an_image_is_padded_by_reflection_and_cropped(name):
         assert want.shape == padded.shape
         close(net(y), want[..., :50, :41], atol=0)
         assert (net(y) - y).abs().max() > 1e-3
-
-
-@pytest.mark.parametrize('name', NAMES)
-def test_a_size_that_fits_is_not_padded(name, monkeypatch):
-    sizes = []
-
-    def padded(y, *options):
-        result = pad_to_multiple(y, *options)
-        sizes.append(result.shape[-2:])
-        return result
-
-    monkeypatch.setattr(external_arch, 'pad_to_multiple', padded)
-    side = 2 * SMALL[name][2]
-    with torch.no_grad():
-        network(name)(rand(1, 3, side, side))
-    assert sizes == [(side, side)]
+        fitting = rand(1, 3, 2 * multiple, 2 * multiple)
+        want = library.forward(net, fitting)
+        close(net(fitting), want[0] if name == 'MPRNet' else want, atol=0)  # not padded
 
 
 def test_grl_takes_the_common_multiple_of_window_and_stripes():
@@ -169,16 +153,14 @@ def test_grl_takes_the_common_multiple_of_window_and_stripes():
 # Training
 
 
-@pytest.mark.parametrize('loss', [GGKMLoss(sr_weight=0), nn.L1Loss()], ids=['GGKMLoss', 'L1'])
 @pytest.mark.parametrize('name', NAMES)
-def test_every_parameter_learns_something(name, loss):
+def test_every_parameter_learns_something(name):
     """Over a few seeds, because a ReLU on one or two channels may be dead for some."""
     learned, trained = set(), set()
     for seed in range(5):
         torch.manual_seed(seed)
         net = network(name).train()
-        output = net(rand(1, 3, 40, 40))
-        loss(output if isinstance(loss, GGKMLoss) else final(output), rand(1, 3, 40, 40, seed=2)).backward()
+        GGKMLoss(sr_weight=0)(net(rand(1, 3, 40, 40)), rand(1, 3, 40, 40, seed=2)).backward()
         grads = {key: parameter.grad for key, parameter in net.named_parameters() if parameter.requires_grad}
         assert all(grad is not None and grad.isfinite().all() for grad in grads.values())
         learned |= {key for key, grad in grads.items() if grad.any()}
@@ -217,29 +199,6 @@ def test_mprnet_trains_its_stages_and_gives_the_last():
         close(net.eval()(y), output['scales'][-1], atol=0)
 
 
-@pytest.mark.parametrize('pixel_opt', [{'type': 'L1Loss'}, {'type': 'GGKMLoss', 'sr_weight': 0}], ids=['L1', 'GGKM'])
-@pytest.mark.parametrize('name', NAMES)
-def test_a_step_of_training_and_its_checkpoint(options, name, pixel_opt):
-    find(name)
-    options['network_g'] = {'type': name, **SMALL[name][0]}
-    options['train']['pixel_opt'] = pixel_opt
-    model = DefocusModel(copy.deepcopy(options))
-    before = copy.deepcopy(model.net_g.state_dict())
-    model.feed_data({'lq': rand(2, 3, 32, 32), 'gt': rand(2, 3, 32, 32, seed=2)})
-    model.optimize_parameters(1)
-    after = model.net_g.state_dict()
-    assert any(not torch.equal(after[key], before[key]) for key in after)
-    model.save(0, 1)
-
-    model.feed_data({'lq': rand(1, 3, 50, 70)})
-    model.test()
-    assert model.output.shape == (1, 3, 50, 70)
-
-    options['path']['pretrain_network_g'] = f'{options["path"]["models"]}/net_g_1.pth'
-    again = DefocusModel(options).net_g.state_dict()
-    assert all(torch.equal(again[key], after[key]) for key in after)
-
-
 # Weights
 
 
@@ -254,29 +213,27 @@ def test_keys_are_the_librarys_own(name):
     assert {key: value.shape for key, value in net.state_dict().items()} == want
 
 
-FORMATS = {
-    'bare': (None, lambda state: state),
-    'params': ('params', lambda state: {'params': state}),
-    'state_dict': ('state_dict', lambda state: {'state_dict': {f'module.{key}': state[key] for key in state}}),
-}
-
-
-@pytest.mark.parametrize('form', FORMATS)
-@pytest.mark.parametrize('name', NAMES)
-def test_released_formats_load_strictly(options, tmp_path, name, form):
-    source = network(name)
-    param_key, wrap = FORMATS[form]
-    torch.save(wrap(source.state_dict()), tmp_path / 'released.pth')
+@pytest.mark.parametrize(('name', 'loss'), [*((name, 'L1Loss') for name in NAMES), ('MPRNet', 'GGKMLoss')])
+def test_a_model_loads_released_weights_trains_and_saves(options, tmp_path, name, loss):
+    source, loaded = network(name), network(name)
+    state = source.state_dict()
+    torch.save({'state_dict': {f'module.{key}': state[key] for key in state}}, tmp_path / 'released.pth')
     options['network_g'] = {'type': name, **SMALL[name][0]}
-    options['path'].update(pretrain_network_g=str(tmp_path / 'released.pth'), param_key_g=param_key)
-    by_host = DefocusModel(options).net_g.eval()
-    ours = network(name)
-    load_released(ours, tmp_path / 'released.pth')
-    with torch.no_grad():
-        y = rand(1, 3, 20, 20)
-        want = source(y)
-        close(by_host(y), want, atol=0)
-        close(ours(y), want, atol=0)
+    options['path'].update(pretrain_network_g=str(tmp_path / 'released.pth'), param_key_g='state_dict')
+    options['train']['pixel_opt'] = {'type': loss, **({'sr_weight': 0} if loss == 'GGKMLoss' else {})}
+    model = DefocusModel(copy.deepcopy(options))
+    load_released(loaded, tmp_path / 'released.pth')
+    for net in (model.net_g, loaded):
+        assert all(torch.equal(net.state_dict()[key], state[key]) for key in state)
+
+    model.feed_data({'lq': rand(2, 3, 32, 32), 'gt': rand(2, 3, 32, 32, seed=2)})
+    model.optimize_parameters(1)
+    after = model.net_g.state_dict()
+    assert any(not torch.equal(after[key], state[key]) for key in after)
+    model.save(0, 1)
+    options['path'].update(pretrain_network_g=f'{options["path"]["models"]}/net_g_1.pth', param_key_g='params')
+    again = DefocusModel(options).net_g.state_dict()
+    assert all(torch.equal(again[key], after[key]) for key in after)
 
 
 @pytest.mark.parametrize('prefix', ['model.', 'model_g.'])
@@ -296,26 +253,23 @@ def test_grls_own_checkpoints_load_strictly(prefix):
 @pytest.mark.parametrize('name', NAMES)
 def test_weights_of_another_network_are_refused(name):
     net = network(name)
-    with pytest.raises(CheckpointError, match=f'not a checkpoint of {name} with these options'):
+    with pytest.raises(CheckpointError, match=name):
         load_released(net, {'params': {'conv.weight': torch.zeros(1)}})
-    with pytest.raises(RuntimeError, match='Unexpected key'):
+    with pytest.raises(RuntimeError, match='more'):
         net.load_state_dict({**net.state_dict(), 'more': torch.zeros(1)})
 
 
-@pytest.mark.parametrize('copied', [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=['copy', 'pickle'])
 @pytest.mark.parametrize('name', NAMES)
-def test_a_copy_is_equal_and_independent(name, copied):
+def test_a_copy_is_equal_and_independent(name):
     net, y = network(name), rand(1, 3, 16, 20)
-    other = copied(net)
-    assert type(other) is type(net)
     with torch.no_grad():
         want = net(y)
-        close(other(y), want, atol=0)
-        for parameter in other.parameters():
-            parameter.add_(0.1)
-        close(net(y), want, atol=0)
-        other.load_state_dict(net.state_dict())
-        close(other(y), want, atol=0)
+        for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+            assert type(other) is type(net)
+            close(other(y), want, atol=0)
+            for parameter in other.parameters():
+                parameter.add_(0.1)
+            close(net(y), want, atol=0)
 
 
 # Options
@@ -344,7 +298,7 @@ def test_defaults_have_the_published_number_of_parameters(name):
 def test_a_wrong_option_is_named_with_the_nearest(name):
     find(name)
     right = next(iter(SMALL[name][0]))
-    with pytest.raises(OptionError, match=rf'^network_g\.{right}x: .*{right}\?'):
+    with pytest.raises(OptionError, match=rf'network_g\.{right}x.*\b{right}\b'):
         registry.build('network_g', 'archs', {'type': name, f'{right}x': 4})
     with pytest.raises(TypeError, match=f'{right}x'):
         ARCH_REGISTRY.get(name)(**{f'{right}x': 4})
@@ -365,11 +319,6 @@ def test_options_of_the_caller_stay_as_they_are(name):
 
 
 # Names and packages
-
-
-def test_all_are_registered():
-    assert [ARCH_REGISTRY.get(name) for name in NAMES] == list(ARCHS)
-    assert all(arch.__doc__ for arch in ARCHS)
 
 
 class Absent:
@@ -394,16 +343,13 @@ def test_a_missing_package_is_named_with_its_extra(name, monkeypatch):
     extra = {'spandrel': 'models', 'spandrel_extra_arches': 'academic-models'}[package]
     with pytest.raises(OptionError) as caught:
         registry.build('network_g', 'archs', {'type': name})
-    assert str(caught.value) == (
-        f'network_g: {name} needs the package {package}, which is not installed: '
-        f"`pip install --upgrade 'ggkm_plugin[{extra}]'`"
-    )
+    assert all(word in str(caught.value) for word in ('network_g', name, f"'ggkm_plugin[{extra}]'"))
 
 
 def test_a_package_without_the_network_is_named_with_its_extra():
     find('NAFNet')
     for source in (('spandrel.architectures.NAFNet', 'NoNet'), ('spandrel.architectures.NoNet', 'NoNet')):
-        with pytest.raises(OptionError, match=r'^NoNet: the installed spandrel cannot be used \(.*NoNet.*\): `pip'):
+        with pytest.raises(OptionError, match=r'NoNet.*ggkm_plugin\[models\]'):
             external_arch.ExternalArch('NoNet', source, lambda net: 1, '')()
 
 

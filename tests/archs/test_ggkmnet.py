@@ -4,24 +4,26 @@ Tolerances: 1e-11 is the rounding error of float64, 1e-5 that of float32.
 """
 
 import copy
-import io
 import math
 import pickle
+from functools import partial
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
+import reference
 import torch
 import torch.nn.functional as F
+from reference import count, disturbed
 
-from ggkm_plugin.archs import ggkmnet_arch
 from ggkm_plugin.archs.ggkmnet_arch import GGKMNet, GGKMNetConfig, SelfReconstruction
 from ggkm_plugin.archs.ggkmnet_state import Memory
 from ggkm_plugin.losses.ggkm_loss import GGKMLoss
 from ggkm_plugin.ops import gaussian_bank, ggkm_blur_ref, iterative_group_conv_ref
 from ggkm_plugin.utils.errors import CropSizeError
-from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
+rand = partial(reference.rand, dtype=torch.float32)
+close = partial(reference.close, atol=1e-5)
 SMALL = {'num_groups': 3, 'kernels_per_group': 2, 'num_scales': 2, 'width': 4}
 # `fused` needs a GPU or Triton's interpreter: tests/ops/ggkm/test_triton.py
 CHOICES = {name: get_args(hint) for name, hint in get_type_hints(GGKMNetConfig).items() if get_origin(hint) is Literal}
@@ -45,27 +47,6 @@ def small(seed=0, **options):
     return GGKMNet(**{**SMALL, **options})
 
 
-def rand(*shape, seed=1, dtype=torch.float32):
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def disturbed(net, seed=5):
-    """Move every parameter, so that biases and `fuse` differ from their start."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
-    return net
-
-
-def count(module):
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def close(got, want, atol=1e-5):
-    torch.testing.assert_close(got, want, rtol=0, atol=atol)
-
-
 # Parameter counts
 
 
@@ -79,6 +60,9 @@ def test_parameters_of_the_default_and_of_its_parts():
     assert count(net) == 1_713_945
     assert count(GGKMNet(self_reconstruction=False)) == 1_659_734
     assert count(GGKMNet(beta_norm='bn').steps[0].beta_apu) == 125_774
+    dagger = {'enc_blocks': (12, 12, 12)}
+    assert count(GGKMNet(self_reconstruction=False, **dagger)) == 5_917_526
+    assert count(GGKMNet(**dagger)) == 5_971_737
 
 
 @pytest.mark.parametrize('options', [{}, {'alpha_head': 'lstm_fc', 'beta_norm': 'bn'}])
@@ -92,11 +76,6 @@ def test_iterations_have_their_own_weights(self_reconstruction):
     one = count(GGKMNet(self_reconstruction=self_reconstruction))
     for num_iters in (2, 3):
         assert count(GGKMNet(num_iters=num_iters, self_reconstruction=self_reconstruction)) == num_iters * one
-
-
-@pytest.mark.parametrize(('self_reconstruction', 'parameters'), [(False, 5_917_526), (True, 5_971_737)])
-def test_parameters_of_dagger(self_reconstruction, parameters):
-    assert count(GGKMNet(enc_blocks=(12, 12, 12), self_reconstruction=self_reconstruction)) == parameters
 
 
 @pytest.mark.parametrize(
@@ -224,6 +203,7 @@ def test_training_forward_is_the_specification(num_scales, num_iters):
         close(got.beta, pair[1], atol=1e-11)
     with torch.no_grad():
         close(net.eval()(y), want[0][-1], atol=1e-11)
+    assert want[0][-1].min() < 0  # the output is not clamped
 
 
 @pytest.mark.parametrize(
@@ -266,25 +246,7 @@ def test_fuse_passes_xu_through_at_the_start(fuse, want):
     close(step.fused(y, xu), want * xu + (1 - want) * y, atol=1e-7)
 
 
-def test_pyramid_is_bilinear_halving():
-    y = rand(1, 3, 32, 48)
-    inputs = small(num_scales=3)(y)['inputs']
-    for got, want in zip(inputs, [resized(resized(y, 0.5), 0.5), resized(y, 0.5), y], strict=True):
-        close(got, want, atol=1e-6)
-
-
 # Evaluation
-
-
-@pytest.mark.parametrize('size', [(1, 1), (5, 3), (16, 16), (37, 61)])
-@pytest.mark.parametrize('options', [{}, {'num_scales': 3}, {'boundary': 'zeros', 'num_iters': 2, 'num_scales': 1}])
-def test_any_size_is_kept(size, options):
-    net, y = small(**options).eval(), rand(2, 3, *size)
-    with torch.no_grad():
-        x = net(y)
-    assert x.shape == y.shape
-    assert x.dtype == y.dtype
-    assert x.isfinite().all()
 
 
 def test_the_network_of_the_paper_takes_any_size():
@@ -297,7 +259,7 @@ def test_the_network_of_the_paper_takes_any_size():
             assert x.isfinite().all()
 
 
-@pytest.mark.parametrize('size', [(1, 1), (3, 2), (16, 21), (37, 61), (15, 32)])
+@pytest.mark.parametrize('size', [(1, 1), (3, 2), (16, 21), (37, 61)])
 def test_padding_is_reflection_to_the_right_and_bottom(size):
     net, y = small(num_scales=3).eval(), rand(1, 3, *size)
     assert net.size_multiple == 16
@@ -305,13 +267,6 @@ def test_padding_is_reflection_to_the_right_and_bottom(size):
     padded = torch.from_numpy(np.pad(y.numpy(), margins, mode='reflect'))
     with torch.no_grad():
         close(net(y), net(padded)[..., : size[0], : size[1]], atol=0)
-
-
-def test_output_is_not_clamped():
-    net = small().eval()
-    with torch.no_grad():
-        net.steps[0].blur.mix.bias.fill_(50)
-        assert net(rand(1, 3, 16, 16)).max() < -10
 
 
 def test_the_same_image_twice_gives_the_same_result():
@@ -351,26 +306,10 @@ def test_evaluation_does_not_run_the_self_reconstruction(monkeypatch):
 # Training
 
 
-@pytest.mark.parametrize(('num_scales', 'num_iters', 'srm'), [(3, 1, True), (2, 2, True), (2, 1, False)])
-def test_training_gives_every_scale_coarse_to_fine(num_scales, num_iters, srm):
-    output = small(num_scales=num_scales, num_iters=num_iters, self_reconstruction=srm)(rand(2, 3, 32, 48))
-    assert list(output) == ['scales', 'inputs', 'reconstructions']
-    sizes = [(2, 3, 32 >> t, 48 >> t) for t in reversed(range(num_scales))]
-    of_iterations = [size for size in sizes for _ in range(num_iters)]
-    assert [tuple(x.shape) for x in output['inputs']] == sizes
-    assert [tuple(x.shape) for x in output['scales']] == of_iterations
-    assert [tuple(x.shape) for x in output['reconstructions']] == (of_iterations if srm else [])
-    for x in output['reconstructions']:
-        assert (x > 0).all()
-        assert (x < 1).all()
-
-
 @pytest.mark.parametrize(('size', 'num_scales', 'multiple'), [((36, 32), 2, 8), ((32, 36), 2, 8), ((40, 32), 3, 16)])
-def test_a_crop_that_does_not_fit_names_the_key_and_the_multiple(size, num_scales, multiple):
-    net = small(num_scales=num_scales)
-    with pytest.raises(CropSizeError, match=rf'{size[0]}x{size[1]}.*gt_size to a multiple of {multiple}$'):
-        net(rand(1, 3, *size))
-    net.eval()(rand(1, 3, *size))
+def test_a_crop_that_does_not_fit_is_refused(size, num_scales, multiple):
+    with pytest.raises(CropSizeError, match=rf'gt_size.*\b{multiple}\b'):
+        small(num_scales=num_scales)(rand(1, 3, *size))
 
 
 @pytest.mark.parametrize(('name', 'value'), EVERY_CHOICE)
@@ -399,23 +338,6 @@ def test_every_form_of_the_blur_is_the_same_network():
             results.append(net(y))
     for other in results[1:]:
         assert (results[0] - other).abs().max() < 1e-5 * results[0].abs().max()
-    for form in ('dct', 'fft', 'fused'):
-        with pytest.raises(ValueError, match=f'blur_form: {form} needs boundary: reflect, not zeros'):
-            small(blur_form=form, boundary='zeros')
-
-
-@pytest.mark.parametrize('name', [name for name in CHOICES if name not in ('init', 'blur_form')])
-def test_every_choice_changes_the_result(name):
-    """An option without effect would pass all other tests."""
-    y = rand(1, 3, 16, 24)
-    results = []
-    for value in CHOICES[name]:
-        net = disturbed(small(**{name: value})).eval()
-        with torch.no_grad():
-            results.append(net(y))
-    for i, one in enumerate(results):
-        for other in results[:i]:
-            assert (one - other).abs().max() > 1e-5
 
 
 @pytest.mark.parametrize('num_iters', [1, 2])
@@ -429,7 +351,7 @@ def test_every_parameter_learns_something(num_iters):
 # Coefficients and memory
 
 
-@pytest.mark.parametrize('size', [(37, 61), (5, 3), (1, 1), (32, 48)])
+@pytest.mark.parametrize('size', [(37, 61), (1, 1)])
 @pytest.mark.parametrize('num_iters', [1, 2])
 def test_coefficients(size, num_iters):
     net = small(num_scales=3, num_iters=num_iters).double().eval()  # in float32 tanh rounds to 1
@@ -443,13 +365,6 @@ def test_coefficients(size, num_iters):
         close(alpha.sum(-1), torch.ones(2, 3, dtype=torch.float64), atol=1e-12)
         assert (alpha > 0).all()
         assert (beta.abs() < 1).all()
-
-
-def test_maps_of_the_paper():
-    with torch.no_grad():
-        alpha, beta = GGKMNet().eval().coefficients(rand(1, 3, 16, 16))[-1]
-    assert alpha.shape == (1, 21, 4)
-    assert beta.shape == (1, 22, 16, 16)
 
 
 @pytest.mark.parametrize(('forgotten', 'changes'), [('alpha', (True, False)), ('beta', (False, True))])
@@ -466,15 +381,6 @@ def test_memory_is_carried_to_the_next_scale(monkeypatch, forgotten, changes):
         for one, other, changed in zip(with_memory, without, changes, strict=True):
             # The coarsest scale (both iterations) has no memory in either case.
             assert ((one - other).abs().max() > 1e-4).item() is (changed and i >= 2)
-
-
-def test_memory_doubles_maps_and_keeps_vectors():
-    vectors, maps = [(rand(1, 2), rand(1, 2))] * 2, (rand(1, 4, 3, 5, seed=2), rand(1, 4, 3, 5, seed=3))
-    doubled = Memory(vectors, maps).doubled()
-    assert doubled.alpha is vectors
-    for got, tensor in zip(doubled.beta, maps, strict=True):
-        close(got, F.interpolate(tensor, size=(6, 10), mode='bilinear', align_corners=False))
-    assert Memory([None, None], None).doubled() == Memory([None, None], None)
 
 
 # Initialization
@@ -495,22 +401,16 @@ def test_xavier_is_uniform_within_its_bound_and_biases_are_zero():
             assert parameter.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1), key
     for step in net.steps:
         assert step.fuse.weight[..., 0, 0].tolist() == [[0, 0, 0, *(float(i == j) for j in range(3))] for i in range(3)]
-
-
-def test_xavier_leaves_batch_norm_alone():
     norm = small(beta_norm='bn').steps[0].beta_apu.path2[1]
-    assert isinstance(norm, torch.nn.BatchNorm2d)
     assert (norm.weight == 1).all()
     assert (norm.bias == 0).all()
 
 
-@pytest.mark.parametrize('seed', [0, 1, 2])
-def test_identity_starts_near_its_input(seed):
+def test_identity_starts_near_its_input():
     """Measured on this image over eight seeds: 0.002 to 0.007, and 1.4 or more from the paper's start."""
     y = resized(rand(1, 3, 12, 12), 4).clamp(0, 1)
 
     def distance(init):
-        torch.manual_seed(seed)
         with torch.no_grad():
             return (GGKMNet(init=init).eval()(y) - y).abs().mean().item()
 
@@ -519,23 +419,6 @@ def test_identity_starts_near_its_input(seed):
 
 
 # Checkpoints and copies
-
-
-def test_state_dict_round_trip():
-    net, other = small(), small(seed=1)
-    file = io.BytesIO()
-    torch.save(net.state_dict(), file)
-    file.seek(0)
-    other.load_state_dict(torch.load(file, weights_only=True))
-    y = rand(1, 3, 16, 16)
-    with torch.no_grad():
-        close(net.eval()(y), other.eval()(y), atol=0)
-
-
-def test_the_bank_is_not_in_checkpoints():
-    net = small()
-    assert not [key for key in net.state_dict() if 'bank' in key]
-    assert net.state_dict().keys() == {key for key, _ in net.named_parameters()}
 
 
 @pytest.mark.parametrize('prefix', ['', 'module.'])
@@ -554,35 +437,27 @@ def test_a_training_checkpoint_loads_strictly_without_the_srm(prefix):
         assert torch.equal(tensor, checkpoint[key])
 
 
-@pytest.mark.parametrize('wrong', ['srm2.0.layers.0.weight', 'steps.0.srm.weight', 'steps.0.blur.extra', 'bfe.weight'])
-def test_a_wrong_key_is_still_refused(wrong):
-    checkpoint = {**small().state_dict(), wrong: torch.zeros(1)}
-    with pytest.raises(RuntimeError, match=f'Unexpected key.*{wrong}'):
-        small(self_reconstruction=False).load_state_dict(checkpoint)
-
-
-def test_a_missing_key_is_still_refused():
-    checkpoint = small().state_dict()
-    del checkpoint['steps.0.blur.mix.weight']
-    with pytest.raises(RuntimeError, match=r'Missing key.*steps\.0\.blur\.mix\.weight'):
-        small(self_reconstruction=False).load_state_dict(checkpoint)
-    with pytest.raises(RuntimeError, match=r'Missing key.*srm\.0'):
-        small().load_state_dict(small(self_reconstruction=False).state_dict())
+def test_other_keys_are_refused():
+    """A network without the SRM ignores the SRM's keys only."""
+    whole, bare = small(), small(self_reconstruction=False)
+    for wrong in ('srm2.0.layers.0.weight', 'steps.0.srm.weight', 'steps.0.blur.extra'):
+        with pytest.raises(RuntimeError, match=wrong):
+            bare.load_state_dict({**whole.state_dict(), wrong: torch.zeros(1)})
+    for net, missing in ((bare, 'steps.0.blur.mix.weight'), (whole, 'srm.0.layers.0.weight')):
+        state = whole.state_dict()
+        del state[missing]
+        with pytest.raises(RuntimeError, match=missing):
+            net.load_state_dict(state)
 
 
 @pytest.mark.parametrize('copied', [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
-@pytest.mark.parametrize('srm', [True, False])
-def test_a_copy_is_equal_and_independent(copied, srm):
-    net, y = small(self_reconstruction=srm).eval(), rand(1, 3, 16, 16)
+def test_a_copy_keeps_the_hooks_and_the_precision_of_the_bank(copied):
+    net, checkpoint = small(self_reconstruction=False), small(seed=1).state_dict()
     other = copied(net)
-    with torch.no_grad():
-        want = net(y)
-        close(other(y), want, atol=0)
-        other.load_state_dict(small(seed=1).state_dict())
-        assert (other(y) - want).abs().max() > 1e-3
-        close(net(y), want, atol=0)
-    other.half()
-    assert other.steps[0].blur.bank.dtype == torch.float32
+    other.load_state_dict(checkpoint)  # ignores `srm.*`, and changes the copy only
+    assert torch.equal(other.steps[0].blur.mix.weight, checkpoint['steps.0.blur.mix.weight'])
+    assert not torch.equal(net.steps[0].blur.mix.weight, checkpoint['steps.0.blur.mix.weight'])
+    assert other.half().steps[0].blur.bank.dtype == torch.float32
 
 
 # Precision
@@ -599,17 +474,6 @@ def test_half_precision_does_not_round_the_bank(dtype):
         assert torch.equal(bank, fresh.float())
     # A float64 bank is not a rounded float32 bank.
     assert torch.equal(net.double().steps[0].blur.bank, fresh)
-
-
-def test_bfloat16_is_near_float32():
-    """Measured: at most 0.016 over four seeds (0.024 on a photograph); the untrained output is up to 4."""
-    torch.manual_seed(0)
-    net, y = GGKMNet().eval(), rand(1, 3, 48, 40)
-    with torch.no_grad():
-        want = net(y)
-        got = net.bfloat16()(y.bfloat16())
-    assert got.dtype == torch.bfloat16
-    close(got.float(), want, atol=0.05)
 
 
 @pytest.mark.parametrize('fuse', CHOICES['fuse'])
@@ -638,49 +502,22 @@ def test_channels_last_is_only_a_layout():
 # Arguments
 
 
-@pytest.mark.parametrize('name', CHOICES)
-def test_an_unknown_choice_names_the_argument_and_the_choices(name):
-    choices = ', '.join(map(str, CHOICES[name]))
-    with pytest.raises(ValueError, match=f"^{name} is one of {choices}, not 'nonsense'$"):
-        small(**{name: 'nonsense'})
-
-
-@pytest.mark.parametrize('name', ['in_ch', 'num_groups', 'kernels_per_group', 'num_scales', 'num_iters', 'width'])
-@pytest.mark.parametrize('value', [0, -1, 1.5, '3', None])
-def test_a_wrong_number_names_the_argument(name, value):
-    with pytest.raises(ValueError, match=rf'^{name} is a whole number of at least 1, not {value!r}'):
-        small(**{name: value})
-
-
-@pytest.mark.parametrize('name', ['enc_blocks', 'dec_blocks'])
-def test_blocks_of_another_length_name_the_argument(name):
-    with pytest.raises(ValueError, match=rf'^{name} '):
-        small(**{name: (1, 1)})
-
-
-@pytest.mark.parametrize('options', [{'residual': 'none'}, {'include_identity': False}])
-def test_identity_without_an_identity_kernel_is_refused(options):
-    with pytest.raises(ValueError, match='init: identity needs'):
-        small(init='identity', **options)
-
-
-def test_is_registered():
-    assert ARCH_REGISTRY.get('GGKMNet') is GGKMNet
-    assert ggkmnet_arch.__name__.endswith('_arch')  # the suffix that BasicSR's loader searches for
-
-
 @pytest.mark.parametrize(
-    ('name', 'value'),
+    ('name', 'value', 'more'),
     [
-        ('enc_blocks', [-1, 1, 1]),
-        ('enc_blocks', 3),
-        ('dec_blocks', [1, 1.5, 1]),
-        ('bottleneck_blocks', -1),
-        ('num_iters', True),
-        ('self_reconstruction', 'no'),
-        ('include_identity', 3),
+        *((name, 'nonsense', {}) for name in CHOICES),
+        *((name, 0, {}) for name in ('in_ch', 'num_groups', 'kernels_per_group', 'num_scales', 'num_iters', 'width')),
+        *(('num_iters', value, {}) for value in (-1, 1.5, '3', None, True)),
+        *(('enc_blocks', value, {}) for value in ((1, 1), [-1, 1, 1], 3)),
+        ('dec_blocks', [1, 1.5, 1], {}),
+        ('bottleneck_blocks', -1, {}),
+        ('self_reconstruction', 'no', {}),
+        ('include_identity', 3, {}),
+        *(('blur_form', form, {'boundary': 'zeros'}) for form in ('dct', 'fft', 'fused')),
+        ('init', 'identity', {'residual': 'none'}),
+        ('init', 'identity', {'include_identity': False}),
     ],
 )
-def test_invalid_arguments_are_named(name, value):
-    with pytest.raises(ValueError, match=f'^{name} '):
-        GGKMNet(**{'width': 4, name: value})
+def test_invalid_arguments_are_named(name, value, more):
+    with pytest.raises(ValueError, match=f'^{name}'):
+        small(**{name: value}, **more)

@@ -4,15 +4,15 @@ Tolerances: 1e-11 is the rounding error of float64, 1e-6 that of float32 kernels
 """
 
 import copy
-import pickle
 from functools import partial
 
 import numpy as np
 import pytest
+import reference
 import torch
 import torch.nn.functional as F
+from reference import count, disturbed
 
-from ggkm_plugin.archs import ggkmnet_ablations_arch
 from ggkm_plugin.archs.ggkmnet_ablations_arch import (
     GGKMNetFullyLearned,
     GGKMNetNoGroup,
@@ -25,8 +25,9 @@ from ggkm_plugin.archs.ggkmnet_arch import GGKMNet
 from ggkm_plugin.losses.ggkm_loss import GGKMLoss
 from ggkm_plugin.ops import gaussian_bank
 from ggkm_plugin.utils.errors import CropSizeError
-from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
+rand = partial(reference.rand, dtype=torch.float32)
+close = partial(reference.close, atol=1e-11)
 GROUPS = {'num_groups': 3, 'kernels_per_group': 2}
 # Small networks, by the names of Table 8's rows.
 ROWS = {
@@ -46,27 +47,6 @@ def build(row, seed=0, **options):
     return ROWS[row](**options)
 
 
-def rand(*shape, seed=1, dtype=torch.float32):
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def disturbed(net, seed=5):
-    """Move every parameter, so that biases and `fuse` differ from their start."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
-    return net
-
-
-def count(module):
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def close(got, want, atol=1e-11):
-    torch.testing.assert_close(got, want, rtol=0, atol=atol)
-
-
 # Parameter counts
 
 TABLE = {'beta_path2': 'c3', 'beta_norm': 'bn'}  # options of the specification's table, with `fuse: none`
@@ -78,6 +58,7 @@ TABLE = {'beta_path2': 'c3', 'beta_norm': 'bn'}  # options of the specification'
         # The defaults; millions as in the specification's table, except MCP-Net's 1.498.
         (GGKMNetNoLSTM, {}, 1_504_984, 1_559_195),
         (GGKMNetNoLSTM, {'shared': False}, 4_514_952, 4_677_585),
+        (GGKMNetNoLSTM, {'shared': False, 'num_scales': 2, 'num_iters': 3}, 6 * 1_504_984, 6 * 1_559_195),
         (MCPNet, {}, 1_497_931, 1_552_142),
         (GGKMNetNoGroup, {}, 1_599_350, 1_653_561),
         (GGKMNetNoGroup, {'num_kernels': 84}, 2_500_880, 2_573_235),
@@ -92,29 +73,6 @@ TABLE = {'beta_path2': 'c3', 'beta_norm': 'bn'}  # options of the specification'
 def test_parameters(arch, options, without_srm, with_srm):
     assert count(arch(self_reconstruction=False, **options)) == without_srm
     assert count(arch(**options)) == with_srm
-
-
-@pytest.mark.parametrize(
-    ('arch', 'options', 'millions'),
-    [
-        (GGKMNetNoLSTM, {}, (1.505, 1.559)),
-        (GGKMNetNoLSTM, {'shared': False}, (4.515, 4.678)),
-        (MCPNet, TABLE, (1.497, 1.552)),
-        (GGKMNetNoGroup, TABLE, (1.599, 1.653)),
-    ],
-)
-def test_calibration_table(arch, options, millions):
-    for self_reconstruction, wanted in zip((False, True), millions, strict=True):
-        net = arch(self_reconstruction=self_reconstruction, **options)
-        assert count(net) / 1e6 == pytest.approx(wanted, abs=0.0006)
-
-
-def test_replacements_of_the_recurrent_layers_have_their_size():
-    step = GGKMNetNoLSTM().steps[0]
-    assert count(step.alpha_apu) == (128 + 1) * 32 + (32 + 1) * 84
-    assert count(step.beta_apu.path1) == 22 * (32 * 25 + 1)
-    assert count(step.beta_apu.path2) == count(GGKMNet().steps[0].beta_apu.path2)
-    assert count(GGKMNetNoLSTM(shared=False, num_scales=2, num_iters=3)) == 6 * count(GGKMNetNoLSTM())
 
 
 def test_fully_learned_kernels_have_the_sizes_of_the_paper():
@@ -382,68 +340,45 @@ def test_random_kernels_are_means():
                 assert not torch.equal(kernel, kernel.flip(-1))
 
 
-@pytest.mark.parametrize('row', ['Fully-Learned (G)', 'Fully-Learned (R)'])
-def test_kernels_learn(row):
-    net = build(row)
-    kernels = list(net.steps[0].blur.kernels)
-    before = [kernel.detach().clone() for kernel in kernels]
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-4)
-    GGKMLoss()(net(rand(2, 3, 64, 64)), rand(2, 3, 64, 64, seed=2)).backward()
-    optimizer.step()
-    for kernel, start in zip(kernels, before, strict=True):
-        assert (kernel != start).all()
-
-
 # Properties of all networks
 
 
 @every_row
-@pytest.mark.parametrize('size', [(1, 1), (5, 3), (37, 61)])
-def test_any_size_is_kept(row, size):
-    net, y = build(row).eval(), rand(2, 3, *size)
-    with torch.no_grad():
-        x, coefficients = net(y), net.coefficients(y)
-    assert (x.shape, x.dtype) == (y.shape, y.dtype)
-    assert x.isfinite().all()
-    for t, (_, beta) in enumerate(coefficients):
-        assert beta.shape[-2:] == tuple(-(-side // 2 ** (2 - t)) for side in size)
+def test_any_size_is_kept(row):
+    net = build(row).eval()
+    for size in ((1, 1), (37, 61)):
+        y = rand(2, 3, *size)
+        with torch.no_grad():
+            x, coefficients = net(y), net.coefficients(y)
+        assert (x.shape, x.dtype) == (y.shape, y.dtype)
+        assert x.isfinite().all()
+        for t, (_, beta) in enumerate(coefficients):
+            assert beta.shape[-2:] == tuple(-(-side // 2 ** (2 - t)) for side in size)
 
 
 @every_row
-@pytest.mark.parametrize('srm', [True, False])
-def test_training_dict_and_gradients(row, srm):
-    net = build(row, self_reconstruction=srm)
-    output = net(rand(2, 3, 64, 48))
-    sizes = [(2, 3, 16, 12), (2, 3, 32, 24), (2, 3, 64, 48)]
+def test_training_dict_and_gradients(row):
+    net, gt = disturbed(build(row).double(), seed=6), rand(2, 3, 64, 48, seed=2).double()
+    output = net(rand(2, 3, 64, 48).double())
     assert list(output) == ['scales', 'inputs', 'reconstructions']
-    assert [tuple(x.shape) for x in output['scales']] == sizes
-    assert [tuple(x.shape) for x in output['inputs']] == sizes
-    assert [tuple(x.shape) for x in output['reconstructions']] == (sizes if srm else [])
-    GGKMLoss()(output, rand(2, 3, 64, 48, seed=2)).backward()
+    for tensors in output.values():
+        assert [tuple(x.shape) for x in tensors] == [(2, 3, 16, 12), (2, 3, 32, 24), (2, 3, 64, 48)]
+    GGKMLoss()(output, gt).backward()
     for key, parameter in net.named_parameters():
-        assert parameter.grad is not None, key
+        assert parameter.grad.any(), key
         assert parameter.grad.isfinite().all(), key
-    with pytest.raises(CropSizeError, match='multiple of 16'):
-        net(rand(1, 3, 40, 48))
+    with pytest.raises(CropSizeError, match='gt_size'):
+        net(rand(1, 3, 40, 48).double())
 
 
 @every_row
-def test_every_parameter_learns_something(row):
-    net = disturbed(build(row).double(), seed=6)
-    GGKMLoss()(net(rand(2, 3, 64, 64).double()), rand(2, 3, 64, 64, seed=2).double()).backward()
-    assert [key for key, parameter in net.named_parameters() if not parameter.grad.any()] == []
-
-
-@every_row
-def test_checkpoints_and_copies(row):
+def test_checkpoints_and_layouts(row):
     net, y = build(row).eval(), rand(1, 3, 24, 40)
     bare = build(row, seed=1, self_reconstruction=False).eval()
     bare.load_state_dict(net.state_dict())  # a training checkpoint: only `srm.*` is ignored
     with torch.no_grad():
         want = net(y)
         close(bare(y), want, atol=0)
-        close(copy.deepcopy(net)(y), want, atol=0)
-        close(pickle.loads(pickle.dumps(net))(y), want, atol=0)
         last = net.to(memory_format=torch.channels_last)(y.contiguous(memory_format=torch.channels_last))
         close(last, want, atol=1e-5)
 
@@ -466,27 +401,19 @@ def test_bfloat16_is_near_float32(row):
 
 
 @pytest.mark.parametrize(
-    ('arch', 'options', 'message'),
+    ('arch', 'options'),
     [
-        (GGKMNetNoLSTM, {'alpha_head': 'lstm_fc'}, 'GGKMNetNoLSTM has no option alpha_head'),
-        (GGKMNetNoLSTM, {'init': 'eye'}, 'init is one of xavier, identity, not .eye.'),
-        (GGKMNetNoLSTM, {'shared': False, 'num_scales': 0}, 'num_scales is a whole number of at least 1, not 0'),
-        (GGKMNetNoGroup, {'num_kernels': 22}, 'num_kernels is one of 21, 84, not 22'),
-        (GGKMNetNoGroup, {'num_groups': 21}, 'GGKMNetNoGroup has no option num_groups'),
-        (GGKMNetNoGroup, {'iterative': True}, 'GGKMNetNoGroup has no option iterative'),
-        (GGKMNetNoGroup, {'sigma_conv': 's2'}, 'GGKMNetNoGroup has no option sigma_conv'),
-        (GGKMNetFullyLearned, {'kernel_init': 'xavier'}, 'kernel_init is one of gaussian, random, not .xavier.'),
-        (MCPNet, {'beta_path2': 'c1'}, 'beta_path2 is one of'),
+        (GGKMNetNoLSTM, {'alpha_head': 'lstm_fc'}),
+        (GGKMNetNoLSTM, {'init': 'eye'}),
+        (GGKMNetNoLSTM, {'num_scales': 0, 'shared': False}),
+        (GGKMNetNoGroup, {'num_kernels': 22}),
+        (GGKMNetNoGroup, {'num_groups': 21}),
+        (GGKMNetNoGroup, {'iterative': True}),
+        (GGKMNetNoGroup, {'sigma_conv': 's2'}),
+        (GGKMNetFullyLearned, {'kernel_init': 'xavier'}),
+        (MCPNet, {'beta_path2': 'c1'}),
     ],
 )
-def test_options_without_effect_are_errors(arch, options, message):
-    with pytest.raises(ValueError, match=f'^{message}'):
+def test_options_without_effect_are_errors(arch, options):
+    with pytest.raises(ValueError, match=next(iter(options))):
         arch(**options)
-
-
-@pytest.mark.parametrize('arch', [GGKMNetNoLSTM, GGKMNetNoGroup, GGKMNetFullyLearned, MCPNet])
-def test_are_registered(arch):
-    assert ARCH_REGISTRY.get(arch.__name__) is arch
-    assert ggkmnet_ablations_arch.__name__.endswith('_arch')  # the suffix that BasicSR's loader searches for
-    with pytest.raises(TypeError):
-        arch(nonsense=1)

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 from collections import OrderedDict
 
 import pytest
@@ -32,14 +33,9 @@ def released_state(arch, seed=1):
     }
 
 
-@pytest.fixture(scope='module', params=[GKMNet, NRKNet], ids=lambda arch: arch.__name__)
-def arch(request):
-    return request.param
-
-
 @pytest.fixture
-def state(arch):
-    return released_state(arch)
+def state():
+    return released_state(NRKNet)
 
 
 def snapshot(net):
@@ -51,21 +47,18 @@ def same(one, other):
 
 
 @pytest.mark.parametrize('wrapped', FORMATS.values(), ids=FORMATS)
-@pytest.mark.parametrize('from_file', [True, False])
-def test_every_format_loads(arch, state, wrapped, from_file, tmp_path):
-    net, content = arch(), wrapped(state)
-    if from_file:
-        torch.save(content, tmp_path / 'released.pth')
-        load_released(net, tmp_path / 'released.pth')
-        load_released(net, str(tmp_path / 'released.pth'))
-    else:
-        load_released(net, content)
-    assert same(net.state_dict(), state)
+def test_every_format_loads(state, wrapped, tmp_path):
+    content = wrapped(state)
+    torch.save(content, tmp_path / 'released.pth')
+    for source in (content, tmp_path / 'released.pth', str(tmp_path / 'released.pth')):
+        net = NRKNet()
+        load_released(net, source)
+        assert same(net.state_dict(), state)
 
 
-def test_the_callers_dict_and_tensors_are_unchanged(arch, state):
+def test_the_callers_dict_and_tensors_are_unchanged(state):
     wrapped = FORMATS['module'](state)
-    before, net = dict(wrapped), arch()
+    before, net = dict(wrapped), NRKNet()
     load_released(net, wrapped)
     assert list(wrapped) == list(before)
     with torch.no_grad():
@@ -74,61 +67,46 @@ def test_the_callers_dict_and_tensors_are_unchanged(arch, state):
     assert all(wrapped[key] is before[key] for key in before)
 
 
-def test_the_network_keeps_its_dtype(arch, state):
-    net = arch().double()
+def test_the_network_keeps_its_dtype(state):
+    net = NRKNet().double()
     load_released(net, state)
     assert {parameter.dtype for parameter in net.parameters()} == {torch.float64}
     assert same(net.float().state_dict(), state)
-
-
-def first(state):
-    return next(iter(state))
 
 
 def without(state, *keys):
     return {key: value for key, value in state.items() if key not in keys}
 
 
+FIRST = next(iter(NRKNet().state_dict()))
+LAST = list(NRKNet().state_dict())[-1]
+# (a change of the state dict, a key that the error names)
 WRONG = {
-    'empty': (lambda state: {}, 'missing: '),
-    'empty params': (lambda state: {'params': {}}, 'missing: '),
-    'one missing': (lambda state: without(state, first(state)), 'missing: '),
-    'last missing': (lambda state: without(state, list(state)[-1]), 'missing: '),
-    'one too many': (lambda state: {**state, 'extra.weight': torch.zeros(1)}, r'unexpected: extra\.weight\)'),
-    'a key that is no word': (lambda state: {**state, 3: torch.zeros(1)}, r'unexpected: 3\)'),
-    'a wrong shape': (lambda state: {**state, list(state)[-1]: torch.zeros(2, 5)}, r'wrong: .*\(2, 5\), not \('),
-    'a list': (lambda state: {**state, first(state): [1.0, 2.0]}, 'wrong: .*a list, not a tensor'),
-    'whole numbers': (lambda state: {**state, first(state): state[first(state)].long()}, 'torch.int64, not'),
-    'no data': (lambda state: {**state, list(state)[-1]: state[list(state)[-1]].to('meta')}, 'not a plain tensor'),
-    'sparse': (lambda state: {**state, list(state)[-1]: state[list(state)[-1]].to_sparse()}, 'not a plain tensor'),
+    'empty': (lambda state: {}, FIRST),
+    'empty params': (lambda state: {'params': {}}, FIRST),
+    'first missing': (lambda state: without(state, FIRST), FIRST),
+    'last missing': (lambda state: without(state, LAST), LAST),
+    'one too many': (lambda state: {**state, 'extra.weight': torch.zeros(1)}, 'extra.weight'),
+    'a key that is a number': (lambda state: {**state, 3: torch.zeros(1)}, '3'),
+    'a wrong shape': (lambda state: {**state, LAST: torch.zeros(2, 5)}, LAST),
+    'a list': (lambda state: {**state, FIRST: [1.0, 2.0]}, FIRST),
+    'integers': (lambda state: {**state, FIRST: state[FIRST].long()}, FIRST),
+    'no data': (lambda state: {**state, LAST: state[LAST].to('meta')}, LAST),
+    'sparse': (lambda state: {**state, LAST: state[LAST].to_sparse()}, LAST),
     'half prefixed': (
         lambda state: {(f'module.{key}' if i % 2 else key): value for i, (key, value) in enumerate(state.items())},
-        r'missing: .*unexpected: module\.',
+        'module.',
     ),
+    'of another network': (lambda state: released_state(GKMNet), 'APU.conv_atten.conv.weight'),
 }
 
 
 @pytest.mark.parametrize(('damaged', 'named'), WRONG.values(), ids=WRONG)
-def test_a_wrong_checkpoint_is_refused_and_changes_nothing(arch, state, damaged, named):
-    net = arch()
-    before = snapshot(net)
-    with pytest.raises(CheckpointError, match=f'(?s)not a checkpoint of {arch.__name__} .*{named}'):
-        load_released(net, damaged(state))
-    assert same(net.state_dict(), before)
-
-
-def test_the_other_network_is_refused_and_five_keys_are_named():
+def test_a_wrong_checkpoint_is_refused_and_changes_nothing(state, damaged, named):
     net = NRKNet()
     before = snapshot(net)
-    with pytest.raises(CheckpointError) as error:
-        load_released(net, released_state(GKMNet))
-    missing, unexpected, wrong = str(error.value).split('; ')
-    assert 'missing: feat_extract.0.main.0.weight, ' in missing
-    assert '(and 24 more)' in missing  # the two networks share the two keys that are wrong
-    assert unexpected.startswith('unexpected: in_block.conv.0.weight, ')
-    assert unexpected.endswith('(and 233 more)')
-    assert 'wrong: APU.conv_atten.conv.weight ((176, 76, 5, 5), not (88, 86, 5, 5)), ' in wrong
-    assert missing.count(', ') == unexpected.count(', ') == 4
+    with pytest.raises(CheckpointError, match=f'(?s)NRKNet.*{re.escape(named)}'):
+        load_released(net, damaged(state))
     assert same(net.state_dict(), before)
 
 

@@ -76,14 +76,14 @@ def test_ifan_filters_as_the_released_weights_were_trained_to():
     [
         (
             lambda state: {key.replace('Network.', ''): value for key, value in state.items()},
-            'without the prefix `Network.`',
+            r'Network\.',
         ),
-        (lambda state: {**state, 'module.optimizer': torch.zeros(1)}, 'without the prefix .*optimizer'),
-        (lambda state: {**state, 'module.Network.more': torch.zeros(1)}, r'unexpected: more\)'),
-        (lambda state: {k: v for k, v in state.items() if not k.endswith('DME.3.bias')}, r'missing: DME\.3\.bias\)'),
-        (lambda state: {**state, 'module.Network.reblurNet.3.bias': torch.zeros(1)}, 'occur twice'),
-        (lambda state: {**state, 'module.Network.F.3.bias': torch.zeros(3)}, r'wrong: F\.3\.bias \(\(3,\), not'),
-        (lambda state: {}, 'missing: conv1_1'),
+        (lambda state: {**state, 'module.optimizer': torch.zeros(1)}, 'optimizer'),
+        (lambda state: {**state, 'module.Network.more': torch.zeros(1)}, 'more'),
+        (lambda state: {k: v for k, v in state.items() if not k.endswith('DME.3.bias')}, r'DME\.3\.bias'),
+        (lambda state: {**state, 'module.Network.reblurNet.3.bias': torch.zeros(1)}, r'Network\.'),
+        (lambda state: {**state, 'module.Network.F.3.bias': torch.zeros(3)}, r'F\.3\.bias'),
+        (lambda state: {}, 'conv1_1'),
     ],
 )
 def test_other_checkpoints_of_ifan_are_refused(damaged, named):
@@ -103,7 +103,7 @@ def test_drbnet_loads_by_bare_keys_alone(tmp_path):
     torch.save(state, tmp_path / 'drbnet.pth')
     load_released(net, tmp_path / 'drbnet.pth')
     assert same(net.state_dict(), state)
-    refused(lambda: load_released(net, {f'Network.{key}': v for key, v in state.items()}), net, 'unexpected: Network')
+    refused(lambda: load_released(net, {f'Network.{key}': v for key, v in state.items()}), net, 'Network')
 
 
 # Keras
@@ -175,10 +175,10 @@ def test_other_keras_files_are_refused(tmp_path):
     layers = keras_layers(net, 1)
     short = [*layers[:-1], ('conv2d_24', layers[-1][1][..., :2], layers[-1][2])]
     for content, named in (
-        (layers[:-1], 'holds 23 convolutions, DPDNetS with these options has 24'),
-        ([*layers, ('conv2d_25', *layers[0][1:])], 'holds 25 convolutions'),
-        ([*layers[:-1], ('dense', *layers[-1][1:])], 'dense holds bias, kernel'),
-        (short, r'wrong: output\.image\.weight \(\(2, 3, 1, 1\), not \(3, 3, 1, 1\)'),
+        (layers[:-1], 'DPDNetS'),
+        ([*layers, ('conv2d_25', *layers[0][1:])], 'DPDNetS'),
+        ([*layers[:-1], ('dense', *layers[-1][1:])], 'dense'),
+        (short, r'output\.image\.weight'),
         (
             [*layers[:-1], ('conv2d_24', *(a.astype(np.int32) for a in layers[-1][1:]))],
             'conv2d_24/',
@@ -190,14 +190,14 @@ def test_other_keras_files_are_refused(tmp_path):
     with h5py.File(path, 'a') as file:  # half of a layer is missing
         del file['model_weights/conv2d_3/conv2d_3/bias:0']
         file['model_weights/conv2d_3/conv2d_3/bias:0'] = h5py.ExternalLink('other.h5', '/bias')
-    refused(lambda: load_keras(net, path), net, 'conv2d_3 holds kernel')
+    refused(lambda: load_keras(net, path), net, 'conv2d_3')
     path.write_bytes(b'no HDF5')
     refused(lambda: load_keras(net, path), net, 'model.h5: ')
 
 
 def test_without_h5py_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__('sys').modules, 'h5py', None)
-    with pytest.raises(CheckpointError, match=r"pip install 'ggkm_plugin\[keras\]'"):
+    with pytest.raises(CheckpointError, match=r'ggkm_plugin\[keras\]'):
         load_keras(DPDNetS(width=2), tmp_path / 'model.h5')
 
 
@@ -239,7 +239,7 @@ def write_npz(path, arrays, name='params'):
 def test_kpac_loads_in_graph_order_where_the_pickle_is_allowed(tmp_path, levels):
     net, (arrays, state) = KPAC(levels, width=4), kpac_arrays(levels)
     write_npz(tmp_path / 'kpac.npz', arrays)
-    refused(lambda: load_kpac(net, tmp_path / 'kpac.npz'), net, r'kpac.npz: .*can run code.*--allow-pickle')
+    refused(lambda: load_kpac(net, tmp_path / 'kpac.npz'), net, 'kpac.npz.*--allow-pickle')
     load_kpac(net, tmp_path / 'kpac.npz', allow_pickle=True)
     assert same(net.state_dict(), state)
 
@@ -261,19 +261,19 @@ def test_other_npz_files_are_refused(tmp_path):
     net, (arrays, _) = KPAC(width=4), kpac_arrays(3)
     path = tmp_path / 'kpac.npz'
     for content, named in (
-        (arrays[:-1], 'holds 65 arrays.*66'),
-        (kpac_arrays(2)[0], 'holds 58 arrays'),
+        (arrays[:-1], '`levels`'),
+        (kpac_arrays(2)[0], '`levels`'),
         ([*arrays[:-1], 'text'], 'array 65 of params'),
         ([*arrays[:-1], arrays[-1].astype(np.int64)], 'array 65 of params'),
-        ([arrays[1], arrays[0], *arrays[2:]], r'wrong: c0\.weight .*c0\.bias '),
+        ([arrays[1], arrays[0], *arrays[2:]], r'c0\.weight .*c0\.bias '),
     ):
         write_npz(path, content)
         refused(lambda: load_kpac(net, path, allow_pickle=True), net, f'(?s)kpac.npz: .*{named}')
     write_npz(path, arrays, name='weights')
-    refused(lambda: load_kpac(net, path, allow_pickle=True), net, 'npz file with params')
+    refused(lambda: load_kpac(net, path, allow_pickle=True), net, 'kpac.npz')
     path.write_bytes(pickle.dumps([1]))
-    refused(lambda: load_kpac(net, path, allow_pickle=True), net, 'not an npz file')
-    refused(lambda: load_kpac(net, path), net, 'not an npz file')  # without advice to allow it
+    refused(lambda: load_kpac(net, path, allow_pickle=True), net, 'kpac.npz')
+    refused(lambda: load_kpac(net, path), net, '^(?!.*allow).*kpac.npz')  # without advice to allow the pickle
 
 
 # The command
@@ -302,36 +302,26 @@ def test_a_converted_checkpoint_describes_itself(workplace, command):
 
 def test_mistakes_of_the_command_are_named(workplace, command):
     torch.save({}, 'empty.pth')
-    for words, code, named in (
-        (('absent.pth', '--arch', 'IFAN'), 1, 'absent.pth'),
-        (('empty.pth', '--arch', 'IFAM'), 2, "'IFAM' is not registered among the archs. Did you mean IFAN?"),
-        (('empty.pth', '--arch', 'IFAN', '--options', 'widht=4'), 2, 'Did you mean width?'),
-        (('empty.pth', '--arch', 'IFAN', '--options', 'width'), 2, '--options width: write key=value'),
-        (('empty.pth', '--arch', 'IFAN'), 1, 'empty.pth: not a checkpoint of IFAN'),
-    ):
-        found, _, err = command('convert', *words, '-o', 'out.pth')
-        assert (found, named in err) == (code, True), err
-        assert not (workplace / 'out.pth').exists()
-
-
-def test_a_checkpoint_without_weights(workplace, command):
     state = ifan_state()
     torch.save(state, 'whole.pth')
     name = next(iter(state))
     torch.save({**state, name: torch.full_like(state[name], torch.nan)}, 'nan.pth')
     Path('void.pth').touch()
     Path('code.pth').write_bytes(pickle.dumps(os.mkdir))
-    options = ('--arch', 'IFAN', '--options', 'num_filters=2', 'width=2')
-    for source, more, target, named in (
-        ('nan.pth', (), 'o.pth', 'nan.pth'),
-        ('void.pth', (), 'o.pth', 'void.pth'),
-        ('code.pth', (), 'o.pth', 'code.pth'),
-        ('whole.pth', ('second_pass=K2',), 'o.pth', 'second_pass=K2'),
-        ('whole.pth', (), 'nowhere/o.pth', 'nowhere/o.pth'),
+    small = ('--arch', 'IFAN', '--options', 'num_filters=2', 'width=2')
+    for words, code, named in (
+        (('absent.pth', '--arch', 'IFAN'), 1, 'absent.pth'),
+        (('empty.pth', '--arch', 'IFAM'), 2, 'IFAN'),
+        (('empty.pth', '--arch', 'IFAN', '--options', 'widht=4'), 2, 'width'),
+        (('empty.pth', '--arch', 'IFAN', '--options', 'width'), 2, '--options width'),
+        (('empty.pth', '--arch', 'IFAN'), 1, 'empty.pth'),
+        (('nan.pth', *small), 1, 'nan.pth'),
+        (('void.pth', *small), 1, 'void.pth'),
+        (('code.pth', *small), 1, 'code.pth'),
+        (('whole.pth', *small, 'second_pass=K2'), 2, 'second_pass=K2'),
+        (('whole.pth', *small, '-o', 'nowhere/out.pth'), 1, 'nowhere/out.pth'),
     ):
-        code, _, err = command('convert', source, *options, *more, '-o', target)
-        assert code in (1, 2)
-        assert named in err
+        found, _, err = command('convert', *(words if '-o' in words else (*words, '-o', 'out.pth')))
+        assert (found, named in err) == (code, True), err
         assert 'weights_only' not in err
-        assert len(err.splitlines()) == 1
-        assert not Path('o.pth').exists()
+        assert not Path('out.pth').exists()
