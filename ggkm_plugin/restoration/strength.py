@@ -147,6 +147,8 @@ def _checked_mask(mask: np.ndarray | Tensor, size: torch.Size) -> Tensor:
     limit = torch.as_tensor(mask).to('cpu', torch.float32)
     if limit.shape != size:
         raise DataError(f'mask: its shape is {tuple(limit.shape)}, not that of the image, {tuple(size)}. Resize it')
+    if not 0 <= limit.min() <= limit.max() <= 1:
+        raise DataError(f'mask: values from {limit.min():g} to {limit.max():g}, not in [0, 1]. Divide it by white')
     return limit
 
 

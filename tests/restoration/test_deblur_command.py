@@ -548,6 +548,21 @@ def test_what_cannot_be_adjusted(deblur, words, named):
     assert not os.path.exists('a_deblurred.png')
 
 
+def test_without_an_estimate_the_strength_goes_by_the_difference(deblur):
+    from ggkm_plugin.archs.ggkmnet_ablations_arch import MCPNet
+
+    photo('a.png')
+    torch.save({'params': MCPNet().state_dict()}, 'other.pth')
+    words = ['a.png', '--arch', 'MCPNet']
+    assert deblur(*words, weights=('--weights', 'other.pth'))[2] == ''
+    code, _, err = deblur(*words, '--strength', '0.5', '-o', 'b.png', weights=('--weights', 'other.pth'))
+    assert code == 0
+    assert len(err.splitlines()) == 1
+    assert 'MCPNet' in err
+    before, half, whole = (read16(name).astype(int) for name in ('a.png', 'b.png', 'a_deblurred.png'))
+    assert 0 < np.abs(half - before).sum() < np.abs(whole - before).sum()
+
+
 def test_progress_of_a_large_photograph_is_a_line_a_minute(deblur, monkeypatch):
     photo('a.png', (150, 170))
     assert deblur('a.png', '--tile', '64')[2] == ''

@@ -8,6 +8,7 @@ from torch import nn
 
 from ggkm_plugin.inspection.inspection import inspect
 from ggkm_plugin.inspection.network import Subject
+from ggkm_plugin.restoration import psf, strength, tiling
 from ggkm_plugin.restoration.blur_estimate import RADIUS_SCALE
 from ggkm_plugin.restoration.restorer import Restorer
 from ggkm_plugin.restoration.strength import AdjustableResult, blended, gain
@@ -59,8 +60,8 @@ def test_monotone_in_the_strength(pair, with_radius):
 
 def test_sharp_regions_move_least():
     weight = torch.linspace(0, 1, 50)
-    for strength in STRENGTHS:
-        assert (gain(strength, weight).diff() >= 0).all()
+    for amount in STRENGTHS:
+        assert (gain(amount, weight).diff() >= 0).all()
     assert gain(0.5, torch.zeros(1)) == 0
     assert gain(2.0, torch.zeros(1)) == 1
     assert gain(0.5, torch.ones(1)) == 0.5
@@ -95,6 +96,25 @@ def test_bands_and_tiles_change_nothing(network, monkeypatch, net):
         torch.testing.assert_close(tiled.estimate.radius, whole.estimate.radius, atol=1e-4, rtol=0)
 
 
+def test_memory_is_that_of_tiles_and_bands(network, monkeypatch):
+    sizes = {'tile': [], 'band': []}
+    features = tiling.cropped_features
+    monkeypatch.setattr(
+        tiling, 'cropped_features', lambda bfe, y, *more: sizes['tile'].append(y.shape) or features(bfe, y, *more)
+    )
+    monkeypatch.setattr(strength, 'blended', lambda y, *more: sizes['band'].append(y.shape) or blended(y, *more))
+    monkeypatch.setattr(strength, '_ROWS', 64)
+    monkeypatch.setattr(psf, '_BLOCK', 1 << 10)  # the radius, a few pixels at a time
+    whole = Restorer(network, 'cpu', tile=None)(torch.ones(3, 200, 400) / 2, strength=2)
+    sizes['tile'].clear()
+    sizes['band'].clear()
+    torch.testing.assert_close(Restorer(network, 'cpu', tile=64)(torch.ones(3, 200, 400) / 2, strength=2), whole)
+    halo = tiling.coefficient_radius(network.steps[0])
+    assert len(sizes['tile']) > 10
+    assert max(max(shape[-2:]) for shape in sizes['tile']) <= 64 + 2 * halo
+    assert [shape[-2] for shape in sizes['band']] == [71, 78, 78, 15]
+
+
 def test_the_radius_is_that_of_inspect(network):
     image = torch.rand(3, 37, 50)
     estimate = Restorer(network, 'cpu').adjustable(image).estimate
@@ -122,14 +142,17 @@ def test_a_batch_has_one_strength(network):
     torch.testing.assert_close(out[1], restorer(images[1], strength=0.5))
 
 
-@pytest.mark.parametrize('strength', [-0.1, 2.01, float('nan')])
-def test_a_strength_that_cannot_be(network, strength):
+@pytest.mark.parametrize('amount', [-0.1, 2.01, float('nan')])
+def test_a_strength_that_cannot_be(network, amount):
     with pytest.raises(OptionError):
-        Restorer(network, 'cpu')(pixels(9, 9), strength=strength)
+        Restorer(network, 'cpu')(pixels(9, 9), strength=amount)
 
 
-def test_a_mask_of_another_size(network):
+def test_a_mask_that_does_not_fit():
     result = AdjustableResult(pixels(9, 9), torch.zeros(3, 9, 9), None)
+    for wrong in (255, -0.1, float('nan')):
+        with pytest.raises(DataError, match='mask'):
+            result.at(1, np.full((9, 9), wrong))
     for shape in [(9, 8), (9, 9, 3), (81,)]:
         with pytest.raises(DataError, match='mask'):
             result.at(1, np.ones(shape))
