@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from conftest import ROOT
 
 from ggkm_plugin.inference import Restorer
@@ -45,6 +46,16 @@ def test_they_are_small_and_describe_themselves(name):
     description = read_checkpoint(path)['description']
     assert description['iteration'] == ITERATIONS[name]
     assert name in Path(path).with_name('README.md').read_text()
+
+
+def test_the_model_card_has_hugging_faces_header():
+    header = yaml.safe_load(Path(packaged_weights()).with_name('README.md').read_text().split('---\n')[1])
+    assert (header['license'], header['pipeline_tag']) == ('apache-2.0', 'image-to-image')
+    assert [model['name'] for model in header['model-index']] == list(NAMES)
+
+
+def test_a_path_in_pth_finds_the_packaged_file(name):
+    assert checkpoint_path(Path(packaged_weights(name)).with_suffix('.pth')) == packaged_weights(name)
 
 
 def test_the_default_is_the_paper_s_network():
