@@ -40,7 +40,7 @@ def pad(x: Tensor, left: int, right: int, top: int, bottom: int, boundary: str =
 def padded_size(height: int, width: int, multiple: int, smallest: int = 0) -> tuple[int, int]:
     """Return the size that `pad_to_multiple` gives an image."""
     height, width = (side if side >= smallest else smallest for side in (height, width))
-    return height + -height % multiple, width + -width % multiple
+    return (height + multiple - 1) // multiple * multiple, (width + multiple - 1) // multiple * multiple
 
 
 def pad_to_multiple(x: Tensor, multiple: int, smallest: int = 0, boundary: str = 'reflect') -> Tensor:
