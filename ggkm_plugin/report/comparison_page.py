@@ -46,7 +46,7 @@ def write_report(folder: str | Path, results: Mapping[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     data = page_data(folder, results)
     page = html_page.render(data['name'], data, 'comparison', _SCRIPTS, images="'self' file: data:")
-    content = page.encode('utf-8', 'replace')  # the title may hold a file name's half of a surrogate pair
+    content = page.encode('utf-8', 'replace')  # a file name in the title may have lone surrogates
     write_whole(folder / 'index.html', content)
     return folder / 'index.html'
 
@@ -85,7 +85,7 @@ def _pair(folder: Path, name: str, before: str, after: str) -> dict[str, Any]:
 
 
 def page_data(folder: Path, results: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the page's data as plain JSON; make missing previews."""
+    """Return the page's data as plain JSON; write missing previews."""
     metrics = [_metric(metric) for metric in results.get('metrics') or ()]
     words = settings_words(results)
     models = [{**_plain(model), 'settings': words.get(model['name'])} for model in results.get('models') or ()]
@@ -128,7 +128,7 @@ def _metric(metric: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sources(models: Sequence[str], datasets: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """All pictures of an image, in the order shown; further files stand between the models and the ground truth."""
+    """List the pictures of an image in the order shown; further files come between models and ground truth."""
     taken = [name for name in models if name in ('input', 'gt') or models.count(name) > 1]
     if taken:
         raise ValueError(f'model {taken[0]!r}: names must be unique, and neither input nor gt')
@@ -182,7 +182,7 @@ def _scores(scores: Mapping[str, Any] | None, metrics: list[str]) -> list[Any]:
 
 
 def _published(row: Mapping[str, Any], metrics: list[str]) -> dict[str, Any]:
-    """A published row; null for metrics that are not measured here or not published there."""
+    """Return a published row, with null for metrics that were not measured or not published."""
     return {
         **{key: str(row.get(key) or '') for key in ('method', 'dataset', 'source')},
         'remark': '; '.join(str(row[key]) for key in ('remark', 'footnote') if row.get(key)),
@@ -204,7 +204,7 @@ def _url(path: PurePosixPath) -> str:
 
 
 def _size(folder: Path, image: Mapping[str, Any], preview: PurePosixPath | None) -> list[int] | None:
-    """Height and width: as given, else from the picture's header."""
+    """Return height and width: as given, else from the picture's header."""
     if image.get('size'):
         return [int(side) for side in image['size'][:2]]
     if preview:
@@ -219,7 +219,7 @@ def thumb_path(source: PurePath) -> PurePosixPath:
 
 
 def _thumb(folder: Path, source: PurePosixPath) -> str | None:
-    """The relative URL of `source`'s small JPEG, made if missing or older; None where the picture cannot be read."""
+    """Return the relative URL of a picture's preview, written if missing or older; None for an unreadable picture."""
     thumb = thumb_path(source)
     target = folder / thumb
     try:
@@ -230,13 +230,13 @@ def _thumb(folder: Path, source: PurePosixPath) -> str | None:
                 picture.thumbnail(THUMB_SIZE, reducing_gap=2.0)
                 picture.convert('RGB').save(content, format='JPEG', quality=80)
             write_whole(target, content.getvalue())
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # Pillow's ways to refuse a picture
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # Pillow's errors
         return None
     return _url(thumb)
 
 
 def _plain(value: Any) -> Any:
-    """`value` as JSON: NaN and infinities as the words nan, inf and -inf, which the page reads back."""
+    """Convert `value` to JSON; NaN and infinities become the strings nan, inf and -inf, which the page reads."""
     if value is None or isinstance(value, (str, bool)):
         return value
     if isinstance(value, Mapping):

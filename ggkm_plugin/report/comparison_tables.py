@@ -68,7 +68,7 @@ def _tables(results: Results) -> list[Table]:
 
 
 def _means(results: Results, dataset: Results) -> Table:
-    """Mean scores; for a noisy data set each score has its loss beside it."""
+    """Build the table of mean scores; for a noisy data set each score is followed by its loss."""
     metrics, means = results['metrics'], dataset['means']
     ranks = {
         metric['name']: ranked(
@@ -110,7 +110,7 @@ def _means(results: Results, dataset: Results) -> Table:
 
 
 def _published(row: Results, rows: list[Results], metrics: list[Results]) -> list[Cell | str]:
-    """A published row with as many digits as its source prints. rows: those of all sources."""
+    """Build a published row with the digits that its source prints. rows: those of all sources."""
     same = [other for other in rows if other['source'] == row['source']]
     cells: list[Cell | str] = [Cell(_published_name(row), footnote=row.get('footnote') or '')]
     for metric in metrics:
@@ -149,7 +149,7 @@ def _differences(results: Results, dataset: Results) -> Table:
 
 
 def _drops(results: Results, clean: Results) -> Table:
-    """Loss at each noise level, as in the paper's Tables 6 and 7."""
+    """Build the table of losses by noise level, as the paper's Tables 6 and 7."""
     metrics = results['metrics']
     rows, published = [], []
     for noisy in (other for other in results['datasets'] if other.get('clean') == clean['name']):
@@ -223,7 +223,7 @@ def _shown(name: str) -> str:
 
 
 def _count(dataset: Results) -> str:
-    """How many images, and of how many scenes where several share one."""
+    """Return the number of images, and of scenes if some images share one."""
     images, scenes = len(dataset['images']), dataset['scenes']
     return f'{images} images' if scenes in (0, images) else f'{images} images of {scenes} scenes'
 

@@ -1,4 +1,4 @@
-"""HTML pages in one file each, without network access or framework: the frame that all pages of this package share.
+"""Single-file HTML pages without network access or framework: the frame that all pages of this package share.
 
 assets/ holds the frame: colors and controls (base.css), elements (elements.js), the view in the address (address.js),
 zoom and pan (zoom.js). A folder in it holds what one page adds: body.html, style.css and scripts, which run after the

@@ -59,7 +59,7 @@ def comparison_sheet(rows: Sequence[SheetRow], path: str | Path, max_width: int 
         raise ValueError('a comparison sheet needs at least one row')
     pictures = [_pictures(row) for row in rows]
     column = (max_width - 60) / len(COLUMNS)
-    # A sheet without errors has a scale, too.
+    # Not zero for a sheet without errors.
     scale = max(
         1 / 255, float(np.percentile(np.concatenate([e.ravel() for row in pictures for e in row.errors]), 99.5))
     )
@@ -91,13 +91,13 @@ def _pictures(row: SheetRow) -> _Pictures:
 
 
 def _heights(row: _Pictures, column: float, zoom: bool) -> list[float]:
-    """Pixels of the photographs and, with `zoom`, of the crops."""
+    """Return the heights in pixels of the photographs and, with `zoom`, of the crops."""
     height, width = row.shape
     return [column * min(_TALLEST, height / width), *([column * _CROP_ASPECT] if zoom else [])]
 
 
 def _crop(row: _Pictures, width: int, height: int) -> tuple[slice, slice]:
-    """The window of this size, as rows and columns, in which the summed error decreases most from input to result."""
+    """Find the window (rows, columns) of this size in which the error decreases most from input to result."""
     total = cv2.integral(row.errors[0] - row.errors[1], sdepth=cv2.CV_64F)
     fall = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
     top, left = (int(index) for index in np.unravel_index(np.argmax(fall), fall.shape))
@@ -105,7 +105,7 @@ def _crop(row: _Pictures, width: int, height: int) -> tuple[slice, slice]:
 
 
 def _draw_row(part: 'SubFigure', row: _Pictures, heights: list[float], column: float, scale: float) -> None:
-    """The name, five pictures with PSNRs and mean errors and, for a second height, the crops."""
+    """Draw the name, five pictures with PSNRs and mean errors and, for a second height, the crops."""
     name = row.name.encode(errors='backslashreplace').decode()  # file names need not be UTF-8
     part.suptitle(name, x=0.01, ha='left', fontsize=12, color=figures.INK, parse_math=False)
     grid = part.subplots(len(heights), len(COLUMNS), height_ratios=heights, squeeze=False)
@@ -123,7 +123,7 @@ def _draw_row(part: 'SubFigure', row: _Pictures, heights: list[float], column: f
 
 
 def _draw_crops(grid: np.ndarray, row: _Pictures, column: float, scale: float) -> None:
-    """Crops of at least twice the size of a pixel, and their place in the photographs."""
+    """Draw the crops, enlarged at least twice, and their places in the photographs."""
     from matplotlib.patches import Rectangle
 
     height, width = row.shape
@@ -137,7 +137,7 @@ def _draw_crops(grid: np.ndarray, row: _Pictures, column: float, scale: float) -
 
 
 def _draw_footer(part: 'SubFigure', scale: float, zoom: bool) -> None:
-    """How scores and crops are made, and the color scale of the error maps."""
+    """Draw notes on scores and crops, and the color scale of the error maps."""
     lines = ['dB: PSNR, RGB, whole image, clipped to [0, 1]']
     lines += ['crops: enlarged, where the error decreased most'] if zoom else []
     part.text(0.01, 0.5, '\n'.join(lines), va='center', fontsize=10, color=figures.FAINT)

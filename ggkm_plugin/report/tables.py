@@ -40,7 +40,7 @@ class Table:
     notes: Sequence[str] = ()
 
     def cells(self) -> Iterator[tuple[str, list[list[Cell]]]]:
-        """Label and rows of every group that has rows; the label of `rows` is empty."""
+        """Yield label and rows of each group that has rows; the label of `rows` is empty."""
         for label, rows in (('', self.rows), *self.groups):
             if rows:
                 yield label, [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
@@ -76,7 +76,7 @@ def _records(records: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def fixed(value: float | None, digits: int, unit: float = 1, sign: str = '') -> str:
-    """Return `value` in units of `unit` with so many decimals; MISSING for None. sign: '+' shows that of all."""
+    """Return `value` in units of `unit` with so many decimals; MISSING for None. sign: '+' adds a plus sign."""
     return MISSING if value is None else f'{value / unit:{sign}.{digits}f}'
 
 
@@ -128,7 +128,7 @@ _LATEX = _Style(
 
 
 def _tabulated(table: Table, style: _Style) -> tuple[str, list[str]]:
-    """The table's lines, and its footnotes with their numbers; equal footnotes share one."""
+    """Return the table and its numbered footnotes; equal footnotes share a number."""
     footnotes: dict[str, int] = {}
 
     def shown(cell: Cell) -> str:
@@ -157,7 +157,7 @@ def _tabulated(table: Table, style: _Style) -> tuple[str, list[str]]:
 
 
 def _terminal(table: Table) -> str:
-    """Best marked with two stars, second best with one; decimal points below one another."""
+    """Format for a terminal: two stars for the best, one for the second best, aligned decimal points."""
     groups = list(table.cells())
     marked = any(cell.rank for _, rows in groups for row in rows for cell in row)
     columns = zip(*(row for _, rows in groups for row in rows), strict=True)
@@ -179,7 +179,7 @@ def _terminal(table: Table) -> str:
 
 
 def _decimals(text: str) -> int:
-    """Number of decimals of a number; 0 for anything else."""
+    """Return the number of decimals of a number, else 0."""
     whole, _, fraction = text.partition('.')
     return len(fraction) if fraction.isdecimal() and whole.lstrip('-+').isdecimal() else 0
 
@@ -192,7 +192,7 @@ def _markdown(table: Table) -> str:
 
 
 def _latex(table: Table) -> str:
-    """A tabular with the rules of booktabs; notes are comments, footnotes stand below it."""
+    """Format as a booktabs tabular; notes are comments, footnotes follow it."""
     text, footnotes = _tabulated(table, _LATEX)
     top, *middle, bottom = text.split(r'\hline')
     return '\n'.join(

@@ -1,4 +1,4 @@
-"""glibc's allocator under large tensors. No torch here: the command calls it before it imports anything."""
+"""Settings of glibc's allocator for large tensors. Does not import torch: the command calls it first."""
 
 import ctypes
 import os
@@ -6,16 +6,16 @@ import sys
 
 # <malloc.h>
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-# What a user sets the same with.
+# Environment variables of these settings.
 _ENVIRONMENT = ('MALLOC_MMAP_MAX_', 'MALLOC_TRIM_THRESHOLD_', 'GLIBC_TUNABLES')
 
 
 def keep_freed_memory() -> bool:
-    """Let this process use its freed memory again; whether that is possible.
+    """Let this process reuse its freed memory; return whether this is possible.
 
-    By default glibc gives every freed block of 32 MiB or more back to the system, which has to clear the pages of the
-    next one: a quarter of the time of a convolution on a large image. It takes more memory, in exchange: freed pieces
-    that no new block fits. For programs of our own; a library leaves its user's allocator alone.
+    By default glibc returns every freed block of 32 MiB or more to the system, which then clears the pages of the next
+    one: a quarter of the time of a convolution on a large image. The cost is more memory, by fragmentation. Only
+    commands call this, since the allocator belongs to the program.
     """
     libc = _glibc()
     if libc is None or any(name in os.environ for name in _ENVIRONMENT):
@@ -24,7 +24,7 @@ def keep_freed_memory() -> bool:
 
 
 def trim() -> None:
-    """Give freed memory back to the system now."""
+    """Return freed memory to the system."""
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)
@@ -40,9 +40,9 @@ class _Mallinfo2(ctypes.Structure):
 
 
 def freed_bytes() -> int:
-    """Memory that the process has freed and not given back; 0 where that is not known."""
+    """Return the bytes that the process has freed and not returned to the system; 0 if unknown."""
     libc = _glibc()
-    if libc is None or not hasattr(libc, 'mallinfo2'):  # of glibc 2.33
+    if libc is None or not hasattr(libc, 'mallinfo2'):  # since glibc 2.33
         return 0
     libc.mallinfo2.restype = _Mallinfo2
     return int(libc.mallinfo2().fordblks)

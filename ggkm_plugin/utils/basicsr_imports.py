@@ -1,4 +1,4 @@
-"""Import basicsr 1.4.2 beside current torch and torchvision, and only the right basicsr. Light: imports none of them.
+"""Import hook for basicsr 1.4.2 with current torch and torchvision. Imports none of them itself.
 
 =================================================  ==============================================================
 defect                                             what `install` does
@@ -8,12 +8,12 @@ basicsr ``data/degradations.py:8`` imports          provides a module with the o
 which torchvision 0.17 removed
 a CPU-only torch beside a torchvision built for     declares the two schemas just before torchvision needs them;
 CUDA: "operator torchvision::nms does not exist"    the operators themselves stay unavailable
-another repository's ``basicsr`` folder is first    raises BasicSRError with its version and place
+another repository's ``basicsr`` folder is first    raises BasicSRError with its version and folder
 on the path
 =================================================  ==============================================================
 
-All act inside an import hook, when the module in question is imported, and do nothing on a sound install. A hook also
-works in spawned workers, which import the module of the command again and call nothing in it.
+Each acts when its module is imported, and does nothing on an intact installation. A hook also works in spawned workers,
+which only import the module of the command.
 """
 
 import re
@@ -59,7 +59,7 @@ class _ImportHook(MetaPathFinder):
         if fullname == 'basicsr':
             basicsr_folder()
         elif fullname.startswith('basicsr.utils.') and _REGISTRY in sys.modules:
-            # `basicsr_registry` has imported it without its package, which has no such attribute then.
+            # `basicsr_registry` imported it without its package, so the package lacks this attribute.
             sys.modules['basicsr.utils'].registry = sys.modules[_REGISTRY]  # type: ignore[attr-defined]
         elif fullname == _ALIAS and PathFinder.find_spec(fullname, path) is None:
             return spec_from_loader(fullname, _FunctionalTensorLoader())

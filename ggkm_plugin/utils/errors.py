@@ -1,15 +1,15 @@
-"""The errors a user can cause. Each message names the file or key, the value, and the fix; the CLI prints it alone."""
+"""Errors that a user can cause. Each message names the file or key, the value and the fix."""
 
 
 class UserError(Exception):
-    """A mistake outside the code: the CLI prints the message without a traceback and exits with `exit_code`."""
+    """User's mistake: the CLI prints its message without a traceback and exits with `exit_code`."""
 
     exit_code = 1
-    everywhere = False  # every process of a run raises it, so that one is enough to tell
+    everywhere = False  # raised by every process of a run; only one prints it
 
 
 class OptionError(UserError):
-    """An option file, a key in it or a command-line word is wrong."""
+    """An option file, one of its keys or a command-line argument is wrong."""
 
     exit_code = 2
 
@@ -23,7 +23,7 @@ class DataError(UserError, ValueError):
 
 
 class UnsupportedImageError(DataError):
-    """An intact image of a kind that is not read, such as an animation or CMYK."""
+    """An intact image of an unsupported kind, such as an animation or CMYK."""
 
 
 class CropSizeError(UserError, ValueError):
@@ -35,17 +35,17 @@ class CheckpointError(UserError):
 
 
 class TrainingError(UserError):
-    """Training cannot go on: the loss is not a number, or the memory is full."""
+    """Training cannot continue: a NaN loss, or out of memory."""
 
 
 class NotFiniteError(TrainingError):
-    """The loss or its gradients are infinite or no numbers."""
+    """The loss or its gradients are NaN or Inf."""
 
     everywhere = True
 
 
 class LockError(OptionError):
-    """Another process writes the same folder."""
+    """Another process uses the same folder."""
 
 
 class LostProcessError(UserError):
@@ -53,12 +53,12 @@ class LostProcessError(UserError):
 
 
 class Interrupted(UserError):
-    """A signal asked a training to end; everything up to then is saved."""
+    """A signal stopped a training, which has saved its state."""
 
     everywhere = True
 
 
 def listed(items: list[str], most: int = 5) -> str:
-    """The first few of many names, and how many are left out: ``a, b, c (and 4 more)``."""
+    """Return the first names and the number of others: ``a, b, c (and 4 more)``."""
     shown = ', '.join(items[:most])
     return shown if len(items) <= most else f'{shown} (and {len(items) - most} more)'

@@ -20,9 +20,9 @@ except ImportError:  # Windows
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[BinaryIO]:
-    """A file beside `path`, renamed when the block has ended: `path` is the old file or the whole new one.
+    """Yield a file beside `path` that is renamed to it when the block ends.
 
-    Raises OSError, and what the block raises; then, and when Ctrl-C comes in between, nothing is left behind.
+    If the block fails or is interrupted, the file is removed and `path` stays as it was. Raises OSError.
     """
     target = Path(path)
     temporary = unfinished(target)
@@ -33,13 +33,13 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except BaseException:
-        with suppress(OSError):  # the folder itself may be what is missing
+        with suppress(OSError):  # the folder may be missing
             temporary.unlink()
         raise
 
 
 def write_whole(path: str | Path, content: bytes | str) -> None:
-    """Write a `whole_file`. Text is UTF-8. Raises OSError."""
+    """Write a file atomically, text as UTF-8. Raises OSError."""
     with whole_file(path) as file:
         file.write(content.encode(errors='backslashreplace') if isinstance(content, str) else content)
 
@@ -58,7 +58,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     """
     target = Path(path).absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
-    # A folder in the temporary one: that is private to the user, and must stay for the clean-up.
+    # A folder inside the temporary one, which has private permissions and must exist until its clean-up.
     with tempfile.TemporaryDirectory(prefix=f'{target.name}.part-', dir=target.parent) as temporary:
         folder = Path(temporary, target.name)
         folder.mkdir()
@@ -67,20 +67,20 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 
 
 def make_writable(folder: str | Path) -> None:
-    """Make the folder and, for a moment, a file in it: to be told before the work, not after. Raises OSError."""
+    """Make a folder and check that files can be created in it. Raises OSError."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()
 
 
 def check_space(folder: str | Path, needed: int, remedy: str) -> None:
-    """Raise DataError if the disk of a folder has less than `needed` bytes left."""
+    """Raise DataError if the disk of a folder has less than `needed` free bytes."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DataError(f'{folder}: needs {size_text(needed)}, but {size_text(free)} are free. {remedy}')
 
 
 def size_text(num_bytes: float) -> str:
-    """Format a size in bytes: `1.5 GB` of 1.5e9."""
+    """Format a size in bytes: 1.5e9 as `1.5 GB`."""
     for unit in ('bytes', 'kB', 'MB', 'GB'):
         if num_bytes < 1000 or unit == 'GB':
             break
@@ -89,21 +89,21 @@ def size_text(num_bytes: float) -> str:
 
 
 def nearest_there(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there: where it would be made. It may be a file."""
+    """Return the folder, or its nearest parent that exists. It may be a file."""
     return next(part for part in (folder, *folder.absolute().parents) if part.exists())
 
 
 @contextmanager
 def writing_into(place: str | Path, option: str) -> Iterator[None]:
-    """An OSError within becomes a DataError that names the folder or file, and the option that does."""
+    """Raise a DataError that names the folder or file and its option, in place of an OSError in the block."""
     try:
         yield
     except OSError as error:
-        raise DataError(f'{place}: cannot be written ({error.strerror or error}); see {option}') from error
+        raise DataError(f'{place}: cannot be written ({error.strerror or error}). Change {option}') from error
 
 
 def unfinished(path: Path) -> Path:
-    """Where `path` is written until it is whole; a process that is killed leaves it there."""
+    """Return the name of the temporary file of `whole_file`. A killed process leaves it behind."""
     return path.with_name(f'.{path.name}.part')
 
 
@@ -112,7 +112,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Lock the folder of a run, which need not exist, against other runs.
 
     The lock file `.NAME.lock` beside it holds the process id and host of its owner, and is removed at the end. Raises
-    LockError that names the owner, DataError if the lock file cannot be written.
+    LockError naming the owner, DataError if the lock file cannot be written.
     """
     path = folder.with_name(f'.{folder.name}.lock')
     with writing_into(folder, '--root'):
@@ -126,7 +126,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # before it is unlocked, so that nobody else locks a file that is removed
+        with suppress(OSError):  # before the lock ends: another process must not lock a removed file
             path.unlink()
         os.close(handle)
         if fcntl is None:  # Windows does not remove an open file
@@ -134,11 +134,11 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _lock(path: Path) -> int | None:
-    """Open and lock a lock file. Returns None if another process has it."""
+    """Open and lock a lock file. Return None if another process has locked it."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            # Not flock: worker processes would share that lock, and they outlive a killed parent by seconds.
+            # Not flock: workers would share the lock, and they run on for seconds after a killed parent.
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             os.close(handle)
@@ -150,11 +150,11 @@ def _lock(path: Path) -> int | None:
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(handle), path.stat()):
                 return handle
-        os.close(handle)  # the owner has removed this file meanwhile
+        os.close(handle)  # its owner has removed this file in the meantime
 
 
 def _is_owned(path: Path) -> bool:
-    """Whether the owner in a lock file may be running: not if it was a process of this machine that is gone."""
+    """Whether the owner of a lock file may be running: not if it was a process of this machine that has ended."""
     try:
         owner = json.loads(path.read_text())
         if os.name == 'posix' and owner['host'] == socket.gethostname():
@@ -176,9 +176,9 @@ def _owner(path: Path) -> str:
 
 @contextmanager
 def working_folder(root: str) -> Iterator[Path]:
-    """Change into `root`, which is made if missing. BasicSR resolves relative paths against the current folder.
+    """Make `root` the current folder in the block, since BasicSR resolves relative paths against it.
 
-    Raises OptionError if that is not possible.
+    It is created if missing. Raises OptionError if that fails.
     """
     target, before = Path(root).expanduser().absolute(), Path.cwd()
     try:

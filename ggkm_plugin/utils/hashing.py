@@ -1,4 +1,4 @@
-"""Digests (sha256) that tell whether values, tensors, files or code are the same as before. No torch."""
+"""SHA-256 digests of values, tensors, files and code. Does not import torch."""
 
 import hashlib
 import json
@@ -18,12 +18,12 @@ _BLOCK = 1 << 20
 
 
 def digest(value: Any) -> str:
-    """sha256 of plain values, whatever the order of their keys."""
+    """Return the digest of JSON values; the order of keys has no effect."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def tensor_digest(*tensors: 'Tensor') -> str:
-    """sha256 of shapes and values."""
+    """Return the digest of shapes, types and values."""
     total = hashlib.sha256()
     for tensor in tensors:
         total.update(f'{tuple(tensor.shape)} {tensor.dtype}'.encode())
@@ -32,9 +32,9 @@ def tensor_digest(*tensors: 'Tensor') -> str:
 
 
 def code_digest(*definitions: Callable[..., Any]) -> str:
-    """sha256 of the files that define classes and functions, and of what those import from their own package.
+    """Return the digest of the files that define classes and functions, and of their imports from the same package.
 
-    Of torch's nothing: it has a version.
+    Files of torch are skipped.
     """
     waiting, files = {definition.__module__ for definition in definitions}, {}
     while waiting:
@@ -42,7 +42,7 @@ def code_digest(*definitions: Callable[..., Any]) -> str:
         package, path = name.partition('.')[0], getattr(sys.modules.get(name), '__file__', None)
         if name in files or package == 'torch' or path is None:
             continue
-        with suppress(OSError):  # of a zipped package
+        with suppress(OSError):  # a zipped package
             files[name] = file_digest(path)
             for value in vars(sys.modules[name]).values():
                 kind = value.__name__ if isinstance(value, ModuleType) else getattr(value, '__module__', None)
@@ -52,7 +52,7 @@ def code_digest(*definitions: Callable[..., Any]) -> str:
 
 
 def file_digest(path: str | Path) -> str:
-    """sha256 of a file's content, read once as long as its size and time stay. Raises OSError."""
+    """Return the digest of a file, cached while its size and time are unchanged. Raises OSError."""
     state = os.stat(path)
     return _file_digest(str(path), state.st_size, state.st_mtime_ns)
 

@@ -1,4 +1,4 @@
-"""From a file to an RGB array, 8 or 16 bits kept; every failure names the file."""
+"""Read and write image files as RGB arrays of 8 or 16 bits. Errors name the file."""
 
 import io
 from collections.abc import Collection
@@ -27,14 +27,14 @@ def image_files(folder: str, recursive: bool = False, suffixes: Collection[str] 
     paths = [str(path) for path in find_images(root, recursive, suffixes)]
     gone = [path for path in paths if not Path(path).exists()]
     if gone:
-        raise DataError(f'{folder}: links to images that are not there: {listed(gone)}; mend or remove them')
+        raise DataError(f'{folder}: broken links: {listed(gone)}. Repair or remove them')
     if not paths:
         raise DataError(f'{folder}: no image in this folder (looked for {", ".join(suffixes)})')
     return paths
 
 
 def find_images(root: Path, recursive: bool = False, suffixes: Collection[str] | None = IMAGE_SUFFIXES) -> list[Path]:
-    """Find files with `suffixes` (None: any), sorted: broken links too, hidden files not."""
+    """Find files with `suffixes` (None: any), sorted; with broken links, without hidden files."""
     images = (
         path
         for path in (root.rglob('*') if recursive else root.iterdir())
@@ -46,10 +46,9 @@ def find_images(root: Path, recursive: bool = False, suffixes: Collection[str] |
 
 
 def decode_image(content: bytes, name: str) -> np.ndarray:
-    """RGB (H,W,3) uint8 or uint16 from the bytes of an image file; grey is repeated, alpha dropped.
+    """Decode an image file to RGB (H,W,3) uint8 or uint16; gray is repeated, alpha dropped.
 
-    Raises DataError, naming `name`, if the bytes are no image or cut off, or if a checksum (PNG has them, the others
-    not) tells that they are damaged.
+    Raises DataError naming `name` if the content is not an image, truncated, or has a wrong checksum (PNG only).
     """
     if not content:
         raise DataError(f'{name}: the file is empty')
@@ -60,14 +59,14 @@ def decode_image(content: bytes, name: str) -> np.ndarray:
         except cv2.error:
             image = None
     if image is None:
-        raise DataError(f'{name}: not a readable image (truncated, damaged, or another kind of file); replace it')
+        raise DataError(f'{name}: not a readable image (truncated, damaged, or another kind of file). Replace it')
     if image.dtype not in (np.uint8, np.uint16):
-        raise DataError(f'{name}: {image.dtype} pixels; convert it to 8 or 16 bits')
+        raise DataError(f'{name}: {image.dtype} pixels. Convert it to 8 or 16 bits')
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def read_bytes(path: str) -> bytes:
-    """The file's content. Raises DataError if it cannot be read."""
+    """Read a file. Raises DataError if that fails."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -75,28 +74,28 @@ def read_bytes(path: str) -> bytes:
 
 
 def read_image(path: str) -> np.ndarray:
-    """RGB (H,W,3) float32 in [0,1]: the file's values divided by its dtype's maximum. Raises DataError."""
+    """Read an image as RGB (H,W,3) float32 in [0,1]. Raises DataError."""
     return to_float(decode_image(read_bytes(path), path))
 
 
 def to_float(image: np.ndarray) -> np.ndarray:
-    """uint8 or uint16 to float32 in [0,1], a new array: exactly k/255 or k/65535, rounded once."""
+    """Convert uint8 or uint16 to a new float32 array in [0,1]: k/255 or k/65535, rounded once."""
     scaled = image.astype(np.float32)
     scaled /= np.iinfo(image.dtype).max
     return scaled
 
 
 def write_image(path: str, image: np.ndarray) -> None:
-    """Write RGB (H,W,3) uint8 or uint16 as the path's suffix says; complete or not at all.
+    """Write RGB (H,W,3) uint8 or uint16 atomically, in the format of the path's suffix.
 
-    uint16 is rounded to 8 bits where the kind of file has no more. Raises DataError if the suffix is not of
-    `IMAGE_SUFFIXES` or the folder cannot be written.
+    uint16 is rounded to 8 bits for formats of 8 bits. Raises DataError if the suffix is not in `IMAGE_SUFFIXES` or the
+    file cannot be written.
     """
     target = Path(path)
     suffix = target.suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
-        raise DataError(f'{path}: cannot be encoded; end the name in one of {", ".join(IMAGE_SUFFIXES)}')
-    if image.dtype == np.uint16 and suffix not in _SUFFIXES_OF_16_BITS:  # OpenCV would cut every value off at 255
+        raise DataError(f'{path}: cannot be encoded. Use one of the suffixes {", ".join(IMAGE_SUFFIXES)}')
+    if image.dtype == np.uint16 and suffix not in _SUFFIXES_OF_16_BITS:  # OpenCV would clip values at 255
         image = (image / 257).round().astype(np.uint8)
     encoded, content = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not encoded:
@@ -113,9 +112,9 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _is_complete(content: bytes) -> bool:
-    """False for a PNG or JPEG that was cut off: OpenCV 4 returns those half grey without a word.
+    """Whether a PNG or JPEG is complete; OpenCV 4 fills truncated ones with gray, without an error.
 
-    Files that end as they should pass at once; others (trailing bytes are legal) are decoded strictly.
+    Files without the end marker in its place (trailing bytes are legal) are decoded with Pillow, which is strict.
     """
     if content.startswith(PNG_SIGNATURE):
         ending = content[-8:-4] == b'IEND'

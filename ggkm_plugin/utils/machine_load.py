@@ -1,4 +1,4 @@
-"""Notice a machine that is busy with other work."""
+"""Advice on the number of threads on a busy machine."""
 
 import os
 
@@ -6,10 +6,10 @@ import torch
 
 
 def thread_advice() -> str | None:
-    """What to set if torch would use more threads than there are idle cores, or None.
+    """Return advice if torch would use more threads than there are idle cores, else None.
 
-    OpenMP threads wait for each other: one that shares its core with another program holds up all others. A training on
-    two busy cores became 20 times slower. There is no advice if OMP_NUM_THREADS is set or a GPU does the work.
+    OpenMP threads wait for each other, so one on a busy core delays all. A training on two busy cores became 20 times
+    slower. Returns None if OMP_NUM_THREADS is set or a GPU is available.
     """
     if 'OMP_NUM_THREADS' in os.environ or torch.cuda.is_available() or not hasattr(os, 'getloadavg'):
         return None

@@ -1,4 +1,4 @@
-"""What to do when the memory is full, in place of an allocator's words; and how much of it is free."""
+"""Out-of-memory errors with advice, free memory, and a bound on allocations."""
 
 import gc
 import re
@@ -12,9 +12,9 @@ import torch
 from ggkm_plugin.utils import allocator
 from ggkm_plugin.utils.errors import TrainingError
 
-# Words in the RuntimeErrors of the CPU's allocator, of CUDA outside of torch's allocator, of its libraries, and of MPS.
+# Parts of RuntimeErrors of the CPU's allocator, of CUDA and its libraries, and of MPS.
 _WORDS = ("can't allocate memory", 'CUDA error: out of memory', 'STATUS_ALLOC_FAILED', 'MPS backend out of memory')
-# All that oneDNN says of it, whose convolutions run on CPUs; what it cannot do at all is said in more words.
+# Whole messages of oneDNN (convolutions on CPUs). Those for unsupported operations are longer.
 _ONEDNN = (
     'could not create a primitive',
     'could not execute a primitive',
@@ -24,7 +24,7 @@ _ONEDNN = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that the memory, of the GPU or the machine, is full."""
+    """Whether an exception means that the memory of the GPU or the machine is full."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = ' '.join(str(error).split())
@@ -33,7 +33,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def memory_advice(doing: str, advice: str) -> Iterator[None]:
-    """Raises TrainingError if the memory, of the GPU or the machine, runs out in the block."""
+    """Raise TrainingError with `advice` if the memory of the GPU or the machine is full in the block."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -44,7 +44,7 @@ def memory_advice(doing: str, advice: str) -> Iterator[None]:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that may still be taken on a device without harm to others; None where the system does not say."""
+    """Return the bytes that can still be allocated on a device; None if unknown."""
     if device.type == 'cuda':
         reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reusable
@@ -53,7 +53,7 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def _available() -> int | None:
-    """What the system, or the container, has left for this process."""
+    """Return the free bytes of the machine or the container; None if unknown."""
     try:
         lines = Path('/proc/meminfo').read_text().splitlines()
     except OSError:
@@ -64,7 +64,7 @@ def _available() -> int | None:
     return min(known) if known else None
 
 
-# A container's own limit and use, in the two generations of Linux's control groups.
+# Folders of a container's memory limit and use: control groups v1 and v2.
 _GROUPS = ('/sys/fs/cgroup/memory', '/sys/fs/cgroup')
 
 
@@ -72,16 +72,16 @@ def _group_left(folder: Path) -> int | None:
     for limit, used in (('memory.max', 'memory.current'), ('memory.limit_in_bytes', 'memory.usage_in_bytes')):
         try:
             left = int((folder / limit).read_text()) - int((folder / used).read_text())
-            # files that were read count as used, and make room when it is needed
+            # The cache of files counts as used, but is freed when memory is needed.
             cached = re.search(r'^inactive_file (\d+)$', (folder / 'memory.stat').read_text(), re.MULTILINE)
-        except (OSError, ValueError):  # no such group, or its limit is `max`
+        except (OSError, ValueError):  # no such control group, or its limit is `max`
             continue
         return max(left + int(cached[1] if cached else 0), 0)
     return None
 
 
 def release(device: torch.device) -> None:
-    """Give back what is no longer used, before another attempt: allocators keep it, in pieces that fit nothing."""
+    """Return unused memory to the system or the GPU; allocators keep it, fragmented."""
     gc.collect()
     if device.type == 'cpu':
         allocator.trim()
@@ -91,15 +91,15 @@ def release(device: torch.device) -> None:
 
 @contextmanager
 def bounded_memory(device: torch.device) -> Iterator[None]:
-    """On a CPU under Linux: what does not fit into the machine's free memory cannot be allocated in the block.
+    """Limit allocations in the block to the machine's free memory; on a CPU under Linux only.
 
-    Otherwise the kernel kills the process when it touches what it was promised, and all that it was to do is lost.
+    Without a limit Linux grants the memory and kills the process when it is used.
     """
     free = _available() if device.type == 'cpu' and sys.platform == 'linux' else None
     if free is None:
         yield
         return
-    import resource  # not on every system
+    import resource  # not on Windows
 
     status = Path('/proc/self/status').read_text()
     own = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith('VmData:'))

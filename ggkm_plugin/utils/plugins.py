@@ -29,9 +29,9 @@ _loaded: set[str] = set()
 def load_installed() -> list[str]:
     """Import basicsr, this package's archs, losses ..., and the modules of the entry-point group `basicsr.plugins`.
 
-    Returns a line for each plugin that cannot be imported or collides with a registered name. The others are loaded.
+    Returns a message for each plugin that cannot be imported or collides with a registered name.
     """
-    import basicsr  # noqa: F401  (first, for its names cannot be taken then)
+    import basicsr  # noqa: F401  (first, so that no plugin takes its names)
 
     importlib.import_module(_OWN)
     problems = []
@@ -39,14 +39,14 @@ def load_installed() -> list[str]:
         try:
             _load(module, source)
         except (Exception, SystemExit) as error:
-            problems.append(f'plugin {module} of {source} is left out: {error}')
+            problems.append(f'plugin {module} of {source}: not loaded: {error}')
     return problems
 
 
 def load_local(modules: list[str]) -> None:
-    """Import modules that the user names. The current folder is searched first.
+    """Import the user's modules. The current folder is searched first.
 
-    Raises OptionError that names the module if it is missing, fails, or collides with a registered name.
+    Raises OptionError naming the module if it is missing, fails, or collides with a registered name.
     """
     if not isinstance(modules, list) or not all(isinstance(module, str) for module in modules):
         raise OptionError(f'plugins: must be a list of modules to import, not {modules!r}')
@@ -75,7 +75,7 @@ def registered(modules: Sequence[str] = ()) -> tuple[list[tuple[str, str, str]],
 
 
 def basicsr_names() -> list[tuple[str, str]]:
-    """(kind, name) of all that basicsr registers, read from its source."""
+    """List (kind, name) of all that basicsr registers, read from its source."""
     names = []
     for path in basicsr_imports.basicsr_folder().rglob('*.py'):
         for kind, suffix, name in _REGISTRATION.findall(path.read_text(encoding='utf-8')):
@@ -84,13 +84,13 @@ def basicsr_names() -> list[tuple[str, str]]:
 
 
 def _installed() -> dict[str, str]:
-    """Modules of other distributions' plugins, and the distribution of each."""
+    """Return the modules of other distributions' plugins: {module: distribution}."""
     points = ((point.module, point.dist) for point in entry_points(group=GROUP))
     return {module: f'{dist.name} {dist.version}' if dist else module for module, dist in points if module != _OWN}
 
 
 def _load(module: str, source: str) -> None:
-    """Import a plugin. If that fails nothing of it stays registered."""
+    """Import a plugin. If that fails, its names are removed from the registries."""
     if module in _loaded:
         return
     before = {kind: dict(registry._obj_map) for kind, registry in REGISTRIES.items()}
