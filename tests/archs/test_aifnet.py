@@ -101,29 +101,12 @@ def test_it_is_as_recorded():
 
 
 def test_batch_norm_has_a_learned_bias_and_no_scale():
-    norm, x = BiasNorm2d(5).double(), rand(2, 5, 4, 3).requires_grad_()
+    norm, x = BiasNorm2d(5).double(), rand(2, 5, 4, 3)
     with torch.no_grad():
         norm.bias.normal_()
     assert [name for name, _ in norm.named_parameters()] == ['bias']
-    y = norm(x)
-    y.square().sum().backward()
-    grads = x.grad.clone(), norm.bias.grad.clone()
-    x.grad = None
     mean, var = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), unbiased=False, keepdim=True)
-    want = (x - mean) / (var + norm.eps).sqrt() + norm.bias.view(1, -1, 1, 1)
-    close(y, want)
-    norm.bias.grad = None
-    want.square().sum().backward()
-    close(grads[0], x.grad, atol=1e-9)
-    close(grads[1], norm.bias.grad, atol=1e-9)
-
-
-def test_a_plane_is_brightest_where_the_map_has_its_value():
-    net = AIFNet(width=2).double()
-    y, m = torch.full((1, 3, 2, 29), 0.5, dtype=torch.float64), torch.linspace(0, 1, 29, dtype=torch.float64)
-    planes = net.planes(y, m.expand(1, 1, 2, 29)).view(29, 3, 2, 29)
-    assert torch.equal(planes.argmax(dim=0), torch.arange(29).expand(3, 2, 29))
-    close(planes.amax(dim=0), y[0], atol=1e-7)  # the values are in float32
+    close(norm(x), (x - mean) / (var + norm.eps).sqrt() + norm.bias.view(1, -1, 1, 1))
 
 
 def test_without_heads_the_image_is_the_same():

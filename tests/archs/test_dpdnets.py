@@ -56,20 +56,6 @@ def test_dropout_is_after_the_two_deepest_levels_and_before_the_skip():
     assert inputs[1][1].any()
 
 
-@pytest.mark.parametrize('color', [0, 1, 2])
-def test_inside_is_bgr(color):
-    """The last layer without weights returns its bias."""
-    net, y = moved(DPDNetS(width=2)), rand(1, 3, 16, 16)
-    with torch.no_grad():
-        net.output.image.weight.zero_()
-        net.output.image.bias.zero_()
-        net.output.image.bias[color] = 1
-        x = net(y)
-    want = torch.full_like(x, 0.5)
-    want[:, 2 - color] = torch.tensor(1.0).double().sigmoid()
-    close(x, want)
-
-
 def test_keras_initialization():
     net = DPDNetS(width=16)
     assert not any(parameter.any() for key, parameter in net.named_parameters() if key.endswith('bias'))

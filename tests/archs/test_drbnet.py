@@ -14,23 +14,6 @@ def test_counts_and_keys():
     net = on_paper(DRBNet)
     assert sum(parameter.numel() for parameter in net.parameters()) == 11_689_616
     assert len(net.state_dict()) == 138
-    shapes = {key: tuple(value.shape) for key, value in net.state_dict().items()}
-    for key, shape in {
-        'conv4_3.0.weight': (256, 256, 3, 3),
-        'conv4_4.0.0.weight': (256, 256, 3, 3),
-        'conv4_4.2.stem.0.2.weight': (256, 256, 3, 3),
-        'upconv3_u.0.weight': (256, 128, 4, 4),
-        'upconv2_1.stem.0.0.weight': (64, 64, 3, 3),
-        'img_d8_feature.2.0.weight': (256, 128, 3, 3),
-        'img_d1_feature.2.0.weight': (32, 64, 3, 3),
-        'upconv3_kernel.0.0.weight': (256, 512, 3, 3),
-        'upconv3_kernel.2.weight': (49, 128, 1, 1),
-        'upconv3_res.1.0.weight': (64, 256, 3, 3),
-        'upconv2_res.1.0.weight': (64, 128, 3, 3),
-        'upconv1_kernel.2.weight': (49, 64, 1, 1),
-        'upconv0_res.2.0.weight': (3, 64, 1, 1),
-    }.items():
-        assert shapes[key] == shape, key
 
 
 def lk(x):
@@ -88,29 +71,6 @@ def test_it_is_as_recorded(residual_act):
         want = as_recorded(net, y, residual_act)
         close(net.train()(y), want, atol=1e-9)
         close(net.eval()(y), want.clamp(0, 1), atol=1e-9)
-
-
-def test_the_released_residual_is_weak_below_zero():
-    """A residual of -0.2 in [-1,1] at the finest scale darkens by 0.01 in [0,1], or by 0.1 without the activation."""
-    for residual_act, change in ((True, -0.01), (False, -0.1)):
-        net, y = moved(DRBNet(residual_act=residual_act, width=4)), rand(1, 3, 16, 16)
-        with torch.no_grad():
-            last = net.upconv0_res[2][0]
-            last.weight.zero_()
-            last.bias.zero_()
-            before = net.train()(y)
-            last.bias.fill_(-0.2)
-            close(net(y) - before, torch.full_like(y, change), atol=1e-12)
-
-
-def test_without_kernels_and_residuals_it_is_the_mean_of_blocks():
-    net, y = moved(DRBNet(width=4)), rand(1, 3, 16, 24)
-    with torch.no_grad():
-        for number in range(4):
-            for layer in (net.get_submodule(f'upconv{number}_{name}')[2] for name in ('kernel', 'res')):
-                for parameter in layer.parameters():
-                    parameter.zero_()
-        close(net(y), nearest(mean_of_blocks(y, 8), 8))
 
 
 def test_an_invalid_argument_is_named():

@@ -18,7 +18,6 @@ from ggkm_plugin.archs.ggkmnet_ablations_arch import (
     GGKMNetNoGroup,
     GGKMNetNoLSTM,
     MCPNet,
-    gkm_bank,
     ungrouped_bank,
 )
 from ggkm_plugin.archs.ggkmnet_arch import GGKMNet
@@ -229,12 +228,7 @@ def test_without_groups_the_other_boundaries_agree_far_from_the_edge(num_kernels
     assert (one - two).abs().max() > 1e-4
 
 
-def test_banks_without_groups():
-    assert gkm_bank().shape == (21, 1, 43)
-    assert ungrouped_bank().shape == (84, 1, 169)
-    for bank in (gkm_bank(), ungrouped_bank()):
-        close(bank.sum(-1), torch.ones(bank.shape[:2], dtype=torch.float64), atol=1e-14)
-        close(bank, bank.flip(-1), atol=0)
+def test_the_bank_without_groups_takes_the_options_of_sigma():
     sigma = {'sigma_denom': 'P', 'sigma_conv': 's2', 'sigma_q0': 1}
     for options in ({}, sigma):
         grouped = gaussian_bank(21, 4, **options)
@@ -258,35 +252,6 @@ def test_mcp_net_is_its_definition():
 # Memory
 
 
-@pytest.mark.parametrize('row', ['w/o LSTM (S)', 'w/o LSTM (N)', 'MCP-Net'])
-def test_scales_are_independent(row):
-    """The coefficients of a scale are those of a network with one scale on that level of the pyramid."""
-    net, y = disturbed(build(row).double()).eval(), rand(1, 3, 64, 48, dtype=torch.float64)
-    with torch.no_grad():
-        together = net.coefficients(y)
-        for t, y_t in enumerate(net.train()(y)['inputs'], start=1):
-            alone = build(row, num_scales=1).double()
-            for step, own in zip(alone.steps, net.steps_of_scale(t), strict=True):
-                step.load_state_dict(own.state_dict())
-            (coefficients,) = alone.coefficients(y_t)
-            close(coefficients.alpha, together[t - 1].alpha)
-            close(coefficients.beta, together[t - 1].beta)
-            if row == 'MCP-Net':
-                close(alone.eval()(y_t), net.train()(y)['scales'][t - 1])
-
-
-def test_weights_are_shared_or_not():
-    y = rand(1, 3, 32, 32)
-    for row, changed in (('w/o LSTM (S)', [True, True, True]), ('w/o LSTM (N)', [False, True, False])):
-        net = build(row, num_iters=2).eval()
-        with torch.no_grad():
-            before = net.coefficients(y)
-            disturbed(net.steps_of_scale(2))
-            after = net.coefficients(y)
-        differ = [not torch.equal(one.beta, other.beta) for one, other in zip(before, after, strict=True)]
-        assert differ == [one for one in changed for _ in range(2)]
-
-
 # Learned kernels
 
 
@@ -303,16 +268,6 @@ def test_from_gaussians_it_is_ggkmnet(options):
     with torch.no_grad():
         close(net.eval()(y), whole.eval()(y), atol=2e-6)
         close(net.double()(y.double()), whole.double()(y.double()), atol=1e-6)
-
-
-def test_the_default_from_gaussians_is_ggkmnet():
-    """Kernels up to 43x43 on a smaller coarse image. Measured: 7e-7 for outputs up to 3."""
-    torch.manual_seed(0)
-    whole = GGKMNet().eval()
-    torch.manual_seed(0)
-    net, y = GGKMNetFullyLearned().eval(), rand(1, 3, 48, 40)
-    with torch.no_grad():
-        close(net(y), whole(y), atol=4e-6)
 
 
 @pytest.mark.parametrize('boundary', ['reflect', 'zeros'])

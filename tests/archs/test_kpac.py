@@ -62,35 +62,6 @@ def test_it_is_as_recorded(levels):
         assert (want - y).abs().max() > 0.1
 
 
-def test_the_dilations_share_one_kernel():
-    net = moved(KPAC(width=4))
-    kernels = [key for key in net.state_dict() if 'shared' in key]
-    assert kernels == ['blocks.0.shared.weight', 'blocks.1.shared.weight']
-    impulse = torch.zeros(1, 8, 31, 31, dtype=torch.float64)
-    impulse[0, 0, 15, 15] = 1
-    block = net.blocks[0]
-    with torch.no_grad():
-        for parameter in (*block.sca_c2.parameters(), *block.sha_c2.parameters()):
-            parameter.zero_()  # every gate is 1/2
-        fused = []
-        block.cf.register_forward_pre_hook(lambda _, given: fused.append(given[0]))
-        block(impulse)
-        branches = fused[0][0].unflatten(0, (5, 4))
-        kernel = block.shared.weight[:, 0].flip(-1, -2)  # an impulse gives the mirrored kernel
-        for d, branch in enumerate(branches, start=1):
-            reach = slice(15 - 2 * d, 16 + 2 * d, d)
-            close(branch[:, reach, reach], 0.25 * leaky(kernel, 0.2), atol=1e-14)
-            assert branch.count_nonzero() == kernel.count_nonzero()
-
-
-def test_without_its_last_layer_it_is_the_identity():
-    net, y = moved(KPAC(width=4)), rand(2, 3, 21, 30)
-    with torch.no_grad():
-        net.d2_2.weight.zero_()
-        net.d2_2.bias.zero_()
-        close(net(y), y, atol=1e-15)
-
-
 def test_initialization():
     net = KPAC()
     assert net.cm_1.weight.std().item() == pytest.approx(0.04, rel=0.01)

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from reference import Layers, close, legacy_bilinear, rand
+from reference import Layers, close, rand
 
-from ggkm_plugin.archs.tensorflow_layers import SameConv2d, double_legacy, he_init
+from ggkm_plugin.archs.tensorflow_layers import SameConv2d, he_init
 
 
 @pytest.mark.parametrize(
@@ -24,13 +24,6 @@ def test_same_padding(kernel, stride, dilation, margins):
         net = torch.nn.ModuleDict({'conv': conv})
         close(conv(x), Layers(net).same('conv', x, stride, dilation), atol=1e-12)
         assert conv(x).shape[-2:] == (6 // stride, 8 // stride)
-
-
-@pytest.mark.parametrize('size', [(1, 1), (1, 4), (3, 5), (6, 8)])
-def test_upscaling_keeps_the_pixels_and_inserts_means(size):
-    x = rand(2, 3, *size)
-    close(double_legacy(x), legacy_bilinear(x), atol=1e-14)
-    assert torch.equal(double_legacy(x)[..., ::2, ::2], x)
 
 
 def test_he_normal():

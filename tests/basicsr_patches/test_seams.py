@@ -29,27 +29,13 @@ def test_the_patches_are_removed_after_a_command():
     assert _current(places) == before
 
 
-def test_the_seams_are_these():
-    decoding = {(module.__name__, name) for module, name, _ in seams.Session().seams if name == 'imfrombytes'}
-    assert {(module.__name__, name) for module, name, _ in seams.Session().seams} - decoding == {
-        ('basicsr.train', 'load_resume_state'),
-        ('basicsr.train', 'create_train_val_dataloader'),
-        ('basicsr.train', 'init_tb_loggers'),
-        ('basicsr.train', 'build_model'),
-        ('basicsr.train', 'make_exp_dirs'),
-        ('basicsr.test', 'make_exp_dirs'),
-        ('basicsr.train', 'CPUPrefetcher'),
-        ('basicsr.train', 'CUDAPrefetcher'),
-        ('basicsr.data.prefetch_dataloader', 'PrefetchGenerator'),
-        ('basicsr.utils.options', 'init_dist'),
-        ('basicsr.data.degradations', 'add_jpg_compression'),
-    }
-    users = {
+def test_every_decoding_module_is_patched():
+    patched = {module.__name__ for module, name, _ in seams.Session().seams if name == 'imfrombytes'}
+    assert patched == {
         name
         for name, module in sys.modules.items()
         if name.startswith('basicsr.data.') and 'imfrombytes' in vars(module)
     }
-    assert {name for name, _ in decoding} == users
 
 
 def test_every_seam_is_used_in_its_module():

@@ -1,4 +1,4 @@
-"""The comparison sheet as a file: size, scale, atomic writing, refusals. How it looks is judged by eye."""
+"""The comparison sheet as a file: size, error maps, atomic writing, refused rows."""
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ from ggkm_plugin.report.sheet import SheetRow, _crop, _pictures, comparison_shee
 
 
 def row(name='photo', height=90, width=120, sharpened=0.5, seed=0):
-    """A noise photograph, its blur as input, and a result part of the way back."""
+    """Random ground truth, its blur as input, and a result between the two."""
     gt = np.random.default_rng(seed).random((height, width, 3), dtype=np.float32)
     blurred = cv2.GaussianBlur(gt, (0, 0), 2)
     return SheetRow(name, blurred, blurred + sharpened * (gt - blurred), gt)
@@ -34,7 +34,7 @@ def test_two_rows_of_different_aspect(tmp_path):
 
 
 def test_result_equal_to_ground_truth_has_a_black_error_map(tmp_path):
-    """Columns are as wide as one another: the last one is the error of the result, the one before that of the input."""
+    """Columns have equal widths; the last two are the error maps of input and result."""
     photo = row(sharpened=1)
     comparison_sheet([SheetRow('same', photo.input, photo.gt, photo.gt)], tmp_path / 'sheet.png', 1000, zoom=False)
     sheet = read(tmp_path / 'sheet.png').astype(int)[..., :3]
@@ -58,13 +58,7 @@ def test_psnr_is_of_the_clipped_images():
     assert pictures.psnrs == pytest.approx((20, np.inf), abs=1e-5)
 
 
-def test_sheet_without_any_error(tmp_path):
-    gt = row().gt
-    comparison_sheet([SheetRow('same', gt, gt, gt)], tmp_path / 'sheet.png')
-    assert read(tmp_path / 'sheet.png').ndim == 3
-
-
-def test_a_failed_write_leaves_the_old_sheet_and_no_temporary(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_sheet(tmp_path, monkeypatch):
     path = tmp_path / 'sheet.png'
     path.write_text('old')
 
@@ -82,12 +76,14 @@ def test_wrong_rows_are_refused(tmp_path):
     good, path = row('photo'), tmp_path / 'sheet.png'
     nan = np.full_like(good.gt, np.nan)
     for bad, name in (
-        (SheetRow('photo', good.input[1:], good.result, good.gt), r"'photo': input .*\(90, 120, 3\).* float32 \(89"),
-        (SheetRow('photo', good.input, (good.gt * 255).astype(np.uint8), good.gt), "'photo': result .*uint8"),
-        (SheetRow('photo', good.input, nan, good.gt), "'photo': result .*NaN"),
+        (SheetRow('photo', good.input[1:], good.result, good.gt), r"'photo': input.*\(90, 120, 3\)"),
+        (SheetRow('photo', good.input, (good.gt * 255).astype(np.uint8), good.gt), "'photo': result"),
+        (SheetRow('photo', good.input, nan, good.gt), "'photo': result"),
     ):
         with pytest.raises(ValueError, match=name):
             comparison_sheet([good, bad], path)
     with pytest.raises(ValueError, match='row'):
         comparison_sheet([], path)
     assert not path.exists()
+    comparison_sheet([SheetRow('same', good.gt, good.gt, good.gt)], path)  # no error anywhere
+    assert read(path).ndim == 3

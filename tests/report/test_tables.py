@@ -1,4 +1,4 @@
-"""The table writer: marks, groups, footnotes and escapes in every format, and CSV."""
+"""Tables: marks, groups, footnotes and escapes in each format; CSV and JSON."""
 
 import csv
 import io
@@ -39,11 +39,11 @@ def test_terminal():
     assert found.index('(others)') < found.index('GKMNet 99 -')
     assert 'nothing' not in text
     column = [line for line in text.splitlines() if re.match(r'first_net|a\|b', line)]
-    assert len({line.index('.') for line in column}) == 1  # decimal points stand in a column
+    assert len({line.index('.') for line in column}) == 1  # decimal points are aligned
     assert not any(line != line.rstrip() for line in text.splitlines())
 
 
-def test_no_marks_are_explained_where_there_are_none():
+def test_ranks_are_explained_only_if_there_are_some():
     assert lines('table', Table(['a', 'b'], [['x', '1']])) == ['a b', '--- ---', 'x 1']
 
 
@@ -71,7 +71,7 @@ def test_latex():
 
 
 @pytest.mark.parametrize('form', FORMATS)
-def test_little_is_enough(form):
+def test_tables_may_be_empty(form):
     assert 'x' in write(Table(['name'], [['x']]), form)
     assert 'name' in write(Table(['name', 'number']), form)
 
@@ -103,16 +103,10 @@ def test_fixed():
     assert fixed(math.inf, 3) == 'inf'
 
 
-def test_ranks_follow_the_direction():
+def test_ranks():
     means = {'a': 30.0, 'b': 31.0, 'c': 29.0}
     assert ranked(means, 'higher', 3) == {'b': 1, 'a': 2}
     assert ranked(means, 'lower', 3) == {'c': 1, 'a': 2}
-
-
-def test_equal_when_rounded_shares_a_rank():
     assert ranked({'a': 30.0001, 'b': 30.0002, 'c': 29.0, 'd': 28.0}, 'higher', 3) == {'a': 1, 'b': 1, 'c': 2}
-
-
-def test_nothing_outranks_infinity_and_nan_has_no_rank():
     assert ranked({'a': math.inf, 'b': math.nan, 'c': 3.0}, 'higher', 3) == {'a': 1, 'c': 2}
     assert ranked({'a': 1.0}, 'higher', 3) == {'a': 1}
