@@ -136,6 +136,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f'{path}: is a folder. Name the checkpoint in it')
     if not Path(path).is_file():
         raise CheckpointError(f'{path}: no such checkpoint. Check the path, or name packaged weights')
+    if Path(path).suffix.lower() in ('.onnx', '.pt2'):
+        raise CheckpointError(
+            f'{path}: a graph, not weights. Name the checkpoint that it was exported from, or run an ONNX file by '
+            '`basicsr deblur --backend onnx`'
+        )
     try:
         content = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
     except OSError as error:

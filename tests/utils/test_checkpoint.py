@@ -13,6 +13,7 @@ from torch import nn
 
 from ggkm_plugin.utils import checkpoint
 from ggkm_plugin.utils.errors import CheckpointError, OptionError
+from ggkm_plugin.utils.files import stored_path
 
 
 def test_writing_is_all_or_nothing(tmp_path):
@@ -274,3 +275,20 @@ def test_no_advice_to_run_what_is_in_a_file(tmp_path):
         assert 'not a checkpoint of tensors alone' in str(error.value)
         assert 'weights_only' not in str(error.value)
         assert 'safe_globals' not in str(error.value)
+
+
+def test_graphs_are_named_as_such(tmp_path):
+    for name in ('m.onnx', 'm.pt2'):
+        (tmp_path / name).write_bytes(b'graph')
+        with pytest.raises(CheckpointError, match=f'{name}.*--backend onnx'):
+            checkpoint.read_checkpoint(tmp_path / name)
+
+
+def test_two_kinds_of_weights_in_safetensors(tmp_path):
+    content = {'params': {'a': torch.ones(2)}, 'params_ema': {'a': torch.zeros(2)}, 'description': {'arch': 'x'}}
+    checkpoint.save_content(content, tmp_path / 'm.safetensors')
+    read = checkpoint.read_checkpoint(tmp_path / 'm.safetensors')
+    assert read.keys() == content.keys()
+    assert all(torch.equal(read[key]['a'], content[key]['a']) for key in ('params', 'params_ema'))
+    assert stored_path(tmp_path / 'm.pth') == str(tmp_path / 'm.safetensors')
+    assert stored_path(tmp_path / 'n.pth') == str(tmp_path / 'n.pth')
