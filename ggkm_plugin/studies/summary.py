@@ -5,16 +5,20 @@ confirmed if every seed has it, contradicted if every seed has the opposite, els
 data and another budget than the paper's: only the signs of differences compare.
 """
 
+import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 from ggkm_plugin.report.tables import MISSING, Table, csv_text, fixed, write
 from ggkm_plugin.studies.catalog import StudyRow
 from ggkm_plugin.studies.plan import StudyPlan, StudySettings
 from ggkm_plugin.studies.runs import StudyOutcome
+from ggkm_plugin.utils import registry
+from ggkm_plugin.utils.config import Options
 from ggkm_plugin.utils.files import write_whole, writing_into
 from ggkm_plugin.utils.hashing import digest
 
@@ -148,7 +152,7 @@ def _notes(plan: StudyPlan, outcome: StudyOutcome, settings: StudySettings) -> l
     protocols = {metric.get('protocol', 'restormer') for metric in plan.jobs[0].test['val']['metrics'].values()}
     changed = [f'{key} {value}' for key, value in base['network_g'].items() if key != 'type']
     where = settings.opt or 'the built-in option file'
-    loss = [f'{key} {value}' for key, value in base['train']['pixel_opt'].items() if key != 'type']
+    loss = [f'{key} {value}' for key, value in _loss_arguments(base['train']['pixel_opt']).items()]
     if plan.study.own_networks:
         network = 'each row its own'
     else:
@@ -161,7 +165,7 @@ def _notes(plan: StudyPlan, outcome: StudyOutcome, settings: StudySettings) -> l
         f'here: {where}, {base["train"]["total_iter"]} iterations of {train["batch_size_per_gpu"]} crops of '
         f'{train["gt_size"]} for every row, seeds {_listed(seeds)}; protocol {_listed(sorted(protocols))}',
         f'network: {network}',
-        f'loss: {base["train"]["pixel_opt"]["type"]}, {_listed(loss) or "its defaults"}, unless the row changes it',
+        f'loss: {base["train"]["pixel_opt"]["type"]}, {_listed(loss)}, unless the row changes it',
         f'start: {_start(plan)}',
         f'mean ± standard deviation over seeds; differences from {_label(plan, plan.study.reference)}, seed by seed',
         agreement,
@@ -173,6 +177,13 @@ def _notes(plan: StudyPlan, outcome: StudyOutcome, settings: StudySettings) -> l
     lines.append(f'table {_table(plan)}')
     failed = [f'{_label(plan, name)}, seed {seed}: {why}' for (name, seed), why in outcome.failures.items()]
     return [*lines, *(f'failed: {line}' for line in failed)]
+
+
+def _loss_arguments(options: Options) -> dict[str, Any]:
+    """Return the arguments of a loss: its defaults, and those of the option file."""
+    parameters = inspect.signature(registry.registered('train.pixel_opt', 'losses', options)).parameters.values()
+    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+    return {**defaults, **{key: value for key, value in options.items() if key != 'type'}}
 
 
 def _start(plan: StudyPlan) -> str:

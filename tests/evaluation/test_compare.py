@@ -675,7 +675,6 @@ def test_all_faults_in_one_list(bench):
     ('changes', 'words'),
     [
         ({'protocol': 'basicsr', 'metrics': ['lpips']}, ['lpips', 'basicsr']),
-        ({'metrics': ['lpips'], 'lpips': {'trunk': 'gone.pth'}}, ['lpips', 'gone.pth']),
         ({'models': None}, ['models']),
         ({'models': {'a': 1}}, ['models']),
         ({'datasets': ['x']}, ['datasets']),
