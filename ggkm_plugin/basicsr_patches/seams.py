@@ -30,6 +30,8 @@ img_util.py:114 `imfrombytes`: 16 bits cut to 8, a    `images.imfrombytes`: divi
 damaged file is a NoneType                            file is an error, in which `SeededDataset` names the file
 degradations.py:745 `add_jpg_compression`: fractional  `images.add_jpg_compression`: rounded
 quality, which OpenCV refuses
+options.py:94,190 `open`, logger.py:180               UTF-8 in every locale
+`FileHandler`: files in the locale's encoding
 sr_model.py, base_model.py: no state of generators,   `models.DefocusModel`. `Session` passes it what BasicSR's loop
 no signals, validation on one process, checkpoints    does not: validation sets, TensorBoard, the stop request
 written in place, BatchNorm ...
@@ -40,6 +42,8 @@ import importlib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -86,6 +90,8 @@ class Session:
             (basicsr_train, 'CUDAPrefetcher', data_loading.CUDAPrefetcher),
             (basicsr_prefetch, 'PrefetchGenerator', data_loading.PrefetchGenerator),
             (basicsr_options, 'init_dist', distributed.init_dist),
+            (basicsr_options, 'open', _UTF8_OPEN),
+            (basicsr_logger, 'logging', _UTF8_LOGGING),
             (images.basicsr_degradations, 'add_jpg_compression', images.add_jpg_compression),
             *((module, 'imfrombytes', images.imfrombytes) for module in _DECODING_MODULES),
         )
@@ -122,6 +128,10 @@ _DECODING_MODULES = [
     importlib.import_module(f'basicsr.data.{name}_dataset')
     for name in ('ffhq', 'paired_image', 'realesrgan', 'realesrgan_paired', 'reds', 'single_image', 'vimeo90k')
 ]
+_UTF8_OPEN = partial(open, encoding='utf-8', errors='surrogateescape')
+_UTF8_LOGGING = SimpleNamespace(
+    **{**vars(logging), 'FileHandler': partial(logging.FileHandler, encoding='utf-8', errors='backslashreplace')}
+)
 _basicsr_init_tb_loggers = basicsr_train.init_tb_loggers
 
 
@@ -135,7 +145,7 @@ def installed(more: Sequence[tuple[Any, str, Any]] = ()) -> Iterator[Session]:
     _reset_logger()  # a logger that was set up before would write no log file of this run
     patches = [*session.seams, *more]
     raising, logging.raiseExceptions = logging.raiseExceptions, False  # a full disk is reported by the checkpoints
-    originals = [(module, name, getattr(module, name)) for module, name, _ in patches]
+    originals = [(module, name, getattr(module, name, None)) for module, name, _ in patches]
     for module, name, replacement in patches:
         setattr(module, name, replacement)
     with distributed.group_left():
@@ -150,7 +160,10 @@ def installed(more: Sequence[tuple[Any, str, Any]] = ()) -> Iterator[Session]:
             if session.loader is not None:
                 session.loader.close()
             for module, name, original in originals:
-                setattr(module, name, original)
+                if original is None:  # a builtin that the module looks up, such as open
+                    delattr(module, name)
+                else:
+                    setattr(module, name, original)
             _reset_logger()
             logging.raiseExceptions = raising
 

@@ -16,6 +16,7 @@ from ggkm_plugin.report.pictures import coefficient_map, strip
 from ggkm_plugin.report.sheet import SheetRow, comparison_sheet
 from ggkm_plugin.restoration.restorer import Restorer
 from ggkm_plugin.utils.checkpoint import describe
+from ggkm_plugin.utils.files import printable
 
 from basicsr.models.sr_model import SRModel  # isort: skip
 from basicsr.utils import get_root_logger  # isort: skip
@@ -92,7 +93,9 @@ class ValidatingModel(SRModel):
                 write_picture(self._image_path(name, record.name, current_iter), result, record.bits)
             if self.is_train and self.opt['logger'].get('use_tb_logger') and record.index < _STRIPS:
                 drawn = _strips(sample, result, restorer)
-                strips.update({(record.index, f'{record.name}/{tag}'): picture for tag, picture in drawn.items()})
+                strips.update(
+                    {(record.index, f'{printable(record.name)}/{tag}'): picture for tag, picture in drawn.items()}
+                )
             if self.closing and record.index < _SHEET_ROWS and _is_large_enough(sample.gt):
                 images = (image.permute(1, 2, 0).cpu().numpy() for image in (sample.lq, result, sample.gt))
                 rows[record.index] = SheetRow(record.name, *images)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ggkm_plugin.utils.files import write_whole
+from ggkm_plugin.utils.files import printable, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,8 @@ def figure(width: float, height: float, title: str = '', warning: str = '') -> '
 
     drawn = Figure((width / DPI, height / DPI), dpi=DPI, layout='constrained')
     if title or warning:
-        drawn.suptitle(f'{warning}\n{title}' if warning else title, color=VERMILION if warning else INK, fontsize=12)
+        text, color = (f'{warning}\n{title}', VERMILION) if warning else (title, INK)
+        drawn.suptitle(printable(text), color=color, fontsize=12, parse_math=False)  # a file name may hold dollars
     return drawn
 
 

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from ggkm_plugin.report import figures
+from ggkm_plugin.utils.files import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
@@ -106,8 +107,7 @@ def _crop(row: _Pictures, width: int, height: int) -> tuple[slice, slice]:
 
 def _draw_row(part: 'SubFigure', row: _Pictures, heights: list[float], column: float, scale: float) -> None:
     """Draw the name, five pictures with PSNRs and mean errors and, for a second height, the crops."""
-    name = row.name.encode(errors='backslashreplace').decode()  # file names need not be UTF-8
-    part.suptitle(name, x=0.01, ha='left', fontsize=12, color=figures.INK, parse_math=False)
+    part.suptitle(printable(row.name), x=0.01, ha='left', fontsize=12, color=figures.INK, parse_math=False)
     grid = part.subplots(len(heights), len(COLUMNS), height_ratios=heights, squeeze=False)
     gain = row.psnrs[1] - row.psnrs[0]
     labels = [f'{psnr:.2f} dB' if math.isfinite(psnr) else 'identical' for psnr in row.psnrs]

@@ -1,4 +1,4 @@
-"""Atomic writes, free space, folder locks and the working folder."""
+"""Atomic writes, names for display, free space, folder locks and the working folder."""
 
 import json
 import os
@@ -16,6 +16,11 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+
+def printable(name: str) -> str:
+    """Escape the bytes of a file name that are not UTF-8."""
+    return name.encode(errors='backslashreplace').decode()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import basicsr.utils.options as basicsr_options  # isort: skip
 
 
 def _current(places):
-    return [getattr(module, name) for module, name, _ in places]
+    return [getattr(module, name, None) for module, name, _ in places]
 
 
 def test_the_patches_are_removed_after_a_command():
