@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.arguments import check_choice, check_width
+from ggkm_plugin.archs.arguments import check_choice, check_whole
 from ggkm_plugin.archs.base import AnySizeNet
 from ggkm_plugin.archs.tensorflow_layers import SameConv2d, double_legacy, he_init
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
@@ -164,7 +164,7 @@ class AIFNet(AnySizeNet):
     def __init__(self, map_heads: bool = True, width: int = 64) -> None:
         super().__init__()
         check_choice('map_heads', map_heads, (True, False))
-        check_width(width)
+        check_whole('width', width)
         self.map = DefocusMap(width)
         self.deblur = PlaneDeblur(3 * NUM_PLANES, width)
         self.register_buffer('values', torch.linspace(0, 1, NUM_PLANES).view(1, -1, 1, 1), persistent=False)

@@ -20,20 +20,11 @@ def check_whole(name: str, value: object, least: int = 1) -> None:
         raise ValueError(f'{name} is a whole number of at least {least}, not {value!r}')
 
 
-def check_width(width: int, least: int = 1) -> None:
-    """Check a number of channels."""
-    check_whole('width', width, least)
-
-
-def check_levels(name: str, value: object, count: int = 3) -> None:
-    """Check that a value holds `count` whole numbers of at least 0, one per level of a U-Net."""
-    numbers = list(value) if isinstance(value, Sequence) else []
-    if len(numbers) != count or not all(type(n) is int and n >= 0 for n in numbers):
-        raise ValueError(f'{name} has {count} whole numbers of at least 0, one per level, not {value!r}')
-
-
 def check_fields(config: Any, least: Mapping[str, int] = MappingProxyType({})) -> None:
-    """Check the fields of a dataclass by their annotations: Literal, bool, int (at least 1, or `least`), or levels."""
+    """Check the fields of a dataclass by their annotations.
+
+    Literal, bool, int (at least 1, or `least`), or else three whole numbers, one per level of a U-Net.
+    """
     for name, hint in get_type_hints(type(config)).items():
         value = getattr(config, name)
         if get_origin(hint) is Literal:
@@ -44,11 +35,13 @@ def check_fields(config: Any, least: Mapping[str, int] = MappingProxyType({})) -
         elif hint is int:
             check_whole(name, value, least.get(name, 1))
         else:
-            check_levels(name, value)
+            numbers = list(value) if isinstance(value, Sequence) else []
+            if len(numbers) != 3 or not all(type(n) is int and n >= 0 for n in numbers):
+                raise ValueError(f'{name} has 3 whole numbers of at least 0, one per level, not {value!r}')
 
 
 def takes_fields_of(config: type) -> Callable[[Init], Init]:
-    """Show the fields of a dataclass in the signature of a constructor that passes its arguments on to it."""
+    """Give a constructor the signature of the dataclass to which it passes its arguments."""
 
     def decorate(init: Init) -> Init:
         this = next(iter(inspect.signature(init).parameters.values()))

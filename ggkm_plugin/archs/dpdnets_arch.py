@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.arguments import check_width
+from ggkm_plugin.archs.arguments import check_whole
 from ggkm_plugin.archs.base import AnySizeNet
 from ggkm_plugin.archs.tensorflow_layers import SameConv2d, he_init
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
@@ -87,7 +87,7 @@ class DPDNetS(AnySizeNet):
 
     def __init__(self, width: int = 64, dropout: float = 0.4) -> None:
         super().__init__()
-        check_width(width)
+        check_whole('width', width)
         levels = [width * 2**i for i in range(5)]
         self.encoder = nn.ModuleList(convs(a, b, b) for a, b in zip([3, *levels[:-1]], levels, strict=True))
         self.decoder = nn.ModuleList(Decoder(channels) for channels in levels[-2::-1])

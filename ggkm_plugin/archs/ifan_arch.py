@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.arguments import check_choice, check_whole, check_width
+from ggkm_plugin.archs.arguments import check_choice, check_whole
 from ggkm_plugin.archs.base import AnySizeNet
 from ggkm_plugin.archs.blocks import PixelFilter
 from ggkm_plugin.archs.ifan_blocks import (
@@ -85,7 +85,7 @@ class IFAN(AnySizeNet):
         super().__init__()
         check_choice('second_pass', second_pass, SECOND_PASSES)
         check_choice('reblur', reblur, (True, False))
-        check_width(width)
+        check_whole('width', width)
         check_whole('num_filters', num_filters)
         self.second_pass = second_pass
         channels = (width, 2 * width, 4 * width, 4 * width)

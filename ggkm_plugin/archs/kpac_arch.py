@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.arguments import check_choice, check_width
+from ggkm_plugin.archs.arguments import check_choice, check_whole
 from ggkm_plugin.archs.base import AnySizeNet
 from ggkm_plugin.archs.tensorflow_layers import SameConv2d
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
@@ -77,7 +77,7 @@ class KPAC(AnySizeNet):
     def __init__(self, levels: int = 3, width: int = 48) -> None:
         super().__init__()
         check_choice('levels', levels, (2, 3))
-        check_width(width)
+        check_whole('width', width)
         self.size_multiple = 2**levels
         ch, deep = width, 2 * width
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.arguments import check_choice, check_width
+from ggkm_plugin.archs.arguments import check_choice, check_whole
 from ggkm_plugin.archs.base import AnySizeNet
 from ggkm_plugin.archs.blocks import ConvLSTMCell, State, xavier_init
 from ggkm_plugin.archs.tensorflow_layers import SameConv2d, double_legacy
@@ -86,7 +86,7 @@ class SRN(AnySizeNet):
             warnings.warn('SRN: colour is deprecated. Use color', DeprecationWarning, stacklevel=2)
             color = colour
         check_choice('color', color, (True, False))
-        check_width(width)
+        check_whole('width', width)
         self.first_pred, self.color, self.official = first_pred, color, conventions == 'official'
         image_ch = 3 if color else 1
         c1, c2, c3 = width, 2 * width, 4 * width

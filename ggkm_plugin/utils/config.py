@@ -60,7 +60,7 @@ def find_option_file(name: str, folder: Path = Path()) -> Path:
 def load_options(path: Path, variant: str | None = None, overrides: list[str] | None = None) -> Options:
     """Read an option file and apply a named variant, then `a:b=value` overrides. Raises OptionError.
 
-    The run of a variant is named `NAME_VARIANT`, so that each variant has a folder of its own.
+    The run of a variant is named `NAME_VARIANT` and has its own folder.
     """
     opt, variants = read_options(path)
     if variant is not None:

@@ -39,7 +39,7 @@ def find_images(root: Path, recursive: bool = False, suffixes: Collection[str] |
         path
         for path in (root.rglob('*') if recursive else root.iterdir())
         if (suffixes is None or path.suffix.lower() in suffixes)
-        and not _is_hidden(path.relative_to(root))
+        and not any(part.startswith('.') for part in path.relative_to(root).parts)
         and (path.is_file() or not path.exists())
     )
     return sorted(images, key=str)
@@ -105,10 +105,6 @@ def write_image(path: str, image: np.ndarray) -> None:
         write_whole(target, content.tobytes())
     except OSError as error:
         raise DataError(f'{path}: {error.strerror or error}') from error
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith('.') for part in path.parts)
 
 
 def _is_complete(content: bytes) -> bool:

@@ -91,7 +91,7 @@ def find(kind: str, name: str) -> Callable[..., Any] | None:
         from ggkm_plugin.utils import plugins
 
         plugins.load_installed()
-    # BasicSR finds a name of its own with this suffix, too.
+    # BasicSR's registry also looks for the name with this suffix.
     return registry.get(name) if name in registry or f'{name}_basicsr' in registry else None
 
 
