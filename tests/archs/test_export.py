@@ -38,13 +38,6 @@ def exported(net, size, dynamic):
     return torch.export.export(net, (rand(1, 3, *size),), dynamic_shapes=(sizes,) if dynamic else None)
 
 
-@pytest.mark.parametrize('size', [(96, 112), (37, 61)])
-def test_export_of_a_fixed_size(size):
-    """With padding where the size is not a multiple of 16."""
-    net = built(num_scales=2, **SMALL)
-    agree(exported(net, size, dynamic=False).module(), net, [size])
-
-
 @pytest.mark.slow
 def test_export_of_dynamic_sizes():
     """Also for a side longer than the matrix form of the DCT takes in eager mode, and after saving."""
@@ -79,7 +72,7 @@ def one_process(tmp_path):
 
 
 @pytest.mark.usefixtures('one_process')
-@pytest.mark.parametrize('options', [{}, {'num_iters': 2}, {'self_reconstruction': False}])
+@pytest.mark.parametrize('options', [{'num_iters': 2}, {'self_reconstruction': False}])
 def test_distributed_training_is_the_same_training(options):
     """The second step fails if the first left a parameter without a gradient."""
     nets = [built(num_scales=2, **SMALL, **options).train() for _ in range(2)]

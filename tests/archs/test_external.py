@@ -279,10 +279,10 @@ def test_a_copy_is_equal_and_independent(name):
 def test_options_are_the_librarys_plain_ones(name):
     arch = find(name)
     library = inspect.signature(external_arch._class(*arch.source).__mro__[2]).parameters
-    ours = inspect.signature(arch).parameters
-    assert set(ours) == set(library) - set(arch.hidden)
+    own = inspect.signature(arch).parameters
+    assert set(own) == set(library) - set(arch.hidden)
     assert set(arch.hidden) <= set(library)
-    for key, parameter in ours.items():
+    for key, parameter in own.items():
         assert isinstance(parameter.default, (int, float, str, bool, list, type(None)))
         assert parameter.default == arch.defaults.get(key, library[key].default)
 
@@ -382,7 +382,7 @@ def test_it_is_trained_and_compared_by_changing_one_block(name, tiny, workplace,
     code, _, err = command('train', '-opt', write_options(tiny))
     assert code == 0, err
     write_pairs(workplace / 'odd', 2, (45, 67))
-    weights = {'name': 'theirs', 'weights': f'experiments/{tiny["name"]}/models/net_g_latest.pth'}
+    weights = {'name': 'model', 'weights': f'experiments/{tiny["name"]}/models/net_g_latest.pth'}
     data = {'type': 'PairedDefocusDataset', 'dataroot_lq': 'odd/input', 'dataroot_gt': 'odd/ground_truth'}
     comparison = {
         'name': 'one', 'protocol': 'restormer', 'metrics': ['psnr'], 'models': [weights], 'datasets': {'odd': data},
@@ -394,4 +394,4 @@ def test_it_is_trained_and_compared_by_changing_one_block(name, tiny, workplace,
     [model] = results['models']
     assert (model['arch'], model['status']) == (name, 'ok')
     assert results['datasets'][0]['images'][0]['size'] == [45, 67]
-    assert 0 < results['datasets'][0]['means']['theirs']['psnr'] < 100
+    assert 0 < results['datasets'][0]['means']['model']['psnr'] < 100

@@ -28,7 +28,7 @@ from basicsr.models import build_model  # isort: skip
 
 NARROW = {'width': 4}
 FAMILY = {'width': 4, 'num_groups': 2, 'kernels_per_group': 2, 'num_scales': 2}
-# name: (options of a small network that trains as a whole, its loss)
+# name: (options of a small network whose parameters are all trained, its loss)
 ARCHS = {
     'AIFNet': ({**NARROW, 'map_heads': False}, {'type': 'GGKMLoss'}),
     'AttSRN': (NARROW, {'type': 'SRNLoss', 'gradient_weight': 2.5}),
@@ -49,14 +49,14 @@ ARCHS = {
 SIDE = 48  # of a training crop
 
 
-def ours():
+def registered():
     """Return the classes that this package registers."""
     kinds = ((name, kind) for name, kind in ARCH_REGISTRY if inspect.isclass(kind))
     return {name: kind for name, kind in kinds if kind.__module__.startswith('ggkm_plugin.archs.')}
 
 
 def test_every_arch_is_tested():
-    assert set(ours()) == set(ARCHS)
+    assert set(registered()) == set(ARCHS)
 
 
 @pytest.fixture(params=list(ARCHS))
@@ -109,7 +109,7 @@ def test_any_size_is_kept_and_has_gradients(name, size):
 
 
 def test_a_multiple_of_size_multiple_is_not_padded(name):
-    """Padding by hand gives the same result."""
+    """An image that was padded before gives the same result."""
     net, y = built(name).eval(), image(37, 53)
     right, below = -53 % net.size_multiple, -37 % net.size_multiple
     padded = torch.nn.functional.pad(y, (0, right, 0, below), mode='reflect')
@@ -117,7 +117,7 @@ def test_a_multiple_of_size_multiple_is_not_padded(name):
         torch.testing.assert_close(net(padded)[..., :37, :53], net(y), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize('name', [name for name, kind in ours().items() if issubclass(kind, AnySizeNet)])
+@pytest.mark.parametrize('name', [name for name, kind in registered().items() if issubclass(kind, AnySizeNet)])
 @pytest.mark.parametrize('size', [(37, 53), (48, 32)])
 def test_any_crop_trains_every_parameter(name, size):
     net = built(name).train()

@@ -283,15 +283,15 @@ def test_a_converted_checkpoint_describes_itself(workplace, command):
     arrays, state = kpac_arrays(2)
     write_npz('kpac.npz', arrays)
     torch.save(ifan_state(), 'ifan.pth')
-    words = ('--arch', 'KPAC', '--options', 'levels=2', 'width=4', '-o', 'ours.pth')
+    words = ('--arch', 'KPAC', '--options', 'levels=2', 'width=4', '-o', 'converted.pth')
     code, _, err = command('convert', 'kpac.npz', *words)
     assert code == 1
     assert '--allow-pickle' in err
-    assert not (workplace / 'ours.pth').exists()
+    assert not (workplace / 'converted.pth').exists()
     code, out, _ = command('convert', 'kpac.npz', *words, '--allow-pickle')
-    assert (code, out) == (0, 'ours.pth: network_g {type: KPAC, levels: 2, width: 4}\n')
-    net = build_network(network_options('ours.pth'))
-    net.load_state_dict(read_checkpoint('ours.pth')['params'])
+    assert (code, out) == (0, 'converted.pth: network_g {type: KPAC, levels: 2, width: 4}\n')
+    net = build_network(network_options('converted.pth'))
+    net.load_state_dict(read_checkpoint('converted.pth')['params'])
     assert same(net.state_dict(), state)
     code, out, _ = command(
         'convert', 'ifan.pth', '--arch', 'IFAN', '--options', 'num_filters=2', 'width=2', '-o', 'i.pth'

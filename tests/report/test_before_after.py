@@ -26,10 +26,10 @@ def address(tmp_path):
 @pytest.mark.parametrize('width', [1280, 390])
 def test_the_slider_shows_both(address, browser, width):
     page = browser.new_page(viewport={'width': width, 'height': 800})
-    faults, asked = [], []
+    faults, requested = [], []
     page.on('console', lambda message: faults.append(message.text) if message.type == 'error' else None)
     page.on('pageerror', lambda error: faults.append(str(error)))
-    page.on('request', lambda request: asked.append(request.url))
+    page.on('request', lambda request: requested.append(request.url))
     page.goto(address)
     until(page, "document.querySelectorAll('.stage[data-state=ready] img').length === 2")
     sides = page.locator('.stage').bounding_box()
@@ -49,7 +49,7 @@ def test_the_slider_shows_both(address, browser, width):
     assert 'bad.png: the file is empty' in page.locator('body').inner_text()
     assert page.evaluate('document.documentElement.scrollWidth') <= width
     assert faults == []
-    assert all(url.startswith(('file:', 'data:')) for url in asked)
+    assert all(url.startswith(('file:', 'data:')) for url in requested)
     page.close()
 
 

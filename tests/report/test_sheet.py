@@ -23,11 +23,11 @@ def read(path):
 
 def test_two_rows_of_different_aspect(tmp_path):
     path = tmp_path / 'new' / 'folder' / 'sheet.png'
-    comparison_sheet([row('wide', 300, 700), row('tall', 500, 200)], path, max_width=1400)
+    comparison_sheet([row('wide', 150, 350), row('tall', 250, 100)], path, max_width=700)
     sheet = read(path)
-    assert sheet.shape[1] == 1400
+    assert sheet.shape[1] == 700
     plain = tmp_path / 'plain.png'
-    comparison_sheet([row('wide', 300, 700), row('tall', 500, 200)], plain, max_width=1400, zoom=False)
+    comparison_sheet([row('wide', 150, 350), row('tall', 250, 100)], plain, max_width=700, zoom=False)
     assert read(plain).shape[1] == sheet.shape[1]
     assert read(plain).shape[0] < sheet.shape[0]
     assert sorted(file.name for file in tmp_path.rglob('*') if file.is_file()) == ['plain.png', 'sheet.png']
@@ -56,20 +56,6 @@ def test_psnr_is_of_the_clipped_images():
     gt = np.ones((20, 20, 3))
     pictures = _pictures(SheetRow('', gt - 0.1, gt + 0.1, gt))
     assert pictures.psnrs == pytest.approx((20, np.inf), abs=1e-5)
-
-
-def test_a_failed_write_leaves_the_old_sheet(tmp_path, monkeypatch):
-    path = tmp_path / 'sheet.png'
-    path.write_text('old')
-
-    def fail(source, target):
-        raise OSError('disk full')
-
-    monkeypatch.setattr('os.replace', fail)
-    with pytest.raises(OSError, match='disk full'):
-        comparison_sheet([row()], path)
-    assert path.read_text() == 'old'
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_wrong_rows_are_refused(tmp_path):

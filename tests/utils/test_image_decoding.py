@@ -96,8 +96,8 @@ def test_a_palette_becomes_its_colors():
 def test_a_jpeg_is_read_as_another_decoder_reads_it():
     smooth = cv2.GaussianBlur(noise(np.uint8, (40, 32, 3)), (0, 0), 4)
     content = saved(Image.fromarray(smooth), 'JPEG', quality=95, subsampling=0)
-    theirs = np.asarray(Image.open(io.BytesIO(content))).astype(int)
-    assert np.abs(decode_image(content, 'a').astype(int) - theirs).max() <= 2  # libjpeg builds round differently
+    by_pillow = np.asarray(Image.open(io.BytesIO(content))).astype(int)
+    assert np.abs(decode_image(content, 'a').astype(int) - by_pillow).max() <= 2  # libjpeg builds round differently
 
 
 def test_pixels_of_another_kind_are_refused_by_name():
@@ -266,23 +266,6 @@ def test_a_broken_link_is_named(tmp_path):
     (tmp_path / 'c.png').symlink_to(tmp_path / 'gone.png')
     with pytest.raises(DataError, match=r'c\.png'):
         image_files(str(tmp_path))
-
-
-@pytest.mark.parametrize('step', ['fsync', 'replace'])
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, step):
-    path = tmp_path / 'a.png'
-    write_image(str(path), noise(np.uint8))
-    before = path.read_bytes()
-
-    def disk_full(*args):
-        raise OSError(28, 'No space left on device')
-
-    monkeypatch.setattr(f'os.{step}', disk_full)
-    with pytest.raises(DataError, match=r'a\.png'):
-        write_image(str(path), noise(np.uint16))
-    monkeypatch.undo()
-    assert path.read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == ['a.png']
 
 
 def test_a_path_that_cannot_be_written_is_named(tmp_path):

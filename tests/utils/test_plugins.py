@@ -57,12 +57,12 @@ def test_names_and_their_sources(module):
 )
 def test_a_failing_plugin_leaves_nothing_behind(module, body, message):
     name = module('failing_plugin', body)
-    ours = ARCH_REGISTRY.get('GGKMNet')
+    before = ARCH_REGISTRY.get('GGKMNet')
     for plugin, named in ((name, f'failing_plugin.*{message}'), ('no_such_module', 'no_such_module')):
         with pytest.raises(OptionError, match=named):
             plugins.load_local([plugin])
     assert 'HalfNet' not in ARCH_REGISTRY
-    assert ARCH_REGISTRY.get('GGKMNet') is ours
+    assert ARCH_REGISTRY.get('GGKMNet') is before
 
 
 @pytest.mark.slow
