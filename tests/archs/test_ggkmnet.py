@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from reference import count, disturbed
 
 from ggkm_plugin.archs.ggkmnet_arch import GGKMNet, GGKMNetConfig, SelfReconstruction
-from ggkm_plugin.archs.ggkmnet_state import Memory
 from ggkm_plugin.losses.ggkm_loss import GGKMLoss
 from ggkm_plugin.ops import gaussian_bank, ggkm_blur_ref, iterative_group_conv_ref
 from ggkm_plugin.utils.errors import CropSizeError
@@ -347,22 +346,6 @@ def test_coefficients(size, num_iters):
         close(alpha.sum(-1), torch.ones(2, 3, dtype=torch.float64), atol=1e-12)
         assert (alpha > 0).all()
         assert (beta.abs() < 1).all()
-
-
-@pytest.mark.parametrize(('forgotten', 'changes'), [('alpha', (True, False)), ('beta', (False, True))])
-def test_memory_is_carried_to_the_next_scale(monkeypatch, forgotten, changes):
-    """Removing one memory between the scales changes only the finer coefficients of its kind."""
-    net, y = disturbed(small(num_scales=3, num_iters=2)).eval(), rand(1, 3, 32, 32)
-    with torch.no_grad():
-        kept = net.coefficients(y)
-        doubled = Memory.doubled
-        nothing = {'alpha': [None, None], 'beta': None}[forgotten]
-        monkeypatch.setattr(Memory, 'doubled', lambda memory: doubled(memory)._replace(**{forgotten: nothing}))
-        cut = net.coefficients(y)
-    for i, (with_memory, without) in enumerate(zip(kept, cut, strict=True)):
-        for one, other, changed in zip(with_memory, without, changes, strict=True):
-            # The coarsest scale (both iterations) has no memory in either case.
-            assert ((one - other).abs().max() > 1e-4).item() is (changed and i >= 2)
 
 
 # Initialization

@@ -35,6 +35,11 @@ def save(folder, path, pixels):
     return path
 
 
+def model(name, arch, parameters, seconds, **more):
+    values = {'name': name, 'arch': arch, 'parameters': parameters, 'seconds': seconds, 'status': 'ok', 'error': None}
+    return {**values, **more}
+
+
 def sample(folder, images=4):
     """Results of four images, two models and a failed one. alpha is best in PSNR on most images, beta in LPIPS."""
     shown = []
@@ -58,17 +63,9 @@ def sample(folder, images=4):
             {'name': 'lpips', 'label': 'LPIPS-alex', 'better': 'lower', 'digits': 3},
         ],
         'models': [
-            {
-                'name': 'alpha',
-                'arch': 'GGKMNet',
-                'parameters': 1_680_000,
-                'settings': {'lens': 'a', 'fidelity': 16.8},
-                'seconds': 0.1,
-                'status': 'ok',
-                'error': None,
-            },
-            {'name': 'beta', 'arch': 'GKMNet', 'parameters': 1_470_000, 'seconds': 0.2, 'status': 'ok', 'error': None},
-            {'name': 'gamma', 'arch': 'NRKNet', 'parameters': None, 'status': 'failed', 'error': 'no weights there'},
+            model('alpha', 'GGKMNet', 1_680_000, 0.1, settings={'lens': 'a', 'fidelity': 16.8}),
+            model('beta', 'GKMNet', 1_470_000, 0.2),
+            model('gamma', 'NRKNet', None, None, status='failed', error='no weights there'),
         ],
         'datasets': [
             {
@@ -103,20 +100,13 @@ def sample(folder, images=4):
         ],
         'published': [
             {
-                'method': 'NRKNet',
-                'dataset': 'dpdd',
-                'psnr': 26.109,
-                'ssim': 0.81,
-                'lpips': 0.21,
-                'source': 'Table 2',
-                'remark': 'its remark',
-                'footnote': 'its footnote',
-                'parameters': 6.09e6,
+                'method': 'NRKNet', 'dataset': 'dpdd', 'psnr': 26.109, 'ssim': 0.81, 'lpips': 0.21, 'source': 'Table 2',
+                'remark': 'its remark', 'footnote': 'its footnote', 'parameters': 6.09e6,
             },
             {'method': 'Restormer', 'dataset': 'DPDD', 'psnr': 25.98, 'source': 'its own paper'},
             {'method': 'NRKNet', 'dataset': 'LFDOF', 'psnr': 30.481, 'ssim': 0.884, 'lpips': 0.147, 'source': 'x'},
         ],
-    }
+    }  # fmt: skip
 
 
 class Scripts(HTMLParser):
