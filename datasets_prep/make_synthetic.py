@@ -17,7 +17,7 @@ from ggkm_plugin.cli.output import protect_streams
 from ggkm_plugin.data.options import SCENES
 from ggkm_plugin.data.photographs import held_out, image_size
 from ggkm_plugin.data.real_scenes import PRESETS, Optics
-from ggkm_plugin.data.synthesis import FORMATS, Job, check_free, places, synthesise
+from ggkm_plugin.data.synthesis import FORMATS, Job, check_free, places, synthesize
 from ggkm_plugin.utils.errors import DataError, OptionError, UserError
 
 # Options of `Job` that are not command-line values as they stand.
@@ -143,7 +143,7 @@ def run(arguments: argparse.Namespace) -> None:
         return
     for reason in skipped:
         print(f'make_synthetic: skipped {reason}', file=sys.stderr)
-    count, out = synthesise(job, arguments.workers, progress=True), job.out
+    count, out = synthesize(job, arguments.workers, progress=True), job.out
     if job.format == 'raw':
         print(f'{count} pairs in {out}: train on them with dataroot: {out}, split: train')
     else:

@@ -143,7 +143,7 @@ def check_free(out: str) -> None:
         raise DataError(f'{out}: already there; name a new folder')
 
 
-def synthesise(job: Job, workers: int = 1, progress: bool = False) -> int:
+def synthesize(job: Job, workers: int = 1, progress: bool = False) -> int:
     """Write the pairs and return their number. Raises OptionError or DataError."""
     check_free(job.out)
     todo = places(job)

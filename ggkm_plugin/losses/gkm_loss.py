@@ -11,7 +11,6 @@ from ggkm_plugin.ops.pyramid import pyramid
 from ggkm_plugin.ops.ssim import ssim
 from ggkm_plugin.utils.registry import LOSS_REGISTRY
 
-_SSIM_WINDOW = 11
 _FIRST_EPOCH, _PERIOD, _TURN = 1000, 200, 100
 
 

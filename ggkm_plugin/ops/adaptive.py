@@ -22,11 +22,3 @@ def filter_per_pixel(x: Tensor, kernels: Tensor, rows: int, columns: int) -> Ten
         top, left = divmod(tap, columns)
         total = torch.addcmul(total, kernels[:, :, tap], around[..., top : top + height, left : left + width])
     return total
-
-
-def filter_per_pixel_ref(x: Tensor, kernels: Tensor, rows: int, columns: int) -> Tensor:
-    """Filter x as the equation reads: gather all neighbors of every pixel, then sum."""
-    batch, channels, height, width = x.shape
-    around = F.pad(x, (columns // 2, columns // 2, rows // 2, rows // 2), mode='replicate')
-    neighbors = F.unfold(around, (rows, columns)).view(batch, channels, rows * columns, height, width)
-    return (kernels * neighbors).sum(dim=2)

@@ -1,12 +1,9 @@
 """Padding of images of any size, from 1x1, by any number of pixels."""
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Boundary = Literal['reflect', 'zeros', 'replicate']
 BOUNDARIES: tuple[str, ...] = ('reflect', 'zeros', 'replicate')
 
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from ggkm_plugin.data.photographs import builtin_photographs
-from ggkm_plugin.data.synthesis import Job, synthesise
+from ggkm_plugin.data.synthesis import Job, synthesize
 from ggkm_plugin.utils import config
 
 RECIPE = config.packaged_folder() / 'train_GGKMNet_synthetic.yml'
@@ -59,7 +59,7 @@ def test_the_seed_gives_the_stored_loss_curve(basicsr, workplace):
         'datasets/synthetic', 'photos', hold_out=('coffee',), scenes='varied', count=2, crop=112, max_blur_radius=12,
         format='raw',
     )  # fmt: skip
-    synthesise(job)
+    synthesize(job)
     run = basicsr('train', '-opt', str(RECIPE), '--variant', 'light', '--force_yml', *SHORT)
     assert run.returncode == 0, run.stderr[-3000:]
     for name, stored in CURVE.items():
