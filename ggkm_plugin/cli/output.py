@@ -63,7 +63,7 @@ def protect_streams() -> None:
                 io.BufferedWriter(_Output(stream.fileno())),
                 encoding=stream.encoding,
                 errors='backslashreplace',
-                line_buffering=stream.line_buffering,
+                line_buffering=stream.line_buffering or stream.write_through,  # PYTHONUNBUFFERED
                 write_through=stream.write_through,
             )
             setattr(sys, name, protected)

@@ -104,3 +104,16 @@ def test_inspect_takes_any_file_name(photographs, name):
     done = run(photographs, 'inspect', 'photos/*.png', '-o', 'out')
     assert done.returncode == 0, done.stderr
     assert deblurred(photographs) == 6
+
+
+@pytest.mark.parametrize('unbuffered', ['', '1'])
+def test_lines_are_written_at_once(unbuffered):
+    load = 'import os, sys; from ggkm_plugin.cli import output; output.protect_streams()'
+    code = f'{load}; print("x", file=sys.stderr); os._exit(0)'
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        env={**os.environ, 'PYTHONUNBUFFERED': unbuffered},
+        capture_output=True,
+        check=True,
+    )
+    assert done.stderr.split() == [b'x']
