@@ -10,7 +10,7 @@ from ggkm_plugin.utils import allocator
 
 pytestmark = pytest.mark.skipif(allocator._glibc() is None, reason='the C library is not glibc')
 
-# Frees 100 blocks of 32 MB in turn; prints whether memory is kept, cleared pages, and freed bytes before and after.
+# Frees 40 blocks of 32 MB in turn; prints whether memory is kept, cleared pages, and freed bytes before and after.
 PROGRAM = """
 import resource, sys
 from ggkm_plugin.utils import allocator
@@ -22,7 +22,7 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 torch.ones(2**25, dtype=torch.uint8)
 before = faults()
-for _ in range(100):
+for _ in range(40):
     torch.ones(2**25, dtype=torch.uint8)
 cleared = faults() - before
 freed = allocator.freed_bytes()
@@ -47,18 +47,18 @@ def run(mode, **environment):
 def test_freed_memory_is_used_again():
     kept, cleared, freed, _ = run('keep')
     assert kept
-    assert cleared < 20 * 2**25 / 4096  # of 100 blocks
+    assert cleared < 8 * 2**25 / 4096
     assert freed >= 2**25
     kept, cleared, freed, _ = run('leave')
     assert not kept
-    assert cleared > 50 * 2**25 / 4096
+    assert cleared > 20 * 2**25 / 4096
     assert freed < 2**25
 
 
 def test_the_environment_has_priority():
     kept, cleared, _, _ = run('keep', MALLOC_TRIM_THRESHOLD_='1000000')
     assert not kept
-    assert cleared > 50 * 2**25 / 4096
+    assert cleared > 20 * 2**25 / 4096
 
 
 def test_other_systems_are_unchanged(monkeypatch):
