@@ -1,15 +1,12 @@
-"""Photographs without ground truth: whole, in order, from a folder or a benchmark."""
+"""SingleDefocusDataset: whole photographs without ground truth, in order of names."""
 
 import copy
-import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
-import ggkm_plugin
 from ggkm_plugin.data.layouts import Pair
 from ggkm_plugin.data.lmdb_store import CODECS, key_of, write_lmdb
 from ggkm_plugin.data.single_defocus_dataset import SingleDefocusDataset
@@ -26,7 +23,7 @@ def picture(value, shape=(6, 9), dtype=np.uint8):
 
 @pytest.fixture
 def opt(tmp_path):
-    """A folder of three photographs of different sizes and depths, and a file that is none."""
+    """A folder of three photographs of different sizes and bit depths, and a text file."""
     write_image(str(tmp_path / 'photos' / 'b ü.png'), picture(20))
     write_image(str(tmp_path / 'photos' / 'a.PNG'), picture(10, (7, 5)))
     write_image(str(tmp_path / 'photos' / 'c.tif'), picture(30000, dtype=np.uint16))
@@ -35,8 +32,10 @@ def opt(tmp_path):
 
 
 def test_a_folder_is_read_whole_and_in_order(opt):
+    before = copy.deepcopy(opt)
     dataset = SingleDefocusDataset(opt)
     assert len(dataset) == 3
+    assert opt == before
     images = {'a.PNG': picture(10, (7, 5)), 'b ü.png': picture(20), 'c.tif': picture(30000, dtype=np.uint16)}
     for index, (name, image) in enumerate(images.items()):
         sample = dataset[index]
@@ -47,15 +46,6 @@ def test_a_folder_is_read_whole_and_in_order(opt):
         np.testing.assert_array_equal(sample['lq'].numpy(), image.transpose(2, 0, 1).astype(np.float32) / top)
 
 
-def test_cuhk_is_read_by_its_layout_and_its_masks_are_not(tmp_path):
-    for number, suffix in ((1, 'JPG'), (2, 'jpg')):
-        write_image(str(tmp_path / f'image/out_of_focus000{number}.{suffix}'), picture(100))
-        write_image(str(tmp_path / f'gt/out_of_focus000{number}.png'), picture(255))
-    dataset = SingleDefocusDataset({'phase': 'test', 'dataroot': str(tmp_path), 'layout': 'CUHK'})
-    paths = [sample['lq_path'] for sample in map(dataset.__getitem__, range(len(dataset)))]
-    assert paths == [f'{tmp_path}/image/out_of_focus0001.JPG', f'{tmp_path}/image/out_of_focus0002.jpg']
-
-
 def test_a_benchmark_with_sharp_images_gives_its_defocused_ones(tmp_path):
     for folder, value in (('source', 1), ('target', 2)):
         for split in ('train', 'test'):
@@ -63,10 +53,13 @@ def test_a_benchmark_with_sharp_images_gives_its_defocused_ones(tmp_path):
     opt = {'phase': 'val', 'dataroot': str(tmp_path), 'layout': 'DPDD'}
     assert SingleDefocusDataset(opt).paths == [f'{tmp_path}/test_c/source/1.png']
     assert SingleDefocusDataset({**opt, 'split': 'train'}).paths == [f'{tmp_path}/train_c/source/1.png']
+    write_image(f'{tmp_path}/image/out_of_focus0001.jpg', picture(100))
+    write_image(f'{tmp_path}/gt/out_of_focus0001.png', picture(255))  # CUHK's masks are no ground truth
+    assert SingleDefocusDataset({**opt, 'layout': 'CUHK'}).paths == [f'{tmp_path}/image/out_of_focus0001.jpg']
 
 
 def test_training_is_refused_with_the_type_to_use(opt):
-    with pytest.raises(OptionError, match=r'no sharp images.*PairedDefocusDataset'):
+    with pytest.raises(OptionError, match='PairedDefocusDataset'):
         SingleDefocusDataset({**opt, 'phase': 'train'})
 
 
@@ -87,41 +80,12 @@ def test_a_database_gives_the_photographs_of_the_folder(tmp_path, opt, codec):
         assert torch.equal(database[index]['lq'], folder[index]['lq'])
 
 
-def test_a_depth_that_was_not_asked_for_is_told(opt):
+def test_another_bit_depth_than_the_option_or_a_broken_file_is_named(opt):
     dataset = SingleDefocusDataset({**opt, 'bit_depth': 8})
     dataset[1]
-    with pytest.raises(DataError, match=r'c\.tif.*bit_depth: 16'):
+    with pytest.raises(DataError, match=r'c\.tif.*bit_depth'):
         dataset[2]
-
-
-def test_a_folder_that_is_missing_or_a_layout_that_is_none_is_named():
-    with pytest.raises(DataError, match='/nowhere: no such folder'):
-        SingleDefocusDataset({'phase': 'test', 'dataroot_lq': '/nowhere'})
-    with pytest.raises(OptionError, match=r"layout.*'CUHKBD'"):
-        SingleDefocusDataset({'phase': 'test', 'dataroot': '/nowhere', 'layout': 'CUHKBD'})
-
-
-def test_a_photograph_that_is_broken_is_named_through_a_worker(opt):
     path = Path(opt['dataroot_lq']) / 'b ü.png'
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(DataError, match=r'photos/b ü\.png: not a readable image') as error:
-        list(DataLoader(SingleDefocusDataset(opt), num_workers=1))
-    error.value.with_traceback(None)
-    del error  # ends the workers now: the garbage collector, in its own order, would wait five seconds for each
-
-
-def test_options_are_left_alone_and_the_data_set_can_be_pickled(opt):
-    before = copy.deepcopy(opt)
-    dataset = SingleDefocusDataset(opt)
-    sample = dataset[1]
-    assert opt == before
-    assert torch.equal(pickle.loads(pickle.dumps(dataset))[1]['lq'], sample['lq'])
-
-
-def test_the_host_builds_it_by_name(opt):
-    ggkm_plugin.register()
-    from basicsr.data import build_dataloader, build_dataset
-
-    opt = {**opt, 'name': 'photos', 'type': 'SingleDefocusDataset'}
-    shapes = [batch['lq'].shape for batch in build_dataloader(build_dataset(opt), opt)]
-    assert shapes == [(1, 3, 7, 5), (1, 3, 6, 9), (1, 3, 6, 9)]
+    with pytest.raises(DataError, match=r'photos/b ü\.png'):
+        dataset[1]

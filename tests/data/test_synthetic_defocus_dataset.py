@@ -1,4 +1,4 @@
-"""Pairs made from sharp photographs. A blur radius of 0.5 px is no blur, so lq must then be gt: it shows any shift."""
+"""SyntheticDefocusDataset. A blur radius of 0.5 px is the identity, so lq must then equal gt, which shows any shift."""
 
 import copy
 import pickle
@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-import ggkm_plugin
 from ggkm_plugin.basicsr_patches.sampler import EpochSampler, SampleIndex
 from ggkm_plugin.data import synthetic_defocus_dataset
 from ggkm_plugin.data.photographs import SharpPhotograph
@@ -23,7 +22,7 @@ FLIPS = {'use_hflip': True, 'use_vflip': True, 'use_rot': True}
 
 
 def texture(shape, seed=0):
-    """Smooth noise, as a photograph is: neighbours alike, no two places alike."""
+    """Smooth noise: similar neighbors, no two equal places."""
     image = np.random.default_rng(seed).random((*shape, 3), dtype=np.float32)
     image = cv2.GaussianBlur(image, (0, 0), 1)
     return (255 * (image - image.min()) / np.ptp(image)).astype(np.uint8)
@@ -48,8 +47,9 @@ def distance(sample):
 # training
 
 
-def test_a_training_sample_is_a_crop_and_its_defocused_twin(opt):
+def test_a_training_sample_is_a_crop_and_its_defocused_version(opt):
     dataset = SyntheticDefocusDataset(opt)
+    before = copy.deepcopy(opt)
     assert len(dataset) == 3
     for draw, sample in enumerate(draws(dataset)):
         assert set(sample) == {'lq', 'gt', 'lq_path', 'gt_path'}
@@ -61,6 +61,12 @@ def test_a_training_sample_is_a_crop_and_its_defocused_twin(opt):
             assert sample[key].is_contiguous()
             assert sample[key].min() >= 0
             assert sample[key].max() <= 1
+            sample[key].zero_()  # as an in-place operation of a training loop does
+    again = pickle.loads(pickle.dumps(dataset))
+    for one, two in zip(draws(again), draws(SyntheticDefocusDataset(opt)), strict=True):
+        assert torch.equal(one['lq'], two['lq'])
+        assert torch.equal(one['gt'], two['gt'])
+    assert opt == before
 
 
 def test_the_crop_is_a_part_of_the_photograph(opt):
@@ -77,15 +83,15 @@ def test_without_blur_both_are_the_same_crop(opt, flips, size):
     assert max(map(distance, draws(dataset))) < ROUNDING
 
 
-def test_with_blur_they_differ_and_still_lie_on_each_other(opt):
+def test_with_blur_they_differ_and_stay_aligned(opt):
     differing = 0
     for sample in draws(SyntheticDefocusDataset({**opt, **FLIPS, 'max_blur_radius': 2})):
         differing += bool(distance(sample) > 0.02)
         lq, gt = (sample[key].mean(0).numpy() for key in ('lq', 'gt'))
-        centre = slice(4, 20)
-        aligned = np.corrcoef(lq[centre, centre].ravel(), gt[centre, centre].ravel())[0, 1]
+        center = slice(4, 20)
+        aligned = np.corrcoef(lq[center, center].ravel(), gt[center, center].ravel())[0, 1]
         for moved in (gt[::-1], gt[:, ::-1], gt.T, np.roll(gt, 3, 0), np.roll(gt, 3, 1)):
-            assert aligned > np.corrcoef(lq[centre, centre].ravel(), moved[centre, centre].ravel())[0, 1]
+            assert aligned > np.corrcoef(lq[center, center].ravel(), moved[center, center].ravel())[0, 1]
     assert differing > 20
 
 
@@ -95,18 +101,18 @@ def test_flips_happen(opt):
         {sample['gt'].numpy().tobytes() for sample in draws(SyntheticDefocusDataset(o), 120)[2::3]}
         for o in (opt, {**opt, **FLIPS})
     ]
-    assert [len(seen) for seen in gts] == [1, 8]
+    assert [len(found) for found in gts] == [1, 8]
 
 
-def test_each_draw_is_another_scene_of_its_own_blur(opt):
+def test_each_draw_has_another_blur(opt):
     samples = draws(SyntheticDefocusDataset({**opt, 'gt_size': 33, 'max_blur_radius': 6}), 60)[2::3]
     assert len({sample['lq'].numpy().tobytes() for sample in samples}) == 20
     differences = [float(((sample['lq'] - sample['gt']) ** 2).mean()) ** 0.5 for sample in samples]
     assert max(differences) > 2 * min(differences)
 
 
-def test_light_from_outside_the_crop_shines_into_it(tmp_path):
-    """A blurred crop is a crop of a blurred photograph: at its border it must not look reflected."""
+def test_light_from_outside_the_crop_is_blurred_into_it(tmp_path):
+    """The photograph is blurred before it is cropped, so crops have no reflected border."""
     image = np.zeros((64, 64, 3), np.uint8)
     image[:, 32:] = 255
     write_image(str(tmp_path / 'photos' / 'a.png'), image)
@@ -118,16 +124,8 @@ def test_light_from_outside_the_crop_shines_into_it(tmp_path):
     assert lit > 0
 
 
-def test_a_constant_photograph_stays_as_it_is(tmp_path):
-    write_image(str(tmp_path / 'photos' / 'a.png'), np.full((40, 40, 3), (200, 90, 10), np.uint8))
-    opt = {'dataroot_gt': str(tmp_path / 'photos'), 'gt_size': 20, 'max_blur_radius': 6}
-    for phase in ('train', 'val'):
-        dataset = SyntheticDefocusDataset({**opt, 'phase': phase})
-        assert max(distance(dataset[SampleIndex(0, 0, draw)]) for draw in range(10)) < 1e-3
-
-
 def test_real_depth_is_cropped_with_its_photograph(tmp_path, monkeypatch):
-    """Left half red and near, right half blue and far: so it is in every crop that is rendered."""
+    """The left half is red and near, the right half blue and far, and so in every crop."""
     image = np.maximum(texture((48, 64)), 1)
     image[:, :32, 2] = 0
     image[:, 32:, 0] = 0
@@ -143,7 +141,7 @@ def test_real_depth_is_cropped_with_its_photograph(tmp_path, monkeypatch):
     for sharp, disparity, *_ in rendered:
         assert sharp.shape[:2] == disparity.shape
         blue, far = sharp[..., 0] == 0, disparity == 0
-        # the near side's outline takes one pixel more (load_photograph)
+        # load_photograph widens the near side by one pixel
         assert (blue & ~far).sum() == (far.shape[0] if blue.any() and not blue.all() else 0)
         assert not (far & ~blue).any()
         edges += bool(far.any() and not far.all())
@@ -153,9 +151,9 @@ def test_real_depth_is_cropped_with_its_photograph(tmp_path, monkeypatch):
 # the same from any worker
 
 
-@pytest.mark.parametrize('num_workers', [1, 2])
-def test_samples_do_not_depend_on_the_workers(opt, num_workers):
-    dataset = SyntheticDefocusDataset({**opt, **FLIPS, 'noise_std': [0, 10]})
+@pytest.mark.parametrize('more', [{**FLIPS, 'noise_std': [0, 10]}, {'scenes': 'varied', 'max_blur_radius': 5}])
+def test_samples_do_not_depend_on_the_workers(opt, more):
+    dataset = SyntheticDefocusDataset({**opt, **more})
 
     def epoch_of(workers, epoch):
         sampler = EpochSampler(dataset, 1, 0, ratio=4, seed=1)
@@ -167,9 +165,9 @@ def test_samples_do_not_depend_on_the_workers(opt, num_workers):
 
     alone = [epoch_of(0, epoch) for epoch in (0, 1)]
     assert not all(map(torch.equal, *alone))
-    torch.manual_seed(num_workers)
+    torch.manual_seed(2)
     for epoch in (0, 1):
-        assert all(map(torch.equal, epoch_of(num_workers, epoch), alone[epoch]))
+        assert all(map(torch.equal, epoch_of(2, epoch), alone[epoch]))
 
 
 def test_seed_epoch_and_draw_each_make_another_sample(opt):
@@ -180,18 +178,6 @@ def test_seed_epoch_and_draw_each_make_another_sample(opt):
     assert torch.equal(sample(3, 0, 1, 6), first)
     for other in (sample(4, 0, 1, 6), sample(3, 0, 2, 6), sample(3, 0, 1, 9)):
         assert not torch.equal(other, first)
-
-
-def test_use_changes_neither_options_nor_photographs_and_it_can_be_pickled(opt):
-    before = copy.deepcopy(opt)
-    dataset = SyntheticDefocusDataset({**opt, 'noise_std': 20})
-    first = dataset[SampleIndex(1, 0, 1)]
-    for key in ('lq', 'gt'):
-        dataset[SampleIndex(1, 0, 1)][key].zero_()  # as an in-place operation of a training loop does
-    again = pickle.loads(pickle.dumps(dataset))[SampleIndex(1, 0, 1)]
-    assert torch.equal(again['lq'], first['lq'])
-    assert torch.equal(again['gt'], first['gt'])
-    assert opt == before
 
 
 # validation
@@ -220,7 +206,7 @@ def test_the_built_in_photographs_of_validation_are_held_out():
     assert all(sample['gt'].shape == (3, 32, 32) for sample in draws(train, len(train)))
 
 
-def test_the_built_in_pairs_are_blurred_and_one_of_them_in_parts_only():
+def test_the_built_in_pairs_are_blurred_and_one_has_an_area_in_focus():
     dataset = SyntheticDefocusDataset({'phase': 'val'})
     in_focus = []
     for sample in map(dataset.__getitem__, range(len(dataset))):
@@ -246,56 +232,30 @@ def test_noise_is_on_the_input_only_and_clipped_by_option(opt):
         assert torch.equal(kinds['clipped']['lq'], kinds['noisy']['lq'].clamp(0, 1))
 
 
-# varied scenes, and which photographs
+# varied and real scenes, choice of photographs
 
 
-VARIED = {'scenes': 'varied', 'max_blur_radius': 5}
+SCENES = {
+    'varied': {'scenes': 'varied', 'max_blur_radius': 5},
+    'real': {'scenes': 'real', 'max_blur_radius': 5, 'optics': {'sharp_prob': 0}},
+}
 
 
-def test_varied_samples_are_pairs_of_8_bits(opt):
-    dataset = SyntheticDefocusDataset({**opt, **VARIED})
-    for draw, sample in enumerate(draws(dataset, 9)):
-        assert sample['lq_path'] == str(draw % 3)
-        for key in ('lq', 'gt'):
-            assert sample[key].shape == (3, 24, 24)
-            assert sample[key].dtype == torch.float32
-            torch.testing.assert_close(sample[key] * 255, (sample[key] * 255).round(), rtol=0, atol=1e-4)
-    whole = SyntheticDefocusDataset({**opt, **VARIED, 'phase': 'val'})[0]
-    assert whole['gt'].shape == whole['lq'].shape == (3, *SHAPES[0])
-
-
+@pytest.mark.parametrize('scenes', SCENES)
 @pytest.mark.parametrize('phase', ['train', 'val'])
-def test_varied_samples_belong_to_seed_epoch_and_draw(opt, phase):
-    def sample(seed, epoch, draw):
-        opt_ = {**opt, **VARIED, 'phase': phase, 'seed': seed}
-        return SyntheticDefocusDataset(opt_)[SampleIndex(1, epoch, draw)]['gt'].numpy().tobytes()
+def test_samples_have_8_bits_and_depend_on_seed_epoch_and_draw(opt, scenes, phase):
+    def sample(*index, seed=1):
+        return SyntheticDefocusDataset({**opt, **SCENES[scenes], 'phase': phase, 'seed': seed})[SampleIndex(0, *index)]
 
-    assert sample(1, 0, 4) == sample(1, 0, 4)
-    assert sample(1, 0, 4) != sample(2, 0, 4)
-    assert (sample(1, 0, 4) != sample(1, 1, 4)) == (sample(1, 0, 4) != sample(1, 0, 7)) == (phase == 'train')
-
-
-def test_real_samples_are_pairs_of_8_bits_that_belong_to_seed_epoch_and_draw(opt):
-    dataset = SyntheticDefocusDataset({**opt, 'scenes': 'real', 'max_blur_radius': 5, 'optics': {'sharp_prob': 0}})
-    one, same, other = (dataset[SampleIndex(0, 0, draw)] for draw in (1, 1, 2))
+    one, same = sample(0, 4), sample(0, 4)
     for key in ('lq', 'gt'):
-        assert one[key].shape == (3, opt['gt_size'], opt['gt_size'])
+        assert one[key].shape == ((3, 24, 24) if phase == 'train' else (3, *SHAPES[0]))
+        assert one[key].dtype == torch.float32
         torch.testing.assert_close(one[key] * 255, (one[key] * 255).round(), rtol=0, atol=1e-4)
         assert torch.equal(one[key], same[key])
-    assert not torch.equal(one['gt'], other['gt'])
-    whole = SyntheticDefocusDataset({**opt, 'scenes': 'real', 'max_blur_radius': 5, 'phase': 'val'})[0]
-    assert whole['gt'].shape == whole['lq'].shape == (3, *SHAPES[0])
-
-
-def test_varied_samples_do_not_depend_on_the_workers(opt):
-    dataset = SyntheticDefocusDataset({**opt, **VARIED})
-    epochs = [
-        torch.cat(
-            [b['lq'] for b in DataLoader(dataset, 2, sampler=EpochSampler(dataset, 1, 0, ratio=4), num_workers=n)]
-        )
-        for n in (0, 2)
-    ]
-    assert torch.equal(*epochs)
+    assert not torch.equal(one['lq'], sample(0, 4, seed=2)['lq'])
+    for other in (sample(1, 4), sample(0, 7)):
+        assert torch.equal(one['lq'], other['lq']) == (phase == 'val')
 
 
 def test_photographs_are_chosen_by_name(opt):
@@ -308,81 +268,50 @@ def test_photographs_are_chosen_by_name(opt):
     assert names(photographs=['0', '1'], leave_out=['1']) == ['0']
     builtin = [photo.name for photo in SyntheticDefocusDataset({'phase': 'train', 'gt_size': 24}).photographs]
     assert names(builtin=True) == ['0', '1', '2', *builtin]
-    assert names(builtin=True, phase='val', leave_out=['2']) == ['0', '1', *builtin]  # never what is held out
+    assert names(builtin=True, phase='val', leave_out=['2']) == ['0', '1', *builtin]  # without the held-out ones
+
+
+# errors
 
 
 @pytest.mark.parametrize(
-    ('wrong', 'says'),
+    ('key', 'value', 'named'),
     [
-        ({'photographs': ['nobody']}, 'photographs: no photograph named nobody; there are 0, 1, 2'),
-        ({'leave_out': ['nobody']}, 'leave_out: no photograph named nobody'),
-        ({'leave_out': ['0', '1', '2']}, 'no photograph'),
-        ({'photographs': [0]}, 'photographs'),
-        ({'leave_out': '0'}, 'leave_out'),
-        ({'scenes': 'wild'}, 'wild'),
-        ({'optics': 'basic'}, 'optics'),
-        ({'scenes': 'real', 'optics': 'foggy'}, 'foggy'),
+        *(('max_blur_radius', radius, '') for radius in (0, 0.4, -1, '4', None, [1, 4], float('nan'), float('inf'))),
+        ('photographs', ['nobody'], 'nobody.*0, 1, 2'),
+        ('leave_out', ['nobody'], 'nobody'),
+        ('leave_out', ['0', '1', '2'], ''),
+        ('photographs', [0], ''),
+        ('leave_out', '0', ''),
+        ('scenes', 'wild', 'wild'),
+        ('optics', 'basic', ''),  # needs scenes: real
+        ('optics', 'foggy', ''),
+        ('gt_size', 0, ''),
     ],
 )
-def test_photographs_and_scenes_that_there_are_not(opt, wrong, says):
-    with pytest.raises(OptionError, match=says):
-        SyntheticDefocusDataset({**opt, **wrong})
-
-
-# what is wrong is named
-
-
-@pytest.mark.parametrize('radius', [0, 0.4, -1, '4', None, [1, 4], float('nan'), float('inf')])
-def test_a_blur_radius_that_is_none_is_refused(opt, radius):
-    with pytest.raises(OptionError, match='max_blur_radius'):
-        SyntheticDefocusDataset({**opt, 'max_blur_radius': radius})
-
-
-@pytest.mark.parametrize(('key', 'value'), [('gt_size', None), ('gt_size', 0), ('noise_std', -2), ('seed', -1)])
-def test_other_options_that_are_wrong_are_named(opt, key, value):
-    with pytest.raises(OptionError, match=key):
-        SyntheticDefocusDataset({**opt, key: value})
-
-
-def test_a_photograph_smaller_than_the_crop_is_told_with_the_option(opt):
-    dataset = SyntheticDefocusDataset({**opt, 'gt_size': 34})
-    with pytest.raises(DataError, match=r'photos/2\.png: 33x33 is smaller .*gt_size to 33 or less'):
-        dataset[2]
+def test_a_wrong_option_is_named(opt, key, value, named):
+    scenes = {'scenes': 'real'} if value == 'foggy' else {}
+    with pytest.raises(OptionError, match=f'{key}.*{named}'):
+        SyntheticDefocusDataset({**opt, **scenes, key: value})
 
 
 @pytest.mark.parametrize('phase', ['train', 'val'])
-def test_a_photograph_smaller_than_the_blur_is_told_with_the_option(opt, phase):
+def test_a_photograph_smaller_than_the_blur_is_named_with_the_option(opt, phase):
     dataset = SyntheticDefocusDataset({**opt, 'phase': phase, 'max_blur_radius': 32})
-    with pytest.raises(DataError, match=r'photos/2\.png: 33x33 is too small .*radius 32.*max_blur_radius'):
+    with pytest.raises(DataError, match=r'photos/2\.png.*max_blur_radius'):
         dataset[2]
+    with pytest.raises(DataError, match=r'photos/2\.png.*gt_size'):
+        SyntheticDefocusDataset({**opt, 'gt_size': 34})[2]
     largest = SyntheticDefocusDataset({**opt, 'phase': phase, 'max_blur_radius': 31.9})
-    for draw in range(20):
+    for draw in range(5):
         largest[SampleIndex(2, 0, draw)]
 
 
 def test_a_folder_or_photograph_that_is_unusable_is_named(opt, tmp_path):
-    with pytest.raises(DataError, match='nowhere: no such folder'):
+    with pytest.raises(DataError, match='nowhere'):
         SyntheticDefocusDataset({**opt, 'dataroot_gt': str(tmp_path / 'nowhere')})
     (tmp_path / 'photos' / '1.png').write_bytes(b'broken')
-    with pytest.raises(DataError, match=r'photos/1\.png: not a readable image') as error:
+    with pytest.raises(DataError, match=r'photos/1\.png') as error:
         list(DataLoader(SyntheticDefocusDataset(opt), None, sampler=[0, 1, 2], num_workers=1))
     error.value.with_traceback(None)
     del error  # ends the workers now: the garbage collector, in its own order, would wait five seconds for each
-
-
-def test_the_host_builds_it_by_name(opt):
-    ggkm_plugin.register()
-    from basicsr.data import build_dataloader, build_dataset
-
-    opt = {
-        **opt,
-        'name': 'made up',
-        'type': 'SyntheticDefocusDataset',
-        'scale': 1,
-        'num_worker_per_gpu': 0,
-        'batch_size_per_gpu': 3,
-    }
-    dataset = build_dataset(opt)
-    sampler = EpochSampler(dataset, 1, 0, ratio=2)
-    shapes = [batch['lq'].shape for batch in build_dataloader(dataset, opt, num_gpu=0, sampler=sampler)]
-    assert shapes == [(3, 3, 24, 24)] * 2
