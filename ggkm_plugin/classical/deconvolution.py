@@ -1,4 +1,4 @@
-"""Undoing a Gaussian blur whose width varies over the image: quantised, then deconvolved bin by bin.
+"""Undoing a Gaussian blur whose width varies over the image: quantized, then deconvolved bin by bin.
 
 For each width a plane is deconvolved as if it were blurred evenly, and of the result the pixels of that width are
 kept. Memory does not grow with the number of bins, and with the image's size only by the result: the work is cut into
@@ -19,7 +19,7 @@ from ggkm_plugin.classical.working import Progress, done_by_threads
 Deconvolution = Callable[[np.ndarray, float], np.ndarray]
 Window = tuple[slice, slice]
 
-# Not in the papers: a narrower blur changes no 8-bit image (its tap beside the centre is below half a step), so that
+# Not in the papers: a narrower blur changes no 8-bit image (its tap beside the center is below half a step), so that
 # there is nothing to undo.
 SHARP = 0.28
 _BLOCK = 768  # pixels a side
@@ -91,7 +91,7 @@ def _transfer(sigma: float, size: tuple[int, int]) -> np.ndarray:
 
 
 def _tapered(plane: np.ndarray, sigma: float, kernel: np.ndarray) -> np.ndarray:
-    """The plane, towards its borders more and more its own periodic blur, so that opposite borders meet.
+    """The plane, toward its borders more and more its own periodic blur, so that opposite borders meet.
 
     The share of the blur is the kernel's autocorrelation at the distance from the border, here exp(-d^2 / 4 sigma^2).
     """
@@ -124,12 +124,12 @@ def deconvolved(
 ) -> np.ndarray:
     """`image` (H,W,C) float32 in [0,1], sharp where `sigma` (H,W) in pixels says how blurred it is; clipped to [0,1].
 
-    Sigma is quantised into `bins` of equally many pixels, of each its lower edge; what is sharp is left as it is. The
+    Sigma is quantized into `bins` of equally many pixels, of each its lower edge; what is sharp is left as it is. The
     result does not depend on the number of `workers`, threads, by default one for each processor that may be used.
     """
     planes = np.ascontiguousarray(np.moveaxis(image, 2, 0), np.float32)
     result = planes.copy()
-    widths, which = quantised(sigma, bins)
+    widths, which = quantized(sigma, bins)
 
     def do(block: Window, n: int) -> None:
         place = _around(which[block] == n, block)
@@ -144,7 +144,7 @@ def deconvolved(
     return np.ascontiguousarray(np.moveaxis(result, 0, 2).clip(0, 1))
 
 
-def quantised(sigma: np.ndarray, bins: int) -> tuple[list[float], np.ndarray]:
+def quantized(sigma: np.ndarray, bins: int) -> tuple[list[float], np.ndarray]:
     """The lower edges of at most `bins` quantile bins, rising, and for each pixel the number of its bin."""
     edges = np.unique(np.quantile(sigma, np.linspace(0, 1, bins + 1)[:-1]))
     return edges.tolist(), np.searchsorted(edges, sigma, side='right') - 1

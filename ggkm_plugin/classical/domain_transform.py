@@ -15,7 +15,7 @@ def recursive_filter(
 ) -> np.ndarray:
     """`image` (H,W) or (H,W,C), smoothed where `guide`, (H,W) or (H,W,C), is even; same shape, its kind of float.
 
-    `sigma_s` is in pixels, `sigma_r` in values of the guide. The distance between neighbours is
+    `sigma_s` is in pixels, `sigma_r` in values of the guide. The distance between neighbors is
 
         d_j = 1 + sigma_s / sigma_r sum_c |G_j - G_{j-1}|
 

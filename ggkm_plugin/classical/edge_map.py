@@ -19,7 +19,7 @@ _CERTAIN = 4  # an edge is one at this many of the first scales
 _FIRST_SCALE = 1.0  # s1; s2 is half of the scale at which the edge stops being one
 _HIGH_PERCENTILE, _LOW_RATIO = 70, 0.4
 _STIFFNESS = 20.0
-# A gradient below it is rounding: an image of one colour has no edges.
+# A gradient below it is rounding: an image of one color has no edges.
 _LEAST_GRADIENT = 1e-7
 # Gradients that differ by less are equal: of an edge half-way between two pixels both are it.
 _TIE = 1e-6
@@ -42,11 +42,11 @@ def blur_map(image: np.ndarray, progress: Progress | None = None) -> np.ndarray:
 
 def edge_blur(image: np.ndarray, progress: Progress | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Edges (H,W) bool, at how many of the nine scales each pixel is one (H,W), and their sigma (H,W), 0 elsewhere."""
-    grey = luma(image) ** np.float32(_GAMMA)
-    counts = np.zeros(grey.shape, np.int8)
-    last = np.zeros(grey.shape, np.int8)  # number of scales from the first on without a break
+    gray = luma(image) ** np.float32(_GAMMA)
+    counts = np.zeros(gray.shape, np.int8)
+    last = np.zeros(gray.shape, np.int8)  # number of scales from the first on without a break
     for n, scale in enumerate(_SCALES):
-        edges = canny(grey, scale)
+        edges = canny(gray, scale)
         counts += edges
         last += edges & (last == n)
         if progress:
@@ -54,13 +54,13 @@ def edge_blur(image: np.ndarray, progress: Progress | None = None) -> tuple[np.n
     known = last >= _CERTAIN
     at = np.nonzero(known)
     stops = np.minimum(last[at], len(_SCALES) - 1)
-    first = _derivative(grey, _FIRST_SCALE)[at]
+    first = _derivative(gray, _FIRST_SCALE)[at]
     second_scale = 0.5 * np.asarray(_SCALES)[stops]
     second = np.empty_like(first)
     for scale in np.unique(second_scale):
         here = second_scale == scale
-        second[here] = _derivative(grey, scale)[at][here]
-    sigma = np.zeros(grey.shape)
+        second[here] = _derivative(gray, scale)[at][here]
+    sigma = np.zeros(gray.shape)
     sigma[at] = _sigma_of_ratio((first / second) ** 2, _FIRST_SCALE, second_scale)
     return known, counts, sigma
 
@@ -77,24 +77,24 @@ def _sigma_of_ratio(squared: np.ndarray, s1: float, s2: np.ndarray) -> np.ndarra
     return np.minimum(np.sqrt(np.where(variance > 0, variance, 0)), LARGEST)
 
 
-def _derivative(grey: np.ndarray, scale: float) -> np.ndarray:
+def _derivative(gray: np.ndarray, scale: float) -> np.ndarray:
     """Magnitude of the Gaussian derivative."""
-    return np.hypot(*(ndimage.gaussian_filter(grey, scale, order, mode='nearest') for order in ((1, 0), (0, 1))))
+    return np.hypot(*(ndimage.gaussian_filter(gray, scale, order, mode='nearest') for order in ((1, 0), (0, 1))))
 
 
-def canny(grey: np.ndarray, scale: float) -> np.ndarray:
+def canny(gray: np.ndarray, scale: float) -> np.ndarray:
     """Edges (H,W) bool by Canny's detector at one scale.
 
     The upper threshold is the 70th percentile of the gradient's magnitude, the lower 0.4 of it. Not scikit-image's:
     that takes no threshold relative to the other, and drops an edge half-way between two pixels at random.
     """
-    smooth = ndimage.gaussian_filter(grey, scale, mode='nearest')
+    smooth = ndimage.gaussian_filter(gray, scale, mode='nearest')
     down, right = (ndimage.sobel(smooth, axis) for axis in (0, 1))
     magnitude = np.hypot(down, right)
     high = max(float(np.percentile(magnitude, _HIGH_PERCENTILE)), _LEAST_GRADIENT)
-    ridge = np.zeros(grey.shape, bool)
-    for top in range(1, len(grey) - 1, _STRIP):
-        rows = slice(top - 1, min(top + _STRIP, len(grey) - 1) + 1)
+    ridge = np.zeros(gray.shape, bool)
+    for top in range(1, len(gray) - 1, _STRIP):
+        rows = slice(top - 1, min(top + _STRIP, len(gray) - 1) + 1)
         ridge[rows][1:-1] |= _ridge(down[rows], right[rows], magnitude[rows], _LOW_RATIO * high)[1:-1]
     labels, count = ndimage.label(ridge, np.ones((3, 3)))
     strong = np.zeros(count + 1, bool)
@@ -120,9 +120,9 @@ def _ridge(down: np.ndarray, right: np.ndarray, magnitude: np.ndarray, low: floa
 
 
 def smoothed_along_edges(sigma: np.ndarray, known: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """`sigma` at the edges, made even along 8-connected neighbours; an edge of many scales is believed more.
+    """`sigma` at the edges, made even along 8-connected neighbors; an edge of many scales is believed more.
 
-    Solves (20 n_i + 1 + e_i) x_i - 20 sum_j x_j = (1 + e_i) sigma_i, j over the n_i neighbours of i, e = `counts`.
+    Solves (20 n_i + 1 + e_i) x_i - 20 sum_j x_j = (1 + e_i) sigma_i, j over the n_i neighbors of i, e = `counts`.
     """
     number = np.full(np.add(known.shape, 2), -1)
     inside = number[1:-1, 1:-1]
@@ -134,9 +134,9 @@ def smoothed_along_edges(sigma: np.ndarray, known: np.ndarray, counts: np.ndarra
         pairs.append(np.stack([np.flatnonzero(other >= 0), other[other >= 0]]))
     one, two = np.concatenate(pairs, axis=1)
     weight = 1.0 + counts[known]
-    neighbours = np.bincount(np.concatenate([one, two]), minlength=len(weight))
+    neighbors = np.bincount(np.concatenate([one, two]), minlength=len(weight))
     links = sparse.coo_array((np.full(len(one), -_STIFFNESS), (one, two)), (len(weight), len(weight)))
-    matrix = (links + links.T + sparse.diags_array(_STIFFNESS * neighbours + weight)).tocsr()
+    matrix = (links + links.T + sparse.diags_array(_STIFFNESS * neighbors + weight)).tocsr()
     # positive definite with a condition number below 70: conjugate gradients need no preconditioner
     solution, _ = cg(matrix, weight * sigma[known], x0=sigma[known], rtol=1e-8)
     result = np.zeros(known.shape)

@@ -66,12 +66,12 @@ def spread_counts(
 
 
 def atom_counts(
-    grey: np.ndarray, atoms: np.ndarray, progress: Progress | None = None, workers: int | None = None
+    gray: np.ndarray, atoms: np.ndarray, progress: Progress | None = None, workers: int | None = None
 ) -> np.ndarray:
-    """How many atoms, (H,W) int, the patch around each pixel of `grey`, (H,W) in [0,255], needs."""
+    """How many atoms, (H,W) int, the patch around each pixel of `gray`, (H,W) in [0,255], needs."""
     before, after = (PATCH - 1) // 2, PATCH // 2
-    padded = np.pad(grey, (before, after), mode='symmetric')
-    counts = np.empty(grey.shape, int)
+    padded = np.pad(gray, (before, after), mode='symmetric')
+    counts = np.empty(gray.shape, int)
 
     def do(row: int) -> None:
         signals = patches(padded[row : row + PATCH])
@@ -79,11 +79,11 @@ def atom_counts(
             some = slice(first, first + _AT_ONCE)
             counts[row, some], _ = pursuit(signals[some], atoms, ERROR, MOST_ATOMS)
 
-    done_by_threads('blur map', do, [(row,) for row in range(len(grey))], progress, workers)
+    done_by_threads('blur map', do, [(row,) for row in range(len(gray))], progress, workers)
     return counts
 
 
-def patches(grey: np.ndarray) -> np.ndarray:
+def patches(gray: np.ndarray) -> np.ndarray:
     """All patches of (H,W), row by row, without their means: (N, 64)."""
-    windows = np.lib.stride_tricks.sliding_window_view(grey, (PATCH, PATCH)).reshape(-1, PATCH**2)
+    windows = np.lib.stride_tricks.sliding_window_view(gray, (PATCH, PATCH)).reshape(-1, PATCH**2)
     return windows - windows.mean(axis=1, keepdims=True)

@@ -175,7 +175,7 @@ def spread(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """Convolve (H, W) or (H, W, C) float32 with a kernel, border reflected (101)."""
     if kernel.shape == (1, 1):
         return image
-    # OpenCV correlates: turned by 180 degrees it convolves.
+    # OpenCV correlates: a kernel rotated by 180 degrees makes it a convolution.
     return cv2.filter2D(image, -1, kernel[::-1, ::-1], borderType=cv2.BORDER_REFLECT_101)
 
 

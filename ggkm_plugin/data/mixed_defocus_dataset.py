@@ -1,4 +1,4 @@
-"""Several paired sets in one training, each with its share of every epoch."""
+"""Several paired data sets in one training, each with a fixed share of every epoch."""
 
 import math
 from functools import lru_cache
@@ -17,19 +17,18 @@ from ggkm_plugin.utils.registry import DATASET_REGISTRY
 
 @DATASET_REGISTRY.register()
 class MixedDefocusDataset(Dataset):
-    """Training samples of several `PairedDefocusDataset`s. An epoch is as long as all of them together.
+    """Training samples of several `PairedDefocusDataset`s. An epoch has as many samples as all of them together.
 
-    Each source takes the share of the epoch that its ratio says, at least one sample, and goes through its pairs in a
-    new random order again and again, from epoch to epoch: no pair comes twice before all of its source have come.
-    Which pair a sample is depends on (seed, epoch, draw), as its crop does. A sampler that gives plain integers, which
-    know no epoch, gets the pairs of the first epoch in each.
+    Each source has the share of the epoch that its ratio gives, at least one sample. It cycles through its pairs in a
+    new random order each time, across epochs, so no pair repeats before all of its source were drawn. The pair of a
+    sample depends on (seed, epoch, draw), as its crop does. Plain integer indices draw the pairs of the first epoch.
 
     Options (`opt`):
-        sources: a list of mappings, each with a ratio (a number above 0; only their proportion matters) and what says
-            where its pairs are: dataroot, layout, split ... as in PairedDefocusDataset.
+        sources: a list of mappings, each with a ratio (above 0; only the proportion matters) and the keys of its
+            pairs as in PairedDefocusDataset: dataroot, layout, split ...
         phase: train. gt_size, use_hflip, use_vflip, use_rot, noise_std, noise_clip, noise_prob, grey_prob,
             rescale_prob, rescale_range, seed: as there, for all sources.
-        dataset_enlarge_ratio: the sampler's, so that the next epoch goes on where this one ends (default 1).
+        dataset_enlarge_ratio: as for the sampler, so that the next epoch continues the cycles (default 1).
 
     Raises OptionError or DataError naming the source and its key, folder or file.
     """
@@ -47,7 +46,7 @@ class MixedDefocusDataset(Dataset):
         self.datasets = [_source(f'datasets.train.sources[{k}]', {**shared, **spec}) for k, spec in enumerate(sources)]
         total = sum(map(len, self.datasets))
         self.counts = _shares([source['ratio'] for source in sources], total)
-        # Spread evenly, so that any stretch of samples, not only a whole epoch, has the ratios.
+        # Interleaved evenly, so that any part of an epoch has the ratios.
         spread = np.concatenate([(np.arange(count) + 0.5) / count for count in self.counts])
         places = np.argsort(spread, kind='stable')
         self._source = np.repeat(np.arange(len(self.counts)), self.counts)[places]
@@ -67,7 +66,7 @@ class MixedDefocusDataset(Dataset):
         return self.datasets[source][SampleIndex(image, index.epoch, index.draw)]
 
     def _locate(self, position: int) -> tuple[int, int]:
-        """(source, its pair) of a position in the endless row of samples that the epochs are cut from."""
+        """Return (source, its pair) of a position in the infinite sequence of samples, of which epochs are parts."""
         rounds, place = divmod(position, len(self))
         source = int(self._source[place])
         pairs = len(self.datasets[source])
@@ -84,15 +83,15 @@ def _source(where: str, opt: dict[str, Any]) -> PairedDefocusDataset:
 
 @lru_cache(maxsize=64)
 def _order(seed: int, source: int, cycle: int, pairs: int) -> np.ndarray:
-    """The order in which a source goes through its pairs for the `cycle`-th time."""
-    # The last word keeps it apart from the generators of samples and epochs, which are seeded likewise.
+    """Return the order of a source's pairs in a cycle."""
+    # The last word separates it from the generators of samples and epochs.
     return np.random.default_rng([seed, source, cycle, 0x4D4958]).permutation(pairs)
 
 
 def _shares(ratios: list[float], total: int) -> list[int]:
-    """`total` (at least the number of ratios) in whole parts proportional to the ratios, none of them 0.
+    """Split `total` into integers of at least 1 in proportion to the ratios, by largest remainders.
 
-    Largest remainders; what lifts a part to 1 is taken from the largest.
+    Samples that raise a part to 1 are taken from the largest part.
     """
     wanted = np.array(ratios) / np.sum(ratios) * total
     counts = np.floor(wanted).astype(int)

@@ -1,10 +1,9 @@
-"""Spatially varying defocus, rendered from a sharp photograph and its depth: numpy and OpenCV only.
+"""Spatially varying defocus, rendered from a sharp photograph and its depth.
 
-The lens is the thin lens, whose blur spot on the sensor is a disk (`disk_kernel`) with a radius linear in inverse depth
-(`circle_of_confusion`). The picture is cut into depth layers, each blurred by its own disk in linear light and put
-over the ones behind it (`render_defocus`), after Ikoma et al., "Depth from Defocus with Learned Optics for Imaging and
-Occlusion-aware Depth Estimation" (ICCP 2021). Ours: the soft assignment to layers, and the fill behind near
-blurred edges.
+The PSF of a thin lens is a disk (`disk_kernel`) with a radius linear in inverse depth (`circle_of_confusion`). The
+image is split into depth layers, each blurred by its disk in linear light and composed over the ones behind it
+(`render_defocus`), after Ikoma et al., "Depth from Defocus with Learned Optics for Imaging and Occlusion-aware Depth
+Estimation" (ICCP 2021). Not in the paper: soft assignment to layers, and the fill behind blurred edges of near layers.
 """
 
 import cv2
@@ -12,23 +11,23 @@ import numpy as np
 
 # A disk that lies inside one pixel is the identity: any smaller circle of confusion is "in focus".
 SHARP_RADIUS = 0.5
-# Pixels of radius between layers. Chosen because a slanted plane then comes out as if each pixel had a disk of its own
-# (50 to 54 dB apart on a Kodak crop, radii to 6; see the test of the slanted plane).
+# Pixels of radius between layers. A slanted plane is then within 50 to 54 dB PSNR of one disk per pixel (Kodak crop,
+# radii up to 6; see the test of the slanted plane).
 LAYER_STEP = 0.5
-# Less than this share of one pixel is rounding noise (OpenCV convolves with large kernels by FFT).
+# A smaller share of one pixel is rounding noise (OpenCV convolves with large kernels by FFT).
 MIN_COVERAGE = 1e-2
-# Samples a pixel along one axis of a disk kernel; along the other the integral is exact.
+# Samples per pixel along one axis of a disk kernel; along the other the integral is exact.
 CHORDS_PER_PIXEL = 32
 
 
 def srgb_to_linear(image: np.ndarray) -> np.ndarray:
-    """Linear light in [0,1], float32, of sRGB values in [0,1] (IEC 61966-2-1)."""
+    """Convert sRGB values in [0,1] to linear light in [0,1] (IEC 61966-2-1); float32."""
     image = np.asarray(image, np.float32)
     return np.where(image <= 0.04045, image / 12.92, ((np.maximum(image, 0) + 0.055) / 1.055) ** np.float32(2.4))
 
 
 def linear_to_srgb(image: np.ndarray) -> np.ndarray:
-    """sRGB values in [0,1], float32, of linear light in [0,1] (IEC 61966-2-1). Inverse of `srgb_to_linear`."""
+    """Convert linear light in [0,1] to sRGB values in [0,1] (IEC 61966-2-1); float32. Inverse of `srgb_to_linear`."""
     image = np.asarray(image, np.float32)
     curve = 1.055 * np.maximum(image, 0) ** np.float32(1 / 2.4) - np.float32(0.055)
     return np.where(image <= 0.0031308, image * np.float32(12.92), curve)
@@ -64,7 +63,7 @@ def circle_of_confusion(disparity: np.ndarray, focus: float, strength: float) ->
     """Radius of the blur spot in pixels, float32, shape of `disparity`: ``strength * |disparity - focus|``.
 
     Thin lens (any textbook): aperture A, sensor at distance v_s = f z_f / (z_f - f) where the depth z_f is sharp. A
-    point at depth z gives a disk of diameter ``A v_s |1/z - 1/z_f|``. `disparity` is inverse depth normalised to [0,1],
+    point at depth z gives a disk of diameter ``A v_s |1/z - 1/z_f|``. `disparity` is inverse depth normalized to [0,1],
     near = 1; `focus` is that of the focal plane; `strength` = A v_s (1/z_near - 1/z_far) / 2 in pixels is the radius
     at one end of the range when the other end is in focus. Raises ValueError on a negative or non-finite strength.
     """
@@ -72,17 +71,17 @@ def circle_of_confusion(disparity: np.ndarray, focus: float, strength: float) ->
 
 
 def _smooth_noise(shape: tuple[int, int], cells: int, rng: np.random.Generator) -> np.ndarray:
-    """Float32 (H, W) of about [-1,1]: uniform noise on a grid of `cells` x `cells`, enlarged by a cubic."""
+    """Uniform noise on a grid of `cells` x `cells`, enlarged bicubically: float32 (H, W) in about [-1,1]."""
     grid = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)
     return cv2.resize(grid, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
 
 
 def procedural_disparity(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """A made-up scene for photographs without depth: float32 (H, W) in [0,1], near = 1; the same for the same `rng`.
+    """Draw a scene for photographs without depth: float32 (H, W) in [0,1], near = 1.
 
-    A slanted wavy ground with 0 to 3 nearer objects (half planes and ellipses of a wavy outline). Their edges are hard:
-    a pixel between the disparities of both sides would be a surface that is not there. Chosen because these are the two
-    things that a network must learn to tell apart: blur that changes slowly, and blur that jumps at an occlusion.
+    A slanted, wavy ground with 0 to 3 nearer objects (half planes and ellipses with a wavy outline). Their edges are
+    hard, since a disparity between those of both sides would add a surface. A network thus sees both blur that changes
+    slowly and blur that jumps at an occlusion.
     """
     height, width = shape
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
@@ -119,17 +118,17 @@ def _layer_planes(low: float, high: float, num_layers: int) -> np.ndarray:
 
 
 def _convolved(planes: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Each plane of a (C, H, W) array blurred by a symmetric kernel, border reflected (101)."""
+    """Blur each plane of (C, H, W) by a symmetric kernel, border reflected (101)."""
     return np.stack([cv2.filter2D(plane, -1, kernel, borderType=cv2.BORDER_REFLECT_101) for plane in planes])
 
 
 def _per_coverage(planes: np.ndarray, coverage: np.ndarray, one_pixel: float) -> np.ndarray:
-    """``planes / coverage``, and 0 where the coverage is next to nothing of `one_pixel` (rounding noise of a blur)."""
+    """Return ``planes / coverage``, and 0 where the coverage is only rounding noise of the blur."""
     return planes / np.where(coverage > MIN_COVERAGE * one_pixel, coverage, np.float32(np.inf))
 
 
 def _filled(planes: np.ndarray, reach: int) -> np.ndarray:
-    """Premultiplied RGBA planes made opaque where they have holes, by the mean colour within `reach` pixels."""
+    """Fill holes of premultiplied RGBA planes with the mean color within `reach` pixels."""
     size = 2 * reach + 1
     nearby = np.stack([cv2.blur(plane, (size, size), borderType=cv2.BORDER_REFLECT_101) for plane in planes])
     return planes + (1 - planes[3]) * _per_coverage(nearby, nearby[3], 1 / size**2)
@@ -138,7 +137,7 @@ def _filled(planes: np.ndarray, reach: int) -> np.ndarray:
 def render_defocus(
     sharp: np.ndarray, disparity: np.ndarray, focus: float, strength: float, num_layers: int = 16
 ) -> np.ndarray:
-    """The photograph a thin lens would take of this scene: float32 (H, W, 3), sRGB in [0,1].
+    """Render a scene as photographed through a thin lens: float32 (H, W, 3), sRGB in [0,1].
 
     `sharp`: (H, W, 3) float sRGB in [0,1]; `disparity`, `focus`, `strength`: see `circle_of_confusion`; `num_layers`:
     the most depth layers, at least 4. Borders are reflected (101).
@@ -149,11 +148,11 @@ def render_defocus(
         c~_k = (h_k * a_k x) / E_k,   a~_k = (h_k * a_k) / E_k,   E_k = h_k * (a_0 + ... + a_k)
         b = sum_k c~_k (1 - a~_{k+1}) ... (1 - a~_K)
 
-    E_k continues a layer behind what hides it, so a hidden background leaves no dark seam. Where a blurred edge
-    uncovers more background than that, its colour is guessed from the visible background nearby (ours, not in the
-    paper: without it the near side of the edge would stay hard).
+    E_k continues a layer behind the layers that hide it, so a hidden background leaves no dark seam. Where a blurred
+    edge uncovers more background, its color is the mean of the visible background nearby (not in the paper; without it
+    the near side of the edge would stay hard).
 
-    Raises ValueError on wrong shapes, on a disparity that is not finite and on a blur wider than the image.
+    Raises ValueError for wrong shapes, a disparity that is not finite, or a blur wider than the image.
     """
     if sharp.ndim != 3 or sharp.shape[2] != 3 or disparity.shape != sharp.shape[:2]:
         raise ValueError(f'need sharp (H, W, 3) and disparity (H, W); got {sharp.shape} and {disparity.shape}')
@@ -176,7 +175,7 @@ def render_defocus(
 
     opaque = np.stack([*cv2.split(srgb_to_linear(sharp)), np.ones(disparity.shape, np.float32)])
     behind = np.zeros(disparity.shape, np.float32)  # a_0 + ... + a_k
-    out = np.zeros_like(opaque)  # premultiplied colour, and coverage
+    out = np.zeros_like(opaque)  # premultiplied color, and coverage
     for k, plane in enumerate(planes):
         share = np.clip(1 - np.abs(place - k), 0, 1)
         if not share.any():

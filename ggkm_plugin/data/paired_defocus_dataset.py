@@ -1,4 +1,4 @@
-"""Pairs of a defocused and a sharp photograph, 8 or 16 bits, in folders or LMDB."""
+"""Pairs of defocused and sharp photographs, 8 or 16 bits, in folders or LMDB."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from ggkm_plugin.data.options import PairedOptions
 from ggkm_plugin.data.sampling import (
     crop_window,
     flipped,
-    grey,
+    gray,
     rescaled,
     sample_rng,
     side_before_rescaling,
@@ -31,16 +31,16 @@ class PairedDefocusDataset(Dataset):
     Options (`opt`):
         dataroot, layout, split: a benchmark as distributed or as LMDB (see `sources.open_source`), or
         dataroot_lq, dataroot_gt: two folders or databases; pairing: name (default), sorted, number or scene.
-        io_backend: {type: disk} or {type: lmdb} (default: what is there).
+        io_backend: {type: disk} or {type: lmdb} (default: the database if it exists).
         phase: train, val or test. gt_size: side of the training crop.
         bit_depth: 8 or 16 refuses images of another depth; auto (default) takes both, but not in one pair.
         use_hflip, use_vflip, use_rot: random flips and transposition in training (default: no).
         noise_std: Gaussian noise on the input, in 8-bit steps; a number, or [low, high] drawn per image (default 0).
         noise_clip: clip the noisy input to [0,1] (default: no).
         noise_prob: share of the images that get noise (default 1).
-        grey_prob: share of the training pairs that become grey (default 0).
-        rescale_prob, rescale_range: share of the training pairs that are reduced, by a factor of [low, high] drawn for
-            each (default 0, [0.7, 1]), to a crop of gt_size all the same.
+        grey_prob: share of the training pairs that become gray (default 0).
+        rescale_prob, rescale_range: share of the training pairs that are reduced, by a factor drawn from [low, high]
+            (default 0, [0.7, 1]); the crop still has gt_size.
         seed: of crops, flips and noise (default 0; `basicsr train` sets it to manual_seed).
 
     Raises OptionError or DataError naming the key, folder, database or file.
@@ -74,21 +74,21 @@ class PairedDefocusDataset(Dataset):
             lq, gt = (rescaled(image, self.opt['gt_size']) for image in (lq, gt))
             lq, gt = flipped(rng, [lq, gt], *(self.opt.get(f'use_{name}', False) for name in ('hflip', 'vflip', 'rot')))
             if self.opt.get('grey_prob') and rng.random() < self.opt['grey_prob']:
-                lq, gt = grey(lq), grey(gt)
+                lq, gt = gray(lq), gray(gt)
         if self.opt.get('noise_std') and (self.opt.get('noise_prob', 1) == 1 or rng.random() < self.opt['noise_prob']):
             lq = with_noise(rng, lq, self.opt['noise_std'], self.opt.get('noise_clip', False))
         return {'lq': to_tensor(lq), 'gt': to_tensor(gt), 'lq_path': lq_path, 'gt_path': gt_path}
 
     def check_pair(self, lq: SourceImage | Header, gt: SourceImage | Header, lq_path: str, gt_path: str) -> None:
-        """Raises DataError if sizes or bit depths of a pair differ."""
+        """Raise DataError if sizes or bit depths of a pair differ."""
         if lq.shape != gt.shape:
             raise DataError(
                 f'{lq_path} is {lq.shape[0]}x{lq.shape[1]} but its partner {gt_path} is {gt.shape[0]}x{gt.shape[1]}: '
-                'both images of a pair have one size. Fix or remove the pair'
+                'both images of a pair must have one size. Fix or remove the pair'
             )
         if lq.dtype != gt.dtype:
             raise DataError(
                 f'{lq_path} has {8 * lq.itemsize} bits but its partner {gt_path} has {8 * gt.itemsize}: both images '
-                'of a pair have one depth. Take them from one release of the data set'
+                'of a pair must have one bit depth. Take them from one release of the data set'
             )
         check_bit_depth(self.opt, lq, lq_path)

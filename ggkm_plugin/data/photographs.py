@@ -1,4 +1,4 @@
-"""Sharp photographs: those inside the scikit-image wheel (no download), or those of folders."""
+"""Sharp photographs from the scikit-image wheel (no download) or from folders."""
 
 import hashlib
 import os
@@ -13,8 +13,8 @@ from PIL import Image
 from ggkm_plugin.utils.errors import DataError
 from ggkm_plugin.utils.image_decoding import image_files, read_image
 
-# Files of skimage/data, chosen by eye. Left out: chelsea.png (its own background is out of focus, so it is no ground
-# truth), motorcycle_right.png (the scene of a val photograph), and what no camera lens took (ihc, moon, retina, ...).
+# Files of skimage/data without chelsea.png (its background is out of focus), motorcycle_right.png (same scene as a
+# val photograph) and images that no camera lens took (ihc, moon, retina, ...).
 BUILTIN = {
     'train': ('astronaut.png', 'brick.png', 'camera.png', 'grass.png', 'gravel.png', 'rocket.jpg'),
     'val': ('coffee.png', 'motorcycle_left.png'),
@@ -25,7 +25,7 @@ BUILTIN_DISPARITY = {'motorcycle_left.png': 'motorcycle_disp.npz'}
 
 @dataclass(frozen=True)
 class SharpPhotograph:
-    """A sharp photograph: `name` (file name without its ending), `path`, and the path of its disparity (npz) if any."""
+    """A sharp photograph. name: file name without suffix; disparity_path: npz file, if there is one."""
 
     name: str
     path: str
@@ -37,12 +37,12 @@ def _stem(path: str) -> str:
 
 
 def builtin_photographs(split: str) -> list[SharpPhotograph]:
-    """The photographs of the installed scikit-image wheel: `split` is 'train' (6) or 'val' (2, one with real depth).
+    """Return the photographs of the installed scikit-image: `split` is 'train' (6) or 'val' (2, one with disparity).
 
-    Raises DataError on another split and where the installed scikit-image does not carry a file.
+    Raises DataError for another split, or if scikit-image lacks a file.
     """
     if split not in BUILTIN:
-        raise DataError(f"built-in photographs have the splits 'train' and 'val', not {split!r}")
+        raise DataError(f'split: of the built-in photographs must be train or val, not "{split}"')
     import skimage.data
 
     folder = os.path.dirname(skimage.data.__file__)
@@ -52,23 +52,20 @@ def builtin_photographs(split: str) -> list[SharpPhotograph]:
         photo = SharpPhotograph(_stem(file), os.path.join(folder, file), disparity and os.path.join(folder, disparity))
         for path in filter(None, (photo.path, photo.disparity_path)):
             if not os.path.isfile(path):
-                raise DataError(f'{path} is missing: reinstall scikit-image, or name a folder of photographs')
+                raise DataError(f'{path}: no such file. Reinstall scikit-image, or name a folder of photographs')
         photos.append(photo)
     return photos
 
 
 def photographs_from_folder(folder: str) -> list[SharpPhotograph]:
-    """Every image of a folder, sorted by file name, without depth.
-
-    Raises DataError where the folder is missing or holds no image.
-    """
+    """List the images of a folder by file name. Raises DataError if the folder is missing or has no image."""
     return [SharpPhotograph(_stem(path), path) for path in image_files(folder)]
 
 
 def photographs_from_folders(folders: Sequence[str], more: Sequence[SharpPhotograph] = ()) -> list[SharpPhotograph]:
-    """Images of several folders, and `more`. Names that occur in two folders get the folder's name as a prefix.
+    """List the images of several folders, and `more`. Names that occur in two folders get the folder as a prefix.
 
-    Raises DataError where a folder is missing or holds no image.
+    Raises DataError if a folder is missing or has no image.
     """
     photos = [photo for folder in folders for photo in photographs_from_folder(folder)] + list(more)
     places: dict[str, set[str]] = {}
@@ -83,14 +80,14 @@ def photographs_from_folders(folders: Sequence[str], more: Sequence[SharpPhotogr
 
 
 def held_out(names: Iterable[str], share: float) -> list[str]:
-    """Those of the names whose SHA-256, as a fraction of its range, is below `share`: independent of the others."""
+    """Return the names whose SHA-256, as a fraction of its range, is below `share`."""
     return [
         name for name in names if int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], 'big') < share * 2.0**64
     ]
 
 
 def image_size(path: str) -> tuple[int, int]:
-    """Height and width of an image file, from its header. Raises DataError if it is not a readable image."""
+    """Read height and width from the header of an image file. Raises DataError if it is unreadable."""
     try:
         with Image.open(path) as image:
             return image.height, image.width
@@ -99,15 +96,13 @@ def image_size(path: str) -> tuple[int, int]:
 
 
 def fill_disparity(disparity: np.ndarray) -> np.ndarray:
-    """Float32 (H, W) with the non-finite pixels filled from their row: the farther of the nearest two known ones.
+    """Fill the non-finite pixels of (H, W) from their row, by the farther of the two nearest known ones; float32.
 
-    Chosen because what one eye of a stereo pair does not see is hidden by something nearer: it is background. A row
-    without a known pixel takes the nearest known row. Raises DataError where no pixel is known.
+    A point that one camera of a stereo pair does not see is hidden by something nearer, so it is background. A row
+    without a known pixel takes the nearest known row. At least one pixel must be known.
     """
     known = np.isfinite(disparity)
     rows = np.flatnonzero(known.any(axis=1))
-    if not len(rows):
-        raise DataError('the disparity has no finite pixel: there is no depth in it to use')
     filled = np.empty(disparity.shape, np.float32)
     columns = np.arange(disparity.shape[1])
     for row in rows:
@@ -120,18 +115,18 @@ def fill_disparity(disparity: np.ndarray) -> np.ndarray:
 
 
 def _read_disparity(path: str) -> np.ndarray:
-    """The first array of an npz file as float32. Raises DataError where it cannot be read."""
+    """Read the first array of an npz file as float32. Raises DataError if it is unreadable."""
     try:
         with open(path, 'rb') as file, np.load(file) as arrays:
             return np.asarray(arrays[arrays.files[0]], np.float32)
     except (OSError, EOFError, ValueError, TypeError, IndexError, zipfile.BadZipFile) as error:
-        raise DataError(f'{path} is not a readable npz file with a disparity map in it ({error})') from error
+        raise DataError(f'{path}: not a readable npz file with a disparity map ({error})') from error
 
 
 def load_photograph(photo: SharpPhotograph) -> tuple[np.ndarray, np.ndarray | None]:
-    """Its pixels, float32 (H, W, 3) sRGB in [0,1], and its disparity, float32 (H, W) in [0,1], near = 1, or None.
+    """Load pixels, float32 (H, W, 3) sRGB in [0,1], and disparity, float32 (H, W) in [0,1], near = 1, or None.
 
-    Raises DataError where a file is unreadable or the two sizes differ.
+    Raises DataError if a file is unreadable, the two sizes differ or the disparity has no finite value.
     """
     rgb = read_image(photo.path)
     if photo.disparity_path is None:
@@ -139,11 +134,13 @@ def load_photograph(photo: SharpPhotograph) -> tuple[np.ndarray, np.ndarray | No
     disparity = _read_disparity(photo.disparity_path)
     if disparity.shape != rgb.shape[:2]:
         raise DataError(
-            f'{photo.disparity_path} is of shape {disparity.shape} and {photo.path} of {rgb.shape[:2]}: '
-            'the disparity needs a value for each pixel'
+            f'{photo.disparity_path}: shape {disparity.shape}, but {photo.path} has {rgb.shape[:2]}. Store a value for '
+            'each pixel'
         )
-    # A pixel on an outline mixes both sides. Counted to the far one, it stays as a sharp speck of the near object when
-    # that is out of focus; so the near side takes the pixels next to it (chosen because it removes the specks).
+    if not np.isfinite(disparity).any():
+        raise DataError(f'{photo.disparity_path}: no finite value in this disparity map. Replace or remove it')
+    # Pixels on an outline mix both sides. Assigned to the far side, they remain as sharp specks of a near object that
+    # is out of focus, so the near side is dilated by one pixel.
     disparity = cv2.dilate(fill_disparity(disparity), np.ones((3, 3), np.uint8))
     low, high = disparity.min(), disparity.max()
     return rgb, (disparity - low) / max(high - low, np.float32(1e-6))

@@ -200,7 +200,7 @@ def _part(rng: np.random.Generator, picture: np.ndarray, side: int, detail_prob:
     Photographs have smooth areas and backgrounds that are out of focus, which are no ground truth to learn from.
     """
     tries = 2 if rng.random() < detail_prob else 1
-    return varied_scenes.recoloured(rng, varied_scenes.part(rng.spawn(1)[0], picture, side, tries))
+    return varied_scenes.recolored(rng, varied_scenes.part(rng.spawn(1)[0], picture, side, tries))
 
 
 class _Shot(NamedTuple):

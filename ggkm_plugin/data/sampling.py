@@ -1,7 +1,7 @@
-"""Every random choice of a training sample, drawn from (seed, epoch, draw) and never from worker state.
+"""Random crops, flips and noise of training samples, drawn from (seed, epoch, draw).
 
-The sampler (`host.sampler`) hands out indices that know their epoch and draw; whatever process loads the sample, it is
-the same.
+The indices of the sampler (`basicsr_patches.sampler`) carry their epoch and draw, so a sample does not depend on the
+process that loads it.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601, of RGB
 
 
 def sample_rng(seed: int, index: int) -> np.random.Generator:
-    """The generator of one training sample.
+    """Return the generator of one training sample.
 
-    A plain int, as a loop without our sampler gives, has no epoch and may come twice in one: a draw from torch's
-    generator, which the loader seeds in its workers, stands for both. Such samples depend on the number of workers.
+    A plain int, from another sampler, has no epoch and may repeat: a number from torch's generator, which the loader
+    seeds in its workers, replaces epoch and draw. Such samples depend on the number of workers.
     """
     if isinstance(index, SampleIndex):
         return np.random.default_rng([seed, index.epoch, index.draw])
@@ -30,25 +30,25 @@ def sample_rng(seed: int, index: int) -> np.random.Generator:
 
 
 def crop_window(rng: np.random.Generator, height: int, width: int, size: int, name: str) -> tuple[slice, slice]:
-    """Rows and columns of a random size x size crop. Raises DataError if the image `name` is smaller."""
+    """Draw rows and columns of a size x size crop. Raises DataError if the image `name` is smaller."""
     check_crop(height, width, size, name)
     top, left = rng.integers(height - size + 1), rng.integers(width - size + 1)
     return slice(top, top + size), slice(left, left + size)
 
 
 def check_crop(height: int, width: int, size: int, name: str) -> None:
-    """Raises DataError if the image `name` is smaller than the training crop."""
+    """Raise DataError if the image `name` is smaller than the training crop."""
     if min(height, width) < size:
         raise DataError(
             f'{name}: {height}x{width} is smaller than the training crop. Set datasets.train.gt_size to '
-            f'{min(height, width)} or less, or leave the image out'
+            f'{min(height, width)} or less, or remove the image'
         )
 
 
 def flipped(
     rng: np.random.Generator, images: Sequence[np.ndarray], hflip: bool, vflip: bool, rot: bool
 ) -> list[np.ndarray]:
-    """The same random flips, and with `rot` transposition, of several (H,W,C) arrays; each happens half of the time."""
+    """Apply the same random flips, and transposition (`rot`), to several (H,W,C) arrays, each with probability 1/2."""
     do_h, do_v, do_t = hflip and rng.random() < 0.5, vflip and rng.random() < 0.5, rot and rng.random() < 0.5
     flips = []
     for image in images:
@@ -59,9 +59,9 @@ def flipped(
 
 
 def side_before_rescaling(rng: np.random.Generator, opt: dict[str, Any], largest: int) -> int:
-    """The side of the square to crop so that, reduced to gt_size, the image is smaller by a factor of rescale_range.
+    """Draw the side of the crop that is then reduced to gt_size, by a factor of rescale_range.
 
-    gt_size itself in all but rescale_prob of the samples; never more than `largest`, where gt_size is not.
+    It is gt_size in all but rescale_prob of the samples, and at most max(gt_size, `largest`).
     """
     size = opt['gt_size']
     if not opt.get('rescale_prob') or rng.random() >= opt['rescale_prob']:
@@ -71,24 +71,24 @@ def side_before_rescaling(rng: np.random.Generator, opt: dict[str, Any], largest
 
 
 def rescaled(image: np.ndarray, size: int) -> np.ndarray:
-    """(S,S,3) float32 reduced to (size,size,3), a pixel the mean of the area it covers."""
+    """Reduce (S,S,3) float32 to (size,size,3) by means over areas."""
     return image if len(image) == size else cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
 
 
-def grey(image: np.ndarray) -> np.ndarray:
-    """(H,W,3) RGB as a grey image, its luma (BT.601) in all three channels."""
+def gray(image: np.ndarray) -> np.ndarray:
+    """Replace the channels of (H,W,3) RGB by its luma (BT.601)."""
     return np.repeat((image @ _LUMA)[..., None], 3, axis=2)
 
 
 def with_noise(
     rng: np.random.Generator, image: np.ndarray, std: float | Sequence[float], clip: bool = False
 ) -> np.ndarray:
-    """Gaussian noise on a float image in [0,1]; std in 8-bit steps, fixed or drawn from [low, high] for the image."""
+    """Add Gaussian noise to a float image in [0,1]; std in 8-bit steps, fixed or drawn from [low, high] per image."""
     sigma = float(rng.uniform(std[0], std[1])) if isinstance(std, Sequence) else float(std)
     noisy = image + rng.standard_normal(image.shape, dtype=np.float32) * np.float32(sigma / 255)
     return noisy.clip(0, 1) if clip else noisy
 
 
 def to_tensor(image: np.ndarray) -> torch.Tensor:
-    """(H,W,C) float32 to a contiguous (C,H,W) tensor."""
+    """Convert (H,W,C) float32 to a contiguous (C,H,W) tensor."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

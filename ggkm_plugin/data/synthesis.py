@@ -104,7 +104,7 @@ class Job:
             'max_blur_radius': self.max_blur_radius,
             'noise_std': self.noise_std,
             'noise_clip': True,
-            # not seed + scene: two sets of neighbouring seeds would share scenes, and one be no test of the other
+            # not seed + scene: two sets of neighboring seeds would share scenes, and one be no test of the other
             'seed': int(np.random.default_rng([self.seed, scene]).integers(2**62)),
         }
         return SyntheticDefocusDataset(options)

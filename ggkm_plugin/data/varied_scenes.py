@@ -1,8 +1,8 @@
-"""Pairs for a training that must carry over to real photographs: varied scenes, lenses and cameras.
+"""Training pairs with varied scenes, lenses and cameras (`scenes: varied`), to generalize to real photographs.
 
-None of this is in the paper: the ranges were chosen to be wider than what photographs show, on no real defocused
-photograph. A scene is a part of one photograph, with up to `MOST_OBJECTS` things cut out of others before it, each on
-a surface of its own depth. Everything about it is drawn from one generator.
+Not in the paper. The ranges are wider than those of photographs, and were not fitted to defocused ones. A scene is a
+part of one photograph with up to `MOST_OBJECTS` objects, cut out of other photographs, in front of it, each on a
+surface of its own depth. All random choices are drawn from one generator.
 """
 
 import math
@@ -17,17 +17,17 @@ from ggkm_plugin.data.layered_scene import Layer, in_focus, photograph
 from ggkm_plugin.data.optics import signed_circle_of_confusion
 from ggkm_plugin.data.sensor import Sensor, with_highlights
 
-# A scene in which everything is in focus: the network must learn to leave it alone.
+# Share of scenes entirely in focus, whose output must equal the input.
 _SHARP_SHARE = 0.12
 MOST_OBJECTS = 3
-# Photographs are made smaller to at most this, never larger: that would blur the ground truth.
+# Photographs are reduced at most to this scale, and never enlarged, which would blur the ground truth.
 _SMALLEST_SCALE = 0.45
-# Masks are drawn so many times as large, for edges as smooth as a sensor sees them.
+# Supersampling of masks, for antialiased edges.
 _MASK_SCALE = 4
 
 
 class RenderedPair(NamedTuple):
-    """uint8 (H, W, 3) RGB: the defocused photograph, and the same with everything in focus and without noise."""
+    """uint8 (H, W, 3) RGB: the defocused photograph, and the scene in focus without noise."""
 
     lq: np.ndarray
     gt: np.ndarray
@@ -36,15 +36,15 @@ class RenderedPair(NamedTuple):
 def training_pair(
     rng: np.random.Generator, draw: Callable[[], np.ndarray], first: np.ndarray, size: int, max_radius: float
 ) -> RenderedPair:
-    """A scene of size x size pixels: parts of photographs, scaled, turned, tilted, mirrored and coloured anew.
+    """Render a scene of size x size pixels from scaled, rotated, tilted, mirrored and recolored parts of photographs.
 
-    `first` (H, W, 3) float32 in [0, 1] is the photograph of the background; `draw` gives others, for what lies before
-    it. Light comes from up to `max_radius` pixels around the scene.
+    `first` (H, W, 3) float32 in [0, 1] is the background; `draw` returns other photographs, for the objects in front.
+    Light comes from up to `max_radius` pixels around the scene.
     """
     margin = math.ceil(max_radius)
     side = size + 2 * margin
-    pictures = [recoloured(rng, part(rng, first, side))]
-    pictures += [recoloured(rng, part(rng, draw(), side)) for _ in range(rng.integers(MOST_OBJECTS + 1))]
+    pictures = [recolored(rng, part(rng, first, side))]
+    pictures += [recolored(rng, part(rng, draw(), side)) for _ in range(rng.integers(MOST_OBJECTS + 1))]
     middle = slice(margin, margin + size)
     return _taken(rng, pictures, _Blur(max_radius, 0.03, _SHARP_SHARE), (middle, middle))
 
@@ -52,9 +52,9 @@ def training_pair(
 def whole_pair(
     rng: np.random.Generator, draw: Callable[[], np.ndarray], first: np.ndarray, max_radius: float
 ) -> RenderedPair:
-    """The same of a whole photograph as it is; what is cut out of others is scaled to its size.
+    """Render a whole photograph as it is, with objects from others, scaled to its size, in front of it.
 
-    For validation, so never in focus as a whole: the PSNR of such an input has no upper bound.
+    For validation: never entirely in focus, because the PSNR of such an input has no upper bound.
     """
     height, width, _ = first.shape
     pictures = [first]
@@ -64,9 +64,9 @@ def whole_pair(
 
 
 class _Blur(NamedTuple):
-    """Which largest radii scenes have: none in `sharp_share` of them, else `most` times `least` .. 1 to the 1.5.
+    """Distribution of a scene's largest radius: 0 for `sharp_share` of scenes, else `most` u^1.5, u in [`least`, 1].
 
-    That gives more of the small ones than an even draw: they are what most of a photograph is under.
+    The exponent favors small radii, which are the most frequent in photographs.
     """
 
     most: float
@@ -80,7 +80,7 @@ class _Blur(NamedTuple):
 def _taken(
     rng: np.random.Generator, pictures: list[np.ndarray], blur: _Blur, window: tuple[slice, slice]
 ) -> RenderedPair:
-    """The pictures, back to front, photographed by a camera drawn at random."""
+    """Photograph the pictures, given from back to front, with a random camera."""
     sensor, aperture = random_sensor(rng), random_aperture(rng)
     exposure, gain = 2 ** rng.uniform(-1.5, 0.7), rng.uniform(0, 6) if rng.random() < 0.4 else 0.0
     light = [with_highlights(sensor.light(picture), gain) * np.float32(exposure) for picture in pictures]
@@ -106,7 +106,7 @@ def radii(
         for near, shape in zip(nearness, shapes, strict=True)
     ]
     far, near = min(float(d.min()) for d in disparities), max(float(d.max()) for d in disparities)
-    # On a surface of the scene more often than anywhere in it or a little before or behind it.
+    # Most often on a surface of the scene, else anywhere in it or slightly in front of or behind it.
     focus = (
         float(np.median(disparities[rng.integers(count)]))
         if rng.random() < 0.6
@@ -117,9 +117,9 @@ def radii(
 
 
 def random_sensor(rng: np.random.Generator) -> Sensor:
-    """sRGB, or another gamma for 4 in 10: 1 is a camera that blurs values, as refocusing in software does.
+    """Draw a sensor: sRGB, or for 4 in 10 another gamma (1: blur of values, as in software refocusing).
 
-    Noise for 6 in 10, from hardly any to that of a high ISO; JPEG for 4 in 10, quality 75 to 98.
+    6 in 10 have noise, up to that of a high ISO; 4 in 10 have JPEG compression of quality 75 to 98.
     """
     gamma = rng.uniform(1, 2.4) if rng.random() < 0.4 else None
     shot, read = (10 ** rng.uniform(-5, -3), 10 ** rng.uniform(-3.5, -2)) if rng.random() < 0.6 else (0.0, 0.0)
@@ -137,7 +137,7 @@ def part(rng: np.random.Generator, picture: np.ndarray, side: int, tries: int = 
     scale = rng.uniform(smallest, 1)
     height, width = max(2, round(scale * height)), max(2, round(scale * width))
     picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-    # its corner above and to the left, at a whole pixel: a part that is not turned is not softened either
+    # top left corners at whole pixels, so a part that is not rotated is not softened
     corners = [
         np.array([rng.integers(min(0, n - side), max(0, n - side) + 1) for n in (width, height)], np.float32)
         for _ in range(tries)
@@ -164,18 +164,18 @@ def _detail(picture: np.ndarray, corner: np.ndarray, side: int) -> float:
     return float(np.abs(cv2.Laplacian(picture[y : y + side, x : x + side, 1], cv2.CV_32F)).mean())
 
 
-def recoloured(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
-    """Values in [0, 1] with another contrast, white balance and saturation; colours exchanged 1 time in 4."""
+def recolored(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
+    """Change contrast, white balance and saturation of values in [0, 1]; permute the channels 1 time in 4."""
     picture = picture ** np.float32(rng.uniform(0.7, 1.5)) * rng.uniform(0.8, 1.15, 3).astype(np.float32)
-    grey = picture.mean(axis=-1, keepdims=True)
-    picture = grey + np.float32(rng.uniform(0.2, 1.4)) * (picture - grey)
+    gray = picture.mean(axis=-1, keepdims=True)
+    picture = gray + np.float32(rng.uniform(0.2, 1.4)) * (picture - gray)
     if rng.random() < 0.25:
         picture = picture[..., rng.permutation(3)]
     return np.clip(picture, 0, 1, dtype=np.float32)
 
 
 def surface(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Float32 (H, W) in about [-1, 1]: a slanted plane with gentle waves, as smooth depth has."""
+    """Draw a slanted plane with gentle waves: float32 (H, W) in about [-1, 1]."""
     height, width = shape
     y, x = np.linspace(-1, 1, height, dtype=np.float32)[:, None], np.linspace(-1, 1, width, dtype=np.float32)
     angle = rng.uniform(0, 2 * np.pi)
@@ -185,9 +185,9 @@ def surface(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 
 
 def mask(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Float32 (H, W) in [0, 1], the outline of an object: a blob, a polygon, stalks, or an edge across the picture.
+    """Draw the mask of an object: a blob, a polygon, stalks, or an edge across the image. Float32 (H, W) in [0, 1].
 
-    Edges are as sharp as a pixel is wide.
+    Edges are one pixel wide.
     """
     height, width = (_MASK_SCALE * n for n in shape)
     canvas = np.zeros((height, width), np.uint8)
@@ -203,8 +203,8 @@ def mask(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
         corners = int(rng.integers(3, 11))
         angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
         reach = size * rng.uniform(0.1, 0.6, corners)
-        centre = rng.uniform(0, 1, 2) * (width, height)
-        points = centre + reach[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        center = rng.uniform(0, 1, 2) * (width, height)
+        points = center + reach[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
         cv2.fillPoly(canvas, [points.round().astype(np.int32)], 1)
     elif kind == 2:  # stalks, wires, branches
         for _ in range(rng.integers(1, 9)):

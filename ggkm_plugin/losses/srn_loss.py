@@ -22,9 +22,9 @@ class SRNLoss(nn.Module):
     each term before its weight, detached.
 
         l_mse       mean squared error, scales of equal weight
-        l_gradient  mean squared error of horizontal, and that of vertical differences of neighbours in the grey image
+        l_gradient  mean squared error of horizontal, and that of vertical differences of neighbors in the gray image
 
-    AttSRN's `gradient_weight` is 2.5. Not in the facts: BT.601 for grey; images in [0,1].
+    AttSRN's `gradient_weight` is 2.5. Not in the facts: BT.601 for gray; images in [0,1].
 
     Raises:
         ValueError: a weight that is no number of at least 0; a network with several estimates a scale, or with
@@ -55,12 +55,12 @@ class SRNLoss(nn.Module):
         pairs = zip(scales, targets, strict=True)
         terms = {'l_mse': torch.stack([F.mse_loss(x, target) for x, target in pairs]).sum()}
         if self.weights['l_gradient']:
-            error = _grey(scales[-1] - targets[-1])
+            error = _gray(scales[-1] - targets[-1])
             terms['l_gradient'] = error.diff(dim=-1).square().mean() + error.diff(dim=-2).square().mean()
         self.terms = {name: term.detach() for name, term in terms.items()}
         return self.loss_weight * torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
 
 
-def _grey(image: Tensor) -> Tensor:
+def _gray(image: Tensor) -> Tensor:
     """(B,3,H,W) RGB -> (B,H,W)."""
     return torch.einsum('c,bchw->bhw', image.new_tensor(_LUMA), image)

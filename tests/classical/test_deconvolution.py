@@ -1,14 +1,14 @@
-"""Deconvolution: what it gains, its steps against brute force, and that cutting the work up does not show."""
+"""Deconvolution: PSNR gain, steps against brute force, independence of blocks and threads."""
 
 import tracemalloc
 from functools import partial
 
 import numpy as np
 import pytest
-from scipy import fft, ndimage, optimize
+from scipy import ndimage, optimize
 
 from ggkm_plugin.classical import deconvolution
-from ggkm_plugin.classical.deconvolution import deconvolved, gaussian_taps, hyper_laplacian, quantised, richardson_lucy
+from ggkm_plugin.classical.deconvolution import deconvolved, gaussian_taps, hyper_laplacian, quantized, richardson_lucy
 from ggkm_plugin.data.photographs import builtin_photographs
 from ggkm_plugin.utils.image_decoding import read_image
 
@@ -34,38 +34,23 @@ def everywhere(sigma, image):
     return np.full(image.shape[:2], float(sigma))
 
 
-@pytest.mark.parametrize('name', ['astronaut', 'brick', 'camera', 'coffee', 'gravel', 'motorcycle_left'])
+@pytest.mark.parametrize('name', ['astronaut', 'brick', 'coffee', 'motorcycle_left'])
 @pytest.mark.parametrize('sigma', [1.5, 3])
-def test_the_true_sigma_gains_a_decibel(name, sigma):
-    truth = read_image(PHOTOGRAPHS[name].path)
+@pytest.mark.parametrize('undo', [SHARP, partial(richardson_lucy, iterations=30)], ids=['hyper', 'richardson_lucy'])
+def test_the_true_sigma_gains_a_decibel(name, sigma, undo):
+    truth = read_image(PHOTOGRAPHS[name].path)[100:260, 150:350]
     image = blurred(truth, sigma)
-    assert psnr(deconvolved(image, everywhere(sigma, image), SHARP), truth) > psnr(image, truth) + 1
+    assert psnr(deconvolved(image, everywhere(sigma, image), undo), truth) > psnr(image, truth) + 1
 
 
-@pytest.mark.parametrize('sigma', [1.5, 3])
-def test_richardson_lucy_gains(astronaut, sigma):
-    image = blurred(astronaut, sigma)
-    undo = partial(richardson_lucy, iterations=30)
-    assert psnr(deconvolved(image, everywhere(sigma, image), undo), astronaut) > psnr(image, astronaut) + 1
-
-
-def test_more_fidelity_is_sharper_and_noisier(astronaut):
-    image = blurred(astronaut, 1.5)
-    slopes = []
-    for fidelity in (4.2, 16.8, 420):
-        undo = partial(hyper_laplacian, fidelity=fidelity)
-        slopes.append(np.abs(np.diff(deconvolved(image, everywhere(1.5, image), undo), axis=1)).mean())
-    assert (np.diff(slopes) > 0).all()
-
-
-def test_an_even_plane_stays():
+def test_a_constant_plane_stays_constant():
     plane = np.full((40, 50), 0.3, np.float32)
     for undo in (SHARP, partial(richardson_lucy, iterations=20)):
         np.testing.assert_allclose(undo(plane, 2.0), plane, atol=1e-3)
 
 
 def test_borders_are_no_worse_than_the_middle(astronaut):
-    """Of a plane that an FFT would join with its opposite side."""
+    """An FFT joins opposite borders."""
     image = blurred(astronaut, 3, noise=0)
     error = (deconvolved(image, everywhere(3, image), SHARP) - astronaut) ** 2
     before = (image - astronaut) ** 2
@@ -88,17 +73,9 @@ def test_taps(sigma):
         assert taps @ at**2 == pytest.approx(sigma**2, rel=2e-3)
 
 
-def test_the_transfer_function_is_the_taps():
-    plane = np.random.default_rng(0).random((24, 30))
-    product = fft.irfft2(fft.rfft2(plane) * deconvolution._transfer(1.3, plane.shape), plane.shape)
-    taps = gaussian_taps(1.3)
-    expected = ndimage.convolve1d(ndimage.convolve1d(plane, taps, 0, mode='wrap'), taps, 1, mode='wrap')
-    np.testing.assert_allclose(product, expected, atol=1e-6)
-
-
 @pytest.mark.parametrize('beta', [1.0, 22.6, 181.0])
 @pytest.mark.parametrize('slope', [-0.7, -0.01, 0.0, 0.2, 1.0])
-def test_shrinking_finds_the_least(beta, slope):
+def test_shrinking_minimizes_its_cost(beta, slope):
     found = float(deconvolution._shrunk(np.array([slope]), np.float32(beta))[0])
     cost = lambda w: abs(w) ** 1.5 + beta / 2 * (w - slope) ** 2  # noqa: E731
     least = optimize.minimize_scalar(cost, bounds=(-1, 1), method='bounded', options={'xatol': 1e-9})
@@ -106,7 +83,7 @@ def test_shrinking_finds_the_least(beta, slope):
 
 
 def test_the_result_has_a_lower_cost_than_the_image(astronaut):
-    """Of Krishnan and Fergus' objective, which it was made to lower."""
+    """The cost is the objective of Krishnan and Fergus."""
     fidelity, sigma = 100.0, 2.0
     image = blurred(astronaut, sigma)[..., 1]
     taps = gaussian_taps(sigma)
@@ -124,33 +101,27 @@ def test_the_result_has_a_lower_cost_than_the_image(astronaut):
 
 def test_bins_have_equally_many_pixels_and_their_lower_edges():
     sigma = np.random.default_rng(0).random((64, 64)) * 3
-    edges, which = quantised(sigma, 32)
+    edges, which = quantized(sigma, 32)
     assert np.bincount(which.ravel()).tolist() == [128] * 32
     at = np.array(edges)[which]
     assert (at <= sigma).all()
     assert all(0 <= sigma[which == n].min() - edge < 0.01 for n, edge in enumerate(edges))
-
-
-def test_an_even_map_is_one_bin():
-    edges, which = quantised(np.full((5, 6), 2.5), 32)
+    edges, which = quantized(np.full((5, 6), 2.5), 32)
     assert edges == [2.5]
     assert not which.any()
 
 
-def test_each_part_is_undone_by_its_own_blur(astronaut):
+def test_each_part_is_deconvolved_by_its_own_blur(astronaut):
     sigma = np.where(np.arange(200) < 100, 1.0, 3.0) * np.ones((160, 1))
     image = np.where(sigma[..., None] == 1, blurred(astronaut, 1), blurred(astronaut, 3))
     found = deconvolved(image, sigma, SHARP)
     for part, width in ((np.s_[:, :80], 1), (np.s_[:, 120:], 3)):
         even = deconvolved(image, everywhere(width, image), SHARP)
         np.testing.assert_allclose(found[part], even[part], atol=2e-3)
+    np.testing.assert_array_equal(deconvolved(astronaut, everywhere(0.2, astronaut), SHARP), astronaut)
     assert psnr(found, astronaut) > max(
         psnr(deconvolved(image, everywhere(width, image), SHARP), astronaut) for width in (1, 3)
     )
-
-
-def test_what_is_sharp_is_left_alone(astronaut):
-    np.testing.assert_array_equal(deconvolved(astronaut, everywhere(0.2, astronaut), SHARP), astronaut)
 
 
 @pytest.mark.parametrize(
@@ -158,8 +129,8 @@ def test_what_is_sharp_is_left_alone(astronaut):
     [partial(hyper_laplacian, fidelity=4.2), SHARP, partial(richardson_lucy, iterations=30)],
     ids=['4.2', '420', 'richardson_lucy'],
 )
-def test_blocks_do_not_show(astronaut, undo, monkeypatch):
-    """Less than an eighth of an 8-bit step."""
+def test_blocks_do_not_change_the_result(astronaut, undo, monkeypatch):
+    """Tolerance: an eighth of an 8-bit step."""
     image = blurred(astronaut, 2)
     sigma = np.linspace(0.3, 4, 200)[None] * np.ones((160, 1))
     whole = deconvolved(image, sigma, undo, bins=6)
@@ -167,12 +138,13 @@ def test_blocks_do_not_show(astronaut, undo, monkeypatch):
     np.testing.assert_allclose(deconvolved(image, sigma, undo, bins=6), whole, atol=0.125 / 255)
 
 
-def test_threads_do_not_show(astronaut):
+def test_threads_do_not_change_the_result(astronaut):
     sigma = np.linspace(0.3, 3, 200)[None] * np.ones((160, 1))
     one = deconvolved(astronaut, sigma, SHARP, workers=1)
     np.testing.assert_array_equal(deconvolved(astronaut, sigma, SHARP, workers=4), one)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_bins_nor_much_with_the_image(monkeypatch):
     monkeypatch.setattr(deconvolution, '_BLOCK', 128)
 
@@ -191,14 +163,6 @@ def test_memory_does_not_grow_with_bins_nor_much_with_the_image(monkeypatch):
 
 def test_progress_counts_the_bins_of_the_blocks(astronaut):
     sigma = np.linspace(0, 3, 200)[None] * np.ones((160, 1))
-    told = []
-    deconvolved(astronaut, sigma, SHARP, 10, lambda *step: told.append(step))
-    assert told == [('deconvolution', n, 9) for n in range(1, 10)]  # the first bin is sharp
-
-
-def test_a_failure_in_a_thread_is_raised(astronaut):
-    def fails(plane, sigma):
-        raise ZeroDivisionError('a bug')
-
-    with pytest.raises(ZeroDivisionError, match='a bug'):
-        deconvolved(astronaut, everywhere(1, astronaut), fails)
+    steps = []
+    deconvolved(astronaut, sigma, SHARP, 10, lambda *step: steps.append(step))
+    assert steps == [('deconvolution', n, 9) for n in range(1, 10)]  # the first bin is sharp

@@ -1,4 +1,4 @@
-"""EBDB's map: exact on isolated edges, near on photographs, and its parts against scikit-image and dense algebra."""
+"""Blur map of EBDB: isolated edges, photographs, and its steps against scikit-image and dense algebra."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from ggkm_plugin.data.photographs import builtin_photographs
 from ggkm_plugin.utils.image_decoding import read_image
 
 PHOTOGRAPHS = {photo.name: photo for split in ('train', 'val') for photo in builtin_photographs(split)}
-SCENES = ('astronaut', 'camera', 'coffee', 'motorcycle_left', 'rocket')  # the others are pictures of a texture
+SCENES = ('astronaut', 'camera', 'coffee', 'motorcycle_left', 'rocket')  # the others show a texture
 DOMAINS = {  # a lens blurs light; most experiments blur values
     'values': (np.asarray, np.asarray),
     'light': (srgb_to_linear, linear_to_srgb),
@@ -24,16 +24,16 @@ def blurred(image, sigma, domain='light'):
 
 
 def step(angle, sigma, size=128):
-    """An edge at an angle, blurred in the light that the map measures in, as RGB."""
+    """An RGB edge at an angle, blurred in linear light as the map assumes."""
     y, x = np.mgrid[:size, :size] - (size - 1) / 2
-    grey = np.where(np.cos(angle) * x + np.sin(angle) * y > 0, 0.8, 0.2) ** 2.4
-    return np.repeat(ndimage.gaussian_filter(grey, sigma)[..., None] ** (1 / 2.4), 3, axis=2).astype(np.float32)
+    gray = np.where(np.cos(angle) * x + np.sin(angle) * y > 0, 0.8, 0.2) ** 2.4
+    return np.repeat(ndimage.gaussian_filter(gray, sigma)[..., None] ** (1 / 2.4), 3, axis=2).astype(np.float32)
 
 
 @pytest.mark.parametrize('angle', [0, 0.1, 0.5, np.pi / 2])
 @pytest.mark.parametrize('sigma', [1, 2, 3, 4])
-def test_an_isolated_edge_reads_its_blur(angle, sigma):
-    """Also one half-way between two pixels (0 and 90 degrees), where gradients tie."""
+def test_the_blur_of_an_isolated_edge(angle, sigma):
+    """At 0 and 90 degrees the edge is between two pixels, whose gradients are equal."""
     known, counts, found = edge_map.edge_blur(step(angle, sigma))
     assert known.sum() >= 126
     assert np.median(counts[known]) == 9
@@ -42,32 +42,26 @@ def test_an_isolated_edge_reads_its_blur(angle, sigma):
     assert not found[~known].any()
 
 
-@pytest.mark.parametrize('domain', DOMAINS)
-@pytest.mark.parametrize('name', ['astronaut', 'coffee'])
+@pytest.mark.slow
+@pytest.mark.parametrize(('name', 'domain'), [('astronaut', 'values'), ('coffee', 'light')])
 def test_photographs_blurred_evenly(name, domain):
     image = read_image(PHOTOGRAPHS[name].path)
-    found = [edge_map.blur_map(blurred(image, sigma, domain)).mean() for sigma in (0, 1, 2, 3)]
+    found = [edge_map.blur_map(blurred(image, sigma, domain)).mean() for sigma in (0, 1, 2, 3, 4)]
     assert 0.4 < found[0] < 0.9  # a sharp photograph
-    assert np.abs(np.subtract(found[1:], [1, 2, 3])).max() <= 0.3
-
-
-@pytest.mark.parametrize('name', PHOTOGRAPHS)
-def test_more_blur_reads_as_more(name):
-    image = read_image(PHOTOGRAPHS[name].path)[:256, :256]
-    found = [edge_map.blur_map(blurred(image, sigma)).mean() for sigma in (0, 0.5, 1, 1.5, 2, 3, 4)]
-    assert (np.diff(found) > 0).all(), found
+    assert np.abs(np.subtract(found[1:4], [1, 2, 3])).max() <= 0.3
+    assert (np.diff(found) > 0).all()
 
 
 @pytest.mark.slow
 def test_photographs_on_the_mean():
-    """Lines read low, since they lose contrast faster than edges: fine texture alone may be 0.8 off at sigma 3."""
+    """Lines are underestimated, since they lose contrast faster than edges: by up to 0.8 at sigma 3."""
     images = [read_image(PHOTOGRAPHS[name].path) for name in SCENES]
     for sigma in (1, 2, 3):
         found = [edge_map.blur_map(blurred(image, sigma)).mean() for image in images]
         assert np.mean(found) == pytest.approx(sigma, abs=0.3), found
 
 
-def test_it_tells_the_sharp_from_the_blurred_half():
+def test_the_sharp_and_the_blurred_half_differ():
     image = read_image(PHOTOGRAPHS['astronaut'].path)
     image = np.concatenate([image[:, :256], blurred(image, 3)[:, 256:]], axis=1)
     found = edge_map.blur_map(image)
@@ -75,21 +69,17 @@ def test_it_tells_the_sharp_from_the_blurred_half():
     assert found[:, 312:].mean() > 2.3
 
 
-def test_nothing_is_found_on_an_even_surface():
+def test_a_constant_image_has_no_edges_and_noise_stays_in_range():
     assert not edge_map.blur_map(np.full((40, 50, 3), 0.3)).any()
     ramp = np.linspace(0.1, 0.9, 50)[None, :, None] * np.ones((40, 1, 3))
     assert np.isfinite(edge_map.blur_map(ramp)).all()
-
-
-def test_values_stay_within_range():
-    noise = np.random.default_rng(0).random((64, 64, 3), np.float32)
-    found = edge_map.blur_map(noise)
+    found = edge_map.blur_map(np.random.default_rng(0).random((64, 64, 3), np.float32))
     assert found.shape == (64, 64)
     assert found.min() >= 0
     assert found.max() <= 5
 
 
-def test_left_and_right_are_alike():
+def test_flips_and_transposition_commute_with_the_map():
     image = read_image(PHOTOGRAPHS['coffee'].path)[:200, :300]
     for turned in (lambda x: x[:, ::-1], lambda x: x[::-1], lambda x: x.swapaxes(0, 1)):
         known, counts, sigma = (turned(part) for part in edge_map.edge_blur(image))
@@ -101,20 +91,20 @@ def test_left_and_right_are_alike():
 
 
 @pytest.mark.parametrize('scale', [1.0, 3.0])
-def test_edges_are_scikit_image_s_at_the_same_thresholds(scale):
-    grey = edge_map.luma(read_image(PHOTOGRAPHS['coffee'].path).astype(np.float64))
-    smooth = ndimage.gaussian_filter(grey, scale, mode='nearest')
+def test_edges_equal_those_of_scikit_image(scale):
+    gray = edge_map.luma(read_image(PHOTOGRAPHS['coffee'].path).astype(np.float64))
+    smooth = ndimage.gaussian_filter(gray, scale, mode='nearest')
     high = np.percentile(np.hypot(ndimage.sobel(smooth, 0), ndimage.sobel(smooth, 1)), 70)
-    expected = skimage_canny(grey, scale, 0.4 * high, high, mode='nearest')
+    expected = skimage_canny(gray, scale, 0.4 * high, high, mode='nearest')
     assert expected.mean() > 0.02
-    assert (edge_map.canny(grey, scale) != expected).mean() < 1e-3 * expected.mean()
+    assert (edge_map.canny(gray, scale) != expected).mean() < 1e-3 * expected.mean()
 
 
-def test_strips_do_not_show(monkeypatch):
-    grey = edge_map.luma(read_image(PHOTOGRAPHS['coffee'].path))[:100]
-    whole = edge_map.canny(grey, 1.5)
+def test_strips_do_not_change_the_edges(monkeypatch):
+    gray = edge_map.luma(read_image(PHOTOGRAPHS['coffee'].path))[:100]
+    whole = edge_map.canny(gray, 1.5)
     monkeypatch.setattr(edge_map, '_STRIP', 7)
-    assert (edge_map.canny(grey, 1.5) == whole).all()
+    assert (edge_map.canny(gray, 1.5) == whole).all()
 
 
 def test_smoothing_along_edges_solves_its_system():
@@ -129,11 +119,3 @@ def test_smoothing_along_edges_solves_its_system():
     found = edge_map.smoothed_along_edges(sigma, known, counts)
     np.testing.assert_allclose(found[known], expected, atol=1e-6)
     assert not found[~known].any()
-
-
-def test_edges_apart_do_not_mix():
-    known = np.zeros((5, 9), bool)
-    known[:, [2, 6]] = True
-    sigma = np.where(np.arange(9) < 4, 1.0, 3.0) * known
-    found = edge_map.smoothed_along_edges(sigma, known, np.full(known.shape, 9))
-    np.testing.assert_allclose(found, sigma, atol=1e-6)

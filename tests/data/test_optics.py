@@ -1,4 +1,4 @@
-"""Laws of the rendered defocus. Tolerances: 1e-4 is a fortieth of an 8-bit step, far above float32 rounding."""
+"""Laws of the rendered defocus. Tolerance 1e-4: 1/40 of an 8-bit step, far above float32 rounding."""
 
 import cv2
 import numpy as np
@@ -64,21 +64,13 @@ def test_a_tap_is_the_area_of_its_pixel_inside_the_disk(radius):
     np.testing.assert_allclose(disk_kernel(radius), area / (np.pi * radius**2), atol=2e-3 / radius**2)
 
 
-@pytest.mark.parametrize('radius', [1.9, 3.3, 6.0, 12.5])
-def test_the_variance_is_that_of_a_disk_and_a_pixel(radius):
-    kernel = disk_kernel(radius).astype(np.float64)
-    at = np.arange(len(kernel)) - len(kernel) // 2
-    # radius^2 / 4 along an axis, and 1/12 of the square pixel; sampling at whole pixels leaves the rest
-    assert (kernel.sum(0) * at**2).sum() == pytest.approx(radius**2 / 4 + 1 / 12, rel=0.05)
-
-
 @pytest.mark.parametrize('radius', [-1.0, float('nan'), float('inf')])
-def test_a_radius_that_is_none_is_refused(radius):
+def test_a_wrong_radius_is_refused(radius):
     with pytest.raises(ValueError, match='radius'):
         disk_kernel(radius)
 
 
-# colour and lens
+# color and lens
 
 
 def test_the_srgb_curve_and_back():
@@ -96,15 +88,10 @@ def test_the_circle_of_confusion_is_linear_in_inverse_depth():
     assert radii.dtype == np.float32
 
 
-def test_a_negative_strength_is_refused():
-    with pytest.raises(ValueError, match='strength'):
-        circle_of_confusion(np.zeros((2, 2)), 0.5, -1)
-
-
 # procedural_disparity
 
 
-def test_made_up_depth_is_in_range_and_belongs_to_its_seed():
+def test_procedural_disparity_is_in_range_and_depends_on_the_seed():
     for seed in range(20):
         disparity = procedural_disparity((40, 57), np.random.default_rng(seed))
         assert disparity.shape == (40, 57)
@@ -115,7 +102,7 @@ def test_made_up_depth_is_in_range_and_belongs_to_its_seed():
     assert np.ptp(disparity - procedural_disparity((40, 57), np.random.default_rng(99))) > 0
 
 
-def test_made_up_depth_is_sometimes_smooth_and_often_has_an_edge():
+def test_procedural_disparity_is_sometimes_smooth_and_often_has_an_edge():
     jumps = [
         np.abs(np.diff(procedural_disparity((96, 96), np.random.default_rng(seed)), axis=1)).max() for seed in range(60)
     ]
@@ -139,21 +126,15 @@ def test_the_result_is_an_image_and_the_input_is_left_alone(texture):
 
 
 @pytest.mark.parametrize('strength', [0, 1.3, 6, 25])
-@pytest.mark.parametrize('seed', range(6))
+@pytest.mark.parametrize('seed', range(3))
 def test_a_constant_image_stays_constant_at_any_depth(seed, strength):
     rng = np.random.default_rng(seed)
     sharp = np.ones((50, 63, 3), np.float32) * np.float32([0.9, 0.03, 0.4])
-    disparity = procedural_disparity((50, 63), rng)
+    disparity = procedural_disparity((50, 63), rng) if seed else rng.random((50, 63), dtype=np.float32)
     np.testing.assert_allclose(render_defocus(sharp, disparity, rng.random(), strength), sharp, atol=ROUNDING)
 
 
-def test_a_constant_image_stays_constant_when_depth_is_noise():
-    sharp = np.full((40, 40, 3), 0.6, np.float32)
-    disparity = np.random.default_rng(0).random((40, 40), dtype=np.float32)
-    np.testing.assert_allclose(render_defocus(sharp, disparity, 0.5, 12), sharp, atol=ROUNDING)
-
-
-@pytest.mark.parametrize(('focus', 'strength'), [(0.2, 1), (0.9, 3.7), (0.0, 6), (1.0, 20)])
+@pytest.mark.parametrize(('focus', 'strength'), [(0.2, 0), (0.9, 3.7), (0.0, 6), (1.0, 20)])
 def test_constant_depth_is_one_convolution_in_linear_light(texture, focus, strength):
     disparity = np.full(texture.shape[:2], 0.5, np.float32)
     kernel = disk_kernel(abs(0.5 - focus) * strength)
@@ -162,12 +143,7 @@ def test_constant_depth_is_one_convolution_in_linear_light(texture, focus, stren
     np.testing.assert_allclose(srgb_to_linear(out), blurred, atol=ROUNDING)
 
 
-def test_no_strength_is_no_blur(texture):
-    disparity = procedural_disparity(texture.shape[:2], np.random.default_rng(1))
-    np.testing.assert_allclose(render_defocus(texture, disparity, 0.3, 0), texture, atol=ROUNDING)
-
-
-def test_a_slanted_plane_is_as_if_each_pixel_had_its_own_disk():
+def test_a_slanted_plane_has_a_disk_for_each_pixel():
     sharp = cv2.GaussianBlur(np.random.default_rng(0).random((64, 120, 3), dtype=np.float32), (0, 0), 1.0)
     row = np.linspace(0, 1, 120, dtype=np.float32)
     out = srgb_to_linear(render_defocus(sharp, np.tile(row, (64, 1)), 0.3, 6))
@@ -183,11 +159,8 @@ def test_a_sharp_foreground_keeps_its_pixels_before_a_blurred_background(texture
     out = render_defocus(sharp, two_planes(), focus=1.0, strength=6)
     np.testing.assert_allclose(out[:, :32], sharp[:, :32], atol=ROUNDING)
     assert np.abs(out[:, 32:] - sharp[:, 32:]).mean() > 0.05
-
-
-def test_a_sharp_foreground_does_not_bleed_into_the_background_behind_it():
     out = render_defocus(red_before_blue(), two_planes(), focus=1.0, strength=6)
-    np.testing.assert_allclose(out, red_before_blue(), atol=1e-3)
+    np.testing.assert_allclose(out, red_before_blue(), atol=1e-3)  # none of its light is in the background
 
 
 def test_a_blurred_foreground_spills_over_a_sharp_background():
@@ -196,20 +169,20 @@ def test_a_blurred_foreground_spills_over_a_sharp_background():
     assert red[32] == pytest.approx(0.5, abs=0.1)
     assert red[35] > 0.1
     np.testing.assert_allclose(out[32, 39:], [[0, 0, 1]] * 25, atol=1e-3)
-    # the edge is as soft on its near side, where it uncovers background that the photograph does not show
+    # the edge is as soft on its near side, where the photograph does not show the background
     np.testing.assert_allclose(red[:32] + red[:31:-1], 1, atol=0.02)
     assert np.diff(red).max() < 1e-3
     np.testing.assert_allclose(out.sum(-1), 1, atol=2e-3)
 
 
-def test_a_blurred_foreground_leaves_a_textured_background_sharp_outside_its_reach(texture):
+def test_a_blurred_foreground_leaves_a_textured_background_sharp_outside_its_radius(texture):
     sharp = cv2.resize(texture, (64, 64))
     out = render_defocus(sharp, two_planes(), focus=0.0, strength=6)
     np.testing.assert_allclose(out[:, 39:], sharp[:, 39:], atol=ROUNDING)
 
 
 def test_the_order_of_depth_matters_when_both_sides_are_as_blurred():
-    """Before and behind the focal plane by the same radius are two layers; turned round, the other side spills."""
+    """The same radius in front of and behind the focal plane makes two layers."""
     disparity, sharp = two_planes(), red_before_blue()
     red_near = srgb_to_linear(render_defocus(sharp, disparity, 0.5, 8))[32, :, 0]
     blue_near = srgb_to_linear(render_defocus(sharp, 1 - disparity, 0.5, 8))[32, :, 2]
@@ -248,7 +221,7 @@ def test_few_layers_still_keep_what_is_in_focus(texture, num_layers):
         ({'num_layers': 3}, 'num_layers'),
     ],
 )
-def test_what_cannot_be_rendered_is_refused_by_name(change, says):
+def test_wrong_arguments_are_named(change, says):
     scene = {
         'sharp': np.zeros((8, 8, 3), np.float32),
         'disparity': np.eye(8, dtype=np.float32),

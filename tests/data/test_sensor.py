@@ -1,4 +1,4 @@
-"""The tone curve and back, noise of the right size, JPEG of the right kind."""
+"""Sensor: tone curves, noise, JPEG and WebP, sharpening, denoising."""
 
 import cv2
 import numpy as np
@@ -16,17 +16,14 @@ def test_values_to_light_and_back(gamma):
     light = sensor.light(VALUES)
     assert light.dtype == np.float32
     assert (np.diff(light[:, 0, 0]) > 0).all()
-    np.testing.assert_array_equal(sensor.stored(sensor.values(light)), (VALUES * 255).round())  # bit by bit
+    np.testing.assert_array_equal(sensor.stored(sensor.values(light)), (VALUES * 255).round())  # exactly
 
 
-def test_curves_are_the_named_ones():
+def test_tone_curves():
     np.testing.assert_allclose(Sensor(2.0).light(np.float32([0.5])), [0.25], atol=1e-6)
     np.testing.assert_array_equal(Sensor().light(VALUES), srgb_to_linear(VALUES))
     np.testing.assert_array_equal(Sensor(1.0).light(VALUES), VALUES)
-
-
-def test_too_much_light_is_white():
-    for gamma in (None, 2.2):
+    for gamma in (None, 2.2):  # values are clipped
         np.testing.assert_array_equal(Sensor(gamma).values(np.float32([-1, 0, 1, 7])).round(6), [0, 0, 1, 1])
 
 
@@ -37,39 +34,34 @@ def test_noise_grows_with_the_light(level):
     noise = sensor.noisy(np.random.default_rng(0), light) - light
     assert noise.mean() == pytest.approx(0, abs=3e-4)
     assert noise.var() == pytest.approx(4e-4 * level + 1e-4, rel=0.02)  # of 120,000 values
-    neighbours = np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1]
-    assert abs(neighbours) < 0.02
+    neighbors = np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1]
+    assert abs(neighbors) < 0.02
 
 
 def test_no_noise_is_no_change():
     np.testing.assert_array_equal(Sensor().noisy(np.random.default_rng(0), VALUES), VALUES)
 
 
-def test_jpeg_is_of_its_quality_and_keeps_the_colours():
-    image = np.random.default_rng(0).random((64, 64, 3), dtype=np.float32).repeat(4, 0).repeat(4, 1)
-    image[..., 2] *= 0.2
-    plain = Sensor().stored(image)
-    errors = [np.abs(Sensor(jpeg=quality).stored(image).astype(int) - plain).mean() for quality in (30, 75, 98)]
-    assert 0 < errors[2] < errors[1] < errors[0] < 40
-    assert Sensor(jpeg=90).stored(image)[..., 2].mean() == pytest.approx(plain[..., 2].mean(), abs=2)
-
-
-def test_highlights_grow_and_nothing_else():
+def test_only_highlights_grow():
     light = np.float32([[[0.8, 0.1, 0.3], [0.2, 0.9, 0.45], [1, 1, 1]]])
     bright = with_highlights(light, 4.0)
     np.testing.assert_array_equal(bright[0, 0], light[0, 0])
-    np.testing.assert_allclose(bright[0, 1] / light[0, 1], 1 + 4 * 0.5**2, rtol=1e-5)  # one factor for all colours
+    np.testing.assert_allclose(bright[0, 1] / light[0, 1], 1 + 4 * 0.5**2, rtol=1e-5)  # one factor for all channels
     np.testing.assert_allclose(bright[0, 2], 5, rtol=1e-6)
     np.testing.assert_array_equal(with_highlights(light, 0), light)
 
 
-def test_webp_is_of_its_quality_and_shape():
+@pytest.mark.parametrize('kind', ['jpeg', 'webp'])
+def test_lossy_formats_follow_their_quality_and_keep_shape_and_colors(kind):
     image = np.random.default_rng(0).random((61, 47, 3), dtype=np.float32)
     image = cv2.GaussianBlur(image, (0, 0), 2)
+    image[..., 2] *= 0.2
     plain = Sensor().stored(image)
-    errors = [np.abs(Sensor(webp=quality).stored(image).astype(int) - plain).mean() for quality in (20, 60, 98)]
-    assert Sensor(webp=60).stored(image).shape == plain.shape
+    stored = [Sensor(**{kind: quality}).stored(image) for quality in (20, 60, 98)]
+    errors = [np.abs(one.astype(int) - plain).mean() for one in stored]
+    assert stored[0].shape == plain.shape
     assert 0 < errors[2] < errors[1] < errors[0] < 20
+    assert stored[2][..., 2].mean() == pytest.approx(plain[..., 2].mean(), abs=2)
 
 
 @pytest.mark.parametrize('kind', ['jpeg', 'webp'])
@@ -108,12 +100,12 @@ def test_noise_reduction_reduces_noise_and_keeps_edges_and_the_mean():
     assert (luma[:, 33] - luma[:, 30]).mean() > 0.37
     chroma_only = denoised(noisy, 1.5)
     gray = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (noisy, chroma_only)]
-    np.testing.assert_allclose(*gray, atol=2e-3)  # luma as it was
+    np.testing.assert_allclose(*gray, atol=2e-3)  # luma is unchanged
 
 
 @pytest.mark.parametrize('factor', [0.6, 0.73, 0.95])
 def test_softening_keeps_size_and_symmetry(factor):
-    """A scene that is its own mirror image stays so: no shift by parts of a pixel."""
+    """A symmetric scene stays symmetric: no subpixel shift."""
     half = np.random.default_rng(1).random((48, 24, 3), dtype=np.float32)
     image = cv2.GaussianBlur(np.concatenate([half, half[:, ::-1]], axis=1), (0, 0), 1)
     out = softened(image, factor)

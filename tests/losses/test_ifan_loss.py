@@ -1,4 +1,4 @@
-"""IFANLoss against its terms written out, and its mistakes. float64; 1e-12 is rounding of means."""
+"""IFANLoss against its terms written out, float64; and its errors."""
 
 import pytest
 import torch
@@ -23,11 +23,11 @@ def test_the_image_and_the_reblurred_ground_truth():
     torch.testing.assert_close(loss.terms['l_reblur'], l_reblur, rtol=0, atol=1e-12)
 
 
-def test_mistakes_are_named():
+def test_wrong_arguments_are_named():
     for weight in (0, -1, 'much'):
-        with pytest.raises(ValueError, match=r'^reblur_weight is '):
+        with pytest.raises(ValueError, match='reblur_weight'):
             IFANLoss(reblur_weight=weight)
     x = rand(1, 3, 16, 16)
     for output in (x, {'scales': [x], 'inputs': [x], 'reconstructions': []}):
-        with pytest.raises(ValueError, match='type: IFAN, reblur: true'):
+        with pytest.raises(ValueError, match='reblur: true'):
             IFANLoss()(output, x)

@@ -1,4 +1,4 @@
-"""NRKLoss against its terms worked out with numpy and scikit-image. float64: 1e-12 is rounding."""
+"""NRKLoss against its terms in numpy and scikit-image, float64."""
 
 import numpy as np
 import pytest
@@ -78,21 +78,15 @@ def test_both_forms_of_the_authors(options, weights):
     assert value == pytest.approx(sum(weight * by_hand(n, output, gt) for n, weight in weights.items()), rel=1e-12)
 
 
-def test_a_plain_image_is_one_scale_without_reblurring():
-    output, gt = training_output(num_scales=1)
-    loss = NRKLoss()
-    want = by_hand('l_mse', output, gt) + by_hand('l_ssim', output, gt)
-    assert loss(output['scales'][0], gt).item() == pytest.approx(want, rel=1e-12)
-    assert list(loss.terms) == ['l_mse', 'l_ssim']
-
-
 def test_a_network_that_does_not_reblur_has_no_such_term():
     output, gt = training_output()
     del output['reblur']
     loss = NRKLoss()
     loss(output, gt)
     assert list(loss.terms) == ['l_mse', 'l_ssim']
-    with pytest.raises(ValueError, match='only reblur_weight'):
+    loss(output['scales'][-1], gt)  # a plain image
+    assert list(loss.terms) == ['l_mse', 'l_ssim']
+    with pytest.raises(ValueError, match='reblur_weight'):
         NRKLoss(**ALONE['l_reblur'])(output, gt)
 
 
@@ -109,8 +103,7 @@ def test_a_term_of_weight_zero_is_not_computed(monkeypatch):
     assert list(loss.terms) == ['l_mse']
 
 
-def test_reblurring_teaches_the_operator_alone():
-    """Its gradient reaches the kernels and the maps' predictor, through every scale."""
+def test_reblurring_has_gradients_in_all_parameters():
     torch.manual_seed(0)
     net = NRKNet()
     y, gt = rand(1, 3, 32, 32, seed=1).float(), rand(1, 3, 32, 32, seed=2).float()
@@ -118,7 +111,7 @@ def test_reblurring_teaches_the_operator_alone():
     assert [key for key, parameter in net.named_parameters() if not parameter.grad.any()] == []
 
 
-def test_takes_what_the_network_gives_in_training():
+def test_accepts_the_training_output_of_the_network():
     torch.manual_seed(0)
     net = NRKNet()
     y, gt = rand(1, 3, 48, 48, seed=1).float(), rand(1, 3, 48, 48, seed=2).float()
@@ -140,10 +133,10 @@ def test_is_registered_and_declares_what_it_takes():
 @pytest.mark.parametrize(
     ('options', 'named'),
     [
-        ({f'{name[2:]}_weight': 0 for name in TERMS}, 'all weights of NRKLoss are 0'),
-        ({'reblur_weight': -0.1}, 'reblur_weight .* not -0.1'),
-        ({'mse_weight': float('nan')}, 'mse_weight .* not nan'),
-        ({'fr_weight': '1'}, "fr_weight .* not '1'"),
+        ({f'{name[2:]}_weight': 0 for name in TERMS}, 'NRKLoss'),
+        ({'reblur_weight': -0.1}, 'reblur_weight'),
+        ({'mse_weight': float('nan')}, 'mse_weight'),
+        ({'fr_weight': '1'}, 'fr_weight'),
     ],
 )
 def test_wrong_options_are_named(options, named):
@@ -151,24 +144,15 @@ def test_wrong_options_are_named(options, named):
         NRKLoss(**options)
 
 
-def test_reconstructions_are_refused():
-    output, gt = training_output()
-    output['reconstructions'] = output['inputs']
-    with pytest.raises(ValueError, match=r'self_reconstruction: false.*GGKMLoss'):
-        NRKLoss()(output, gt)
-
-
-def test_a_crop_that_does_not_fit_names_the_key_and_the_size():
+def test_crops_and_networks_that_do_not_fit_are_refused():
     output, gt = training_output(size=(40, 48))
-    with pytest.raises(CropSizeError, match=r'gt_size to 44 or more'):
+    with pytest.raises(CropSizeError, match='gt_size'):
         NRKLoss()(output, gt)
     NRKLoss(ssim_weight=0)(output, gt)
-    with pytest.raises(CropSizeError, match=r'gt_size to a multiple of 4'):
+    with pytest.raises(CropSizeError, match='gt_size'):
         NRKLoss()(output, rand(2, 3, 50, 56, seed=1))
-
-
-def test_several_estimates_a_scale_are_refused():
     output, gt = training_output()
-    output['scales'] = [x for x in output['scales'] for _ in range(2)]
-    with pytest.raises(ValueError, match=r'num_iters: 1'):
-        NRKLoss()(output, gt)
+    with pytest.raises(ValueError, match='self_reconstruction'):
+        NRKLoss()({**output, 'reconstructions': output['inputs']}, gt)
+    with pytest.raises(ValueError, match='num_iters'):
+        NRKLoss()({**output, 'scales': [x for x in output['scales'] for _ in range(2)]}, gt)
