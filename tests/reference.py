@@ -54,27 +54,27 @@ def zeros_around(x, top, bottom, left, right):
 
 
 def edges_around(x, n):
-    """x with its edge pixels repeated n times on every side."""
+    """Pad x with its edge pixels, n on every side."""
     rows = torch.arange(-n, x.shape[-2] + n).clamp(0, x.shape[-2] - 1)
     columns = torch.arange(-n, x.shape[-1] + n).clamp(0, x.shape[-1] - 1)
     return x[..., rows, :][..., columns]
 
 
 def correlated(x, weight, stride=1, dilation=1):
-    """Convolution without padding, tap by tap."""
+    """Convolve without padding, tap by tap."""
     rows, columns = weight.shape[-2:]
     height = (x.shape[-2] - dilation * (rows - 1) - 1) // stride + 1
     width = (x.shape[-1] - dilation * (columns - 1) - 1) // stride + 1
     total = 0
     for u in range(rows):
         for v in range(columns):
-            seen = x[..., u * dilation :, v * dilation :][..., ::stride, ::stride][..., :height, :width]
-            total = total + torch.einsum('oc,bchw->bohw', weight[..., u, v], seen)
+            window = x[..., u * dilation :, v * dilation :][..., ::stride, ::stride][..., :height, :width]
+            total = total + torch.einsum('oc,bchw->bohw', weight[..., u, v], window)
     return total
 
 
 class Layers:
-    """The layers of a state dict by their keys."""
+    """Layers of a network, computed from the weights at a key."""
 
     def __init__(self, net):
         self.state = {key: value.detach() for key, value in net.state_dict().items()}
@@ -86,14 +86,14 @@ class Layers:
         return x + self.state[f'{key}.bias'].view(1, -1, 1, 1) if f'{key}.bias' in self.state else x
 
     def conv(self, key, x, stride=1, dilation=1, around=None):
-        """Zeros around as PyTorch has them, (k-1)/2 on every side."""
+        """Convolve with (k-1)/2 zeros on every side, as PyTorch, or with other padding `around`."""
         weight = self.state[f'{key}.weight']
         n = dilation * (weight.shape[-1] // 2)
         x = around(x, n) if around else zeros_around(x, n, n, n, n)
         return self.biased(key, correlated(x, weight, stride, dilation))
 
     def same(self, key, x, stride=1, dilation=1):
-        """TensorFlow's SAME: out of ceil(size / stride), what is odd of the zeros to the right and below."""
+        """Convolve with TensorFlow's SAME padding: output ceil(size / stride), an odd zero on the right and bottom."""
         weight = self.state[f'{key}.weight']
         margins = []
         for side in x.shape[-2:]:
@@ -102,17 +102,15 @@ class Layers:
         return self.biased(key, correlated(zeros_around(x, *margins), weight, stride, dilation))
 
     def up(self, key, x, cut=1):
-        """Transposed convolution of stride 2: every pixel paints the kernel; `cut` rows and columns are left out
-        before, and what exceeds twice the size behind.
-        """
+        """Transposed convolution of stride 2: every pixel adds the kernel; crop to twice the size from (cut, cut)."""
         weight = self.state[f'{key}.weight']
         size = weight.shape[-1]
         height, width = x.shape[-2:]
         y = x.new_zeros(len(x), weight.shape[1], 2 * height + size, 2 * width + size)
         for u in range(size):
             for v in range(size):
-                painted = torch.einsum('co,bchw->bohw', weight[..., u, v], x)
-                y[..., u : u + 2 * height : 2, v : v + 2 * width : 2] += painted
+                product = torch.einsum('co,bchw->bohw', weight[..., u, v], x)
+                y[..., u : u + 2 * height : 2, v : v + 2 * width : 2] += product
         return self.biased(key, y[..., cut : cut + 2 * height, cut : cut + 2 * width])
 
 
@@ -133,12 +131,12 @@ def mean_of_blocks(x, n):
 
 
 def bilinear(x):
-    """x2, centres aligned."""
+    """Upscale by 2, pixel centers aligned."""
     return F.interpolate(x, scale_factor=2, mode='bilinear', align_corners=False)
 
 
 def legacy_bilinear(x):
-    """x2, first pixels aligned: out[2k] = x[k], out[2k+1] = (x[k] + x[k+1]) / 2, the last clamped."""
+    """Upscale by 2, first pixels aligned: out[2k] = x[k], out[2k+1] = (x[k] + x[k+1]) / 2, the last x[n-1]."""
     for dim in (-2, -1):
         side = x.shape[dim]
         following = x.index_select(dim, torch.arange(1, side + 1).clamp(max=side - 1))

@@ -238,7 +238,6 @@ def test_a_worker_that_dies(server, tiny, tmp_path):
     printed = process.communicate(timeout=60)[0]
     assert process.returncode == 1
     assert 'num_worker_per_gpu' in printed.splitlines()[-1]
-    assert 'num_worker_per_gpu' in printed.splitlines()[-1]
     assert 'Saved the steps up to iteration' in printed
     assert len(list((place / 'experiments/tiny/training_states').iterdir())) == 1
 
