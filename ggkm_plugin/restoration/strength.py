@@ -54,16 +54,22 @@ def gain(strength: float, weight: Tensor) -> Tensor:
 def blended(y: Tensor, x: Tensor, strength: float, radius: Tensor | None, mask: Tensor | None = None) -> Tensor:
     """Blend float y and x (C,H,W) by radius (H,W) and mask (H,W); see the module."""
     measure, unit = ((x - y).abs().amax(0), _DIFFERENCE) if radius is None else (radius, _RADIUS)
-    mean = F.avg_pool2d(measure[None], 2 * _MEAN_REACH + 1, 1, _MEAN_REACH, count_include_pad=False)[0]
-    share = gain(strength, blur_weight(mean / unit))
+    share = gain(strength, blur_weight(_mean_around(measure) / unit))
     out = torch.lerp(y, x, share if mask is None else share * mask)
     if strength > 1:
         out = out.clamp(-_largest_around(-torch.minimum(y, x)), _largest_around(torch.maximum(y, x)))
     return out
 
 
+def _mean_around(values: Tensor) -> Tensor:
+    size, reach = 2 * _MEAN_REACH + 1, _MEAN_REACH
+    rows = F.avg_pool2d(values[None], (size, 1), 1, (reach, 0), count_include_pad=False)
+    return F.avg_pool2d(rows, (1, size), 1, (0, reach), count_include_pad=False)[0]
+
+
 def _largest_around(image: Tensor) -> Tensor:
-    return F.max_pool2d(image, 2 * _RANGE_REACH + 1, 1, _RANGE_REACH)
+    size, reach = 2 * _RANGE_REACH + 1, _RANGE_REACH
+    return F.max_pool2d(F.max_pool2d(image, (size, 1), 1, (reach, 0)), (1, size), 1, (0, reach))
 
 
 def to_planes(image: np.ndarray | Tensor) -> Tensor:
