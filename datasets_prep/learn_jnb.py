@@ -1,4 +1,4 @@
-"""Learn JNB's dictionary and curve anew, as they come with the package.
+"""Learn the dictionary and the curve of JNB that are packaged.
 
 python -m ggkm_plugin.datasets_prep.learn_jnb FILE
 """
@@ -21,15 +21,15 @@ from ggkm_plugin.utils.files import write_whole
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='learn_jnb', description=__doc__.split('\n')[0])
     parser.add_argument('out', metavar='FILE', help='new .npz file')
-    parser.add_argument('--dry-run', action='store_true', help='say what would be done')
+    parser.add_argument('--dry-run', action='store_true', help='print what would be written')
     return parser
 
 
 def learn(arguments: argparse.Namespace) -> None:
-    """Raises DataError if FILE is there already or cannot be written."""
+    """Learn and write FILE. Raises DataError if it exists or cannot be written."""
     out = Path(arguments.out)
     if out.exists() or not out.parent.is_dir():
-        raise DataError(f'{out}: name a new file in a folder that is there')
+        raise DataError(f'{out}: the file exists or its folder does not. Name a new file in an existing folder')
     if arguments.dry_run:
         print(f'a dictionary would be learned from the photographs of scikit-image and written to {out}')
         return

@@ -1,4 +1,4 @@
-"""Write defocused / sharp pairs made from sharp photographs, as folders or raw LMDB that PairedDefocusDataset reads.
+"""Write defocused / sharp pairs from sharp photographs, as folders or raw LMDB for PairedDefocusDataset.
 
 python -m ggkm_plugin.datasets_prep.make_synthetic OUT [--photos FOLDER ...] [--scenes real] [--format raw] [--count N]
 """
@@ -20,7 +20,7 @@ from ggkm_plugin.data.real_scenes import PRESETS, Optics
 from ggkm_plugin.data.synthesis import FORMATS, Job, check_free, places, synthesize
 from ggkm_plugin.utils.errors import DataError, OptionError, UserError
 
-# Options of `Job` that are not command-line values as they stand.
+# Options of `Job` that differ from the command-line values.
 _RESOLVED = frozenset(('photos', 'optics', 'leave_out', 'hold_out'))
 
 
@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--builtin', action='store_true', help='with --photos, also those of scikit-image')
     for name, use in (('leave-out', 'not to use'), ('hold-out', 'for a split of their own, val')):
         parser.add_argument(f'--{name}', nargs='+', default=[], metavar='NAME', help=f'photographs {use}')
-        parser.add_argument(f'--{name}-file', metavar='FILE', help=f'names of photographs {use}, one a line')
+        parser.add_argument(f'--{name}-file', metavar='FILE', help=f'names of photographs {use}, one per line')
     parser.add_argument(
         '--hold-out-share', type=float, default=0.0, metavar='P', help='hold out this share, by a hash of the name'
     )
@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument('--noise-std', type=float, default=0.0, metavar='S', help='in 8-bit steps (default: 0)')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument(
-        '--format', choices=FORMATS, default='folder', help='PNG (default), or an LMDB a split, fastest to read'
+        '--format', choices=FORMATS, default='folder', help='PNG (default), or one LMDB per split, fastest to read'
     )
     parser.add_argument('--workers', type=int, default=os.cpu_count() or 1, metavar='N', help='default: all cores')
     parser.add_argument('--dry-run', action='store_true', help='print what would be written')
@@ -76,7 +76,7 @@ def parse_optics(words: Sequence[str] | None) -> Optics | None:
 
 
 def read_names(path: str | None) -> list[str]:
-    """Names of photographs in a text file, one a line; empty lines and lines with # are ignored. Raises DataError."""
+    """Read names of photographs from a text file, one per line; # starts a comment. Raises DataError."""
     if path is None:
         return []
     try:
@@ -92,7 +92,7 @@ def plan(arguments: argparse.Namespace) -> tuple[Job, list[str]]:
     A part of a photograph needs its crop and `max_blur_radius` pixels on each side.
     """
     if not 0 <= arguments.hold_out_share < 1:
-        raise OptionError(f'--hold-out-share lies from 0 to below 1, not {arguments.hold_out_share}')
+        raise OptionError(f'--hold-out-share must be at least 0 and below 1, not {arguments.hold_out_share}')
     leave_out = [*arguments.leave_out, *read_names(arguments.leave_out_file)]
     hold_out = [*arguments.hold_out, *read_names(arguments.hold_out_file)]
     names = {field.name for field in dataclasses.fields(Job)}
@@ -127,9 +127,9 @@ def plan(arguments: argparse.Namespace) -> tuple[Job, list[str]]:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the pairs, or print how many it would be. Raises OptionError or DataError."""
+    """Write the pairs, or print their number for a dry run. Raises OptionError or DataError."""
     if arguments.workers < 1:
-        raise OptionError(f'--workers is at least 1, not {arguments.workers}')
+        raise OptionError(f'--workers must be at least 1, not {arguments.workers}')
     job, skipped = plan(arguments)
     check_free(job.out)
     todo = places(job)

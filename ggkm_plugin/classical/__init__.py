@@ -1,1 +1,1 @@
-"""Deblurring without learned networks: a map of the blur, then deconvolution by it; numpy, scipy and scikit-image."""
+"""Classical deblurring methods: estimate a blur map, then deconvolve by it."""

@@ -1,8 +1,8 @@
-"""Undoing a Gaussian blur whose width varies over the image: quantized, then deconvolved bin by bin.
+"""Deconvolution of a spatially varying Gaussian blur, quantized into bins of equal sigma.
 
-For each width a plane is deconvolved as if it were blurred evenly, and of the result the pixels of that width are
-kept. Memory does not grow with the number of bins, and with the image's size only by the result: the work is cut into
-blocks, which see as much of their surroundings as reaches into them.
+For each bin the image is deconvolved as if its blur were uniform, and the pixels of that bin are kept. The work is
+split into blocks with margins, so memory does not grow with the number of bins, and with the size of the image only by
+the result.
 """
 
 import math
@@ -19,36 +19,35 @@ from ggkm_plugin.classical.working import Progress, done_by_threads
 Deconvolution = Callable[[np.ndarray, float], np.ndarray]
 Window = tuple[slice, slice]
 
-# Not in the papers: a narrower blur changes no 8-bit image (its tap beside the center is below half a step), so that
-# there is nothing to undo.
+# Not in the papers: a narrower blur does not change an 8-bit image (the tap beside the center is below half a step).
 SHARP = 0.28
 _BLOCK = 768  # pixels a side
-_TRUNCATE = 4.0  # sigmas to which a kernel reaches
+_TRUNCATE = 4.0  # radius of a kernel in sigmas
 _TAPERINGS = 4
-# Pixels, beside those that the kernel reaches over, beyond which a border or a block's edge is not felt: by less than
-# a tenth of an 8-bit step.
+# Margin in pixels beside the radius of the kernel. Beyond it a border changes the result by less than a tenth of an
+# 8-bit step.
 _REACH = 16
 _ALPHA = 1.5
 _BETAS = (1.0, 2 * math.sqrt(2), 256.0)  # first, factor, end
 
 
 def gaussian_taps(sigma: float) -> np.ndarray:
-    """Odd number of float64 taps, sum 1, as far as 4 sigma."""
+    """Return the taps of a Gaussian up to 4 sigma: an odd number, float64, sum 1."""
     reach = max(1, math.ceil(_TRUNCATE * sigma))
     taps = np.exp(-np.square(np.arange(-reach, reach + 1)) / (2 * sigma**2))
     return taps / taps.sum()
 
 
 def hyper_laplacian(plane: np.ndarray, sigma: float, fidelity: float) -> np.ndarray:
-    """The sharp `plane` (H,W) float32 in [0,1], of one blurred by a Gaussian of `sigma` pixels, with little noise.
+    """Deconvolve a plane (H,W), float32 in [0,1], blurred by a Gaussian of `sigma` pixels, with little noise.
 
-    Krishnan and Fergus, "Fast Image Deconvolution using Hyper-Laplacian Priors" (NIPS 2009): least over x of
+    Krishnan and Fergus, "Fast Image Deconvolution using Hyper-Laplacian Priors" (NIPS 2009) minimize over x
 
         fidelity / 2 ||k * x - y||^2 + sum |D x|^1.5
 
     by half-quadratic splitting: with beta rising from 1 by 2 sqrt(2) to 256, w = argmin |w|^1.5 + beta/2 (w - D x)^2 in
-    closed form, then x = argmin fidelity/2 ||k * x - y||^2 + beta/2 ||D x - w||^2 by FFT. The plane is continued by its
-    border and tapered, since the FFT takes it for periodic.
+    closed form, then x = argmin fidelity/2 ||k * x - y||^2 + beta/2 ||D x - w||^2 by FFT. The plane is padded by its
+    border values and tapered, since the FFT is periodic.
     """
     height, width = plane.shape
     pad = len(gaussian_taps(sigma)) // 2 + _REACH
@@ -80,7 +79,7 @@ def _shrunk(slope: np.ndarray, beta: np.float32) -> np.ndarray:
 
 
 def _transfer(sigma: float, size: tuple[int, int]) -> np.ndarray:
-    """Of the Gaussian, on the half plane of a real FFT; real, since the kernel is symmetric."""
+    """Transfer function of the Gaussian on the half plane of a real FFT; real, since the kernel is symmetric."""
     taps = gaussian_taps(sigma)
     lines = []
     for length, transform in zip(size, (fft.fft, fft.rfft), strict=True):
@@ -91,7 +90,7 @@ def _transfer(sigma: float, size: tuple[int, int]) -> np.ndarray:
 
 
 def _tapered(plane: np.ndarray, sigma: float, kernel: np.ndarray) -> np.ndarray:
-    """The plane, toward its borders more and more its own periodic blur, so that opposite borders meet.
+    """Blend a plane with its periodic blur toward the borders, so that opposite borders are continuous.
 
     The share of the blur is the kernel's autocorrelation at the distance from the border, here exp(-d^2 / 4 sigma^2).
     """
@@ -106,8 +105,8 @@ def _tapered(plane: np.ndarray, sigma: float, kernel: np.ndarray) -> np.ndarray:
 
 
 def richardson_lucy(plane: np.ndarray, sigma: float, iterations: int) -> np.ndarray:
-    """The sharp `plane` (H,W) float32 by scikit-image's Richardson-Lucy, continued by its border."""
-    pad = math.ceil(6 * sigma) + _REACH  # the library takes what is beyond for black
+    """Deconvolve a plane (H,W) float32 by Richardson-Lucy of scikit-image, padded by its border values."""
+    pad = math.ceil(6 * sigma) + _REACH  # scikit-image pads with zeros
     taps = gaussian_taps(sigma)
     y = np.pad(np.maximum(plane, 0), pad, mode='edge')
     x = restoration.richardson_lucy(y, np.outer(taps, taps), num_iter=iterations)
@@ -122,10 +121,10 @@ def deconvolved(
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> np.ndarray:
-    """`image` (H,W,C) float32 in [0,1], sharp where `sigma` (H,W) in pixels says how blurred it is; clipped to [0,1].
+    """Deconvolve an image (H,W,C), float32 in [0,1], by a map `sigma` (H,W) in pixels; clipped to [0,1].
 
-    Sigma is quantized into `bins` of equally many pixels, of each its lower edge; what is sharp is left as it is. The
-    result does not depend on the number of `workers`, threads, by default one for each processor that may be used.
+    Sigma is quantized into `bins` of equally many pixels, to the lower edge of each; pixels below `SHARP` are not
+    changed. The result does not depend on the number of threads, `workers` (default: one per available processor).
     """
     planes = np.ascontiguousarray(np.moveaxis(image, 2, 0), np.float32)
     result = planes.copy()
@@ -145,27 +144,27 @@ def deconvolved(
 
 
 def quantized(sigma: np.ndarray, bins: int) -> tuple[list[float], np.ndarray]:
-    """The lower edges of at most `bins` quantile bins, rising, and for each pixel the number of its bin."""
+    """Return the rising lower edges of at most `bins` quantile bins, and the bin of each pixel."""
     edges = np.unique(np.quantile(sigma, np.linspace(0, 1, bins + 1)[:-1]))
     return edges.tolist(), np.searchsorted(edges, sigma, side='right') - 1
 
 
 def _blocks(size: tuple[int, ...]) -> list[Window]:
-    """Cuts (H,W) into blocks of about equal sizes, at most `_BLOCK` a side."""
+    """Split (H,W) into blocks of about equal sizes, at most `_BLOCK` a side."""
     cuts = [range(-(-side // _BLOCK) + 1) for side in size]
     rows, columns = ([side * n // (len(cut) - 1) for n in cut] for side, cut in zip(size, cuts, strict=True))
     return [(slice(*r), slice(*c)) for r in pairwise(rows) for c in pairwise(columns)]
 
 
 def _around(mask: np.ndarray, block: Window) -> Window:
-    """The smallest window that has all pixels of a block's mask."""
+    """Return the bounding box of a block's mask."""
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     top, left = block[0].start, block[1].start
     return slice(top + rows[0], top + rows[-1] + 1), slice(left + columns[0], left + columns[-1] + 1)
 
 
 def _with_margin(place: Window, margin: int, size: tuple[int, ...]) -> tuple[Window, Window]:
-    """The window with its surroundings, cut by the image's border, and where it is in there."""
+    """Return a window with a margin, clipped to the image, and the place of the window in it."""
     rows, columns = (slice(max(0, p.start - margin), min(n, p.stop + margin)) for p, n in zip(place, size, strict=True))
     top, left = place[0].start - rows.start, place[1].start - columns.start
     height, width = (p.stop - p.start for p in place)

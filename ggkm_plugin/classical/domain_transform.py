@@ -1,4 +1,4 @@
-"""The recursive filter of the domain transform: it smooths along a guide's surfaces, not across its edges.
+"""Recursive filter of the domain transform: edge-aware smoothing by a guide image.
 
 Gastal and Oliveira, "Domain Transform for Edge-Aware Image and Video Processing" (SIGGRAPH 2011).
 """
@@ -6,14 +6,14 @@ Gastal and Oliveira, "Domain Transform for Edge-Aware Image and Video Processing
 import numpy as np
 from scipy import ndimage
 
-# Of the weight that reaches a pixel: less is as good as none, and rounding.
+# A smaller weight at a pixel is rounding noise.
 _LEAST_WEIGHT = 1e-30
 
 
 def recursive_filter(
     image: np.ndarray, guide: np.ndarray, sigma_s: float, sigma_r: float, iterations: int
 ) -> np.ndarray:
-    """`image` (H,W) or (H,W,C), smoothed where `guide`, (H,W) or (H,W,C), is even; same shape, its kind of float.
+    """Smooth `image`, (H,W) or (H,W,C), where `guide`, (H,W) or (H,W,C), has no edges; same shape and dtype.
 
     `sigma_s` is in pixels, `sigma_r` in values of the guide. The distance between neighbors is
 
@@ -23,10 +23,10 @@ def recursive_filter(
 
         sigma_i = sigma_s sqrt(3) 2^(N-i) / sqrt(4^N - 1),   V_j = exp(-sqrt(2) / sigma_i)^d_j
 
-    A constant stays one, and the filter is linear in `image`. Raises ValueError if the sizes differ.
+    Constants are preserved, and the filter is linear in `image`. Raises ValueError if the sizes differ.
     """
     if image.shape[:2] != guide.shape[:2]:
-        raise ValueError(f'an image of {image.shape[:2]} and a guide of {guide.shape[:2]} are not of one size')
+        raise ValueError(f'an image of {image.shape[:2]} and a guide of {guide.shape[:2]} differ in size')
     planes = np.array(image, order='C').reshape(*image.shape[:2], -1)
     guide = guide.reshape(*guide.shape[:2], -1)
     distances = [1 + sigma_s / sigma_r * np.abs(np.diff(guide, axis=axis)).sum(-1, keepdims=True) for axis in (1, 0)]
@@ -34,7 +34,7 @@ def recursive_filter(
         sigma = sigma_s * np.sqrt(3) * 2.0 ** (iterations - i) / np.sqrt(4.0**iterations - 1)
         for axis, distance in zip((1, 0), distances, strict=True):
             feedback = np.exp(-np.sqrt(2) / sigma * distance).astype(planes.dtype)
-            # the axis comes first, so that a step of the recursion is over memory that lies together
+            # the axis comes first, so that each step of the recursion reads contiguous memory
             turned = np.ascontiguousarray(np.swapaxes(planes, 0, axis))
             _forth_and_back(turned, np.swapaxes(feedback, 0, axis))
             planes = np.swapaxes(turned, 0, axis)
@@ -42,7 +42,7 @@ def recursive_filter(
 
 
 def _forth_and_back(planes: np.ndarray, feedback: np.ndarray) -> None:
-    """The recursion along the first axis, in place; feedback[j] is between planes[j] and planes[j + 1]."""
+    """Run the recursion along the first axis in place; feedback[j] is between planes[j] and planes[j + 1]."""
     for j in range(1, len(planes)):
         planes[j] += feedback[j - 1] * (planes[j - 1] - planes[j])
     for j in range(len(planes) - 2, -1, -1):
@@ -52,10 +52,10 @@ def _forth_and_back(planes: np.ndarray, feedback: np.ndarray) -> None:
 def spread(
     values: np.ndarray, known: np.ndarray, guide: np.ndarray, sigma_s: float, sigma_r: float, iterations: int
 ) -> np.ndarray:
-    """A value for each pixel, (H,W) float64, from `values` (H,W) where `known` (H,W) is true: RF(x known) / RF(known).
+    """Spread `values` (H,W) from the pixels where `known` (H,W) is true: RF(x known) / RF(known), (H,W) float64.
 
-    Each is a mean of known values. Not in the papers: where no weight arrives, as on the far side of many edges, it is
-    the nearest known one's. Raises ValueError if nothing is known.
+    Results are means of known values. Not in the papers: pixels without weight, as behind many edges, take the nearest
+    known value. Raises ValueError if no value is known.
     """
     if not known.any():
         raise ValueError('no value is known')

@@ -1,8 +1,8 @@
-"""EBDB's map of defocus: the blur of edges, measured over scales and spread from them.
+"""Defocus map of EBDB: blur measured at edges over scales, and spread to all pixels.
 
-Karaali and Jung, "Edge-Based Defocus Blur Estimation with Adaptive Scale Selection" (TIP 2018). An edge of blur sigma
-has a Gaussian derivative of scale s whose magnitude goes as 1 / sqrt(sigma^2 + s^2); from the ratio at two scales sigma
-follows. The second scale is as large as the edge stays apart from others.
+Karaali and Jung, "Edge-Based Defocus Blur Estimation with Adaptive Scale Selection" (TIP 2018). The Gaussian derivative
+of scale s at an edge of blur sigma has a magnitude proportional to 1 / sqrt(sigma^2 + s^2), so the ratio at two scales
+gives sigma. The second scale is the largest at which the edge is separate from others.
 """
 
 import numpy as np
@@ -12,24 +12,24 @@ from scipy.sparse.linalg import cg
 from ggkm_plugin.classical.domain_transform import recursive_filter, spread
 from ggkm_plugin.classical.working import Progress
 
-LARGEST = 5.0  # sigma in pixels; more is not told apart
+LARGEST = 5.0  # sigma in pixels; larger ones are clipped
 _GAMMA = 2.4
 _SCALES = tuple(1 + 0.5 * n for n in range(9))
-_CERTAIN = 4  # an edge is one at this many of the first scales
-_FIRST_SCALE = 1.0  # s1; s2 is half of the scale at which the edge stops being one
+_CERTAIN = 4  # edges are present at this many of the first scales
+_FIRST_SCALE = 1.0  # s1; s2 is half of the scale at which the edge vanishes
 _HIGH_PERCENTILE, _LOW_RATIO = 70, 0.4
 _STIFFNESS = 20.0
-# A gradient below it is rounding: an image of one color has no edges.
+# A smaller gradient is rounding: an image of one color has no edges.
 _LEAST_GRADIENT = 1e-7
-# Gradients that differ by less are equal: of an edge half-way between two pixels both are it.
+# Gradients that differ by less are equal: an edge between two pixels belongs to both.
 _TIE = 1e-6
 _STRIP = 256  # rows at a time
 
 
 def blur_map(image: np.ndarray, progress: Progress | None = None) -> np.ndarray:
-    """Sigma (H,W) float64 in pixels, 0 to 5, of the Gaussian blur of `image`, (H,W,3) RGB in [0,1].
+    """Estimate sigma (H,W), float64 in pixels, 0 to 5, of the Gaussian blur of `image`, (H,W,3) RGB in [0,1].
 
-    All 0 where there is no edge: nothing is known of the blur of an even surface, and nothing is to be restored in it.
+    It is 0 everywhere if the image has no edge: there is no blur to measure, and no detail to restore.
     """
     image = np.asarray(image, np.float32)
     known, counts, sigma = edge_blur(image, progress)
@@ -41,10 +41,10 @@ def blur_map(image: np.ndarray, progress: Progress | None = None) -> np.ndarray:
 
 
 def edge_blur(image: np.ndarray, progress: Progress | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Edges (H,W) bool, at how many of the nine scales each pixel is one (H,W), and their sigma (H,W), 0 elsewhere."""
+    """Return edges (H,W) bool, at how many of nine scales each is present, and their sigma, 0 elsewhere."""
     gray = luma(image) ** np.float32(_GAMMA)
     counts = np.zeros(gray.shape, np.int8)
-    last = np.zeros(gray.shape, np.int8)  # number of scales from the first on without a break
+    last = np.zeros(gray.shape, np.int8)  # consecutive scales from the first
     for n, scale in enumerate(_SCALES):
         edges = canny(gray, scale)
         counts += edges
@@ -66,27 +66,27 @@ def edge_blur(image: np.ndarray, progress: Progress | None = None) -> tuple[np.n
 
 
 def luma(image: np.ndarray) -> np.ndarray:
-    """BT.601's Y (H,W) in [0,1] of (H,W,3) RGB."""
+    """Convert (H,W,3) RGB to luma (BT.601), (H,W)."""
     return image @ np.asarray([0.299, 0.587, 0.114], image.dtype)
 
 
 def _sigma_of_ratio(squared: np.ndarray, s1: float, s2: np.ndarray) -> np.ndarray:
-    """sqrt((R^2 s1^2 - s2^2) / (1 - R^2)), at most `LARGEST`; 0 where that is not real."""
+    """Return sqrt((R^2 s1^2 - s2^2) / (1 - R^2)), at most `LARGEST`; 0 where it is not real."""
     with np.errstate(divide='ignore', invalid='ignore'):
         variance = (squared * s1**2 - s2**2) / (1 - squared)
     return np.minimum(np.sqrt(np.where(variance > 0, variance, 0)), LARGEST)
 
 
 def _derivative(gray: np.ndarray, scale: float) -> np.ndarray:
-    """Magnitude of the Gaussian derivative."""
+    """Return the magnitude of the Gaussian derivative."""
     return np.hypot(*(ndimage.gaussian_filter(gray, scale, order, mode='nearest') for order in ((1, 0), (0, 1))))
 
 
 def canny(gray: np.ndarray, scale: float) -> np.ndarray:
-    """Edges (H,W) bool by Canny's detector at one scale.
+    """Detect edges (H,W) bool by Canny's method at one scale.
 
-    The upper threshold is the 70th percentile of the gradient's magnitude, the lower 0.4 of it. Not scikit-image's:
-    that takes no threshold relative to the other, and drops an edge half-way between two pixels at random.
+    The upper threshold is the 70th percentile of the gradient magnitude, the lower is 0.4 of it. scikit-image has no
+    threshold relative to the other, and drops edges between two pixels at random.
     """
     smooth = ndimage.gaussian_filter(gray, scale, mode='nearest')
     down, right = (ndimage.sobel(smooth, axis) for axis in (0, 1))
@@ -103,7 +103,7 @@ def canny(gray: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _ridge(down: np.ndarray, right: np.ndarray, magnitude: np.ndarray, low: float) -> np.ndarray:
-    """Where the magnitude is above `low` and no smaller than a step up and down the gradient; never on the border."""
+    """Non-maximum suppression: magnitudes above `low`, maximal along the gradient; never on the border."""
     ridge = np.zeros(magnitude.shape, bool)
     row, column = (index + 1 for index in np.nonzero(magnitude[1:-1, 1:-1] > low))
     dy, dx, here = down[row, column], right[row, column], magnitude[row, column]
@@ -120,7 +120,7 @@ def _ridge(down: np.ndarray, right: np.ndarray, magnitude: np.ndarray, low: floa
 
 
 def smoothed_along_edges(sigma: np.ndarray, known: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """`sigma` at the edges, made even along 8-connected neighbors; an edge of many scales is believed more.
+    """Smooth `sigma` along 8-connected edges; edges present at many scales have more weight.
 
     Solves (20 n_i + 1 + e_i) x_i - 20 sum_j x_j = (1 + e_i) sigma_i, j over the n_i neighbors of i, e = `counts`.
     """

@@ -1,8 +1,7 @@
-"""How `jnb_dictionary.npz` was made: JNB's dictionary and its curve, from the photographs in scikit-image's wheel.
+"""Learn the dictionary and the curve of JNB (`jnb_dictionary.npz`) from the photographs of scikit-image.
 
-They are learned once and come with the package, rather than at the first use: results then depend on neither the
-version of scikit-image nor on the rounding of a machine's matrix products, which decides between atoms that are alike.
-`python -m ggkm_plugin.datasets_prep.learn_jnb FILE` makes the file anew, in about a minute.
+The result is packaged, so that blur maps depend neither on the version of scikit-image nor on rounding, which selects
+between nearly equal atoms. `python -m ggkm_plugin.datasets_prep.learn_jnb FILE` repeats it in about a minute.
 """
 
 import numpy as np
@@ -15,17 +14,17 @@ from ggkm_plugin.classical.working import Progress
 from ggkm_plugin.data.photographs import builtin_photographs
 from ggkm_plugin.utils.image_decoding import read_image
 
-# Not in the paper: these, since with them sharp patches need many atoms and those of sigma 2 few.
-BLUR = 2.0  # of the patches learned from
+# Not in the paper. With these values sharp patches need many atoms, and those of sigma 2 few.
+BLUR = 2.0  # sigma of the training patches
 ATOMS = 128
 SAMPLES, ROUNDS, SEED = 20_000, 15, 0
 SIGMAS = tuple(0.25 * n for n in range(17))
-CROP = 192  # pixels a side, of each photograph, that the curve is measured on
-_RARE = 10  # patches: an atom that fewer use makes room for another
+CROP = 192  # side in pixels of the part of each photograph that the curve is measured on
+_RARE = 10  # patches: an atom used by fewer is replaced
 
 
 def learned(progress: Progress | None = None) -> Dictionary:
-    """The dictionary and the curve, from the training photographs of `data.photographs`; the same at every call."""
+    """Learn dictionary and curve from the built-in training photographs; deterministic."""
     photographs = [read_image(photo.path) for photo in builtin_photographs('train')]
     atoms = learned_atoms(photographs, progress).astype(np.float32)
     counts: list[float] = []
@@ -33,13 +32,13 @@ def learned(progress: Progress | None = None) -> Dictionary:
         counts.append(mean_count(photographs, atoms, sigma))
         if progress:
             progress('curve', len(counts), len(SIGMAS))
-    # More blur needs fewer atoms: where few patches are left to tell, what says otherwise is left out.
+    # Keep the falling part of the curve: at large sigma few patches have enough atoms.
     falls = [n for n, count in enumerate(counts) if count < min(counts[:n], default=np.inf)]
     return Dictionary(atoms, np.array(counts)[falls], np.array(SIGMAS)[falls])
 
 
 def learned_atoms(photographs: list[np.ndarray], progress: Progress | None = None) -> np.ndarray:
-    """(128, 64) float64: in turns the patches' atoms by pursuit, and the atoms by least squares (MOD)."""
+    """Learn atoms (128, 64), float64, alternating pursuit and least squares (MOD)."""
     rng = np.random.default_rng(SEED)
     planes = [255 * luma(blurred(photo.astype(np.float64), BLUR)) for photo in photographs]
     signals = np.concatenate([patches(plane) for plane in planes])
@@ -60,7 +59,7 @@ def learned_atoms(photographs: list[np.ndarray], progress: Progress | None = Non
 
 
 def sparse_codes(signals: np.ndarray, atoms: np.ndarray) -> np.ndarray:
-    """Weights (N,K) of the atoms that `pursuit` takes for each signal; the rest are 0."""
+    """Return the weights (N,K) of the atoms that `pursuit` takes for each signal, 0 for others."""
     counts, taken = pursuit(signals, atoms, ERROR, MOST_ATOMS)
     codes = np.zeros((len(signals), len(atoms)))
     for count in range(1, counts.max(initial=0) + 1):
@@ -73,7 +72,7 @@ def sparse_codes(signals: np.ndarray, atoms: np.ndarray) -> np.ndarray:
 
 
 def mean_count(photographs: list[np.ndarray], atoms: np.ndarray, sigma: float) -> float:
-    """Of the map of counts, as spread over the middle of each photograph blurred by sigma: the photographs' mean."""
+    """Return the mean spread atom count of the middle of the photographs blurred by sigma."""
     means = []
     for photo in photographs:
         corner = [(side - CROP) // 2 for side in photo.shape[:2]]
@@ -89,6 +88,6 @@ def blurred(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _unit(atoms: np.ndarray) -> np.ndarray:
-    """Of zero mean, as the patches, and norm 1."""
+    """Normalize atoms to zero mean and norm 1."""
     atoms = atoms - atoms.mean(axis=1, keepdims=True)
     return atoms / np.linalg.norm(atoms, axis=1, keepdims=True)

@@ -1,7 +1,7 @@
-"""JNB's map of defocus: the fewer atoms of a dictionary of blurred patches a patch needs, the more it is blurred.
+"""Defocus map of JNB: blurred patches need fewer atoms of a dictionary.
 
 Shi, Xu and Jia, "Just Noticeable Defocus Blur Detection and Estimation" (CVPR 2015). The dictionary and the curve from
-numbers of atoms to sigma come with the package, in `jnb_dictionary.npz`; `jnb_learning` made them.
+numbers of atoms to sigma are in `jnb_dictionary.npz`, made by `jnb_learning`.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from ggkm_plugin.classical.sparse_coding import pursuit
 from ggkm_plugin.classical.working import Progress, done_by_threads
 
 PATCH = 8
-ERROR = 18.4  # norm of what a patch's atoms leave, in 8-bit steps
-# Not in the paper: where more would be needed the patch is sharp, by how much is of no use, and costs most of the time.
+ERROR = 18.4  # norm of the residual of a patch, in 8-bit steps
+# Not in the paper: a patch that needs more atoms is sharp; counting them would take most of the time.
 MOST_ATOMS = 32
-_TOO_FEW = 3  # atoms: a patch of so few is even, or blurred beyond what can be told
+_TOO_FEW = 3  # atoms: such a patch is flat, or blurred beyond the range of the curve
 _ERODED = 2  # pixels
-_AT_ONCE = 512  # patches, whose bases then stay in the processor's cache
+_AT_ONCE = 512  # patches, whose bases fit the processor cache
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,15 @@ class Dictionary:
 
 @cache
 def dictionary() -> Dictionary:
-    """The one that comes with the package."""
+    """Load the packaged dictionary."""
     with np.load(Path(__file__).with_name('jnb_dictionary.npz')) as content:
         return Dictionary(content['atoms'], content['counts'], content['sigmas'])
 
 
 def blur_map(image: np.ndarray, progress: Progress | None = None, workers: int | None = None) -> np.ndarray:
-    """Sigma (H,W) float64 in pixels, 0 to 4, of the Gaussian blur of `image`, (H,W,3) RGB in [0,1].
+    """Estimate sigma (H,W), float64 in pixels, 0 to 4, of the Gaussian blur of `image`, (H,W,3) RGB in [0,1].
 
-    It tells small blur apart, to about 2 pixels. Where no patch tells anything all is the largest: what is even, and
-    what is so blurred that it is nearly so, need no telling apart.
+    Accurate for small blur, up to about 2 pixels. Without any patch with enough atoms it is the largest everywhere.
     """
     known = dictionary()
     counts = spread_counts(image, known.atoms, progress, workers)
@@ -58,7 +57,7 @@ def blur_map(image: np.ndarray, progress: Progress | None = None, workers: int |
 def spread_counts(
     image: np.ndarray, atoms: np.ndarray, progress: Progress | None = None, workers: int | None = None
 ) -> np.ndarray | None:
-    """How many atoms, (H,W) float64, a patch around each pixel needs, from patches that tell; None if none does."""
+    """Spread the atom counts of patches with enough atoms: (H,W) float64; None if there is no such patch."""
     image = np.asarray(image, np.float32)
     counts = atom_counts(255 * luma(image), atoms, progress, workers)
     telling = ndimage.binary_erosion(counts > _TOO_FEW, disk(_ERODED), border_value=True)
@@ -68,7 +67,7 @@ def spread_counts(
 def atom_counts(
     gray: np.ndarray, atoms: np.ndarray, progress: Progress | None = None, workers: int | None = None
 ) -> np.ndarray:
-    """How many atoms, (H,W) int, the patch around each pixel of `gray`, (H,W) in [0,255], needs."""
+    """Count the atoms, (H,W) int, of the patch around each pixel of `gray`, (H,W) in [0,255]."""
     before, after = (PATCH - 1) // 2, PATCH // 2
     padded = np.pad(gray, (before, after), mode='symmetric')
     counts = np.empty(gray.shape, int)
@@ -84,6 +83,6 @@ def atom_counts(
 
 
 def patches(gray: np.ndarray) -> np.ndarray:
-    """All patches of (H,W), row by row, without their means: (N, 64)."""
+    """Return all patches of (H,W), row by row, minus their means: (N, 64)."""
     windows = np.lib.stride_tricks.sliding_window_view(gray, (PATCH, PATCH)).reshape(-1, PATCH**2)
     return windows - windows.mean(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""The classical methods by name: a photograph in, a photograph out, with the settings that its scores depend on."""
+"""Classical methods by name, with their settings."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -25,17 +25,17 @@ def _is_number(value: object, kind: Any) -> bool:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a blur map becomes a photograph. Raises OptionError for a value of another kind.
+    """Settings of the deconvolution. Raises OptionError for a wrong value.
 
-    `fidelity` is lambda of Krishnan and Fergus: the less noise, the larger. EBDB is known to have been run with 16.8 on
-    DPDD, 4.2 on RealDOF and 420 on CUHK; the default is DPDD's. Not in the papers: `iterations` of Richardson and Lucy,
-    30 because more lose on blur of 1.5 pixels what they gain on 3, where there is noise of 0.01.
+    `fidelity` is lambda of Krishnan and Fergus, larger for less noise. EBDB used 16.8 (the default) on DPDD, 4.2 on
+    RealDOF and 420 on CUHK. Not in the papers: 30 `iterations` of Richardson-Lucy. With noise of 0.01, more of them
+    lose on blur of 1.5 pixels what they gain on 3.
     """
 
     deconvolution: str = 'hyper_laplacian'  # or richardson_lucy
     fidelity: float = 16.8  # of hyper_laplacian
     iterations: int = 30  # of richardson_lucy
-    bins: int = 32  # of blur, each of equally many pixels
+    bins: int = 32  # of sigma, with equally many pixels each
 
     def __post_init__(self) -> None:
         rules = {
@@ -60,13 +60,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Method:
-    """A map of the blur, then deconvolution by it. Results are the same on every machine, but for rounding."""
+    """A blur map and deconvolution by it. Deterministic, except for rounding."""
 
     name: str
     settings: Settings = Settings()
 
     def __call__(self, image: np.ndarray, progress: Progress | None = None) -> np.ndarray:
-        """(H,W,3) float32 RGB in [0,1] to the same. `progress` is called with what is done, how much of how much."""
+        """Deblur (H,W,3) float32 RGB in [0,1]. `progress` is called with the stage, done and total."""
         sigma = self.blur_map(image, progress)
         settings = self.settings
         undo = (
@@ -77,12 +77,12 @@ class Method:
         return deconvolution.deconvolved(image, sigma, undo, settings.bins, progress)
 
     def blur_map(self, image: np.ndarray, progress: Progress | None = None) -> np.ndarray:
-        """Sigma (H,W) float64 in pixels of the Gaussian blur that the method sees in (H,W,3) RGB in [0,1]."""
+        """Estimate sigma (H,W), float64 in pixels, of the Gaussian blur of (H,W,3) RGB in [0,1]."""
         return _MAPS[self.name](image, progress)
 
     @property
     def description(self) -> dict[str, Any]:
-        """The settings that this method's results depend on."""
+        """Return the settings in use."""
         unused = 'iterations' if self.settings.deconvolution == 'hyper_laplacian' else 'fidelity'
         return {key: value for key, value in asdict(self.settings).items() if key != unused}
 
@@ -91,12 +91,12 @@ METHODS = {name: Method(name) for name in _MAPS}
 
 
 def method(name: object, settings: dict[str, Any] | None = None) -> Method:
-    """A method with other settings than its own. Raises OptionError for an unknown name or setting."""
+    """Return a method with the given settings. Raises OptionError for an unknown name or setting."""
     if name not in METHODS:
-        raise OptionError(f'{name!r} is no classical method.{nearest(str(name), list(METHODS), "There are")}')
+        raise OptionError(f'{name!r} is not a classical method.{nearest(str(name), list(METHODS), "There are")}')
     settings = settings or {}
     known = [field.name for field in fields(Settings)]
     for key in settings:
         if key not in known:
-            raise OptionError(f'{key} is no setting of {name}.{nearest(str(key), known, "There are")}')
+            raise OptionError(f'{key} is not a setting of {name}.{nearest(str(key), known, "There are")}')
     return Method(str(name), Settings(**settings))

@@ -1,16 +1,16 @@
-"""Orthogonal matching pursuit of many small signals at once, as far as a given error."""
+"""Orthogonal matching pursuit of many small signals at once, up to a given error."""
 
 import numpy as np
 
 
 def pursuit(signals: np.ndarray, atoms: np.ndarray, error: float, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """How many atoms each signal needs, (N,) int, and which, (N, most) int in their order, -1 behind the last.
+    """Return the number of atoms of each signal, (N,) int, and their indices in order, (N, most), -1 after the last.
 
-    signals: (N,D); atoms: (K,D) of unit norm that span the signals. To a signal the atom nearest to its residual is
-    added until the residual, orthogonal to all atoms taken, has at most the norm `error`, or `most` are taken.
+    signals: (N,D); atoms: (K,D) of unit norm that span the signals. The atom nearest to the residual is added until the
+    residual, orthogonal to all atoms taken, has at most the norm `error`, or `most` atoms are taken.
 
-    The basis of the atoms taken is kept orthonormal by Gram-Schmidt done twice: learned atoms are so alike that the
-    faster recursions on their Gram matrix lose all digits.
+    The basis is orthonormalized by Gram-Schmidt, repeated: learned atoms are so similar that faster recursions on their
+    Gram matrix lose all digits.
     """
     count = np.zeros(len(signals), int)
     taken = np.full((len(signals), most), -1)

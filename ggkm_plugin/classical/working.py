@@ -1,21 +1,21 @@
-"""Independent pieces of work on threads, told as they are done; what is called releases Python's lock."""
+"""Independent jobs on threads, with progress. The jobs must release the GIL to run in parallel."""
 
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
-# What is being done, how much of it is done, and of how much.
+# Stage, number of steps done, total number of steps.
 Progress = Callable[[str, int, int], None]
 
-_TOLD = 2  # times for each stage of a photograph, which may take a minute
+_REPORTS = 2  # per stage of a photograph, which may take a minute
 
 
 def told(name: str, tell: Callable[[str], None]) -> Progress:
-    """A progress of the method `name` in few lines."""
+    """Return a progress callback that reports few lines for the method `name`."""
 
     def progress(what: str, done: int, total: int) -> None:
-        if done * _TOLD // total > (done - 1) * _TOLD // total:
+        if done * _REPORTS // total > (done - 1) * _REPORTS // total:
             tell(f'{name}: {what}, {100 * done // total} %')
 
     return progress
@@ -28,9 +28,9 @@ def done_by_threads(
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> None:
-    """Calls `do` with each job's arguments; by default on as many threads as processors may be used.
+    """Call `do` with the arguments of each job, by default on one thread per available processor.
 
-    A job's exception is raised, and so is Ctrl-C; jobs that have not begun by then do not.
+    Exceptions of a job and Ctrl-C are raised, and jobs that have not begun are canceled.
     """
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as threads:
         futures = [threads.submit(do, *job) for job in jobs]

@@ -33,7 +33,7 @@ SIDES = ('input', 'ground_truth')
 
 # The job, in OUT.part.
 _RECORD = 'job.json'
-# A process takes seconds to start: fewer pairs than this are not worth one.
+# A process takes seconds to start, so each must have at least this many pairs.
 _PAIRS_PER_PROCESS = 64
 _CHUNK = 8
 
@@ -45,7 +45,7 @@ class Job:
     scenes, optics, max_blur_radius, noise_std, photos, builtin, leave_out: see `SyntheticDefocusDataset` (photos:
     dataroot_gt).
     count: scenes of each photograph. crop: side of the random part of it that a scene shows; None for all of it.
-    hold_out: names of photographs that go to a split `val` of their own, `val_count` scenes each: whole ones, or
+    hold_out: names of photographs for a separate split `val`, `val_count` scenes each: whole ones, or
         random parts of side `val_crop`, never entirely in focus.
     format: folder, two folders of PNG in OUT, or in OUT/train and OUT/val where some are held out; or raw, a database
         for each split, OUT/train.lmdb and OUT/val.lmdb.
@@ -78,7 +78,7 @@ class Job:
             ('val-crop', self.val_crop, 16),
         ):
             if value is not None and value < least:
-                raise OptionError(f'--{option} is at least {least}, not {value}')
+                raise OptionError(f'--{option} must be at least {least}, not {value}')
         if self.photos is None and (self.hold_out or self.leave_out):
             raise OptionError('--hold-out and --leave-out need --photos FOLDER')
 
@@ -104,7 +104,7 @@ class Job:
             'max_blur_radius': self.max_blur_radius,
             'noise_std': self.noise_std,
             'noise_clip': True,
-            # not seed + scene: two sets of neighboring seeds would share scenes, and one be no test of the other
+            # not seed + scene: sets with adjacent seeds would share scenes
             'seed': int(np.random.default_rng([self.seed, scene]).integers(2**62)),
         }
         return SyntheticDefocusDataset(options)
@@ -126,7 +126,7 @@ def places(job: Job) -> list[_Place]:
         names = [photo.name for photo in job.dataset(split, 0).photographs]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
-            raise DataError(f'{job.photos}: several photographs of one name: {listed(repeated)}; rename all but one')
+            raise DataError(f'--photos: several photographs of one name: {listed(repeated)}. Rename all but one')
         scenes = job.val_count if split == 'val' else job.count
         found += [
             _Place(split, scene, index, f'{name}_{scene:03d}')
@@ -140,7 +140,7 @@ def check_free(out: str) -> None:
     """Raise DataError if the output folder exists and is not empty."""
     path = Path(out)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise DataError(f'{out}: already there; name a new folder')
+        raise DataError(f'{out}: exists. Name a new folder')
 
 
 def synthesize(job: Job, workers: int = 1, progress: bool = False) -> int:
@@ -165,7 +165,7 @@ def synthesize(job: Job, workers: int = 1, progress: bool = False) -> int:
         os.replace(part, job.out)
         Path(job.out, _RECORD).unlink()  # last: an interruption before it can be resumed
     except OSError as error:
-        raise DataError(f'{job.out}: {error.strerror or error}; all pairs are in {part}') from error
+        raise DataError(f'{job.out}: {error.strerror or error}. All pairs are in {part}') from error
     return len(todo)
 
 
@@ -177,7 +177,7 @@ def _claim(part: Path, job: Job) -> None:
         if not any(part.iterdir()):
             write_whole(part / _RECORD, record)
         elif not (part / _RECORD).is_file() or (part / _RECORD).read_text() != record:
-            raise DataError(f'{part}: begun with other options; remove it, or give the same again')
+            raise DataError(f'{part}: was begun with other options. Remove it, or use the same options')
     except OSError as error:
         raise DataError(f'{part}: {error.strerror or error}') from error
 

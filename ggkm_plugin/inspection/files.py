@@ -49,23 +49,24 @@ def photographs(names: Sequence[str]) -> list[str]:
 
 
 def check_folder(paths: Sequence[str], request: InspectRequest) -> None:
-    """Raises OptionError where results would replace a photograph, or anything but an earlier result of the same one;
-    DataError where the folder cannot be written.
+    """Check that results replace at most earlier results of the same photographs.
+
+    Raises OptionError otherwise, DataError if the folder cannot be written.
     """
     inputs = {os.path.realpath(path) for path in paths}
     for path in paths:
         targets = request.files(path)
         if taken := [target for target in targets if os.path.realpath(target) in inputs]:
-            raise OptionError(f'{taken[0]} is a photograph itself; name another folder with -o')
+            raise OptionError(f'{taken[0]}: is an input photograph. Name another folder with -o')
         there = [target for target in targets if target.exists()]
         if there and _photograph_of(targets[-1]) != os.path.realpath(path):
-            raise OptionError(f'{there[0]} is there already, and not of {path}; name another folder with -o')
+            raise OptionError(f'{there[0]}: exists, and is not a result of {path}. Name another folder with -o')
     with writing_into(request.folder, '-o'):
         make_writable(request.folder)
 
 
 def _photograph_of(numbers: Path) -> str | None:
-    """Of an earlier inspection, by its JSON file; None where that is none."""
+    """Return the photograph of an earlier inspection from its JSON file, None if it is not one."""
     try:
         return os.path.realpath(json.loads(numbers.read_text(encoding='utf-8'))['image'])
     except (OSError, ValueError, LookupError, TypeError):
@@ -85,7 +86,7 @@ def inspect_file(subject: Subject, path: str, request: InspectRequest) -> list[P
             'the reduced photograph'
         )
     if request.points and len(request.points) > len(LETTERS):
-        raise OptionError(f'--points: {len(request.points)} places are more than there are letters to mark them')
+        raise OptionError(f'--points: {len(request.points)} places, but at most {len(LETTERS)} can be marked')
     try:
         places = parse_points(request.points, width, height) if request.points else []
     except OptionError as error:
@@ -96,7 +97,7 @@ def inspect_file(subject: Subject, path: str, request: InspectRequest) -> list[P
     picture, document, numbers = request.files(path)
     record = {'image': os.path.abspath(path), 'note': note, **seen.record(places)}
     with writing_into(request.folder, '-o'):
-        write_whole(numbers, json.dumps(record, indent=1) + '\n')  # first: it says whose the others are
+        write_whole(numbers, json.dumps(record, indent=1) + '\n')  # first: it names the photograph of the others
         write_png(sheet(seen, name, places, note), picture)
         write_whole(document, page(seen, name, places, note))
     return [picture, document, numbers]

@@ -1,8 +1,8 @@
-"""What a network of the GGKM family sees in one photograph: blur map, coefficients, PSFs, every estimate.
+"""Inspect a network of the GGKM family on one photograph: blur map, coefficients, PSFs, every estimate.
 
-The PSFs are those of the blur that a step takes away, x = y + xu - B o u (Eq. (14)): at a pixel
+The PSFs are those of the blur that a step removes, x = y + xu - B o u (Eq. (14)): at a pixel
 b = sum_p beta_p w_p K_p, with the chain's cumulative kernels K and the output layer's weight w on its color diagonal
-(`psf`). They act on u, the step's input; near the edges the network sees the photograph continued by reflection.
+(`psf`). They act on u, the input of the step; the photograph is padded by reflection.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """A photograph (3,H,W), RGB in [0,1], and what the network made of it; all on the CPU, in float32.
+    """A photograph (3,H,W), RGB in [0,1], and the results of the network; on the CPU, float32.
 
     estimates: coarse to fine. kernels (M,S,S), weight (C,M) or None for the plain sum of Eq. (9), radius in pixels and
     strength (`PsfMaps`, (H,W)) are of the last. kernel_radii (M): effective radii of the kernels.
@@ -58,12 +58,12 @@ class Inspection:
         return effective_radius(self.kernels).tolist()
 
     def psf_at(self, place: Place) -> Tensor:
-        """(C,S,S) float32 at (x, y); C is 1 without a weight."""
+        """Return the PSF (C,S,S), float32, at (x, y); C is 1 without a weight."""
         x, y = place
         return pixel_psfs(self.kernels, self.estimates[-1].beta[:, y, x, None], self.weight)[0].float()
 
     def record(self, places: Sequence[Place]) -> dict[str, Any]:
-        """The numbers behind the pictures, as plain values."""
+        """Return the values of the pictures for JSON."""
         return {
             'network': self.subject.name,
             'weights': self.subject.source,
@@ -92,7 +92,7 @@ class Inspection:
 
 
 def inspect(subject: Subject, photograph: Tensor, output_layer: bool = True) -> Inspection:
-    """Run the network on (3,H,W); `output_layer` False leaves W out of the PSFs."""
+    """Run the network on (3,H,W). With `output_layer` False the PSFs omit W."""
     net = subject.net
     height, width = photograph.shape[-2:]
     padded = pad(photograph[None].float(), 0, -width % net.size_multiple, 0, -height % net.size_multiple)
@@ -113,7 +113,7 @@ def inspect(subject: Subject, photograph: Tensor, output_layer: bool = True) -> 
 
 
 def reduced(image: np.ndarray, longest: int) -> np.ndarray:
-    """(H,W,3) averaged down to at most this side."""
+    """Reduce (H,W,3) by means over areas to at most this side."""
     scale = longest / max(image.shape[:2])
     if scale >= 1:
         return image
@@ -122,9 +122,9 @@ def reduced(image: np.ndarray, longest: int) -> np.ndarray:
 
 
 def spread_points(radius: Tensor, count: int = 6) -> list[Place]:
-    """Places (x, y) of small to large radius: at even quantiles, each far from those before and from the edges.
+    """Choose places (x, y) of small to large radius: at even quantiles, far from each other and from the edges.
 
-    Of the two per cent of the pixels whose radius is nearest to the quantile, the one farthest from the places so far.
+    Of the 2 % of pixels with the radius nearest to a quantile it takes the farthest from the earlier places.
     """
     height, width = radius.shape
     inset_y, inset_x = height // 20, width // 20
@@ -148,7 +148,7 @@ def spread_points(radius: Tensor, count: int = 6) -> list[Place]:
 
 
 def shown_reach(psfs: Sequence[Tensor], share: float = 0.999) -> int:
-    """The least half width that shows this share of the absolute sum of each of (C,S,S), 3 or more where there are."""
+    """Return the smallest half width, at least 3 if possible, with this share of the absolute sum of each PSF."""
     middle = psfs[0].shape[-1] // 2
     for reach in range(min(3, middle), middle + 1):
         window = slice(middle - reach, middle + reach + 1)
@@ -158,7 +158,7 @@ def shown_reach(psfs: Sequence[Tensor], share: float = 0.999) -> int:
 
 
 def parse_points(words: Sequence[str], width: int, height: int) -> list[Place]:
-    """'X,Y' in pixels from the top left. Raises OptionError for what is no place in the photograph."""
+    """Parse 'X,Y' in pixels from the top left. Raises OptionError for places outside the photograph."""
     places = []
     for word in words:
         try:

@@ -1,4 +1,4 @@
-"""The network that is looked at: from a checkpoint that describes itself, or untrained, and then said to be so."""
+"""The inspected network: from a self-describing checkpoint, or untrained."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from ggkm_plugin.utils.errors import OptionError
 class Subject:
     """A network in evaluation mode whose steps blur by alpha and beta.
 
-    source: its weights, or that it has none; options: `type` and the arguments that build it.
+    source: description of its weights; options: `type` and the arguments that build it.
     """
 
     net: GGKMNet
@@ -30,12 +30,12 @@ class Subject:
         return type(self.net).__name__
 
     def step_of(self, scale: int, iteration: int) -> FixedPointStep:
-        """Both count from 1, scales from the coarsest."""
+        """Return a step; scale (coarse to fine) and iteration count from 1."""
         return cast(FixedPointStep, self.net.steps_of_scale(scale)[iteration - 1])
 
 
 def load_subject(weights: str | None, network: Options | None = None) -> Subject:
-    """The network of a checkpoint; without one, an untrained `network` (`type` and arguments).
+    """Load the network of a checkpoint, or build an untrained `network` (`type` and arguments).
 
     Raises CheckpointError for a file that cannot be loaded, OptionError for a network that predicts no PSFs.
     """
@@ -56,8 +56,6 @@ def _checked(net: nn.Module, where: str) -> GGKMNet:
     if predicts_psfs(net):
         family = cast(GGKMNet, net)
         if (channels := cast(FixedPointStep, family.steps[0]).blur.mix.out_channels) != 3:
-            raise OptionError(f'{where}: its images have {channels} channels, and photographs have three')
+            raise OptionError(f'{where}: its images have {channels} channels, but photographs have 3')
         return family
-    raise OptionError(
-        f'{where}: {type(net).__name__} predicts no PSFs by alpha and beta; GGKMNet and its ablations but for MCPNet do'
-    )
+    raise OptionError(f'{where}: {type(net).__name__} predicts no PSFs. Use GGKMNet or an ablation except MCPNet')

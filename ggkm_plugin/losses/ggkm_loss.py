@@ -1,4 +1,4 @@
-"""GGKMNet's composite loss, Eqs. (17)-(21)."""
+"""Composite loss of GGKMNet, Eqs. (17)-(21)."""
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +21,10 @@ class GGKMLoss(nn.Module):
         l_mse   mean squared error                                           Eq. (18)
         l_fr    mean |FFT(x) - FFT(gt)| of real and imaginary parts, norm backward   Eq. (19)
         l_ssim  1 - SSIM, Gaussian window 11x11, sigma 1.5, data range 1     Eq. (20)
-        l_sr    mean |reconstruction - input|, where there are reconstructions   Eq. (21)
+        l_sr    mean |reconstruction - input|, if the network reconstructs   Eq. (21)
 
-    Scale t of T (1 = coarsest) weighs 2^(1-t), so the coarsest most. Not in the paper: omega='reversed' lets the finest
-    weigh 1; means instead of sums; R iterations of a scale share its weight.
+    Scale t of T (1 = coarsest) has the weight 2^(1-t). Not in the paper: with omega='reversed' the finest has weight 1;
+    means instead of sums; R iterations of a scale share its weight.
 
     Raises:
         ValueError: a negative weight, all weights 0, an unknown `omega`; reconstructions with sr_weight 0, which would
@@ -47,7 +47,7 @@ class GGKMLoss(nn.Module):
         weights = {'l_mse': mse_weight, 'l_fr': fr_weight, 'l_ssim': ssim_weight, 'l_sr': sr_weight}
         self.weights = checked_weights('GGKMLoss', weights)
         if omega not in ('literal', 'reversed'):
-            raise ValueError(f'omega is literal or reversed, not {omega!r}')
+            raise ValueError(f'omega must be literal or reversed, not {omega!r}')
         self.omega = omega
         self.loss_weight = loss_weight
         self.terms: dict[str, Tensor] = {}

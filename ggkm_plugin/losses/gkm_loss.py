@@ -1,4 +1,4 @@
-"""GKMNet's loss, as its authors released it: squared error over the scales, later in turns with SSIM."""
+"""Loss of GKMNet as released: squared error over the scales, later alternating with SSIM."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ _FIRST_EPOCH, _PERIOD, _TURN = 1000, 200, 100
 
 @LOSS_REGISTRY.register()
 class GKMLoss(nn.Module):
-    """The sum over the scales, all of equal weight, of the mean squared error, or in turns of 1 - SSIM.
+    """Sum over the scales, with equal weights, of the mean squared error, or alternately of 1 - SSIM.
 
     Iterations of one scale share its weight, as in GGKMLoss.
 
@@ -24,19 +24,19 @@ class GKMLoss(nn.Module):
     `reconstructions`; see `GKMNet`) or a plain image (one scale). After it, `terms` holds the term in use, detached:
     l_mse or l_ssim. The ground truth's pyramid is bilinear.
 
-    The authors use 1 - SSIM instead from epoch 1000 on while (epoch % 1000) % 200 < 100. A loss is told no epoch: with
-    `iters_per_epoch` it counts its own training calls, in the buffer `iteration`, a call an iteration; without, it is
-    the squared error throughout. A resumed training that restores no loss's state sets `first_iteration`.
+    The authors use 1 - SSIM instead from epoch 1000 on while (epoch % 1000) % 200 < 100. A loss does not know the
+    epoch: with `iters_per_epoch` it counts its training calls in the buffer `iteration`; without, it is always the
+    squared error. A resumed training that does not restore the state of the loss sets `first_iteration`.
 
     Args:
-        iters_per_epoch: iterations an epoch, images divided by the batch of all processes; None for no turns.
-        first_iteration: where the count starts.
-        loss_weight: of the whole.
+        iters_per_epoch: iterations per epoch: images divided by the batch size of all processes; None for no SSIM.
+        first_iteration: start of the count.
+        loss_weight: factor of the loss.
 
     Raises:
-        ValueError: `iters_per_epoch` or `first_iteration` is no such number; a network with self-reconstruction, for
-            which this loss has no term.
-        CropSizeError: gt does not fit the pyramid, or, with turns, its coarsest level is smaller than the SSIM window.
+        ValueError: a wrong `iters_per_epoch` or `first_iteration`; a network with self-reconstruction, for which this
+            loss has no term.
+        CropSizeError: gt does not fit the pyramid, or, with SSIM, its coarsest level is smaller than the SSIM window.
     """
 
     takes_scales = True
@@ -45,9 +45,9 @@ class GKMLoss(nn.Module):
     def __init__(self, iters_per_epoch: int | None = None, first_iteration: int = 0, loss_weight: float = 1.0) -> None:
         super().__init__()
         if iters_per_epoch is not None and (not isinstance(iters_per_epoch, int) or iters_per_epoch < 1):
-            raise ValueError(f'iters_per_epoch is a whole number of at least 1 or null, not {iters_per_epoch!r}')
+            raise ValueError(f'iters_per_epoch must be a whole number of at least 1 or null, not {iters_per_epoch!r}')
         if not isinstance(first_iteration, int) or first_iteration < 0:
-            raise ValueError(f'first_iteration is a whole number of at least 0, not {first_iteration!r}')
+            raise ValueError(f'first_iteration must be a whole number of at least 0, not {first_iteration!r}')
         self.iters_per_epoch = iters_per_epoch
         self.loss_weight = loss_weight
         self.register_buffer('iteration', torch.tensor(first_iteration))
@@ -55,7 +55,7 @@ class GKMLoss(nn.Module):
 
     @property
     def structural(self) -> bool:
-        """Whether the next call is one of 1 - SSIM."""
+        """Whether the next call uses 1 - SSIM."""
         if self.iters_per_epoch is None:
             return False
         epoch = int(self.iteration) // self.iters_per_epoch

@@ -1,4 +1,4 @@
-"""IFAN's loss on single images: the deblurred image, and the ground truth blurred again by the predicted filters."""
+"""Loss of IFAN for single images: squared error, and of the ground truth reblurred by the predicted filters."""
 
 from typing import Any
 
@@ -16,10 +16,10 @@ class IFANLoss(nn.Module):
 
     forward(output, gt (B,3,H,W)) -> scalar. `output` is IFAN's training dict with `reblur_eighth` (`reblur: true`; see
     `IFAN`). After it, `terms` holds l_mse and l_reblur before their weights, detached. The authors' third term, the
-    disparity of dual-pixel views, needs such views: it is left out, as the GGKMNet paper does on LFDOF.
+    disparity of dual-pixel views, is omitted, as in the GGKMNet paper on LFDOF.
 
     Raises:
-        ValueError: a weight that is no number above 0, or a network without a reblurring one.
+        ValueError: a weight that is not above 0, or a network that does not reblur.
     """
 
     takes_scales = True
@@ -28,7 +28,7 @@ class IFANLoss(nn.Module):
         super().__init__()
         self.weights = checked_weights('IFANLoss', {'l_mse': 1.0, 'l_reblur': reblur_weight})
         if not reblur_weight:
-            raise ValueError('reblur_weight is above 0; without reblurring use MSELoss and network_g.reblur: false')
+            raise ValueError('reblur_weight must be above 0. Without reblurring use MSELoss and reblur: false')
         self.loss_weight = loss_weight
         self.terms: dict[str, Tensor] = {}
 

@@ -1,4 +1,4 @@
-"""NRKNet's loss: each scale's deblurred image, and the ground truth blurred again by the network's own operator."""
+"""Loss of NRKNet: error of each scale, and of the ground truth reblurred by the network."""
 
 from typing import Any
 
@@ -25,11 +25,11 @@ class NRKLoss(nn.Module):
         l_reblur   mean squared error of B_i(gt_i) against the input y_i
 
     The defaults are the authors' "MSE + SSIM"; their other form, "MSE + 0.1 FFT", is ssim_weight 0 and fr_weight 0.1.
-    Not in the facts: the weight of reblurring, 1; scales of equal weight; and the ground truth's pyramid, which takes
-    every n-th pixel as the network's does, because a mean of 2x2 pixels lies half a pixel beside it.
+    Not published: the weight 1 of reblurring; equal weights of the scales; the pyramid of the ground truth, which takes
+    every n-th pixel as the network does, because means of 2x2 pixels are shifted by half a pixel.
 
     Raises:
-        ValueError: a negative weight, all weights 0; nothing but reblurring for a network that does not reblur; a
+        ValueError: a negative weight, all weights 0; only reblurring for a network that does not reblur; a
             network with self-reconstruction, for which this loss has no term.
         CropSizeError: gt does not fit the pyramid, or its coarsest level is smaller than the SSIM window.
     """

@@ -1,4 +1,4 @@
-"""SRN's loss, squared error over the scales, and AttSRN's, which adds the finest scale's gradients."""
+"""Losses of SRN (squared error over the scales) and AttSRN (plus gradients of the finest scale)."""
 
 from typing import Any
 
@@ -15,19 +15,19 @@ _LUMA = (0.299, 0.587, 0.114)  # BT.601
 
 @LOSS_REGISTRY.register()
 class SRNLoss(nn.Module):
-    """The sum over the scales of the mean squared error, + gradient_weight * the finest scale's gradient term.
+    """Sum over the scales of the mean squared error, + gradient_weight * gradient term of the finest scale.
 
     forward(output, gt (B,3,H,W)) -> scalar. `output` is a network's training dict (`scales`, `inputs`, and SRN's
-    `pyramid`, which then makes the ground truth's; see `SRN`) or a plain image (one scale). After it, `terms` holds
-    each term before its weight, detached.
+    `pyramid`, which is then applied to the ground truth; see `SRN`) or a plain image (one scale). After it, `terms`
+    holds each term before its weight, detached.
 
         l_mse       mean squared error, scales of equal weight
-        l_gradient  mean squared error of horizontal, and that of vertical differences of neighbors in the gray image
+        l_gradient  mean squared error of horizontal and of vertical differences of the gray image
 
-    AttSRN's `gradient_weight` is 2.5. Not in the facts: BT.601 for gray; images in [0,1].
+    AttSRN's `gradient_weight` is 2.5. Not published: BT.601 for gray; images in [0,1].
 
     Raises:
-        ValueError: a weight that is no number of at least 0; a network with several estimates a scale, or with
+        ValueError: a weight that is not a number of at least 0; a network with several estimates per scale or
             self-reconstruction, for which this loss has no term.
         CropSizeError: gt does not fit the pyramid of a network that does not make its own.
     """
@@ -62,5 +62,5 @@ class SRNLoss(nn.Module):
 
 
 def _gray(image: Tensor) -> Tensor:
-    """(B,3,H,W) RGB -> (B,H,W)."""
+    """Convert (B,3,H,W) RGB to luma (B,H,W)."""
     return torch.einsum('c,bchw->bhw', image.new_tensor(_LUMA), image)

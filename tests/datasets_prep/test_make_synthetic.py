@@ -154,7 +154,7 @@ def test_wrong_files_and_folders_are_named(tmp_path, photos, capsys):
     assert main([f'{file}/out', '--photos', photos]) == 1  # found when the first image is written
     assert str(file) in capsys.readouterr().err
     write_image(f'{photos}/a.jpg', np.zeros((40, 40, 3), np.uint8))
-    check_refused(capsys, [out, '--photos', photos], 1, ': a;')  # a.jpg and a.png
+    check_refused(capsys, [out, '--photos', photos], 1, ': a.')  # a.jpg and a.png
     assert not out.exists()
     Path(photos, 'a.jpg').unlink()
     Path(photos, 'a.png').write_bytes(b'broken')
