@@ -18,6 +18,10 @@ import yaml
 import ggkm_plugin
 from ggkm_plugin.cli.main import main
 
+# One thread per process: pytest-xdist runs one process on each core.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
+
 ggkm_plugin.register()
 
 ROOT = Path(__file__).parents[1]
@@ -104,11 +108,11 @@ def write_options(workplace):
 
 
 def run_command(*arguments: str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess:
-    """The command in a process of its own; always on two threads, since sums depend on their number."""
+    """The command in a process of its own, always on one thread, since sums depend on the number of threads."""
     return subprocess.run(
         [sys.executable, '-m', 'ggkm_plugin.cli.main', *arguments],
         cwd=cwd,
-        env={**os.environ, 'OMP_NUM_THREADS': '2'},
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
         timeout=timeout,
         capture_output=True,
         text=True,

@@ -48,7 +48,7 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol('nrknet', clip=True, quantise=True, ssim_window='gaussian', lpips_input='bgr'),
         # Input: 8-bit, zero-padded to multiples of 16; scored on the padded images. No MAE. Overshoots as in nrknet.
         Protocol('gkmnet', clip=True, quantise=True, ssim_window='gaussian', lpips_input='unscaled'),
-        # Input: 8-bit, whole. The host's own `calculate_psnr` and `calculate_ssim`, crop_border 0, RGB. No MAE.
+        # Input: 8-bit, whole. BasicSR's own `calculate_psnr` and `calculate_ssim`, crop_border 0, RGB. No MAE.
         Protocol('basicsr', clip=True, quantise=True, ssim_window='gaussian', lpips_input=None),
     )
 }

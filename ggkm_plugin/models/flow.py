@@ -92,12 +92,12 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
 def calibration_mask(flow: Tensor, tolerance: float = 0.35) -> Tensor:
     """Return where a flow (B,2,H,W) is consistent with the rest of its image: (B,1,H,W) of 0 and 1.
 
-    The flow is drawn with Middlebury's colour wheel, the longest of its image in full colour, and turned to grey
+    The flow is drawn with Middlebury's color wheel, the longest of its image in full color, and turned to gray
     (BT.601); 1 where that is within `tolerance` of its mean. A shift of the whole image is believed everywhere.
     """
     from torchvision.utils import flow_to_image
 
     drawn = torch.stack([flow_to_image(one) for one in flow.float()]).float()
-    grey = torch.einsum('c,bchw->bhw', drawn.new_tensor([0.299, 0.587, 0.114]), drawn)[:, None]
-    mean = grey.mean(dim=(2, 3), keepdim=True)
-    return ((grey - mean).abs() <= tolerance * mean).to(flow.dtype)
+    gray = torch.einsum('c,bchw->bhw', drawn.new_tensor([0.299, 0.587, 0.114]), drawn)[:, None]
+    mean = gray.mean(dim=(2, 3), keepdim=True)
+    return ((gray - mean).abs() <= tolerance * mean).to(flow.dtype)

@@ -46,7 +46,7 @@ class JDRLModel(DefocusModel):
     """DefocusModel under JDRL's loss; `train.jdrl` has the keys of `JDRLOptions`.
 
     With B the photograph, S its misaligned sharp partner, O the network's (finest) image, l the loss `train.pixel_opt`,
-    f(x, y) the flow from x to y, W the warp by it, M the mask of the flow that is believed, the phases minimise
+    f(x, y) the flow from x to y, W the warp by it, M the mask of the flow that is believed, the phases minimize
 
         network      l(O, W(S, f(B,S)))
         reblurring   0.5 l(R(O,B), B), by the reblurring module R alone

@@ -82,8 +82,8 @@ def shrunk(y, n):
     """Downscale by n, antialiased: triangle weights of width 2n, truncated at the edge, with sum 1."""
     for dim in (-2, -1):
         side = y.shape[dim]
-        centres = n * (torch.arange(side // n, dtype=y.dtype) + 0.5)
-        weights = (1 - (torch.arange(side, dtype=y.dtype) + 0.5 - centres[:, None]).abs() / n).clamp(min=0)
+        centers = n * (torch.arange(side // n, dtype=y.dtype) + 0.5)
+        weights = (1 - (torch.arange(side, dtype=y.dtype) + 0.5 - centers[:, None]).abs() / n).clamp(min=0)
         weights = weights / weights.sum(1, keepdim=True)
         y = torch.tensordot(y, weights, ([dim], [1])).movedim(-1, dim)
     return y

@@ -27,9 +27,9 @@ def test_pairing_counts():
     """What the images have in common drops out."""
     rng = np.random.default_rng(0)
     common = rng.normal(30, 5, 40)
-    centre, low, high = difference(common + 0.1 + rng.normal(0, 0.01, 40), common, 2000, 0)
-    assert centre == pytest.approx(0.1, abs=0.01)
-    assert 0 < low < centre < high < 0.11
+    center, low, high = difference(common + 0.1 + rng.normal(0, 0.01, 40), common, 2000, 0)
+    assert center == pytest.approx(0.1, abs=0.01)
+    assert 0 < low < center < high < 0.11
 
 
 def test_the_same_seed_gives_the_same_interval():
@@ -71,8 +71,8 @@ def test_images_of_one_scene_are_drawn_together():
 
 def test_the_mean_is_over_images_whatever_the_size_of_the_scenes():
     """Of one image with 4 and three with 0, the resamples' means are 0, 4/4 and 4: two scenes drawn twice."""
-    centre, low, high = difference([4.0, 0.0, 0.0, 0.0], [0.0] * 4, 2000, 0, ['a', 'b', 'b', 'b'])
-    assert (centre, low, high) == (1, 0, 4)
+    center, low, high = difference([4.0, 0.0, 0.0, 0.0], [0.0] * 4, 2000, 0, ['a', 'b', 'b', 'b'])
+    assert (center, low, high) == (1, 0, 4)
 
 
 def test_scenes_of_one_image_each_change_nothing():

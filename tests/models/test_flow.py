@@ -66,7 +66,7 @@ def test_what_moves_unlike_the_rest_is_not_believed():
 
 
 def any_direction(batch=1):
-    """Flow of length 1: every colour of the wheel."""
+    """Flow of length 1: every color of the wheel."""
     angle = 2 * torch.pi * torch.rand(batch, 20, 30)
     return torch.stack([angle.cos(), angle.sin()], dim=1)
 
@@ -75,7 +75,7 @@ def test_the_mask_knows_no_unit_of_length():
     flow = any_direction(2)
     mask = calibration_mask(flow)
     assert 0.05 < mask.mean() < 0.95
-    assert (calibration_mask(64 * flow) != mask).float().mean() < 0.01  # colours are of 8 bits
+    assert (calibration_mask(64 * flow) != mask).float().mean() < 0.01  # colors are of 8 bits
 
 
 def test_images_of_a_batch_do_not_mix():

@@ -38,7 +38,7 @@ def weights(tmp_path):
 
 
 def pixels(height, width, channels=3, dtype=np.uint8, seed=0):
-    """(H,W,C) of smooth colours."""
+    """(H,W,C) of smooth colors."""
     rng = np.random.default_rng(seed)
     small = rng.random((4, 5, channels)).astype(np.float32)
     large = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR).reshape(height, width, channels)

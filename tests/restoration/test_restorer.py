@@ -80,10 +80,10 @@ def test_a_form_of_the_blur_that_cannot_run_is_an_error(network, monkeypatch):
         Restorer(network, 'cpu')
 
 
-def test_grey_is_the_mean_of_three_equal_colours(network):
-    grey = np.random.default_rng(0).random((24, 20)).astype(np.float32)
+def test_grey_is_the_mean_of_three_equal_colors(network):
+    gray = np.random.default_rng(0).random((24, 20)).astype(np.float32)
     restorer = Restorer(network)
-    np.testing.assert_allclose(restorer(grey), restorer(np.dstack([grey] * 3)).mean(2), atol=1e-6)
+    np.testing.assert_allclose(restorer(gray), restorer(np.dstack([gray] * 3)).mean(2), atol=1e-6)
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
