@@ -1,8 +1,8 @@
 """PSNR, SSIM and MAE under a named protocol: RGB, per image, no image is ever resized or cropped.
 
 Both images are numpy arrays (H, W, 3), uint8 or uint16, BGR, as BasicSR passes them; or both are float torch tensors
-(3, H, W), RGB, unclipped, nominally in [0, 1]. Options that BasicSR passes to every metric (`better`, `crop_border` ...)
-are accepted and ignored. All three raise ValueError on other shapes or types, OptionError on an unknown protocol.
+(3, H, W), RGB, unclipped, nominally in [0, 1]. What BasicSR passes to every metric (`better`, `crop_border` ...) is
+accepted and ignored. All three raise ValueError on other shapes or types, OptionError on an unknown protocol.
 """
 
 import math
