@@ -3,7 +3,7 @@
 Importing this package is light (no torch). `register()` puts everything it has into BasicSR's registries.
 """
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 
 
 def register() -> None:

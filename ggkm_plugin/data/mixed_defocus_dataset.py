@@ -26,7 +26,7 @@ class MixedDefocusDataset(Dataset):
     Options (`opt`):
         sources: a list of mappings, each with a ratio (above 0; only the proportion matters) and the keys of its
             pairs as in PairedDefocusDataset: dataroot, layout, split ...
-        phase: train. gt_size, use_hflip, use_vflip, use_rot, noise_std, noise_clip, noise_prob, grey_prob,
+        phase: train. gt_size, use_hflip, use_vflip, use_rot, noise_std, noise_clip, noise_prob, gray_prob,
             rescale_prob, rescale_range, seed: as there, for all sources.
         dataset_enlarge_ratio: as for the sampler, so that the next epoch continues the cycles (default 1).
 

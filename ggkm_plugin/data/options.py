@@ -1,5 +1,6 @@
 """Options of the data sets of this package, as typed sections."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -66,11 +67,20 @@ class AugmentationOptions(CropOptions):
     """Augmentations of paired data sets."""
 
     noise_prob: Share = 1
-    grey_prob: Share = 0
+    gray_prob: Share = 0
+    grey_prob: Share | None = None  # deprecated name of gray_prob
     rescale_prob: Share = 0
     rescale_range: Annotated[
         Sequence[Annotated[Positive, Field(le=1)]], Field(min_length=2, max_length=2), AfterValidator(_rising)
     ] = (0.7, 1.0)
+
+
+def gray_share(opt: dict[str, Any]) -> float:
+    """Return `gray_prob`, also under its deprecated name, `grey_prob`, which is warned of."""
+    if opt.get('grey_prob') is None:
+        return opt.get('gray_prob', 0)
+    warnings.warn('datasets.train.grey_prob is deprecated. Use gray_prob', FutureWarning, stacklevel=2)
+    return opt['grey_prob']
 
 
 class PairedOptions(PairedSourceOptions, AugmentationOptions):

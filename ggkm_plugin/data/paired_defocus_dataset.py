@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ggkm_plugin.data.options import PairedOptions
+from ggkm_plugin.data.options import PairedOptions, gray_share
 from ggkm_plugin.data.sampling import (
     crop_window,
     flipped,
@@ -38,7 +38,7 @@ class PairedDefocusDataset(Dataset):
         noise_std: Gaussian noise on the input, in 8-bit steps; a number, or [low, high] drawn per image (default 0).
         noise_clip: clip the noisy input to [0,1] (default: no).
         noise_prob: share of the images that get noise (default 1).
-        grey_prob: share of the training pairs that become gray (default 0).
+        gray_prob: share of the training pairs that become gray (default 0).
         rescale_prob, rescale_range: share of the training pairs that are reduced, by a factor drawn from [low, high]
             (default 0, [0.7, 1]); the crop still has gt_size.
         seed: of crops, flips and noise (default 0; `basicsr train` sets it to manual_seed).
@@ -53,6 +53,7 @@ class PairedDefocusDataset(Dataset):
         self.training = opt['phase'] == 'train'
         self.seed = opt.get('seed', 0)
         PairedOptions.of(opt)
+        self.gray_prob = gray_share(opt)
         self.source = open_source(opt, needs_gt=True)
         self.pairs = self.source.pairs
 
@@ -73,7 +74,7 @@ class PairedDefocusDataset(Dataset):
         if self.training:
             lq, gt = (rescaled(image, self.opt['gt_size']) for image in (lq, gt))
             lq, gt = flipped(rng, [lq, gt], *(self.opt.get(f'use_{name}', False) for name in ('hflip', 'vflip', 'rot')))
-            if self.opt.get('grey_prob') and rng.random() < self.opt['grey_prob']:
+            if self.gray_prob and rng.random() < self.gray_prob:
                 lq, gt = gray(lq), gray(gt)
         if self.opt.get('noise_std') and (self.opt.get('noise_prob', 1) == 1 or rng.random() < self.opt['noise_prob']):
             lq = with_noise(rng, lq, self.opt['noise_std'], self.opt.get('noise_clip', False))

@@ -37,7 +37,7 @@ def test_good_options_pass(good):
         ),
         *(('seed', value) for value in (-1, 1.5, None)),
         *(('use_hflip', value) for value in ('false', 1)),
-        *(('grey_prob', value) for value in (-0.1, 1.1, 'half', True)),
+        *(('gray_prob', value) for value in (-0.1, 1.1, 'half', True)),
         *(('rescale_range', value) for value in ([0, 1], [0.5, 1.5], [0.9, 0.8], 0.7)),
         ('layout', 'DPD'),
         ('pairing', 'order'),

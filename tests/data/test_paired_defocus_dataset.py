@@ -119,7 +119,7 @@ def test_each_option_flips_as_it_says_half_of_the_time(folders, option, flip):
 
 def test_gray_pairs_are_the_luma_of_the_color_pairs(folders):
     plain = {**folders, 'phase': 'train', 'gt_size': 8}
-    color, gray = PairedDefocusDataset(plain), PairedDefocusDataset({**plain, 'grey_prob': 0.3})
+    color, gray = PairedDefocusDataset(plain), PairedDefocusDataset({**plain, 'gray_prob': 0.3})
     happened = 0
     for draw in range(200):
         index = SampleIndex(draw % COUNT, 1, draw)
@@ -131,6 +131,12 @@ def test_gray_pairs_are_the_luma_of_the_color_pairs(folders):
             luma = (0.299 * r + 0.587 * g + 0.114 * b).expand(3, 8, 8)
             torch.testing.assert_close(after[key], luma if yes else before[key], rtol=0, atol=1e-6)
     assert 34 < happened < 86  # 60, four standard deviations of 6.5
+
+
+def test_the_old_name_of_gray_prob_still_works(folders):
+    with pytest.warns(FutureWarning, match='gray_prob'):
+        dataset = PairedDefocusDataset({**folders, 'phase': 'train', 'gt_size': 8, 'grey_prob': 0.3})
+    assert dataset.gray_prob == 0.3
 
 
 def test_rescaled_pairs_are_means_over_the_area(folders):

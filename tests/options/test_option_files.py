@@ -237,8 +237,8 @@ def test_equal_terms_are_ggkmnet_s_recipe(method):
     name, dataset = method
     opt, ours = packaged(f'train_{name}_{dataset}', 'equal_terms'), packaged(f'train_GGKMNet_{dataset}')
     train = opt['datasets']['train']
-    assert not any(train.get(key) for key in ('noise_std', 'grey_prob', 'rescale_prob'))
-    for key in ('noise_std', 'noise_prob', 'grey_prob', 'rescale_prob', 'rescale_range'):
+    assert not any(train.get(key) for key in ('noise_std', 'gray_prob', 'rescale_prob'))
+    for key in ('noise_std', 'noise_prob', 'gray_prob', 'rescale_prob', 'rescale_range'):
         train.pop(key, None)
     assert {key for key in differing(opt, ours) if not key.startswith('network_g.')} == {'name'}
 
