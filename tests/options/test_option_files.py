@@ -60,8 +60,9 @@ def benchmarks(tmp_path, monkeypatch):
             write_image(str(tmp_path / 'datasets' / name / path), np.zeros((512, 512, 3), np.uint8))
     pairs = [Pair(f'input/{i}', f'ground_truth/{i}') for i in range(8)]
     files = {key: f'datasets/RealDOF/{_TREES["RealDOF"][0]}' for pair in pairs for key in pair if key}
-    for split in ('train', 'val'):
-        write_lmdb(f'datasets/synthetic/{split}.lmdb', files, pairs, 'raw')
+    for name in ('synthetic', 'synthetic_real'):
+        for split in ('train', 'val'):
+            write_lmdb(f'datasets/{name}/{split}.lmdb', files, pairs, 'raw')
 
 
 def test_the_files_that_are_promised_are_there():

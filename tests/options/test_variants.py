@@ -45,7 +45,7 @@ def test_it_is_read_built_and_trained(file, name):
     base, opt = config.load_options(file), config.load_options(file, name)
     assert 'variants' not in opt
     assert {key for key in opt if opt[key] != base[key]} <= {
-        'name', 'network_g', 'train', 'datasets', 'val', 'logger',
+        'name', 'network_g', 'path', 'train', 'datasets', 'val', 'logger',
     }  # fmt: skip
     if opt['network_g']['type'] not in ('GKMNet', 'NRKNet'):  # which have one width
         opt['network_g']['width'] = 4
