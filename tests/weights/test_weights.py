@@ -19,9 +19,18 @@ DATA = ROOT.parent / 'shared/data'
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason='real photographs are not there (../shared/data)')
 
 
-ITERATIONS = {DEFAULT: 10000, LIGHT: 12000}
-# Gain in dB over the four real LFDOF pairs, their mean and the least, as the model card says.
-GAINS = {DEFAULT: (1.65, 1.01), LIGHT: (1.54, 0.99)}
+# Of the last part of the training, the decay.
+ITERATIONS = {DEFAULT: 1500, LIGHT: 2500}
+# Gain in dB over real pairs, mean and least, as 8-bit results have it: see the model card.
+GAINS = {
+    DEFAULT: {'lfdof_pairs': (1.895, 1.172), 'dpdd_reduced': (0.403, -0.146)},
+    LIGHT: {'lfdof_pairs': (1.643, 0.999), 'dpdd_reduced': (0.339, -0.135)},
+}
+# PSNR of the result against the photograph, held out from the training.
+SHARP = {
+    DEFAULT: {'kodak24/14.png': 53.72, 'kodak24/21.png': 52.05},
+    LIGHT: {'kodak24/14.png': 51.62, 'kodak24/21.png': 52.02},
+}
 
 
 @pytest.fixture(scope='module', params=NAMES)
@@ -96,19 +105,18 @@ def test_an_image_that_is_sharp_or_empty_stays(restorer):
 
 @needs_data
 @pytest.mark.slow
-def test_real_pairs_become_better(restorer, name):
+@pytest.mark.parametrize('pairs', ['lfdof_pairs', 'dpdd_reduced'])
+def test_real_pairs_become_better(restorer, name, pairs):
     gains = []
-    for path in sorted((DATA / 'lfdof_pairs/input').iterdir()):
-        given, truth = photograph(path), photograph(DATA / 'lfdof_pairs/ground_truth' / path.name)
+    for path in sorted((DATA / pairs / 'input').iterdir()):
+        given, truth = photograph(path), photograph(DATA / pairs / 'ground_truth' / path.name)
         gains.append(defocus_psnr(restorer(given), truth) - defocus_psnr(given, truth))
-    assert len(gains) == 4
-    assert (np.mean(gains), min(gains)) == pytest.approx(GAINS[name], abs=0.02)
+    assert (np.mean(gains), min(gains)) == pytest.approx(GAINS[name][pairs], abs=0.02)
 
 
 @needs_data
 @pytest.mark.slow
-@pytest.mark.parametrize('number', [1, 14, 19, 21, 24])
-def test_sharp_photographs_are_left_alone(restorer, number):
-    """14, 19 and 21 were in the training of neither network."""
-    image = photograph(DATA / f'kodak24/{number:02d}.png')
-    assert defocus_psnr(restorer(image), image) > 38
+@pytest.mark.parametrize('file', ['kodak24/14.png', 'kodak24/21.png'])
+def test_sharp_photographs_are_left_alone(restorer, name, file):
+    image = photograph(DATA / file)
+    assert defocus_psnr(restorer(image), image) == pytest.approx(SHARP[name][file], abs=0.02)
