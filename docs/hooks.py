@@ -11,4 +11,5 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if page.file.src_uri != 'model-card.md':
         return markdown
     card = re.sub(r'\A---\n.*?\n---\n', '', CARD.read_text(encoding='utf-8'), flags=re.DOTALL)  # Hugging Face's header
+    card = card.replace('[photographs.csv](photographs.csv)', '`photographs.csv`')  # beside the card
     return re.sub(r'\]\((?:\.\./)+docs/', '](', card)
