@@ -294,17 +294,25 @@ def test_validation_and_testing_are_shared_out(server, tiny, tmp_path, norm):
 
 ODD_LOSS = """
 import os
-from ggkm_plugin.utils.registry import LOSS_REGISTRY
 from ggkm_plugin.losses.ggkm_loss import GGKMLoss
+from ggkm_plugin.models.defocus_model import DefocusModel
+from ggkm_plugin.utils.registry import LOSS_REGISTRY
 
 @LOSS_REGISTRY.register()
 class OddLoss(GGKMLoss):
-    calls = 0
+    iteration = 0
     def forward(self, *args):
-        OddLoss.calls += torch.is_grad_enabled() and args[1].shape[-1] == 32 and os.path.isdir('experiments')
+        odd = OddLoss.iteration == 3 and torch.is_grad_enabled() and os.environ['RANK'] == '1'
         loss = super().forward(*args)
-        odd = OddLoss.calls == 3 and os.environ['RANK'] == '1'
         return loss * float('nan') if odd else loss
+
+step = DefocusModel.optimize_parameters
+
+def counted(self, iteration):
+    OddLoss.iteration = iteration
+    return step(self, iteration)
+
+DefocusModel.optimize_parameters = counted
 import torch
 """
 
