@@ -25,6 +25,8 @@ SIZE = (96, 96)  # a multiple of every network's
 NARROW = {'width': 4}
 FAMILY = {'width': 4, 'num_groups': 2, 'kernels_per_group': 2, 'num_scales': 1}
 NETWORKS = {
+    'AIFNet': NARROW,
+    'AttSRN': NARROW,
     'DPDNetS': NARROW,
     'GGKMNet': FAMILY,
     'GGKMNetFullyLearned': FAMILY,
@@ -35,21 +37,11 @@ NETWORKS = {
     'MCPNet': {'width': 4, 'num_groups': 2, 'num_scales': 1},
     'MDP': NARROW,
     'NAFNet': {'width': 4, 'enc_blk_nums': [1, 1], 'dec_blk_nums': [1, 1]},
+    'NRKNet': {},
     'SRN': NARROW,
     'Uformer': {'embed_dim': 4, 'depths': [1] * 9, 'num_heads': [1] * 9, 'win_size': 2, 'img_size': 64},
 }  # fmt: skip
-UNMEASURED = (
-    'AIFNet',
-    'AttSRN',
-    'DRBNet',
-    'FFTformer',
-    'GGKMNetNoGroup',
-    'GRL',
-    'IFAN',
-    'MPRNet',
-    'NRKNet',
-    'Restormer',
-)
+UNMEASURED = ('DRBNet', 'FFTformer', 'GGKMNetNoGroup', 'GRL', 'IFAN', 'MPRNet', 'Restormer')
 
 
 def row(arch: str) -> str:
