@@ -1,5 +1,7 @@
 """Padding of images of any size, from 1x1, by any number of pixels."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,7 +16,7 @@ def reflect_index(n: int, before: int, after: int, device: torch.device | None =
     """
     period = torch.sym_max(2 * (n - 1), 1)
     index = torch.arange(-before, n + after, device=device).remainder(period)
-    return torch.minimum(index, period - index)
+    return torch.minimum(index, cast(Tensor, period - index))
 
 
 def pad(x: Tensor, left: int, right: int, top: int, bottom: int, boundary: str = 'reflect') -> Tensor:
