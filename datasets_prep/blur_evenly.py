@@ -12,10 +12,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ggkm_plugin.cli.output import protect_streams
 from ggkm_plugin.data.photographs import SharpPhotograph, load_photograph, photographs_from_folders
 from ggkm_plugin.datasets_prep.make_synthetic import read_names
-from ggkm_plugin.utils.errors import DataError, OptionError, UserError
+from ggkm_plugin.datasets_prep.running import run_script
+from ggkm_plugin.utils.errors import DataError, OptionError
+from ggkm_plugin.utils.files import new_folder, writing_into
 from ggkm_plugin.utils.image_decoding import write_image
 
 
@@ -62,25 +63,18 @@ def make(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         print(f'{len(photographs)} pairs for each of sigma {", ".join(f"{s:g}" for s in arguments.sigma)} in {out}')
         return
-    for photograph in tqdm(photographs, unit='photograph', leave=False):
-        image, _ = load_photograph(photograph)
-        sharp = np.round(middle(image, arguments.crop) * 255).astype(np.uint8)
-        for sigma in arguments.sigma:
-            for side, content in (('input', cv2.GaussianBlur(sharp, (0, 0), sigma)), ('ground_truth', sharp)):
-                write_image(str(out / f'sigma{sigma:g}' / side / f'{photograph.name}.png'), content)
+    with writing_into(out, 'OUT'), new_folder(out) as folder:
+        for photograph in tqdm(photographs, unit='photograph', leave=False):
+            image, _ = load_photograph(photograph)
+            sharp = np.round(middle(image, arguments.crop) * 255).astype(np.uint8)
+            for sigma in arguments.sigma:
+                for side, content in (('input', cv2.GaussianBlur(sharp, (0, 0), sigma)), ('ground_truth', sharp)):
+                    write_image(str(folder / f'sigma{sigma:g}' / side / f'{photograph.name}.png'), content)
     print(f'{len(photographs)} pairs for each sigma in {out}')
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    if argv is None:
-        protect_streams()
-    arguments = build_parser().parse_args(argv)
-    try:
-        make(arguments)
-    except UserError as error:
-        print(f'blur_evenly: {error}', file=sys.stderr)
-        return error.exit_code
-    return 0
+    return run_script(build_parser(), make, argv)
 
 
 if __name__ == '__main__':

@@ -13,8 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from ggkm_plugin.classical.jnb_learning import learned
-from ggkm_plugin.cli.output import protect_streams
-from ggkm_plugin.utils.errors import DataError, UserError
+from ggkm_plugin.datasets_prep.running import run_script
+from ggkm_plugin.utils.errors import DataError
 from ggkm_plugin.utils.files import write_whole
 
 
@@ -52,15 +52,7 @@ def learn(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    if argv is None:
-        protect_streams()
-    arguments = build_parser().parse_args(argv)
-    try:
-        learn(arguments)
-    except UserError as error:
-        print(f'learn_jnb: {error}', file=sys.stderr)
-        return error.exit_code
-    return 0
+    return run_script(build_parser(), learn, argv)
 
 
 if __name__ == '__main__':

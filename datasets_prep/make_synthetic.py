@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ggkm_plugin.cli.output import protect_streams
 from ggkm_plugin.data.options import SCENES
 from ggkm_plugin.data.photographs import held_out, image_size
 from ggkm_plugin.data.real_scenes import PRESETS, Optics
 from ggkm_plugin.data.synthesis import FORMATS, Job, check_free, places, synthesize
-from ggkm_plugin.utils.errors import DataError, OptionError, UserError
+from ggkm_plugin.datasets_prep.running import run_script
+from ggkm_plugin.utils.errors import DataError, OptionError
 
 # Options of `Job` that differ from the command-line values.
 _RESOLVED = frozenset(('photos', 'optics', 'leave_out', 'hold_out'))
@@ -155,19 +155,12 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    if argv is None:
-        protect_streams()
-    arguments = build_parser().parse_args(argv)
     try:
-        run(arguments)
-    except UserError as error:
-        print(f'make_synthetic: {error}', file=sys.stderr)
-        return error.exit_code
+        return run_script(build_parser(), run, argv)
     except KeyboardInterrupt:
         words = shlex.join(sys.argv[1:] if argv is None else argv)
         print(f'make_synthetic: interrupted; the same command resumes: {words}', file=sys.stderr)
         return 1
-    return 0
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""A plugin of one's own: an arch, a loss and a data set, found by their names in option files."""
+"""A plugin for BasicSR: an arch, a loss and a data set, named in option files."""
 
 import cv2
 import numpy as np

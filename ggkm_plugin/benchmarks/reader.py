@@ -239,8 +239,9 @@ def read(reader: Reader, workers: int, pairs: int, seconds: float) -> Reading:
     """Load batches for at least so many seconds after a warm-up, which also brings the files into the page cache."""
     logging.disable(logging.INFO)
     batches = iter(_loader(reader, workers, _FASTEST * (seconds + 1) / pairs))
+    warm_up = max(_WARM_UP, math.ceil(pairs / BATCH))
     count = 0
-    for _ in islice(batches, max(_WARM_UP, math.ceil(pairs / BATCH))):
+    for _ in islice(batches, warm_up):
         pass
     began, cpu = time.monotonic(), time.process_time()
     for _ in batches:
@@ -252,8 +253,8 @@ def read(reader: Reader, workers: int, pairs: int, seconds: float) -> Reading:
     del batches  # ends the workers, whose whole time then counts as that of children
     after = os.times()
     children = after.children_user + after.children_system - before.children_user - before.children_system
-    warm_up = 1 + max(_WARM_UP, math.ceil(pairs / BATCH)) * BATCH / count
-    return Reading(count / wall, (cpu + children / warm_up) / count)
+    share = count / (count + warm_up * BATCH)
+    return Reading(count / wall, (cpu + children * share) / count)
 
 
 def _loader(reader: Reader, workers: int, ratio: float) -> Iterable[Any]:

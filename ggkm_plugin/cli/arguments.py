@@ -11,9 +11,7 @@ def add_option_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '-opt', required=True, metavar='FILE', help='option file: a path, or the name of a packaged one'
     )
-    parser.add_argument(
-        '--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help='override keys of the option file'
-    )
+    add_overrides(parser, 'override keys of the option file')
     parser.add_argument('--variant', metavar='NAME', help='named override from `variants:` in the option file')
     parser.add_argument(
         '--root',
@@ -21,6 +19,10 @@ def add_option_file(parser: argparse.ArgumentParser) -> None:
         metavar='DIR',
         help='folder of experiments/, results/ and relative paths of the option file (default: current folder)',
     )
+
+
+def add_overrides(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument('--force_yml', nargs='+', default=[], metavar='KEY:KEY=VALUE', help=text)
 
 
 def option_file(arguments: argparse.Namespace) -> dict[str, Any]:

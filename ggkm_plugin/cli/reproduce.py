@@ -2,7 +2,7 @@
 
 import argparse
 
-from ggkm_plugin.cli.arguments import add_plugin, load_plugins
+from ggkm_plugin.cli.arguments import add_overrides, add_plugin, load_plugins
 from ggkm_plugin.cli.output import progress
 from ggkm_plugin.utils.errors import OptionError
 
@@ -26,13 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--dry-run', action='store_true', help='only list the rows: checkpoint and data found or missing, and commands'
     )
     parser.add_argument('--format', choices=('table', 'markdown', 'csv', 'latex'), default='table')
-    parser.add_argument(
-        '--force_yml',
-        nargs='+',
-        default=[],
-        metavar='KEY:KEY=VALUE',
-        help="override keys of the table's compare_DATASET.yml, such as protocol=gkmnet",
-    )
+    add_overrides(parser, "override keys of the table's compare_DATASET.yml, such as protocol=gkmnet")
     parser.add_argument(
         '--root', default='.', metavar='DIR', help='folder of experiments/, results/, datasets/ (default: current one)'
     )

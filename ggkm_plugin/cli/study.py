@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ggkm_plugin.cli.arguments import add_plugin, load_plugins
+from ggkm_plugin.cli.arguments import add_overrides, add_plugin, load_plugins
 from ggkm_plugin.cli.output import progress
 from ggkm_plugin.studies.catalog import STUDIES
 from ggkm_plugin.utils.errors import OptionError
@@ -24,13 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--iterations', type=int, metavar='N', help="of each training (default: the option file's)")
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], metavar='N', help='(default: 0 1 2)')
     parser.add_argument('--rows', nargs='+', metavar='ROW', help='only these rows, and the row that they refer to')
-    parser.add_argument(
-        '--force_yml',
-        nargs='+',
-        default=[],
-        metavar='KEY:KEY=VALUE',
-        help='override keys of the option files that have them',
-    )
+    add_overrides(parser, 'override keys of the option files that have them')
     parser.add_argument(
         '--root', default='.', metavar='DIR', help='folder of experiments/ and results/ (default: current folder)'
     )

@@ -276,7 +276,7 @@ def test_training_is_as_recorded(order, bn_mode):
 
 @pytest.mark.parametrize(('num_scales', 'num_iters', 'millions'), [(1, 3, 4.227393), (2, 2, 2.818262)])
 def test_scales_and_iterations(num_scales, num_iters, millions):
-    """Table 11: each iteration has its own weights and memory, and goes on from the estimate before it."""
+    """Table 11: each iteration has its own weights and recurrent states, and starts from the previous estimate."""
     net = network(num_scales=num_scales, num_iters=num_iters)
     assert count(net) == round(1e6 * millions) == num_iters * 1_409_131
     assert net.size_multiple == 2 ** (num_scales + 1)
