@@ -1,8 +1,10 @@
 """Learn the dictionary and the curve of JNB (`jnb_dictionary.npz`) from the photographs of scikit-image.
 
 The result is packaged, so that blur maps depend neither on the version of scikit-image nor on rounding, which selects
-between nearly equal atoms. `python -m ggkm_plugin.datasets_prep.learn_jnb FILE` repeats it in about a minute.
+between nearly equal atoms. `python -m ggkm_plugin.classical.jnb_learning FILE` repeats it in about a minute.
 """
+
+import sys
 
 import numpy as np
 from scipy import ndimage
@@ -10,7 +12,6 @@ from scipy import ndimage
 from ggkm_plugin.classical.edge_map import luma
 from ggkm_plugin.classical.jnb_map import ERROR, MOST_ATOMS, Dictionary, patches, spread_counts
 from ggkm_plugin.classical.sparse_coding import pursuit
-from ggkm_plugin.classical.working import Progress
 from ggkm_plugin.data.photographs import builtin_photographs
 from ggkm_plugin.utils.image_decoding import read_image
 
@@ -23,21 +24,17 @@ CROP = 192  # side in pixels of the part of each photograph that the curve is me
 _RARE = 10  # patches: an atom used by fewer is replaced
 
 
-def learned(progress: Progress | None = None) -> Dictionary:
+def learned() -> Dictionary:
     """Learn dictionary and curve from the built-in training photographs; deterministic."""
     photographs = [read_image(photo.path) for photo in builtin_photographs('train')]
-    atoms = learned_atoms(photographs, progress).astype(np.float32)
-    counts: list[float] = []
-    for sigma in SIGMAS:
-        counts.append(mean_count(photographs, atoms, sigma))
-        if progress:
-            progress('curve', len(counts), len(SIGMAS))
+    atoms = learned_atoms(photographs).astype(np.float32)
+    counts = [mean_count(photographs, atoms, sigma) for sigma in SIGMAS]
     # Keep the falling part of the curve: at large sigma few patches have enough atoms.
     falls = [n for n, count in enumerate(counts) if count < min(counts[:n], default=np.inf)]
     return Dictionary(atoms, np.array(counts)[falls], np.array(SIGMAS)[falls])
 
 
-def learned_atoms(photographs: list[np.ndarray], progress: Progress | None = None) -> np.ndarray:
+def learned_atoms(photographs: list[np.ndarray]) -> np.ndarray:
     """Learn atoms (128, 64), float64, alternating pursuit and least squares (MOD)."""
     rng = np.random.default_rng(SEED)
     planes = [255 * luma(blurred(photo.astype(np.float64), BLUR)) for photo in photographs]
@@ -45,9 +42,7 @@ def learned_atoms(photographs: list[np.ndarray], progress: Progress | None = Non
     signals = signals[np.einsum('nd,nd->n', signals, signals) > ERROR**2]
     signals = signals[rng.choice(len(signals), SAMPLES, replace=False)]
     atoms = _unit(signals[:ATOMS])
-    for done in range(ROUNDS):
-        if progress:
-            progress('dictionary', done, ROUNDS)
+    for _ in range(ROUNDS):
         codes = sparse_codes(signals, atoms)
         moments = codes.T @ codes
         fitted = np.linalg.solve(moments + 1e-6 * np.trace(moments) / ATOMS * np.eye(ATOMS), codes.T @ signals)
@@ -91,3 +86,7 @@ def _unit(atoms: np.ndarray) -> np.ndarray:
     """Normalize atoms to zero mean and norm 1."""
     atoms = atoms - atoms.mean(axis=1, keepdims=True)
     return atoms / np.linalg.norm(atoms, axis=1, keepdims=True)
+
+
+if __name__ == '__main__':
+    np.savez(sys.argv[1], **vars(learned()))

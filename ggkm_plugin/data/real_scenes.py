@@ -7,21 +7,33 @@ and noise, so a property that is turned off leaves the other parameters of a pai
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import cv2
 import numpy as np
+from pydantic import AfterValidator
 
 from ggkm_plugin.data import varied_scenes
 from ggkm_plugin.data.apertures import GAUSSIAN, PSF, GaussianPSF, random_aperture, spread
 from ggkm_plugin.data.layered_scene import Layer, in_focus, photograph
 from ggkm_plugin.data.sensor import Sensor, denoised, sharpened, softened, with_highlights
 from ggkm_plugin.data.varied_scenes import RenderedPair
+from ggkm_plugin.utils.config import nearest
 from ggkm_plugin.utils.errors import OptionError
+from ggkm_plugin.utils.schema import Share, raise_faults, section_faults, signature_section
 
 Range = tuple[float, float]
+
+
+def _within(low: float, high: float) -> AfterValidator:
+    def check(bounds: Range) -> Range:
+        if not low <= bounds[0] <= bounds[1] <= high:
+            raise ValueError(f'must be [low, high], two numbers from {low:g} to {high:g}')
+        return bounds
+
+    return AfterValidator(check)
 
 
 @dataclass(frozen=True)
@@ -49,99 +61,61 @@ class Optics:
     | resize_prob, resize | the scene is rendered x times as large, then both images are reduced | |
     | soften_prob, soften | lq is reduced by this factor and enlarged again | |
     | compress_prob, quality | JPEG or WebP of lq, half each, chroma 4:2:0; gt has quality 100 and the same chroma | |
-
-    Raises OptionError for values outside their bounds.
     """
 
-    detail_prob: float = 0.7
-    sharp_prob: float = 0.12
-    even_prob: float = 0.25
-    even_radius: Range = (0.8, 8.0)
-    radius: Range = (0.5, 16.0)
-    gaussian_prob: float = 0.35
-    gaussian_exponent: Range = (1.0, 8.0)
-    spherical_prob: float = 0.5
-    spherical: Range = (0.1, 0.9)
-    chromatic_prob: float = 0.3
-    chromatic: Range = (0.2, 1.5)
-    residual_prob: float = 0.4
-    residual: Range = (0.0, 1.2)
-    exposure: Range = (-1.2, 0.7)
-    highlights_prob: float = 0.4
-    highlights: Range = (0.0, 6.0)
-    gamma_prob: float = 0.4
-    gamma: Range = (1.0, 2.4)
-    noise_prob: float = 0.5
-    shot: Range = (1e-5, 1e-3)
-    read: Range = (1e-4, 3e-3)
-    chroma_prob: float = 0.25
-    chroma: Range = (0.5, 2.0)
-    luma_prob: float = 0.2
-    luma: Range = (0.01, 0.05)
-    sharpen_prob: float = 0.35
-    sharpen: Range = (0.1, 1.0)
-    sharpen_sigma: Range = (0.5, 1.2)
-    sharpen_both: float = 0.75
-    resize_prob: float = 0.25
-    resize: Range = (1.0, 2.0)
-    soften_prob: float = 0.15
-    soften: Range = (0.6, 0.95)
-    compress_prob: float = 0.4
-    quality: Range = (60.0, 98.0)
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value, low, high = getattr(self, field.name), *_BOUNDS.get(field.name, (0.0, 1.0))
-            if field.name in _RANGES:
-                good = _are_numbers(value) and len(value) == 2 and low <= value[0] <= value[1] <= high
-                expected = f'two numbers, low and high, from {low:g} to {high:g}'
-            else:
-                good, expected = _are_numbers([value]) and low <= value <= high, f'a number from {low:g} to {high:g}'
-            if not good:
-                raise OptionError(f'optics: {field.name} is {expected}, not {value!r}')
+    detail_prob: Share = 0.7
+    sharp_prob: Share = 0.12
+    even_prob: Share = 0.25
+    even_radius: Annotated[Range, _within(0.5, 64)] = (0.8, 8.0)
+    radius: Annotated[Range, _within(0.5, 64)] = (0.5, 16.0)
+    gaussian_prob: Share = 0.35
+    gaussian_exponent: Annotated[Range, _within(0.8, 64)] = (1.0, 8.0)
+    spherical_prob: Share = 0.5
+    spherical: Annotated[Range, _within(0, 0.99)] = (0.1, 0.9)
+    chromatic_prob: Share = 0.3
+    chromatic: Annotated[Range, _within(0, 8)] = (0.2, 1.5)
+    residual_prob: Share = 0.4
+    residual: Annotated[Range, _within(0, 8)] = (0.0, 1.2)
+    exposure: Annotated[Range, _within(-8, 8)] = (-1.2, 0.7)
+    highlights_prob: Share = 0.4
+    highlights: Annotated[Range, _within(0, 100)] = (0.0, 6.0)
+    gamma_prob: Share = 0.4
+    gamma: Annotated[Range, _within(0.2, 5)] = (1.0, 2.4)
+    noise_prob: Share = 0.5
+    shot: Annotated[Range, _within(1e-09, 1)] = (1e-5, 1e-3)
+    read: Annotated[Range, _within(1e-09, 1)] = (1e-4, 3e-3)
+    chroma_prob: Share = 0.25
+    chroma: Annotated[Range, _within(0.1, 16)] = (0.5, 2.0)
+    luma_prob: Share = 0.2
+    luma: Annotated[Range, _within(0.0001, 1)] = (0.01, 0.05)
+    sharpen_prob: Share = 0.35
+    sharpen: Annotated[Range, _within(0, 4)] = (0.1, 1.0)
+    sharpen_sigma: Annotated[Range, _within(0.3, 8)] = (0.5, 1.2)
+    sharpen_both: Share = 0.75
+    resize_prob: Share = 0.25
+    resize: Annotated[Range, _within(1, 4)] = (1.0, 2.0)
+    soften_prob: Share = 0.15
+    soften: Annotated[Range, _within(0.1, 1)] = (0.6, 0.95)
+    compress_prob: Share = 0.4
+    quality: Annotated[Range, _within(1, 100)] = (60.0, 98.0)
 
     @classmethod
-    def from_option(cls, option: Any) -> 'Optics':
+    def from_option(cls, option: 'Optics | str | dict[str, Any] | None') -> 'Optics':
         """Read the option `optics`: None, a preset's name, or a mapping of keys with the optional key `preset`.
 
-        Raises OptionError for an unknown preset or key.
+        Raises OptionError for an unknown preset or key, or a value outside its bounds.
         """
         if isinstance(option, Optics):
             return option
-        keys = {'preset': option} if isinstance(option, str) else dict(option or {}) if _is_mapping(option) else None
-        if keys is None:
-            raise OptionError(f'optics is the name of a preset or a mapping of keys, not {option!r}')
+        keys = {'preset': option} if isinstance(option, str) else dict(option or {})
         preset = keys.pop('preset', 'full')
-        if preset not in PRESETS:
-            raise OptionError(f'optics: no preset {preset!r}; there are {", ".join(PRESETS)}')
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = sorted(map(str, set(keys) - set(known)))
-        if unknown:
-            raise OptionError(f'optics: unknown key {", ".join(unknown)}; there are preset, {", ".join(known)}')
-        values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list | tuple) else value for key, value in keys.items()
-        }
+        if preset not in list(PRESETS):
+            raise OptionError(f'optics: no preset {preset!r}.{nearest(str(preset), list(PRESETS), "Presets")}')
+        kind: Any = cls
+        raise_faults(list(section_faults(signature_section(kind), keys, 'optics', from_json=True).values()))
+        values: Any = {key: tuple(value) if isinstance(value, list) else value for key, value in keys.items()}
         return dataclasses.replace(PRESETS[preset], **values)
 
-
-def _are_numbers(values: Any) -> bool:
-    return isinstance(values, list | tuple) and all(
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) for value in values
-    )
-
-
-def _is_mapping(option: Any) -> bool:
-    return option is None or isinstance(option, Mapping)
-
-
-# Bounds of the values that are not probabilities.
-_BOUNDS: dict[str, Range] = {
-    'even_radius': (0.5, 64), 'radius': (0.5, 64), 'gaussian_exponent': (0.8, 64), 'spherical': (0, 0.99),
-    'chromatic': (0, 8), 'residual': (0, 8), 'exposure': (-8, 8), 'highlights': (0, 100), 'gamma': (0.2, 5),
-    'shot': (1e-9, 1), 'read': (1e-9, 1), 'chroma': (0.1, 16), 'luma': (1e-4, 1), 'sharpen': (0, 4),
-    'sharpen_sigma': (0.3, 8), 'resize': (1, 4), 'soften': (0.1, 1), 'quality': (1, 100),
-}  # fmt: skip
-_RANGES = frozenset(_BOUNDS)
 
 _LENS = {f'{name}_prob': 0.0 for name in ('even', 'gaussian', 'spherical', 'chromatic', 'residual')}
 _CAMERA = {f'{name}_prob': 0.0 for name in ('chroma', 'luma', 'sharpen', 'resize', 'soften')}

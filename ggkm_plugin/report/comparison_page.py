@@ -40,7 +40,6 @@ def write_report(folder: str | Path, results: Mapping[str, Any]) -> Path:
     differences), `measured_at` (size for MACs, time and memory). Numbers may be NaN or infinite. A file key other than
     input, gt and the models is shown as a further picture. A data set's `benchmark` (else its name) and `noise_std`
     choose its rows of `published` and `published_drops`; its `note` describes its further pictures.
-    Raises ValueError where a path leaves the folder, two models share a name, or one is called input or gt.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +85,8 @@ def _pair(folder: Path, name: str, before: str, after: str) -> dict[str, Any]:
 
 def page_data(folder: Path, results: Mapping[str, Any]) -> dict[str, Any]:
     """Return the page's data as plain JSON; write missing previews."""
-    metrics = [_metric(metric) for metric in results.get('metrics') or ()]
+    shown = ('name', 'label', 'better', 'digits')
+    metrics = [{key: metric[key] for key in shown} for metric in results.get('metrics') or ()]
     words = settings_words(results)
     models = [{**_plain(model), 'settings': words.get(model['name'])} for model in results.get('models') or ()]
     datasets = list(results.get('datasets') or ())
@@ -114,24 +114,8 @@ def page_data(folder: Path, results: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _metric(metric: Mapping[str, Any]) -> dict[str, Any]:
-    better = str(metric.get('better', 'higher'))
-    if better not in ('higher', 'lower'):
-        raise ValueError(f"metric {metric['name']!r}: better must be 'higher' or 'lower', not {better!r}")
-    name = str(metric['name'])
-    return {
-        'name': name,
-        'label': str(metric.get('label') or name),
-        'better': better,
-        'digits': int(metric.get('digits', 3)),
-    }
-
-
 def _sources(models: Sequence[str], datasets: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """List the pictures of an image in the order shown; further files come between models and ground truth."""
-    taken = [name for name in models if name in ('input', 'gt') or models.count(name) > 1]
-    if taken:
-        raise ValueError(f'model {taken[0]!r}: names must be unique, and neither input nor gt')
     further: dict[str, None] = {}
     for dataset in datasets:
         for image in dataset.get('images') or ():
@@ -164,7 +148,7 @@ def _dataset(folder: Path, dataset: Mapping[str, Any], columns: list[str], metri
 
 
 def _image(folder: Path, image: Mapping[str, Any], columns: list[str], metrics: list[str]) -> dict[str, Any]:
-    files = {key: _inside(path) for key, path in (image.get('files') or {}).items() if path}
+    files = {key: PurePosixPath(path) for key, path in (image.get('files') or {}).items()}
     scores = image.get('scores') or {}
     present = {key: path for key, path in files.items() if (folder / path).is_file()}
     preview = next((present[key] for key in ('input', 'gt', *present) if key in present), None)
@@ -190,13 +174,6 @@ def _published(row: Mapping[str, Any], metrics: list[str]) -> dict[str, Any]:
         'std': _plain(row.get('std') or 0),
         'scores': _scores(row, metrics),
     }
-
-
-def _inside(path: str | Path) -> PurePosixPath:
-    inside = PurePosixPath(path)
-    if inside.is_absolute() or '..' in inside.parts:
-        raise ValueError(f'{str(path)!r}: a picture of a report must lie in its folder')
-    return inside
 
 
 def _url(path: PurePosixPath) -> str:

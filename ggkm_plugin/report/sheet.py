@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
 
 COLUMNS = ('input', 'result', 'ground truth', 'error of input', 'error of result')
+_WIDTH = 1680  # of the sheet, in pixels
 _TALLEST = 1.0  # height of a photograph, at most, in widths of its column
 _CROP_ASPECT = 0.6
 _LABELS = 100  # pixels of a row for name, titles and scores
@@ -50,40 +51,29 @@ class _Pictures:
         return self.errors[0].shape
 
 
-def comparison_sheet(rows: Sequence[SheetRow], path: str | Path, max_width: int = 1680, zoom: bool = True) -> None:
-    """Draw the sheet, `max_width` pixels wide, and write it to `path` as a PNG, atomically.
+def comparison_sheet(rows: Sequence[SheetRow], path: str | Path) -> None:
+    """Draw the sheet and write it to `path` as a PNG, atomically.
 
-    With `zoom` each row is followed by an enlarged crop where the error decreased most. Raises ValueError without rows,
-    and for a row whose images are not finite RGB floats of one size.
+    Each row of photographs is followed by enlarged crops where the error decreased most.
     """
-    if not rows:
-        raise ValueError('a comparison sheet needs at least one row')
     pictures = [_pictures(row) for row in rows]
-    column = (max_width - 60) / len(COLUMNS)
+    column = (_WIDTH - 60) / len(COLUMNS)
     # Not zero for a sheet without errors.
     scale = max(
         1 / 255, float(np.percentile(np.concatenate([e.ravel() for row in pictures for e in row.errors]), 99.5))
     )
-    heights = [_heights(row, column, zoom) for row in pictures]
-    drawn = figures.figure(max_width, sum(map(sum, heights)) + _LABELS * len(pictures) + 90)
+    heights = [_heights(row, column) for row in pictures]
+    drawn = figures.figure(_WIDTH, sum(map(sum, heights)) + _LABELS * len(pictures) + 90)
     shares = [*(sum(each) + _LABELS for each in heights), 90]
     *parts, footer = drawn.subfigures(len(shares), 1, height_ratios=shares, squeeze=False)[:, 0]
     for row, part, each in zip(pictures, parts, heights, strict=True):
         _draw_row(part, row, each, column, scale)
-    _draw_footer(footer, scale, zoom)
+    _draw_footer(footer, scale)
     figures.write_png(drawn, Path(path))
 
 
 def _pictures(row: SheetRow) -> _Pictures:
-    """Check a row, clip its images and compute their errors."""
-    for name, image in (('input', row.input), ('result', row.result), ('gt', row.gt)):
-        if image.ndim != 3 or image.shape[2] != 3 or image.shape != row.gt.shape or image.dtype.kind != 'f':
-            raise ValueError(
-                f'row {row.name!r}: {name} must be a float array (H, W, 3) of the size of gt {row.gt.shape}, not '
-                f'{image.dtype} {image.shape}'
-            )
-        if not np.isfinite(image).all():
-            raise ValueError(f'row {row.name!r}: {name} has NaN or Inf values')
+    """Clip the images of a row and compute their errors."""
     images = tuple(np.clip(image, 0, 1).astype(np.float32) for image in (row.input, row.result, row.gt))
     differences = [image - images[2] for image in images[:2]]
     errors = tuple(np.abs(difference).mean(axis=2) for difference in differences)
@@ -91,10 +81,10 @@ def _pictures(row: SheetRow) -> _Pictures:
     return _Pictures(row.name, images, errors, tuple(-10 * math.log10(mse) if mse else math.inf for mse in mses))
 
 
-def _heights(row: _Pictures, column: float, zoom: bool) -> list[float]:
-    """Return the heights in pixels of the photographs and, with `zoom`, of the crops."""
+def _heights(row: _Pictures, column: float) -> tuple[float, float]:
+    """Return the heights in pixels of the photographs and of the crops."""
     height, width = row.shape
-    return [column * min(_TALLEST, height / width), *([column * _CROP_ASPECT] if zoom else [])]
+    return column * min(_TALLEST, height / width), column * _CROP_ASPECT
 
 
 def _crop(row: _Pictures, width: int, height: int) -> tuple[slice, slice]:
@@ -105,10 +95,10 @@ def _crop(row: _Pictures, width: int, height: int) -> tuple[slice, slice]:
     return slice(top, top + height), slice(left, left + width)
 
 
-def _draw_row(part: 'SubFigure', row: _Pictures, heights: list[float], column: float, scale: float) -> None:
-    """Draw the name, five pictures with PSNRs and mean errors and, for a second height, the crops."""
+def _draw_row(part: 'SubFigure', row: _Pictures, heights: tuple[float, float], column: float, scale: float) -> None:
+    """Draw the name, five pictures with PSNRs and mean errors, and the crops."""
     part.suptitle(printable(row.name), x=0.01, ha='left', fontsize=12, color=figures.INK, parse_math=False)
-    grid = part.subplots(len(heights), len(COLUMNS), height_ratios=heights, squeeze=False)
+    grid = part.subplots(2, len(COLUMNS), height_ratios=heights, squeeze=False)
     gain = row.psnrs[1] - row.psnrs[0]
     labels = [f'{psnr:.2f} dB' if math.isfinite(psnr) else 'identical' for psnr in row.psnrs]
     labels[1] += f'  ({gain:+.2f})' if math.isfinite(gain) else ''
@@ -118,8 +108,7 @@ def _draw_row(part: 'SubFigure', row: _Pictures, heights: list[float], column: f
         figures.show(axes, picture, title, cmap='inferno', vmin=0, vmax=scale)
         axes.set_xlabel(label, fontsize=11, color=figures.INK)
     grid[0, 1].xaxis.label.set_color(_BETTER if gain > 0 else _WORSE if gain < 0 else figures.INK)
-    if len(heights) > 1:
-        _draw_crops(grid, row, column, scale)
+    _draw_crops(grid, row, column, scale)
 
 
 def _draw_crops(grid: np.ndarray, row: _Pictures, column: float, scale: float) -> None:
@@ -136,11 +125,10 @@ def _draw_crops(grid: np.ndarray, row: _Pictures, column: float, scale: float) -
         figures.show(axes, picture[crop], cmap='inferno', vmin=0, vmax=scale, interpolation=smooth)
 
 
-def _draw_footer(part: 'SubFigure', scale: float, zoom: bool) -> None:
+def _draw_footer(part: 'SubFigure', scale: float) -> None:
     """Draw notes on scores and crops, and the color scale of the error maps."""
-    lines = ['dB: PSNR, RGB, whole image, clipped to [0, 1]']
-    lines += ['crops: enlarged, where the error decreased most'] if zoom else []
-    part.text(0.01, 0.5, '\n'.join(lines), va='center', fontsize=10, color=figures.FAINT)
+    notes = 'dB: PSNR, RGB, whole image, clipped to [0, 1]\ncrops: enlarged, where the error decreased most'
+    part.text(0.01, 0.5, notes, va='center', fontsize=10, color=figures.FAINT)
     axes = part.add_axes((0.62, 0.55, 0.35, 0.2))
     axes.imshow(np.linspace(0, scale, 256)[None], cmap='inferno', aspect='auto', extent=(0, scale, 0, 1))
     axes.set(yticks=[], xlabel='mean |error| over RGB, in units of [0, 1]; brightest: this or more')

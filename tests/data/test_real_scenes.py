@@ -214,7 +214,8 @@ def test_options_are_presets_and_keys():
 @pytest.mark.parametrize(
     ('option', 'named'),
     [
-        ('foggy', 'foggy'), ({'preset': 'foggy'}, 'foggy'), ({'coma_prob': 1}, 'coma_prob'), ([1], r'\[1\]'),
+        ('foggy', 'foggy'), ({'preset': 'foggy'}, 'foggy'), ({'coma_prob': 1}, 'coma_prob'),
+        ({'luma': [0, float('nan')]}, 'luma'),
         ({'even_prob': 1.5}, 'even_prob'), ({'even_prob': True}, 'even_prob'), ({'radius': 4}, 'radius'),
         ({'radius': [4, 2]}, 'radius'), ({'quality': [0, 90]}, 'quality'), ({'soften': ['a', 'b']}, 'soften'),
         ({'resize': [0.5, 1]}, 'resize'), ({'sharpen_both': (0, 1)}, 'sharpen_both'),
