@@ -23,10 +23,8 @@ def recursive_filter(
 
         sigma_i = sigma_s sqrt(3) 2^(N-i) / sqrt(4^N - 1),   V_j = exp(-sqrt(2) / sigma_i)^d_j
 
-    Constants are preserved, and the filter is linear in `image`. Raises ValueError if the sizes differ.
+    Constants are preserved, and the filter is linear in `image`.
     """
-    if image.shape[:2] != guide.shape[:2]:
-        raise ValueError(f'an image of {image.shape[:2]} and a guide of {guide.shape[:2]} differ in size')
     planes = np.array(image, order='C').reshape(*image.shape[:2], -1)
     guide = guide.reshape(*guide.shape[:2], -1)
     distances = [1 + sigma_s / sigma_r * np.abs(np.diff(guide, axis=axis)).sum(-1, keepdims=True) for axis in (1, 0)]
@@ -55,10 +53,8 @@ def spread(
     """Spread `values` (H,W) from the pixels where `known` (H,W) is true: RF(x known) / RF(known), (H,W) float64.
 
     Results are means of known values. Not in the papers: pixels without weight, as behind many edges, take the nearest
-    known value. Raises ValueError if no value is known.
+    known value. At least one value must be known.
     """
-    if not known.any():
-        raise ValueError('no value is known')
     both = np.stack([np.where(known, values, 0), known], axis=-1).astype(np.float64)
     total, weight = np.moveaxis(recursive_filter(both, guide, sigma_s, sigma_r, iterations), -1, 0)
     reached = weight > _LEAST_WEIGHT

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ggkm_plugin.data.apertures import DISK, PSF, SHARP_RADIUS, spread
+from ggkm_plugin.data.apertures import DISK, PSF, spread
+from ggkm_plugin.data.optics import SHARP_RADIUS
 
 # Most blurred versions of one layer, between which its pixels are interpolated, and the least radius between two.
 _MOST_LEVELS = 9
@@ -42,7 +43,7 @@ def photograph(layers: Sequence[Layer], psf: PSF = DISK, chromatic: Sequence[flo
 
     so light is neither gained nor lost, a blurred layer spreads over those behind, and they never over it. Borders are
     reflected (101). `chromatic`: a signed offset of the radius for each channel, in pixels (longitudinal chromatic
-    aberration). Raises ValueError where the rearmost layer has holes, or a blur is wider than the image.
+    aberration). The rearmost layer is opaque, and the largest blur narrower than the image.
     """
     if any(chromatic):
         channels = [
@@ -51,11 +52,6 @@ def photograph(layers: Sequence[Layer], psf: PSF = DISK, chromatic: Sequence[flo
             for c, offset in enumerate(chromatic)
         ]  # fmt: skip
         return np.concatenate(channels, axis=-1)
-    if float(layers[0].alpha.min()) < 1:
-        raise ValueError('the rearmost layer has holes; there is nothing to see through them')
-    widest = max(float(np.abs(layer.radius).max()) for layer in layers)
-    if not widest <= min(layers[0].alpha.shape) - 1:
-        raise ValueError(f'a blur of radius {widest:.1f} px does not fit an image of {layers[0].alpha.shape}')
     out = np.zeros_like(layers[0].light)
     for layer in layers:
         blurred = _blurred(layer, psf)

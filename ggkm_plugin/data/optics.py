@@ -14,6 +14,7 @@ SHARP_RADIUS = 0.5
 # Pixels of radius between layers. A slanted plane is then within 50 to 54 dB PSNR of one disk per pixel (Kodak crop,
 # radii up to 6; see the test of the slanted plane).
 LAYER_STEP = 0.5
+MOST_LAYERS = 16
 # A smaller share of one pixel is rounding noise (OpenCV convolves with large kernels by FFT).
 MIN_COVERAGE = 1e-2
 # Samples per pixel along one axis of a disk kernel; along the other the integral is exact.
@@ -37,10 +38,7 @@ def disk_kernel(radius: float) -> np.ndarray:
     """PSF of a defocused thin lens: a disk of `radius` pixels, each tap the area of its pixel inside the disk.
 
     Float32 (S, S), S = 2 ceil(radius - 1/2) + 1, unit sum. Up to `SHARP_RADIUS` it is the 1x1 identity.
-    Raises ValueError if the radius is negative or not finite.
     """
-    if not (np.isfinite(radius) and radius >= 0):
-        raise ValueError(f'disk radius is {radius}; it must be a finite number of pixels, 0 or more')
     reach = max(0, int(np.ceil(radius - 0.5)))
     size = 2 * reach + 1
     rows = np.arange(-reach, reach + 1)[:, None]
@@ -54,8 +52,6 @@ def disk_kernel(radius: float) -> np.ndarray:
 
 def signed_circle_of_confusion(disparity: np.ndarray, focus: float, strength: float) -> np.ndarray:
     """`circle_of_confusion` with a sign, float32: positive in front of the focal plane, negative behind it."""
-    if not (np.isfinite(strength) and strength >= 0 and np.isfinite(focus)):
-        raise ValueError(f'focus {focus} and strength {strength} must be finite, and the strength 0 or more')
     return np.float32(strength) * (np.asarray(disparity, np.float32) - np.float32(focus))
 
 
@@ -65,7 +61,7 @@ def circle_of_confusion(disparity: np.ndarray, focus: float, strength: float) ->
     Thin lens (any textbook): aperture A, sensor at distance v_s = f z_f / (z_f - f) where the depth z_f is sharp. A
     point at depth z gives a disk of diameter ``A v_s |1/z - 1/z_f|``. `disparity` is inverse depth normalized to [0,1],
     near = 1; `focus` is that of the focal plane; `strength` = A v_s (1/z_near - 1/z_far) / 2 in pixels is the radius
-    at one end of the range when the other end is in focus. Raises ValueError on a negative or non-finite strength.
+    at one end of the range when the other end is in focus.
     """
     return np.abs(signed_circle_of_confusion(disparity, focus, strength))
 
@@ -108,9 +104,9 @@ def procedural_disparity(shape: tuple[int, int], rng: np.random.Generator) -> np
     return np.clip(disparity, 0, 1)
 
 
-def _layer_planes(low: float, high: float, num_layers: int) -> np.ndarray:
+def _layer_planes(low: float, high: float) -> np.ndarray:
     """Depths of the layers, back to front, from `low` to `high` (signed pixels of blur); 0, the focal plane, is one."""
-    step = max(LAYER_STEP, (high - low) / (num_layers - 3))
+    step = max(LAYER_STEP, (high - low) / (MOST_LAYERS - 3))
     if low < 0 < high:
         behind = np.linspace(low, 0, int(np.ceil(-low / step)) + 1)
         return np.concatenate([behind[:-1], np.linspace(0, high, int(np.ceil(high / step)) + 1)])
@@ -134,13 +130,11 @@ def _filled(planes: np.ndarray, reach: int) -> np.ndarray:
     return planes + (1 - planes[3]) * _per_coverage(nearby, nearby[3], 1 / size**2)
 
 
-def render_defocus(
-    sharp: np.ndarray, disparity: np.ndarray, focus: float, strength: float, num_layers: int = 16
-) -> np.ndarray:
+def render_defocus(sharp: np.ndarray, disparity: np.ndarray, focus: float, strength: float) -> np.ndarray:
     """Render a scene as photographed through a thin lens: float32 (H, W, 3), sRGB in [0,1].
 
-    `sharp`: (H, W, 3) float sRGB in [0,1]; `disparity`, `focus`, `strength`: see `circle_of_confusion`; `num_layers`:
-    the most depth layers, at least 4. Borders are reflected (101).
+    `sharp`: (H, W, 3) float sRGB in [0,1]; `disparity`, `focus`, `strength`: see `circle_of_confusion`. The largest
+    blur is narrower than the image. Borders are reflected (101).
 
     With a_k in [0,1] the share of a pixel in layer k (hat functions: they sum to 1), h_k the disk of the layer, and
     layers from back (0) to front (K), Ikoma et al.'s image is
@@ -151,26 +145,11 @@ def render_defocus(
     E_k continues a layer behind the layers that hide it, so a hidden background leaves no dark seam. Where a blurred
     edge uncovers more background, its color is the mean of the visible background nearby (not in the paper; without it
     the near side of the edge would stay hard).
-
-    Raises ValueError for wrong shapes, a disparity that is not finite, or a blur wider than the image.
     """
-    if sharp.ndim != 3 or sharp.shape[2] != 3 or disparity.shape != sharp.shape[:2]:
-        raise ValueError(f'need sharp (H, W, 3) and disparity (H, W); got {sharp.shape} and {disparity.shape}')
-    if num_layers < 4:
-        raise ValueError(f'num_layers is {num_layers}; the least is 4')
     blur = signed_circle_of_confusion(disparity, focus, strength)
-    low, high = float(blur.min()), float(blur.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise ValueError('disparity has values that are not finite; fill them before rendering')
-    if max(-low, high) > min(disparity.shape) - 1:
-        raise ValueError(
-            f'a blur of radius {max(-low, high):.1f} px does not fit an image of {sharp.shape[0]}x{sharp.shape[1]}; '
-            f'lower the strength ({strength})'
-        )
-
     # Everything within SHARP_RADIUS of the focal plane shares the identity kernel: one layer, at depth 0.
     depth = np.sign(blur) * np.maximum(np.abs(blur) - SHARP_RADIUS, 0)
-    planes = _layer_planes(float(depth.min()), float(depth.max()), num_layers)
+    planes = _layer_planes(float(depth.min()), float(depth.max()))
     place = np.interp(depth, planes, np.arange(len(planes))).astype(np.float32)
 
     opaque = np.stack([*cv2.split(srgb_to_linear(sharp)), np.ones(disparity.shape, np.float32)])

@@ -182,29 +182,3 @@ def test_random_apertures_are_of_all_kinds_and_depend_on_the_seed():
     assert {aperture.blades for aperture in drawn} == {0, 5, 6, 7, 8}
     for has in (lambda a: any(a.cut), lambda a: a.softness > 0):
         assert 40 < sum(map(has, drawn)) < 140
-
-
-@pytest.mark.parametrize(
-    ('wrong', 'says'),
-    [
-        ({'blades': 2}, 'blades'),
-        ({'roundness': 1.2}, 'roundness'),
-        ({'softness': -0.1}, 'softness'),
-        ({'rim': -1}, 'rim'),
-        ({'cut': (0.8, 0.8)}, 'cut'),
-        ({'cut': (float('nan'), 0)}, 'cut'),
-        ({'spherical': 1.0}, 'spherical'),
-    ],
-)
-def test_wrong_parameters_are_refused(wrong, says):
-    with pytest.raises(ValueError, match=says):
-        Aperture(**wrong)
-
-
-@pytest.mark.parametrize('value', [0.4, 100, float('nan'), float('inf')])
-def test_a_wrong_exponent_or_radius_is_refused(value):
-    with pytest.raises(ValueError, match='exponent'):
-        GaussianPSF(value)
-    if not np.isfinite(value):
-        with pytest.raises(ValueError, match='radius'):
-            DISK.kernel(value)
