@@ -40,6 +40,10 @@ _CSS = """
 _CLICK = "() => { setTimeout(() => document.querySelector('#download').click(), 300); }"
 
 
+class _Stopped(Exception):
+    """The visitor pressed Stop."""
+
+
 def serve(
     weights: str | None = None,
     device: str = 'auto',
@@ -107,6 +111,7 @@ def build(workspace: Workspace, weights: str | None = None, private: bool = True
     kinds = sorted({*FORMATS, *READ_ONLY})
     promise = ' Photographs stay on this machine.' if private else ''
     device = find_device(workspace.device)
+    stopped: set[str | None] = set()  # sessions whose run is to end at its next tile
 
     with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         gr.Markdown(f'# {TITLE}\nSharpen what the lens left out of focus, with GGKMNet.{promise}', elem_id='title')
@@ -115,7 +120,9 @@ def build(workspace: Workspace, weights: str | None = None, private: bool = True
             with gr.Column(scale=1, min_width=300):
                 files = gr.File(label='Photographs', file_count='multiple', file_types=kinds, height=170)
                 chosen = gr.Radio(choices, value=weights or LIGHT, label='Weights')
-                start = gr.Button('Deblur', variant='primary', interactive=False, elem_id='start')
+                with gr.Row():
+                    start = gr.Button('Deblur', variant='primary', interactive=False, elem_id='start')
+                    stop = gr.Button('Stop', variant='stop', interactive=False, elem_id='stop', min_width=80)
                 name = gr.Dropdown([], label='Photograph', visible=False)
                 strength = gr.Slider(
                     0, LARGEST, 1, step=0.05, label='Strength', interactive=False, elem_id='strength',
@@ -161,24 +168,41 @@ def build(workspace: Workspace, weights: str | None = None, private: bool = True
             paths: list[str],
             kind: str,
             amount: float,
+            request: gr.Request,
             report: Any = gr.Progress(),  # noqa: B008
         ) -> list[Any]:
             found, faults = [], []
+
+            def check_stop() -> None:
+                if request.session_hash in stopped:
+                    raise _Stopped
+
             for index, path in enumerate(paths or []):
                 head = f'{Path(path).name} ({index + 1} of {len(paths)})' if len(paths) > 1 else Path(path).name
                 try:
-                    found.append(workspace.restore(path, kind, _reporter(report, head, index, len(paths))))
+                    show_tiles = _reporter(report, head, index, len(paths), check_stop)
+                    found.append(workspace.restore(path, kind, show_tiles))
                 except UserError as error:
-                    faults.append(str(error).replace(str(workspace.folder), ''))
-            if faults and not found:
-                raise gr.Error(listed(faults, 3))
-            for fault in faults:
-                gr.Warning(fault)
+                    faults.append(str(error).replace(path, Path(path).name))
+                except _Stopped:
+                    gr.Info('Stopped.')
+                    break
+            if faults:
+                gr.Warning(listed(faults, 3))
+            if not found:
+                return [gr.skip()] * (5 + len(shown))
             _forget(before)
             several = len(found) > 1
             names = gr.Dropdown([(one.name, i) for i, one in enumerate(found)], value=0, visible=several)
             active = gr.update(interactive=True)
             return [found, names, active, active, gr.update(visible=several), *show(found, 0, amount)]
+
+        def ask_to_stop(request: gr.Request) -> None:
+            stopped.add(request.session_hash)
+
+        def ended(paths: list[str], request: gr.Request) -> list[Any]:
+            stopped.discard(request.session_hash)
+            return [gr.Button(interactive=bool(paths)), gr.Button(interactive=False)]
 
         def adjust(found: list[RestoredPhotograph], which: int | None, amount: float) -> Any:
             return found[which or 0].pictures(amount) if found else None
@@ -214,10 +238,12 @@ def build(workspace: Workspace, weights: str | None = None, private: bool = True
 
         quiet: Any = {'api_visibility': 'private', 'show_progress': 'hidden'}
         files.change(lambda paths: gr.Button(interactive=bool(paths)), files, start, **quiet)
-        start.click(
+        started = [gr.update(interactive=False), gr.update(interactive=True)]
+        start.click(lambda: started, None, [start, stop], **quiet).then(
             run, [restored, files, chosen, strength], [restored, name, strength, save, save_all, *shown],
             api_visibility='private', show_progress_on=slider, concurrency_limit=1,
-        )  # fmt: skip
+        ).then(ended, files, [start, stop], **quiet)  # fmt: skip
+        stop.click(ask_to_stop, None, None, **quiet)
         name.input(show, [restored, name, strength], shown, **quiet)
         strength.change(adjust, [restored, name, strength], slider, trigger_mode='always_last', **quiet)
         blur.select(point, [restored, name], [blur, psf, psf_text], **quiet)
@@ -232,11 +258,14 @@ def _forget(found: list[RestoredPhotograph]) -> None:
         shutil.rmtree(one.folder, ignore_errors=True)
 
 
-def _reporter(report: Any, head: str, index: int, count: int) -> Callable[[TileProgress], None]:
+def _reporter(
+    report: Any, head: str, index: int, count: int, check_stop: Callable[[], None]
+) -> Callable[[TileProgress], None]:
     """Return a function that shows the tiles of one photograph out of `count` in Gradio's progress."""
     start = time.monotonic()
 
     def show(progress: TileProgress) -> None:
+        check_stop()
         text = head
         if progress.total > 1:
             text += f': tile {progress.done} of {progress.total}'

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from functools import partial
 
 from ggkm_plugin.cli.arguments import add_arch, add_plugin, load_plugins
 from ggkm_plugin.weights import NAMES
@@ -37,9 +38,8 @@ def run(arguments: argparse.Namespace) -> None:
     from ggkm_plugin.restoration.load import parse_network
 
     network = parse_network(arguments.arch) if arguments.arch else None
-    if arguments.output.endswith(('.onnx', '.pt2')):
-        print('Tracing the network: a minute or more', file=sys.stderr)
     size = parse_size(arguments.size) if arguments.size else None
-    difference = export(arguments.weights, arguments.output, arguments.half, network, size, arguments.check)
+    tell = partial(print, file=sys.stderr)
+    difference = export(arguments.weights, arguments.output, arguments.half, network, size, arguments.check, tell)
     compared = '' if difference is None else f', differs from PyTorch by at most {difference:.1e} on a photograph'
     print(f'{arguments.output}: {os.path.getsize(arguments.output) / 1e6:.1f} MB{compared}')

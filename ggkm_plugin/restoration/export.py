@@ -1,5 +1,6 @@
 """Export of a checkpoint's network to a file for other programs: weights with their description, or a graph."""
 
+import logging
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -25,6 +26,8 @@ TOLERANCE = 1e-4
 _CHECKED = ((1, 181, 251), (2, 160, 96))
 _ONNX = ('onnx', 'onnxscript', 'onnxruntime')
 
+_log = logging.getLogger(__name__)
+
 
 def export(
     weights: str | Path | None,
@@ -33,6 +36,7 @@ def export(
     network: Options | None = None,
     size: Size | None = None,
     check: bool = False,
+    tell: Callable[[str], None] = _log.info,
 ) -> float | None:
     """Write the weights that every command uses, EMA if there are any, in the format that the suffix of `target` names.
 
@@ -45,12 +49,13 @@ def export(
         network: `type` and arguments of the network, if the checkpoint does not describe it.
         size: fixed height and width of a graph; None: dynamic.
         check: compare .pth and .safetensors, too.
+        tell: called with a line before what takes long.
 
     Returns:
         The largest difference from PyTorch's result; None if not compared.
 
     Raises:
-        OptionError: `target` exists, its suffix names no format, or an argument does not fit the format.
+        OptionError: `target` exists, its folder does not, its suffix names no format, or an argument does not fit it.
         CheckpointError: the checkpoint cannot be loaded, or holds numbers that float16 cannot.
         ExportError: the format cannot hold the network, or its result differs.
     """
@@ -67,11 +72,14 @@ def export(
         raise OptionError(f"{target}: needs {', '.join(missing)}. Run pip install 'ggkm_plugin[onnx]'")
     if os.path.lexists(target):
         raise OptionError(f'{target}: exists already. Name another file')
+    if not Path(target).parent.is_dir():
+        raise OptionError(f'{target}: its folder does not exist. Create it, or name another')
     loaded = load(weights, network)
     described = describe_network(loaded.options)
     unchanged = all(loaded.description.get(key) == described[key] for key in ('arch', 'options'))
     description = dict(loaded.description) if unchanged else described
     if graph:
+        tell('Tracing the network: a minute or more')
         name = loaded.options['type']
         program = graphs.trace(for_inference(loaded.net), name, size)
         if suffix == '.onnx':

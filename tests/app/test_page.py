@@ -116,6 +116,13 @@ def tab(page):
 @pytest.mark.slow
 def test_a_photograph_in_the_browser(tab, page, photograph, tmp_path, weights):
     assert page.startswith('http://127.0.0.1:')
+    Image.fromarray(np.zeros((1500, 2000, 3), np.uint8)).save(tmp_path / 'large.png')
+    tab.set_input_files('input[type=file]', str(tmp_path / 'large.png'))
+    tab.click('#start')
+    tab.click('#stop')
+    tab.wait_for_selector('#stop[disabled]')
+    assert tab.is_disabled('#save')
+    tab.reload()
     Image.fromarray(pixels(40, 50, seed=1)).save(tmp_path / 'sky.png')
     tab.set_input_files('input[type=file]', [str(photograph), str(tmp_path / 'sky.png')])
     tab.wait_for_selector('#start:not([disabled])')
