@@ -32,6 +32,9 @@ from ggkm_plugin.utils.files import nearest_there, unfinished
 from ggkm_plugin.utils.image_decoding import to_float
 from ggkm_plugin.utils.memory import is_out_of_memory
 
+# Largest difference of the channels of a gray image, as a share of white: JPEG rounds.
+_GRAY = 0.02
+
 # RGB (H,W,3) or gray (H,W), uint8 or uint16, to the same: a `Restorer`, or any other method.
 Restore = Callable[[np.ndarray], np.ndarray]
 Tell = Callable[[str | TileProgress], None]
@@ -92,8 +95,11 @@ def _deblurred(job: DeblurJob, colors: np.ndarray, restore: Restore) -> np.ndarr
 
 
 def read_mask(path: str, colors: np.ndarray) -> np.ndarray:
-    """Read a mask (H,W) float32 in [0,1] for a photograph. Raises DataError if it has another size."""
-    mask = to_float(np.atleast_3d(read_photograph(path).colors)).mean(2)
+    """Read a mask (H,W) float32 in [0,1] for a photograph. Raises DataError if it has another size, or colors."""
+    channels = to_float(np.atleast_3d(read_photograph(path).colors))
+    if np.ptp(channels, 2).max() > _GRAY:
+        raise DataError(f'{path}: a mask is a grayscale image, this one has colors. Convert it to gray')
+    mask = channels[..., 0]
     if mask.shape != colors.shape[:2]:
         sizes = [f'{width}x{height}' for height, width in (mask.shape, colors.shape[:2])]
         raise DataError(f'{path}: the mask has {sizes[0]} pixels, its photograph {sizes[1]}. Resize it')

@@ -521,6 +521,10 @@ def test_masks(deblur):
     assert code == 1
     assert 'masks/a.png' in err
     assert files('one') == ['a_deblurred.png']
+    Image.new('RGB', (30, 21), 'red').save('colored.png')
+    code, _, err = deblur('in/a.png', '--mask', 'colored.png', '-o', 'red.png')
+    assert code == 1
+    assert 'colored.png' in err
     os.remove('masks/b.png')
     for missing in ('masks', 'gone.png'):
         assert deblur('in', '--mask', missing, '-o', 'none')[0] == 2
