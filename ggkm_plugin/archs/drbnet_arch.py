@@ -2,7 +2,7 @@
 
 L. Ruan, B. Chen, J. Li, M. Lam, "Learning to Deblur using Light Field Generated and Real Defocus Images", CVPR 2022.
 Written from recorded facts about the authors' single-image network (AGPL; its code was not used); module names are the
-released checkpoints' keys, which `load_released` reads.
+released checkpoints' keys.
 """
 
 from itertools import pairwise

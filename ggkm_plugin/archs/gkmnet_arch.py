@@ -2,7 +2,7 @@
 
 Y. Quan, Z. Wu, H. Ji, "Gaussian Kernel Mixture Network for Single Image Defocus Deblurring", NeurIPS 2021.
 Written from recorded facts about the released network (its code has no license and was not used). Module names are the
-released checkpoints' keys, so `load_released` reads them. Choices that the facts leave open are marked "not in the
+released checkpoints' keys. Choices that the facts leave open are marked "not in the
 facts".
 
 Scales t = 1..S (S = 3) run from coarse to fine. Images are RGB in [0,1], (B,3,H,W).

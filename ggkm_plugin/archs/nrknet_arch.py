@@ -1,8 +1,8 @@
 """NRKNet: single-image defocus deblurring by an unrolled Neumann series; the blur mixes 22 learned, nested blurs.
 
 Y. Quan, Z. Wu, H. Ji, "Neumann Network with Recursive Kernels for Single Image Defocus Deblurring", CVPR 2023.
-Written from recorded facts about the released (MIT) network. Module names are the released checkpoints' keys, so
-`load_released` reads them. Choices that the facts leave open are marked "not in the facts".
+Written from recorded facts about the released (MIT) network. Module names are the released checkpoints' keys.
+Choices that the facts leave open are marked "not in the facts".
 
 B_i is the blur of scale i = 0, 1, 2 (coarse to fine). If y_i = B_i x_i, then x_i = sum over k of (I - B_i)^k y_i.
 Images are RGB in [0,1], (B,3,H,W); the layers work in BGR.

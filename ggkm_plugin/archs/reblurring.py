@@ -5,8 +5,6 @@ kernels of radius 1 to 7, each given by its values along the radius, and weights
 training uses it (see `JDRLModel`), so it is not registered as an arch. Written from published facts.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -37,13 +35,10 @@ class ReblurNet(nn.Module):
         return (shares * images).sum(dim=1)
 
 
-def _trunk(channels: int, width: int = 64, blocks: int = 3) -> nn.Sequential:
-    """Build a convolution, residual blocks and a convolution."""
-    return nn.Sequential(
-        nn.Conv2d(6, width, 3, padding=1),
-        *(_ResBlock(width) for _ in range(blocks)),
-        nn.Conv2d(width, channels, 3, padding=1),
-    )
+def _trunk(channels: int) -> nn.Sequential:
+    """Build a convolution, three residual blocks and a convolution."""
+    blocks = (_ResBlock(64) for _ in range(3))
+    return nn.Sequential(nn.Conv2d(6, 64, 3, padding=1), *blocks, nn.Conv2d(64, channels, 3, padding=1))
 
 
 class _ResBlock(nn.Module):
@@ -70,7 +65,7 @@ def radial_blurs(image: Tensor, profiles: Tensor) -> Tensor:
     Not in the facts: reflection padding, because zeros would darken the border.
 
     All taps of one distance share a value, so the image is first summed over each ring, for all radii at once: 31 sums
-    in place of 679 taps. `radial_blurs_ref` is the definition.
+    in place of 679 taps.
     """
     rings, distances, boxes = _rings(image)
     batch, channels, height, width = image.shape
@@ -92,28 +87,6 @@ def radial_blurs(image: Tensor, profiles: Tensor) -> Tensor:
         weight = torch.einsum('bdhw,d->bhw', powers, counts[:inside])[:, None]
         weight = weight + rest * ((2 * radius + 1) ** 2 - counts[:inside].sum())
         blurs.append(total / weight)
-    return torch.stack(blurs, dim=1)
-
-
-def radial_blurs_ref(image: Tensor, profiles: Tensor) -> Tensor:
-    """Compute `radial_blurs` tap by tap."""
-    batch, channels, height, width = image.shape
-    blurs, first = [], 0
-    for radius, length in enumerate(_PROFILES, 1):
-        profile = profiles[:, first : first + length]
-        first += length
-        taps = []
-        for y in range(-radius, radius + 1):
-            for x in range(-radius, radius + 1):
-                distance = math.hypot(y, x)
-                low = min(int(distance), radius - 1)
-                share = distance - low
-                value = (1 - share) * profile[:, low] + share * profile[:, low + 1]
-                taps.append(value if distance <= radius else torch.zeros_like(value))
-        kernel = torch.stack(taps, dim=1).softmax(dim=1)
-        around = F.unfold(pad(image, *(radius,) * 4), 2 * radius + 1)
-        around = around.reshape(batch, channels, -1, height, width)
-        blurs.append((kernel[:, None] * around).sum(dim=2))
     return torch.stack(blurs, dim=1)
 
 

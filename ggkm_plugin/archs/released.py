@@ -1,7 +1,7 @@
-"""Strict loaders for the checkpoints that the networks' authors released, one function per format.
+"""Strict loaders for the checkpoints that the networks' authors released, one function per format that is not a
+state dict with the keys of the arch.
 
 ======================  ================================================================================
-`load_released`         PyTorch, keys of the arch: GKMNet, NRKNet, DRBNet and the libraries' networks
 `load_ifan`             PyTorch, keys with IFAN's trainer before them
 `load_keras`            Keras HDF5: DPDNetS, MDP; needs h5py
 `load_kpac`             TensorFlow arrays in an npz, a pickle that can run code: only on request
@@ -28,26 +28,14 @@ from ggkm_plugin.utils.checkpoint import load_weights, read_checkpoint, weights_
 from ggkm_plugin.utils.errors import CheckpointError, listed
 
 
-def load_released(net: nn.Module, source: str | Path | Mapping[str, Any], name: str = 'the checkpoint') -> None:
-    """Load a checkpoint that has exactly the keys of `net`.
-
-    `source` is a file or its content, in any format of `utils.checkpoint`; `name` names the content in errors.
-
-    Raises:
-        CheckpointError: the file cannot be read, or keys are missing, unexpected, or not tensors of the right shape.
-            The error names up to five of each; the network is unchanged.
-    """
-    where, state = _state_dict(source, name)
-    load_weights(net, state, where)
-
-
 def load_ifan(net: IFAN, source: str | Path | Mapping[str, Any]) -> None:
     """Load IFAN's weights as its trainer saved them, and set `net.second_pass` to K1, with which they were trained.
 
-    As `load_released`, but the network's keys have the prefix `Network.` (after `module.`, if present). Those of the
-    reblurring network, `reblurNet.`, are ignored unless `net` has one.
+    The network's keys have the prefix `Network.` (after `module.`, if present). Those of the reblurring network,
+    `reblurNet.`, are ignored unless `net` has one.
     """
-    where, state = _state_dict(source)
+    where = 'the checkpoint' if isinstance(source, Mapping) else str(source)
+    state = weights_of(source if isinstance(source, Mapping) else read_checkpoint(source), where)
     keys = {key: str(key).removeprefix('Network.') for key in state}
     bare = [str(key) for key in state if keys[key] == key and not str(key).startswith('reblurNet.')]
     if bare:
@@ -67,7 +55,7 @@ def load_keras(net: DPDNetS | MDP, path: str | Path) -> None:
     and right view, `net.images`, looks like the input.
 
     Raises:
-        CheckpointError: as `load_released`; unknown layers or a wrong number of them; h5py is not installed.
+        CheckpointError: as `load_weights`; unknown layers or a wrong number of them; h5py is not installed.
     """
     layers = _keras_layers(path)
     modules = _convolutions(net)
@@ -87,7 +75,7 @@ def load_kpac(net: KPAC, path: str | Path, allow_pickle: bool = False) -> None:
     Object arrays are pickles, and reading one can run code from the file. Set `allow_pickle` only for a trusted file.
 
     Raises:
-        CheckpointError: as `load_released`; the pickle is not allowed; a wrong number of arrays.
+        CheckpointError: as `load_weights`; the pickle is not allowed; a wrong number of arrays.
     """
     if not zipfile.is_zipfile(path):  # numpy would unpickle any other file
         raise CheckpointError(f'{path}: not an npz file, the format of the released KPAC')
@@ -103,12 +91,6 @@ def load_kpac(net: KPAC, path: str | Path, allow_pickle: bool = False) -> None:
             f'{path}: holds {len(arrays)} arrays, KPAC with these options has {len(keys)}. Check `levels`'
         )
     load_weights(net, {key: _from_tensorflow(array) for key, array in zip(keys, arrays, strict=True)}, path)
-
-
-def _state_dict(source: str | Path | Mapping[str, Any], name: str = 'the checkpoint') -> tuple[str, dict[str, Any]]:
-    """Return the name of the source and its state dict without wrappers."""
-    where, content = (name, source) if isinstance(source, Mapping) else (str(source), read_checkpoint(source))
-    return where, weights_of(content, where)
 
 
 def _convolutions(net: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -8,6 +8,8 @@ import numpy as np
 from ggkm_plugin.data.optics import linear_to_srgb, srgb_to_linear
 from ggkm_plugin.utils.image_decoding import decode_image
 
+_KNEE = 0.8  # light above which `with_highlights` brightens
+
 
 @dataclass(frozen=True)
 class Sensor:
@@ -83,11 +85,11 @@ def softened(values: np.ndarray, factor: float) -> np.ndarray:
     return cv2.resize(reduced, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def with_highlights(light: np.ndarray, gain: float, knee: float = 0.8) -> np.ndarray:
+def with_highlights(light: np.ndarray, gain: float) -> np.ndarray:
     """Restore highlights that the file clipped, up to 1 + gain times as bright.
 
-    Where the largest of the three channels is at most `knee` nothing changes; from there the factor grows with the
+    Where the largest of the three channels is at most `_KNEE` nothing changes; from there the factor grows with the
     square. All channels have the same factor. The gain is a guess: a file does not hold how bright a clipped value was.
     """
-    above = np.clip((light.max(axis=-1, keepdims=True) - np.float32(knee)) / np.float32(1 - knee), 0, 1)
+    above = np.clip((light.max(axis=-1, keepdims=True) - np.float32(_KNEE)) / np.float32(1 - _KNEE), 0, 1)
     return light * (1 + np.float32(gain) * above**2)

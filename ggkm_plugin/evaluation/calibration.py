@@ -5,7 +5,7 @@ the IGGCM, its kernels counted as separable passes. With S = 1 and 2, for GGKMNe
 IGGCM out: only so do they agree with the counts here. T, S and R are `num_scales` and `num_iters`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -169,10 +169,8 @@ class Calibration:
     note: str
 
 
-def calibrate(
-    networks: Sequence[PaperNetwork] = NETWORKS, done: Callable[[Calibration], object] = lambda result: None
-) -> list[Calibration]:
-    """Count every network; `done` receives each result as it comes. A second or two per network, no GPU.
+def calibrate(networks: Sequence[PaperNetwork] = NETWORKS) -> list[Calibration]:
+    """Count every network. A second or two per network, no GPU.
 
     Raises OptionError if an arch is not registered.
     """
@@ -203,7 +201,6 @@ def calibrate(
                 row.note,
             )
         )
-        done(results[-1])
     return results
 
 

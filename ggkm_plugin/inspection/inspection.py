@@ -147,12 +147,12 @@ def spread_points(radius: Tensor, count: int = 6) -> list[Place]:
     return places
 
 
-def shown_reach(psfs: Sequence[Tensor], share: float = 0.999) -> int:
-    """Return the smallest half width, at least 3 if possible, with this share of the absolute sum of each PSF."""
+def shown_reach(psfs: Sequence[Tensor]) -> int:
+    """Return the smallest half width, at least 3 if possible, with 99.9 % of the absolute sum of each PSF."""
     middle = psfs[0].shape[-1] // 2
     for reach in range(min(3, middle), middle + 1):
         window = slice(middle - reach, middle + reach + 1)
-        if all(psf[:, window, window].abs().sum() >= share * psf.abs().sum() for psf in psfs):
+        if all(psf[:, window, window].abs().sum() >= 0.999 * psf.abs().sum() for psf in psfs):
             return reach
     return middle
 

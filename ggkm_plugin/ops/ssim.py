@@ -39,10 +39,10 @@ def _taps(window: Window, like: Tensor) -> tuple[Tensor, float]:
     raise ValueError(f"SSIM window {window!r} is unknown: use 'gaussian' or 'uniform'")
 
 
-def ssim(x: Tensor, y: Tensor, window: Window = 'gaussian', data_range: float = 1.0) -> Tensor:
+def ssim(x: Tensor, y: Tensor, window: Window = 'gaussian') -> Tensor:
     """Compute SSIM of each image pair, (B,) in [-1, 1]: the mean over channels and all valid window positions.
 
-    x, y: (B, C, H, W), floats in [0, `data_range`]. Half precision is computed in float32, because the variances are
+    x, y: (B, C, H, W), floats in [0, 1]. Half precision is computed in float32, because the variances are
     differences of nearly equal numbers. Raises ValueError for unequal shapes, an unknown window, or images smaller than
     the window.
     """
@@ -65,7 +65,7 @@ def ssim(x: Tensor, y: Tensor, window: Window = 'gaussian', data_range: float = 
         planes = F.conv2d(planes, taps.view(1, 1, size, 1).repeat(groups, 1, 1, 1), groups=groups)
         mean_x, mean_y, mean_squares, mean_xy = planes.view(4, batch, -1).unbind()
 
-        c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+        c1, c2 = 0.01**2, 0.03**2
         product, squares = mean_x * mean_y, mean_x.square() + mean_y.square()
         covariance = covariance_norm * (mean_xy - product)
         variances = covariance_norm * (mean_squares - squares)

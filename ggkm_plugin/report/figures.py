@@ -56,9 +56,9 @@ def show(axes: 'Axes', image: np.ndarray, title: str = '', **options: Any) -> An
     return shown
 
 
-def show_signed(axes: 'Axes', values: np.ndarray, most: float, title: str = '') -> Any:
+def show_signed(axes: 'Axes', values: np.ndarray, most: float) -> Any:
     """Draw signed values (H,W) in diverging colors, full at `most`."""
-    return show(axes, values, title, cmap=diverging(), vmin=-max(most, 1e-12), vmax=max(most, 1e-12))
+    return show(axes, values, cmap=diverging(), vmin=-max(most, 1e-12), vmax=max(most, 1e-12))
 
 
 def signed_log(values: np.ndarray, decades: int) -> np.ndarray:

@@ -24,6 +24,7 @@ from ggkm_plugin.utils.files import write_whole
 from ggkm_plugin.utils.image_decoding import PNG_SIGNATURE, read_bytes
 
 LARGEST = 500_000_000  # pixels; files that claim more are mostly made to fill the memory
+SCREEN_PIXELS = 50_000_000
 QUALITY = 95
 # Suffixes that are read and written.
 FORMATS = {
@@ -428,10 +429,12 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
     return pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def screen_picture(photograph: Photograph, most: int = 50_000_000) -> bytes:
-    """Encode a JPEG for browsers: on white where it is transparent, reduced to at most `most` pixels."""
+def screen_picture(photograph: Photograph) -> bytes:
+    """Encode a JPEG for browsers: on white where it is transparent, reduced to at most `SCREEN_PIXELS`."""
     image = _vips_image(_eight_bits(photograph.pixels), photograph)
     if photograph.alpha is not None:
         image = image.flatten(background=[255] * (image.bands - 1))
-    scale = min(1, (most / (image.width * image.height)) ** 0.5, _SIDE_LIMITS['JPEG'] / max(image.width, image.height))
+    scale = min(
+        1, (SCREEN_PIXELS / (image.width * image.height)) ** 0.5, _SIDE_LIMITS['JPEG'] / max(image.width, image.height)
+    )
     return (image.resize(scale) if scale < 1 else image).jpegsave_buffer(Q=QUALITY, subsample_mode='off', keep='icc')

@@ -110,14 +110,14 @@ def build_network(options: Options, where: str) -> nn.Module:
     return registry.build(where, 'archs', options)
 
 
-def parse_network(text: str, argument: str = '--arch') -> Options:
-    """Read ``NAME[,KEY=VALUE]``, such as ``GGKMNet,width=8,enc_blocks=[1,1,1]``. Raises OptionError."""
+def parse_network(text: str) -> Options:
+    """Read --arch: ``NAME[,KEY=VALUE]``, such as ``GGKMNet,width=8,enc_blocks=[1,1,1]``. Raises OptionError."""
     name, *words = re.split(r',(?=\s*\w+\s*=)', text)
     if not name.strip().isidentifier():
-        raise OptionError(f'{argument} {text}: write NAME or NAME,KEY=VALUE')
-    options = parse_assignments(f'{argument} {text}:', words)
+        raise OptionError(f'--arch {text}: write NAME or NAME,KEY=VALUE')
+    options = parse_assignments(f'--arch {text}:', words)
     if len(options) < len(words):
-        raise OptionError(f'{argument} {text}: an option is set twice')
+        raise OptionError(f'--arch {text}: an option is set twice')
     return {**options, 'type': name.strip()}
 
 

@@ -17,10 +17,10 @@ from conftest import write_pairs
 
 from ggkm_plugin.archs import external_arch
 from ggkm_plugin.archs.external_arch import ARCHS, LibraryNetMixin
-from ggkm_plugin.archs.released import load_released
 from ggkm_plugin.losses.ggkm_loss import GGKMLoss
 from ggkm_plugin.models.defocus_model import DefocusModel
 from ggkm_plugin.utils import registry
+from ggkm_plugin.utils.checkpoint import load_weights, read_checkpoint, weights_of
 from ggkm_plugin.utils.errors import CheckpointError, OptionError
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
@@ -222,7 +222,7 @@ def test_a_model_loads_released_weights_trains_and_saves(options, tmp_path, name
     options['path'].update(pretrain_network_g=str(tmp_path / 'released.pth'), param_key_g='state_dict')
     options['train']['pixel_opt'] = {'type': loss, **({'sr_weight': 0} if loss == 'GGKMLoss' else {})}
     model = DefocusModel(copy.deepcopy(options))
-    load_released(loaded, tmp_path / 'released.pth')
+    load_weights(loaded, weights_of(read_checkpoint(tmp_path / 'released.pth'), ''), '')
     for net in (model.net_g, loaded):
         assert all(torch.equal(net.state_dict()[key], state[key]) for key in state)
 
@@ -254,7 +254,7 @@ def test_grls_own_checkpoints_load_strictly(prefix):
 def test_weights_of_another_network_are_refused(name):
     net = network(name)
     with pytest.raises(CheckpointError, match=name):
-        load_released(net, {'params': {'conv.weight': torch.zeros(1)}})
+        load_weights(net, {'conv.weight': torch.zeros(1)}, '')
     with pytest.raises(RuntimeError, match='more'):
         net.load_state_dict({**net.state_dict(), 'more': torch.zeros(1)})
 

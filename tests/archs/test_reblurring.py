@@ -1,11 +1,37 @@
 """JDRL's reblurring module: parameter count, laws of its kernels, and the fast form against the reference."""
 
+import math
+
 import pytest
 import torch
+import torch.nn.functional as F
 
-from ggkm_plugin.archs.reblurring import RADII, ReblurNet, radial_blurs, radial_blurs_ref
+from ggkm_plugin.archs.reblurring import RADII, ReblurNet, radial_blurs
+from ggkm_plugin.ops.boundary import pad
 
 CHANNELS = 35
+
+
+def radial_blurs_ref(image, profiles):
+    """Compute `radial_blurs` tap by tap."""
+    batch, channels, height, width = image.shape
+    blurs, first = [], 0
+    for radius, length in enumerate(range(2, RADII + 2), 1):
+        profile = profiles[:, first : first + length]
+        first += length
+        taps = []
+        for y in range(-radius, radius + 1):
+            for x in range(-radius, radius + 1):
+                distance = math.hypot(y, x)
+                low = min(int(distance), radius - 1)
+                share = distance - low
+                value = (1 - share) * profile[:, low] + share * profile[:, low + 1]
+                taps.append(value if distance <= radius else torch.zeros_like(value))
+        kernel = torch.stack(taps, dim=1).softmax(dim=1)
+        around = F.unfold(pad(image, *(radius,) * 4), 2 * radius + 1)
+        around = around.reshape(batch, channels, -1, height, width)
+        blurs.append((kernel[:, None] * around).sum(dim=2))
+    return torch.stack(blurs, dim=1)
 
 
 def test_parameters():

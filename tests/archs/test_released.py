@@ -1,16 +1,17 @@
-"""load_released: strict loading of the authors' checkpoints; an error leaves the network unchanged."""
+"""Strict loading of state dicts as authors release them; an error leaves the network unchanged."""
 
 import os
 import pickle
 import re
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import pytest
 import torch
 
 from ggkm_plugin.archs.gkmnet_arch import GKMNet
 from ggkm_plugin.archs.nrknet_arch import NRKNet
-from ggkm_plugin.archs.released import load_released
+from ggkm_plugin.utils.checkpoint import load_weights, read_checkpoint, weights_of
 from ggkm_plugin.utils.errors import CheckpointError
 
 FORMATS = {
@@ -38,6 +39,12 @@ def state():
     return released_state(NRKNet)
 
 
+def load(net, source):
+    """Load a state dict, or a file with one, strictly."""
+    content = source if isinstance(source, Mapping) else read_checkpoint(source)
+    load_weights(net, weights_of(content, 'released'), 'released')
+
+
 def snapshot(net):
     return {key: value.clone() for key, value in net.state_dict().items()}
 
@@ -52,14 +59,14 @@ def test_every_format_loads(state, wrapped, tmp_path):
     torch.save(content, tmp_path / 'released.pth')
     for source in (content, tmp_path / 'released.pth', str(tmp_path / 'released.pth')):
         net = NRKNet()
-        load_released(net, source)
+        load(net, source)
         assert same(net.state_dict(), state)
 
 
 def test_the_callers_dict_and_tensors_are_unchanged(state):
     wrapped = FORMATS['module'](state)
     before, net = dict(wrapped), NRKNet()
-    load_released(net, wrapped)
+    load(net, wrapped)
     assert list(wrapped) == list(before)
     with torch.no_grad():
         next(net.parameters()).add_(1)
@@ -69,7 +76,7 @@ def test_the_callers_dict_and_tensors_are_unchanged(state):
 
 def test_the_network_keeps_its_dtype(state):
     net = NRKNet().double()
-    load_released(net, state)
+    load(net, state)
     assert {parameter.dtype for parameter in net.parameters()} == {torch.float64}
     assert same(net.float().state_dict(), state)
 
@@ -106,13 +113,13 @@ def test_a_wrong_checkpoint_is_refused_and_changes_nothing(state, damaged, named
     net = NRKNet()
     before = snapshot(net)
     with pytest.raises(CheckpointError, match=f'(?s)NRKNet.*{re.escape(named)}'):
-        load_released(net, damaged(state))
+        load(net, damaged(state))
     assert same(net.state_dict(), before)
 
 
 def test_a_released_checkpoint_lacks_the_self_reconstruction():
     net, state = GKMNet(self_reconstruction=True), released_state(GKMNet)
-    load_released(net, state)
+    load(net, state)
     assert all(torch.equal(net.state_dict()[key], value) for key, value in state.items())
 
 
@@ -127,9 +134,9 @@ def test_a_file_that_would_run_code_is_refused(tmp_path, monkeypatch):
     before = snapshot(net)
     torch.save({'params': released_state(GKMNet), 'note': Hostile()}, path)
     with pytest.raises(CheckpointError, match=r'hostile\.pth'):
-        load_released(net, path)
+        load(net, path)
     path.write_bytes(pickle.dumps(Hostile()))
     with pytest.raises(CheckpointError, match=r'hostile\.pth'):
-        load_released(net, path)
+        load(net, path)
     assert not (tmp_path / 'owned').exists()
     assert same(net.state_dict(), before)

@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from ggkm_plugin.archs.dpdnets_arch import DPDNetS
-from ggkm_plugin.archs.drbnet_arch import DRBNet
 from ggkm_plugin.archs.ifan_arch import IFAN
 from ggkm_plugin.archs.kpac_arch import KPAC
 from ggkm_plugin.archs.mdp_arch import MDP
-from ggkm_plugin.archs.released import load_ifan, load_keras, load_kpac, load_released
+from ggkm_plugin.archs.released import load_ifan, load_keras, load_kpac
 from ggkm_plugin.utils.checkpoint import network_options, read_checkpoint
 from ggkm_plugin.utils.errors import CheckpointError
 
@@ -96,14 +95,6 @@ def test_a_checkpoint_of_ifan_may_lack_its_reblurring_but_not_a_part_of_it():
     net, state = small_ifan(reblur=True), ifan_state(reblur=True)
     refused(lambda: load_ifan(net, {key: state[key] for key in list(state)[:-1]}), net, 'reblurNet')
     load_ifan(net, ifan_state(reblur=False))
-
-
-def test_drbnet_loads_by_bare_keys_alone(tmp_path):
-    net, state = DRBNet(width=2), {key: torch.randn(v.shape) for key, v in DRBNet(width=2).state_dict().items()}
-    torch.save(state, tmp_path / 'drbnet.pth')
-    load_released(net, tmp_path / 'drbnet.pth')
-    assert same(net.state_dict(), state)
-    refused(lambda: load_released(net, {f'Network.{key}': v for key, v in state.items()}), net, 'Network')
 
 
 # Keras

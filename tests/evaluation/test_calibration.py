@@ -105,9 +105,7 @@ def test_a_missing_arch_is_named():
 
 
 def test_reports():
-    told = []
-    results = calibrate([row for row in NETWORKS if row.label in ('MCP-Net', 'GGKMNet(1)')], told.append)
-    assert told == results
+    results = calibrate([row for row in NETWORKS if row.label in ('MCP-Net', 'GGKMNet(1)')])
     text = calibration.table(results)
     line = next(line for line in text.splitlines() if line.startswith('GGKMNet(1)'))
     assert ' '.join(line.split()) == 'GGKMNet(1) 1.68 1.660 1.714 - 115.3 115.5 +0.1 % left out 196.6 - [1]'

@@ -554,7 +554,7 @@ def test_the_largest_side_of_a_format(tmp_path, suffix, side):
     assert read_photograph(path).colors.shape[:2] == (16, side)
 
 
-def test_pictures_for_the_screen():
+def test_pictures_for_the_screen(monkeypatch):
     deep = np.zeros((40, 60, 3), np.uint16)
     alpha = np.zeros((40, 60), np.uint16)
     alpha[:20] = 65535
@@ -564,4 +564,5 @@ def test_pictures_for_the_screen():
     assert shown.shape == (40, 60, 3)
     assert shown[5].max() < 5  # opaque black
     assert shown[-5].min() > 250  # on white
-    assert Image.open(io.BytesIO(screen_picture(Photograph(deep[..., 0]), most=600))).size == (30, 20)
+    monkeypatch.setattr('ggkm_plugin.restoration.image_io.SCREEN_PIXELS', 600)
+    assert Image.open(io.BytesIO(screen_picture(Photograph(deep[..., 0])))).size == (30, 20)
