@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.arguments import check_choice, check_whole
+from ggkm_plugin.archs.arguments import checked
 from ggkm_plugin.archs.base import AnySizeNet
 from ggkm_plugin.archs.tensorflow_layers import SameConv2d, double_legacy, he_init
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
+from ggkm_plugin.utils.schema import Count
 
 NUM_PLANES = 29
 SLOPE = 0.2
@@ -161,10 +162,9 @@ class AIFNet(AnySizeNet):
     training_only = ('map_heads',)
     values: Tensor
 
-    def __init__(self, map_heads: bool = True, width: int = 64) -> None:
+    @checked
+    def __init__(self, map_heads: bool = True, width: Count = 64) -> None:
         super().__init__()
-        check_choice('map_heads', map_heads, (True, False))
-        check_whole('width', width)
         self.map = DefocusMap(width)
         self.deblur = PlaneDeblur(3 * NUM_PLANES, width)
         self.register_buffer('values', torch.linspace(0, 1, NUM_PLANES).view(1, -1, 1, 1), persistent=False)

@@ -4,11 +4,14 @@ Y. Xu, Y. Zhu, Y. Quan, H. Ji, "Attentive Deep Network for Blind Motion Deblurri
 Written from recorded facts about the authors' TensorFlow network.
 """
 
+from typing import Literal
+
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.arguments import check_choice
+from ggkm_plugin.archs.arguments import checked
 from ggkm_plugin.archs.srn_arch import SRN, ResBlock5
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
+from ggkm_plugin.utils.schema import Count
 
 
 class AttentionBlock(ResBlock5):
@@ -46,8 +49,8 @@ class AttSRN(SRN):
 
     block = AttentionBlock
 
-    def __init__(self, variant: str = 'lstm5', width: int = 32) -> None:
-        check_choice('variant', variant, ('lstm5', 'release'))
+    @checked
+    def __init__(self, variant: Literal['lstm5', 'release'] = 'lstm5', width: Count = 32) -> None:
         if variant == 'lstm5':
             super().__init__(width=width)
         else:

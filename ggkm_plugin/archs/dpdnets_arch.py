@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.arguments import check_whole
+from ggkm_plugin.archs.arguments import checked
 from ggkm_plugin.archs.base import AnySizeNet
 from ggkm_plugin.archs.tensorflow_layers import SameConv2d, he_init
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
+from ggkm_plugin.utils.schema import Count, Share
 
 
 def conv_relu(in_ch: int, out_ch: int, kernel_size: int = 3) -> nn.Sequential:
@@ -85,9 +86,9 @@ class DPDNetS(AnySizeNet):
 
     size_multiple = 16
 
-    def __init__(self, width: int = 64, dropout: float = 0.4) -> None:
+    @checked
+    def __init__(self, width: Count = 64, dropout: Share = 0.4) -> None:
         super().__init__()
-        check_whole('width', width)
         levels = [width * 2**i for i in range(5)]
         self.encoder = nn.ModuleList(convs(a, b, b) for a, b in zip([3, *levels[:-1]], levels, strict=True))
         self.decoder = nn.ModuleList(Decoder(channels) for channels in levels[-2::-1])

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.arguments import check_choice, check_whole
+from ggkm_plugin.archs.arguments import checked
 from ggkm_plugin.archs.base import AnySizeNet
 from ggkm_plugin.archs.blocks import PixelFilter, xavier_init
 from ggkm_plugin.archs.ifan_blocks import ResStack, add_encoder, add_upscales, conv_lk, decode_level, encode
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
+from ggkm_plugin.utils.schema import Count
 
 KERNEL_SIZE = 7
 
@@ -38,10 +39,9 @@ class DRBNet(AnySizeNet):
 
     size_multiple = 8
 
-    def __init__(self, residual_act: bool = True, width: int = 32) -> None:
+    @checked
+    def __init__(self, residual_act: bool = True, width: Count = 32) -> None:
         super().__init__()
-        check_choice('residual_act', residual_act, (True, False))
-        check_whole('width', width)
         self.residual_act = residual_act
         c1, c2, c3, c4 = channels = (width, 2 * width, 4 * width, 8 * width)
         add_encoder(self, 'conv', channels)

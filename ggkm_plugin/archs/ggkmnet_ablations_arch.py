@@ -8,13 +8,13 @@ GGKMNet and of its loss: `variants` in train_GGKMNet_DPDD.yml. The paper defines
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.arguments import check_choice
+from ggkm_plugin.archs.arguments import checked
 from ggkm_plugin.archs.ggkmnet_arch import IGGCM, GGKMNet, GGKMNetConfig, detail_path, modulated
 from ggkm_plugin.archs.ggkmnet_state import State
 from ggkm_plugin.ops import gaussian_bank
@@ -241,8 +241,8 @@ class GGKMNetNoGroup(GGKMNetAblation):
     alpha_predictor_class = UnitAlpha
     iggcm_class = UngroupedIGGCM
 
-    def __init__(self, num_kernels: int = 21, **options: Any) -> None:
-        check_choice('num_kernels', num_kernels, (21, 84))
+    @checked
+    def __init__(self, num_kernels: Literal[21, 84] = 21, **options: Any) -> None:
         self.refuse(options, 'num_groups', 'kernels_per_group', 'iterative', 'alpha_head')
         if num_kernels == 21:
             self.refuse(options, 'sigma_denom', 'sigma_conv', 'sigma_q0')
@@ -260,8 +260,8 @@ class GGKMNetFullyLearned(GGKMNetAblation):
 
     iggcm_class = LearnedIGGCM
 
-    def __init__(self, kernel_init: str = 'gaussian', **options: Any) -> None:
-        check_choice('kernel_init', kernel_init, ('gaussian', 'random'))
+    @checked
+    def __init__(self, kernel_init: Literal['gaussian', 'random'] = 'gaussian', **options: Any) -> None:
         super().__init__(GGKMNet(**options), **options)
         if kernel_init == 'random':
             for step in self.steps:

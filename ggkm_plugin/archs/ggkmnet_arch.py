@@ -10,13 +10,14 @@ Scales t = 1..T run from coarse to fine. Images are RGB in [0,1], (B,3,H,W).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.arguments import check_fields, takes_fields_of
+from ggkm_plugin.archs.arguments import check_arguments, takes_fields_of
 from ggkm_plugin.archs.base import RestorationNet
 from ggkm_plugin.archs.blocks import ConvLSTMCell, FixedKernels, conv3x3, conv_stack, encoder, res_blocks, upconv
 from ggkm_plugin.archs.ggkmnet_init import initialize
@@ -27,21 +28,24 @@ from ggkm_plugin.ops.ggkm.spectral import widest_margin
 from ggkm_plugin.ops.precision import full_precision, pointwise
 from ggkm_plugin.ops.pyramid import double, pyramid
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
+from ggkm_plugin.utils.schema import Count, Natural
+
+Blocks = Annotated[Sequence[Natural], Field(min_length=3, max_length=3)]
 
 
 @dataclass(frozen=True)
 class GGKMNetConfig:
     """Options of GGKMNet; those marked * are not in the paper. Raises ValueError naming a wrong one."""
 
-    in_ch: int = 3  # image channels
-    num_groups: int = 21  # P
-    kernels_per_group: int = 4  # Q
-    num_scales: int = 3  # T
-    num_iters: int = 1  # R, each iteration with its own weights
-    width: int = 32  # channels at full resolution; F1 has four times as many
-    enc_blocks: Sequence[int] = (1, 1, 1)  # residual blocks per level; (12, 12, 12) is GGKMNet-dagger
-    bottleneck_blocks: int = 1
-    dec_blocks: Sequence[int] = (1, 1, 1)
+    in_ch: Count = 3  # image channels
+    num_groups: Count = 21  # P
+    kernels_per_group: Count = 4  # Q
+    num_scales: Count = 3  # T
+    num_iters: Count = 1  # R, each iteration with its own weights
+    width: Count = 32  # channels at full resolution; F1 has four times as many
+    enc_blocks: Blocks = (1, 1, 1)  # residual blocks per level; (12, 12, 12) is GGKMNet-dagger
+    bottleneck_blocks: Natural = 1
+    dec_blocks: Blocks = (1, 1, 1)
     alpha_head: Literal['lstm2', 'lstm_fc'] = 'lstm2'  # two LSTMs; *a linear layer last explains the paper's count
     beta_path2: Literal['c3c1', 'c3', 'c3c3'] = 'c3c1'  # *kernel sizes of the beta-APU's path 2
     beta_norm: Literal['none', 'bn'] = 'none'  # *norm of path 2; bn makes results depend on the batch
@@ -59,7 +63,7 @@ class GGKMNetConfig:
     blur_form: Literal['auto', 'dct', 'fft', 'fused', 'separable', 'reference'] = 'auto'  # default, see ops.ggkm
 
     def __post_init__(self) -> None:
-        check_fields(self, least={'bottleneck_blocks': 0})
+        check_arguments(type(self), vars(self))
         if self.init == 'identity' and (self.residual != 'explicit' or not self.include_identity):
             raise ValueError('init: identity needs residual: explicit and include_identity: true')
         check_form(chosen_form(self.blur_form), self.boundary)

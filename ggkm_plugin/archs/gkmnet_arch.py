@@ -10,25 +10,26 @@ Scales t = 1..S (S = 3) run from coarse to fine. Images are RGB in [0,1], (B,3,H
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.arguments import check_choice, check_whole
+from ggkm_plugin.archs.arguments import checked
 from ggkm_plugin.archs.base import RestorationNet
 from ggkm_plugin.archs.blocks import ConvLSTMCell, FixedKernels, State, conv3x3, doubled
 from ggkm_plugin.archs.ggkmnet_arch import SelfReconstruction
 from ggkm_plugin.ops.gaussian import gkm_taps
 from ggkm_plugin.ops.pyramid import double, pyramid
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
+from ggkm_plugin.utils.schema import Count
 
 NUM_SCALES = 3
 NUM_KERNELS = 22
 KERNEL_SIZE = 21
-BN_MODES = ('running', 'batch')
-KERNEL_ORDERS = ('paper', 'released')
+BNMode = Literal['running', 'batch']
+KernelOrder = Literal['paper', 'released']
 
 
 def released_pyramid(y: Tensor, num_scales: int = NUM_SCALES) -> list[Tensor]:
@@ -255,21 +256,17 @@ class GKMNet(RestorationNet, StepLayers):
     """
 
     training_only = ('srm',)
-    CHOICES = {'kernel_order': KERNEL_ORDERS, 'bn_mode': BN_MODES}  # noqa: RUF012
 
+    @checked
     def __init__(
         self,
-        kernel_order: str = 'paper',
-        bn_mode: str = 'running',
+        kernel_order: KernelOrder = 'paper',
+        bn_mode: BNMode = 'running',
         self_reconstruction: bool = False,
-        num_scales: int = NUM_SCALES,
-        num_iters: int = 1,
+        num_scales: Count = NUM_SCALES,
+        num_iters: Count = 1,
     ) -> None:
         super().__init__()
-        for name, value in (('kernel_order', kernel_order), ('bn_mode', bn_mode)):
-            check_choice(name, value, self.CHOICES[name])
-        for name, count in (('num_scales', num_scales), ('num_iters', num_iters)):
-            check_whole(name, count)
         self.kernel_order, self.num_scales = kernel_order, num_scales
         self.size_multiple = 2 ** (num_scales + 1)  # halvings of the pyramid, then two strides of the U-Net
         self.add_layers(kernel_order, bn_mode)

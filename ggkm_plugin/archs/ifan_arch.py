@@ -6,13 +6,13 @@ used); module names are the released checkpoints' keys, which `load_ifan` reads.
 """
 
 from functools import partial
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.arguments import check_choice, check_whole
+from ggkm_plugin.archs.arguments import checked
 from ggkm_plugin.archs.base import AnySizeNet
 from ggkm_plugin.archs.blocks import PixelFilter
 from ggkm_plugin.archs.ifan_blocks import (
@@ -25,10 +25,10 @@ from ggkm_plugin.archs.ifan_blocks import (
     leaky,
 )
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
+from ggkm_plugin.utils.schema import Count
 
 TAPS = 3
 SCALE = 8  # features are filtered at 1/8 of the image's size
-SECOND_PASSES = ('K2', 'K1')
 
 
 class IterativeFilter(nn.Module):
@@ -81,12 +81,11 @@ class IFAN(AnySizeNet):
     size_multiple = SCALE
     training_only = ('reblurNet',)
 
-    def __init__(self, second_pass: str = 'K2', reblur: bool = False, num_filters: int = 17, width: int = 32) -> None:
+    @checked
+    def __init__(
+        self, second_pass: Literal['K2', 'K1'] = 'K2', reblur: bool = False, num_filters: Count = 17, width: Count = 32
+    ) -> None:
         super().__init__()
-        check_choice('second_pass', second_pass, SECOND_PASSES)
-        check_choice('reblur', reblur, (True, False))
-        check_whole('width', width)
-        check_whole('num_filters', num_filters)
         self.second_pass = second_pass
         channels = (width, 2 * width, 4 * width, 4 * width)
         deep = channels[-1]

@@ -5,16 +5,17 @@ ICCV 2021. Written from recorded facts about the authors' TensorFlow network (AG
 `load_kpac` reads its weights. Modules have the names of its layers and are registered in the order of its graph.
 """
 
-from typing import cast
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.arguments import check_choice, check_whole
+from ggkm_plugin.archs.arguments import checked
 from ggkm_plugin.archs.base import AnySizeNet
 from ggkm_plugin.archs.tensorflow_layers import SameConv2d
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
+from ggkm_plugin.utils.schema import Count
 
 SLOPE = 0.2
 DILATIONS = (1, 2, 3, 4, 5)
@@ -74,10 +75,9 @@ class KPAC(AnySizeNet):
         ValueError: an invalid argument.
     """
 
-    def __init__(self, levels: int = 3, width: int = 48) -> None:
+    @checked
+    def __init__(self, levels: Literal[2, 3] = 3, width: Count = 48) -> None:
         super().__init__()
-        check_choice('levels', levels, (2, 3))
-        check_whole('width', width)
         self.size_multiple = 2**levels
         ch, deep = width, 2 * width
 

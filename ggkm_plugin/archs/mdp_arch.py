@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.arguments import check_choice, check_whole
+from ggkm_plugin.archs.arguments import checked
 from ggkm_plugin.archs.base import AnySizeNet
 from ggkm_plugin.archs.dpdnets_arch import Output, Up, convs, keras_init
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
+from ggkm_plugin.utils.schema import Count
 
 
 class EarlyBranch(nn.Module):
@@ -71,10 +72,9 @@ class MDP(AnySizeNet):
     size_multiple = 16
     optional = ('late_left', 'late_right')
 
-    def __init__(self, views: bool = True, width: int = 64) -> None:
+    @checked
+    def __init__(self, views: bool = True, width: Count = 64) -> None:
         super().__init__()
-        check_choice('views', views, (True, False))
-        check_whole('width', width)
         c1, c2, c3, c4 = (width * 2**i for i in range(4))
         self.encoder = nn.ModuleList([convs(3, c1, c1), convs(c1, c2, c2), convs(c2, c3, c3), convs(c3, c4)])
         self.early_left, self.early_right, self.early_sharp = (EarlyBranch(width) for _ in range(3))

@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.arguments import check_choice
+from ggkm_plugin.archs.arguments import checked
 from ggkm_plugin.archs.base import RestorationNet
 from ggkm_plugin.archs.blocks import ConvLSTMCell, State, doubled
-from ggkm_plugin.archs.gkmnet_arch import BN_MODES, NUM_SCALES, ModeBatchNorm2d
+from ggkm_plugin.archs.gkmnet_arch import NUM_SCALES, BNMode, ModeBatchNorm2d
 from ggkm_plugin.ops.pyramid import double
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
@@ -134,9 +134,9 @@ class NRKNet(RestorationNet):
     size_multiple = 16  # two halvings of the pyramid, then two strides of the features
     smallest_side = 32  # reflection by one needs two pixels per side of the coarsest features
 
-    def __init__(self, bn_mode: str = 'running') -> None:
+    @checked
+    def __init__(self, bn_mode: BNMode = 'running') -> None:
         super().__init__()
-        check_choice('bn_mode', bn_mode, BN_MODES)
 
         def upscale(in_ch: int, out_ch: int) -> ConvBlock:
             return ConvBlock(nn.ConvTranspose2d(in_ch, out_ch, 4, stride=2, padding=1, bias=False))

@@ -6,18 +6,19 @@ quote.
 """
 
 import warnings
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggkm_plugin.archs.arguments import check_choice, check_whole
+from ggkm_plugin.archs.arguments import checked
 from ggkm_plugin.archs.base import AnySizeNet
 from ggkm_plugin.archs.blocks import ConvLSTMCell, State, xavier_init
 from ggkm_plugin.archs.tensorflow_layers import SameConv2d, double_legacy
 from ggkm_plugin.ops.pyramid import double
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
+from ggkm_plugin.utils.schema import Count
 
 NUM_SCALES = 3
 
@@ -67,26 +68,21 @@ class SRN(AnySizeNet):
     size_multiple = 16  # two halvings of the pyramid, then two strides
     block: type[nn.Module] = ResBlock5
 
+    @checked
     def __init__(
         self,
-        lstm_kernel: int = 5,
-        deconv_kernel: int = 5,
-        first_pred: str = 'zeros',
-        conventions: str = 'port',
+        lstm_kernel: Literal[5, 3, 0] = 5,
+        deconv_kernel: Literal[5, 4] = 5,
+        first_pred: Literal['zeros', 'blurry'] = 'zeros',
+        conventions: Literal['port', 'official'] = 'port',
         color: bool = True,
-        width: int = 32,
+        width: Count = 32,
         colour: bool | None = None,
     ) -> None:
         super().__init__()
-        check_choice('lstm_kernel', lstm_kernel, (5, 3, 0))
-        check_choice('deconv_kernel', deconv_kernel, (5, 4))
-        check_choice('first_pred', first_pred, ('zeros', 'blurry'))
-        check_choice('conventions', conventions, ('port', 'official'))
         if colour is not None:
             warnings.warn('SRN: colour is deprecated. Use color', DeprecationWarning, stacklevel=2)
             color = colour
-        check_choice('color', color, (True, False))
-        check_whole('width', width)
         self.first_pred, self.color, self.official = first_pred, color, conventions == 'official'
         image_ch = 3 if color else 1
         c1, c2, c3 = width, 2 * width, 4 * width

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 from typing_extensions import Self
@@ -20,6 +20,12 @@ Faults = dict[str, str]  # dotted key -> message that names it
 def _integral(value: Any) -> Any:
     """Read 5e5 as a whole number; YAML has it as a float."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _not_float(value: Any) -> Any:
+    if isinstance(value, float):  # which pydantic takes for an equal int
+        raise ValueError('must not be a float')
+    return value
 
 
 def _folder_name(name: str) -> str:
@@ -110,6 +116,8 @@ def signature_section(target: Callable[..., Any], without: tuple[str, ...] = (),
         elif parameter.kind is not parameter.VAR_POSITIONAL and parameter.name not in without:
             typed = target.__module__.startswith('ggkm_plugin.') and not isinstance(parameter.annotation, str)
             annotation = parameter.annotation if typed and parameter.annotation is not parameter.empty else Any
+            if get_origin(annotation) is Literal:
+                annotation = Annotated[annotation, BeforeValidator(_not_float)]
             default = ... if parameter.default is parameter.empty else None  # only whether there is one counts
             # an alias, since names such as `copy` or `json` are methods of pydantic's classes
             fields[f'argument_{len(fields)}'] = (annotation, Field(default, alias=parameter.name))

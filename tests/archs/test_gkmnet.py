@@ -487,9 +487,8 @@ def test_bfloat16_runs():
 
 
 @pytest.mark.parametrize('name', ['kernel_order', 'bn_mode'])
-def test_an_unknown_choice_names_the_argument_and_the_choices(name):
-    choices = ', '.join(GKMNet.CHOICES[name])
-    with pytest.raises(ValueError, match=f"^{name} is one of {choices}, not 'nonsense'$"):
+def test_an_unknown_choice_is_named(name):
+    with pytest.raises(ValueError, match=f'^{name}'):
         GKMNet(**{name: 'nonsense'})
 
 

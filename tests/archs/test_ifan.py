@@ -137,5 +137,5 @@ def test_every_parameter_learns_something_on_an_odd_crop():
 
 @pytest.mark.parametrize('options', [{'second_pass': 'k1'}, {'reblur': 1}, {'num_filters': 0}, {'width': True}])
 def test_an_invalid_argument_is_named(options):
-    with pytest.raises(ValueError, match=f'^{next(iter(options))} '):
+    with pytest.raises(ValueError, match=f'^{next(iter(options))}'):
         IFAN(**options)

@@ -70,5 +70,5 @@ def test_initialization():
 
 @pytest.mark.parametrize('options', [{'levels': 4}, {'levels': 2.0}, {'width': 0}, {'width': 4.0}])
 def test_an_invalid_argument_is_named(options):
-    with pytest.raises(ValueError, match=f'^{next(iter(options))} '):
+    with pytest.raises(ValueError, match=f'^{next(iter(options))}'):
         KPAC(**options)

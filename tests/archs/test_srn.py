@@ -152,7 +152,7 @@ def test_an_odd_crop_trains_with_sides_rounded_up(conventions):
     'options', [{'lstm_kernel': 4}, {'deconv_kernel': 3}, {'first_pred': 'mean'}, {'conventions': 'mine'}, {'width': 0}]
 )
 def test_an_invalid_argument_is_named(options):
-    with pytest.raises(ValueError, match=f'^{next(iter(options))} '):
+    with pytest.raises(ValueError, match=f'^{next(iter(options))}'):
         SRN(**options)
     with pytest.raises(ValueError, match='variant'):
         AttSRN('official')
