@@ -1,4 +1,4 @@
-"""What the scripts of this folder share: parse, run, report a user's mistake in one line."""
+"""Runner of the scripts in this folder: parse the arguments, run, and report a user's mistake in one line."""
 
 import argparse
 import sys

@@ -7,7 +7,7 @@ __version__ = '0.2.0'
 
 
 def register() -> None:
-    """Make `import basicsr` work on today's stack and register every arch, loss, data set, model and metric of ours.
+    """Make `import basicsr` work with current torch, and register every arch, loss, data set, model and metric.
 
     Put it at the top of your own ``train.py``, before any basicsr import. Idempotent. Nothing of basicsr is replaced:
     two import shims (see `ggkm_plugin.utils.basicsr_imports`) and the registrations, that is all.

@@ -135,7 +135,7 @@ def plain_blur(
     boundary: str = 'reflect',
     iterative: bool = True,
 ) -> Tensor:
-    """`ops.ggkm_blur` in its plain form."""
+    """Compute `ops.ggkm_blur` in its plain form."""
     z = iterative_group_conv(u, alpha, bank, boundary, iterative=iterative, form='separable')
     return F.conv2d((beta.unsqueeze(2) * z).flatten(1, 2), mix)
 

@@ -29,7 +29,7 @@ def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _set_start_method(name: str) -> None:
-    """A spawned process would spawn its children, too, workers of a loader among them."""
+    """Restore the start method of the parent: a spawned process would spawn its own workers, too."""
     multiprocessing.set_start_method(name, force=True)
 
 

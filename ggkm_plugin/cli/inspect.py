@@ -1,4 +1,4 @@
-"""`basicsr inspect`: what a network estimates for photographs."""
+"""`basicsr inspect`: estimates of a network for photographs."""
 
 import argparse
 from pathlib import Path
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def weights_path(arguments: argparse.Namespace) -> str:
-    """Path of --weights or, with a notice, of the packaged weights."""
+    """Return the path of --weights or, with a notice, of the packaged weights."""
     if arguments.weights is None:
         progress(f'basicsr {arguments.command}: {NOTICE}')
     return checkpoint_path(arguments.weights)

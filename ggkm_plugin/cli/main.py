@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         output.escape_unencodable()
     arguments = build_parser().parse_args(argv)
-    # This package words the errors of damaged files itself.
+    # This package reports damaged files itself.
     os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')
     warnings.filterwarnings('ignore', category=SyntaxWarning)
     warnings.filterwarnings('ignore', message='torch.meshgrid')
@@ -128,7 +128,7 @@ def _choose_launcher(arguments: argparse.Namespace) -> None:
 
 
 def _message(error: UserError) -> str:
-    """The message alone. A data loading worker sends it inside a traceback."""
+    """Return the message of an error. A data loading worker sends it inside a traceback."""
     text = str(error)
     return text.rpartition(f'{type(error).__name__}: ')[2].strip() if 'Original Traceback' in text else text
 

@@ -52,7 +52,7 @@ def escape_unencodable() -> None:
 
 
 def protect_streams() -> None:
-    """Let work go on if stdout or stderr is closed, full, or of an encoding that lacks characters."""
+    """Continue working if stdout or stderr is closed, full, or of an encoding that lacks characters."""
     for name in ('stdout', 'stderr'):
         stream = getattr(sys, name)
         if stream is None:  # closed by the shell: >&-
@@ -72,7 +72,7 @@ def protect_streams() -> None:
 
 
 def lost_results() -> OSError | None:
-    """The error by which protected stdout has lost results, unless their reader has ended."""
+    """Return the error by which stdout lost results, None if the reader of a pipe has ended."""
     with suppress(OSError, ValueError):
         sys.stdout.flush()
     output = getattr(getattr(sys.stdout, 'buffer', None), 'raw', None)

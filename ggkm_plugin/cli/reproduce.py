@@ -1,4 +1,4 @@
-"""`basicsr reproduce`: a table of the GGKMNet paper from checkpoints at hand."""
+"""`basicsr reproduce`: a table of the GGKMNet paper from available checkpoints."""
 
 import argparse
 
@@ -6,9 +6,9 @@ from ggkm_plugin.cli.arguments import add_overrides, add_plugin, load_plugins
 from ggkm_plugin.cli.output import progress
 from ggkm_plugin.utils.errors import OptionError
 
-HELP = "one table of the paper from checkpoints at hand, beside the paper's figures"
+HELP = "one table of the paper from available checkpoints, beside the paper's figures"
 DESCRIPTION = (
-    "Evaluate the rows of a table of the GGKMNet paper whose checkpoints are at hand, print them beside the paper's "
+    "Evaluate the rows of a table of the GGKMNet paper whose checkpoints are found, print them beside the paper's "
     'figures, and list the command that trains each missing one.'
 )
 _TABLES = (2, 3, 4, 5, 6, 7, 8, 10, 11)

@@ -68,7 +68,7 @@ class Aperture:
         return 1.0
 
     def transmission(self, x: np.ndarray, y: np.ndarray, behind: bool = False) -> np.ndarray:
-        """Transmission in [0, ...) at points in units of the radius, x to the right and y down. Zero outside."""
+        """Compute the transmission at points in units of the radius, x to the right and y down. Zero outside."""
         radius = np.hypot(x, y)
         inside = 1 - radius  # distance to the edge, as a share of the radius; negative outside
         if self.blades:
@@ -85,7 +85,7 @@ class Aperture:
         return light
 
     def kernel(self, radius: float) -> np.ndarray:
-        """The PSF of a signed radius in pixels: float32 (S, S), S odd, unit sum.
+        """Compute the PSF of a signed radius in pixels: float32 (S, S), S odd, unit sum.
 
         Its center is the center of the aperture, or its centroid if `centered`. The image of a point is this array, row
         0 on top; a negative radius, behind the focal plane, rotates it by 180 degrees. Within `SHARP_RADIUS` it is the
@@ -116,12 +116,12 @@ class GaussianPSF:
         return float(self.scale * special.gammaincinv(2 / self.exponent, _KEPT_LIGHT) ** (1 / self.exponent))
 
     def transmission(self, x: np.ndarray, y: np.ndarray, behind: bool = False) -> np.ndarray:
-        """Relative intensity at points in units of the radius; the same on both sides of the focal plane."""
+        """Compute the relative intensity at points in units of the radius; equal on both sides of focus."""
         radius = np.hypot(x, y)
         return np.where(radius <= self.extent, np.exp(-((radius / self.scale) ** self.exponent)), 0)
 
     def kernel(self, radius: float) -> np.ndarray:
-        """The PSF of a signed radius in pixels, as `Aperture.kernel`."""
+        """Compute the PSF of a signed radius in pixels, as `Aperture.kernel` does."""
         return _kernel(self, float(radius))
 
 

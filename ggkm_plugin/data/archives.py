@@ -93,7 +93,7 @@ def _list_zip(path: Path) -> Archive:
 
 
 def _list_tar(path: Path, progress: bool) -> Archive:
-    """A tar archive has no directory: this reads all of it."""
+    """List a tar archive. It has no directory, so all of it is read."""
     with tarfile.open(path) as archive:
         listing = tqdm(archive, desc=f'list {path.name}', unit='file', disable=not progress)
         infos = [info for info in listing if not info.isdir()]

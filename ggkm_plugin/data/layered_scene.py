@@ -65,7 +65,7 @@ def in_focus(layers: Sequence[Layer]) -> np.ndarray:
 
 
 def _blurred(layer: Layer, psf: PSF) -> np.ndarray:
-    """(H, W, C + 1): color times alpha, and alpha, each pixel blurred by the PSF of its own radius."""
+    """Return (H, W, C + 1), color times alpha and alpha, each pixel blurred by the PSF of its own radius."""
     sheet = np.dstack([layer.light * layer.alpha[..., None], layer.alpha])
     # Everything within SHARP_RADIUS of the focal plane shares the identity: one level, at 0.
     depth = np.sign(layer.radius) * np.maximum(np.abs(layer.radius) - SHARP_RADIUS, 0)

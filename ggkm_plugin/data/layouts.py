@@ -122,7 +122,7 @@ def _stem(name: str) -> str:
 
 
 def scene_of(name: str) -> str:
-    """Scene of an LFDOF image: its name without suffix and aperture, `IMG_1` of `input/IMG_1_ap2_07.png`."""
+    """Return the scene of an LFDOF image: its name without suffix and aperture, `IMG_1` of `input/IMG_1_ap2_07.png`."""
     return re.sub(r'_ap\d+(_\d+)?$', '', _stem(name))
 
 
@@ -241,7 +241,7 @@ def pairs_of_split(pairs: list[Pair], layout: str, split: str) -> list[Pair]:
 
 
 def mask_of(image: str, layout: str) -> Path | None:
-    """Path of the blur mask of an image file, None if it has none."""
+    """Return the path of the blur mask of an image file, None if it has none."""
     masks = LAYOUTS[layout].masks if layout in LAYOUTS else None
     path = Path(image)
     mask = path.parent.parent / str(masks) / f'{path.stem}.png'
@@ -270,7 +270,7 @@ def _both(folders: Folders) -> str:
 
 
 def _image_names(folder: str, recursive: bool = False, starts_with: str = '') -> list[str]:
-    """Names of the images with the prefix, or of all images if none has it."""
+    """List the images with the prefix, or all images if none has it."""
     names = [Path(path).relative_to(folder).as_posix() for path in image_files(folder, recursive)]
     return [name for name in names if name.startswith(starts_with)] or names
 
@@ -339,7 +339,7 @@ def find_layout(names: Collection[str], source: str, layout: str | None = None) 
 
 
 def names_in(names: Iterable[str], folder: str, recursive: bool = False, starts_with: str = '') -> list[str]:
-    """Names of the images in `folder`, relative to it and sorted; with those in subfolders if `recursive`."""
+    """List the images in `folder`, relative to it and sorted; with those in subfolders if `recursive`."""
     inside = (name[len(folder) + 1 :] for name in names if name.startswith(f'{folder}/'))
     return sorted(
         name for name in inside if is_image(name) and name.startswith(starts_with) and (recursive or '/' not in name)
@@ -421,11 +421,11 @@ def _misfit(source: str, by_folder: dict[str, list[str]], layout: str | None) ->
             lack = listed(missing) if missing else 'names that pair'
             lines.append((len(missing) - len(there), f'{key} has {listed(there)}, lacks {lack}'))
     top = sorted({name.split('/')[0] for name in by_folder if name != '.'})
-    seen = f'folders {listed(top)}' if top else f'{len(by_folder.get(".", []))} images without a folder'
+    content = f'folders {listed(top)}' if top else f'{len(by_folder.get(".", []))} images without a folder'
     near = '; '.join(line for _, line in sorted(lines)[:3]) or f'no folder of {layout or ", ".join(LAYOUTS)}'
     problem = f'does not have the layout of {layout}' if layout else 'not a known data set'
     return (
-        f'{source}: {problem}: {near}. It has {seen}. Name the folder that the data set was unpacked into, or its '
+        f'{source}: {problem}: {near}. It has {content}. Name the folder that the data set was unpacked into, or its '
         'layout (--set, or `layout:` in an option file)'
     )
 

@@ -127,7 +127,7 @@ class LmdbStore:
 
     @contextmanager
     def transaction(self) -> Iterator[lmdb.Transaction]:
-        """A read transaction whose values are buffers, valid within the context."""
+        """Open a read transaction whose values are buffers, valid within the context."""
         try:
             with self._environment.begin(buffers=True) as transaction:
                 yield transaction
@@ -171,7 +171,7 @@ class BandedImage:
     """
 
     def __init__(self, store: LmdbStore, key: str, value: Any) -> None:
-        """`value`: buffer under the image's key."""
+        """Read the header. `value`: buffer under the image's key."""
         self._store, self._key = store, key
         if len(value) < _HEADER.size:
             raise store.damaged(key)
@@ -212,7 +212,7 @@ class BandedImage:
 
 
 def key_of(relative_path: str) -> str:
-    """Key of a file: its path inside the data set without the last suffix, `a/b.c.png` -> `a/b.c`."""
+    """Return the key of a file: its path inside the data set without the last suffix, `a/b.c.png` -> `a/b.c`."""
     return PurePath(relative_path).with_suffix('').as_posix()
 
 
@@ -284,7 +284,7 @@ def _write_images(
 
 
 def _values(key: bytes, path: str, codec: str) -> dict[bytes, Any]:
-    """Keys and values of an image file. It is decoded in any case, to find damage now and not in training."""
+    """Return the keys and values of an image file. It is always decoded, to find damage before training."""
     content = read_bytes(path)
     image = decode_image(content, path)
     if codec == 'png':
@@ -344,7 +344,7 @@ def _environment(real_path: str, state: tuple[int, int]) -> lmdb.Environment:
 
 
 def _file_state(path: str) -> tuple[int, int]:
-    """Size and modification time of the database file."""
+    """Return size and modification time of the database file."""
     status = os.stat(_data_file(path))
     return status.st_size, status.st_mtime_ns
 

@@ -35,7 +35,7 @@ def linear_to_srgb(image: np.ndarray) -> np.ndarray:
 
 
 def disk_kernel(radius: float) -> np.ndarray:
-    """PSF of a defocused thin lens: a disk of `radius` pixels, each tap the area of its pixel inside the disk.
+    """Compute the PSF of a defocused thin lens: a disk, each tap the area of its pixel inside the disk.
 
     Float32 (S, S), S = 2 ceil(radius - 1/2) + 1, unit sum. Up to `SHARP_RADIUS` it is the 1x1 identity.
     """
@@ -51,12 +51,12 @@ def disk_kernel(radius: float) -> np.ndarray:
 
 
 def signed_circle_of_confusion(disparity: np.ndarray, focus: float, strength: float) -> np.ndarray:
-    """`circle_of_confusion` with a sign, float32: positive in front of the focal plane, negative behind it."""
+    """Compute `circle_of_confusion` with a sign, float32: positive in front of the focal plane, negative behind it."""
     return np.float32(strength) * (np.asarray(disparity, np.float32) - np.float32(focus))
 
 
 def circle_of_confusion(disparity: np.ndarray, focus: float, strength: float) -> np.ndarray:
-    """Radius of the blur spot in pixels, float32, shape of `disparity`: ``strength * |disparity - focus|``.
+    """Compute the radius of the blur spot in pixels, float32, shape of `disparity`: ``strength * |disparity - focus|``.
 
     Thin lens (any textbook): aperture A, sensor at distance v_s = f z_f / (z_f - f) where the depth z_f is sharp. A
     point at depth z gives a disk of diameter ``A v_s |1/z - 1/z_f|``. `disparity` is inverse depth normalized to [0,1],
@@ -67,7 +67,7 @@ def circle_of_confusion(disparity: np.ndarray, focus: float, strength: float) ->
 
 
 def _smooth_noise(shape: tuple[int, int], cells: int, rng: np.random.Generator) -> np.ndarray:
-    """Uniform noise on a grid of `cells` x `cells`, enlarged bicubically: float32 (H, W) in about [-1,1]."""
+    """Draw uniform noise on a grid of `cells` x `cells`, enlarged bicubically: float32 (H, W) in about [-1,1]."""
     grid = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)
     return cv2.resize(grid, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
 
@@ -105,7 +105,7 @@ def procedural_disparity(shape: tuple[int, int], rng: np.random.Generator) -> np
 
 
 def _layer_planes(low: float, high: float) -> np.ndarray:
-    """Depths of the layers, back to front, from `low` to `high` (signed pixels of blur); 0, the focal plane, is one."""
+    """Return the depths of the layers, back to front, from `low` to `high` (signed pixels of blur), with 0 between."""
     step = max(LAYER_STEP, (high - low) / (MOST_LAYERS - 3))
     if low < 0 < high:
         behind = np.linspace(low, 0, int(np.ceil(-low / step)) + 1)

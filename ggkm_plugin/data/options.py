@@ -29,7 +29,7 @@ class IoBackend(Section):
 
 
 class SourceOptions(Section):
-    """Where the images are; see `sources.open_source`."""
+    """Source of the images; see `sources.open_source`."""
 
     dataroot: str | None = None
     layout: Literal[_LAYOUTS] | None = None  # type: ignore[valid-type]

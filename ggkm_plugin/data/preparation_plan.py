@@ -73,11 +73,11 @@ class PreparationPlan:
         return sum(file.size for file in self.files.values())
 
     def counts(self) -> dict[str, tuple[int, int]]:
-        """Number of pairs found and published, by split of the authors."""
+        """Return the numbers of pairs found and published, by split of the authors."""
         return {split: (len(self.pairs.get(split, ())), many) for split, many in LAYOUTS[self.layout].counts.items()}
 
     def unused(self) -> dict[str, int]:
-        """Number of files that are not part of the data set, by folder; single files by name."""
+        """Count the files that are not part of the data set, by folder; single files by name."""
         used = {(id(file.archive), file.name) for file in self.files.values()}
         rest = [name for archive in self.archives for name in archive.sizes if (id(archive), name) not in used]
         folders = Counter(str(PurePosixPath(name).parent) for name in rest)
@@ -169,7 +169,7 @@ def _find_files(
 
 
 def _names_with_top_folder(archive: Archive) -> dict[str, str]:
-    """Names in an archive by the name to search for.
+    """Map names to search for to names in an archive.
 
     An archive `train_data.zip`, or a folder `train_data`, may hold what the authors have below `train_data/`.
     """
@@ -197,12 +197,12 @@ def _check_keys(images: Iterable[str]) -> None:
 
 
 def usable(pairs: Iterable[Pair], faults: Mapping[str, str]) -> list[Pair]:
-    """Pairs without a fault."""
+    """Return the pairs without a fault."""
     return [pair for pair in pairs if pair.lq not in faults and pair.gt not in faults]
 
 
 def names_of(pairs: Iterable[Pair]) -> set[str]:
-    """All images of the pairs."""
+    """Return all images of the pairs."""
     return {name for pair in pairs for name in pair if name is not None}
 
 

@@ -169,7 +169,7 @@ def whole_pair(
 
 
 def _part(rng: np.random.Generator, picture: np.ndarray, side: int, detail_prob: float) -> np.ndarray:
-    """A recolored part of a photograph, with probability `detail_prob` the more detailed of two.
+    """Cut a recolored part out of a photograph, with probability `detail_prob` the more detailed of two.
 
     Photographs have smooth areas and backgrounds that are out of focus, which are no ground truth to learn from.
     """
@@ -250,7 +250,7 @@ def _shot(rng: np.random.Generator, optics: Optics, max_radius: float) -> _Shot:
 
 
 def _drawn(rng: np.random.Generator, prob: float, bounds: Range, log: bool = False) -> float:
-    """A value within the bounds with probability `prob`, else 0. Always takes two numbers from the generator."""
+    """Draw a value within the bounds with probability `prob`, else 0. Always draws two numbers from the generator."""
     chance, share = rng.random(2)
     if chance >= prob:
         return 0.0

@@ -68,7 +68,7 @@ class LmdbSource:
     """Images of one database, or of one per side. A name is `DATABASE/KEY.png`, as if the database were a folder."""
 
     def __init__(self, lq: LmdbStore, gt: LmdbStore, pairs: list[Pair]) -> None:
-        """`pairs` are of keys."""
+        """Open pairs of keys."""
         self.stores = (lq, gt)
         self.layout = str(lq.about.get('layout') or '')
         self.pairs = [Pair(_name(lq, key), None if sharp is None else _name(gt, sharp)) for key, sharp in pairs]
@@ -203,7 +203,7 @@ def _names_below_common_folder(paths: list[str]) -> list[str]:
 
 
 def _without_suffixes(paths: list[str]) -> list[str]:
-    """Paths without suffixes; those that would be equal keep them."""
+    """Remove suffixes, except where two paths would become equal."""
     names = [Path(path).with_suffix('').as_posix() for path in paths]
     counts = Counter(names)
     return [path if counts[name] > 1 else name for path, name in zip(paths, names, strict=True)]

@@ -105,7 +105,7 @@ class SyntheticDefocusDataset(Dataset):
         return {'lq': to_tensor(lq), 'gt': to_tensor(gt), 'lq_path': photo.name, 'gt_path': photo.path}
 
     def check_size(self, photo: SharpPhotograph, image: np.ndarray | Header) -> None:
-        """Raises DataError if a photograph is too small for the largest blur, or a plain one for the training crop."""
+        """Raise DataError if a photograph is too small for the largest blur, or a plain one for the training crop."""
         height, width = image.shape[:2]
         if min(height, width) - 1 <= self.max_radius:
             raise DataError(
@@ -138,11 +138,11 @@ class SyntheticDefocusDataset(Dataset):
         rows, columns = crop_window(rng, height, width, size, photo.path)
         # What lies up to one blur radius outside the crop shines into it.
         top, left = max(0, rows.start - margin), max(0, columns.start - margin)
-        seen = slice(top, rows.stop + margin), slice(left, columns.stop + margin)
+        window = slice(top, rows.stop + margin), slice(left, columns.stop + margin)
         lq = self._defocused(
             rng,
-            gt[seen],
-            None if disparity is None else disparity[seen],
+            gt[window],
+            None if disparity is None else disparity[window],
             rng.uniform(0.5 * self.max_radius, self.max_radius),
         )
         return lq[rows.start - top :, columns.start - left :][:size, :size], gt[rows, columns]
@@ -150,7 +150,7 @@ class SyntheticDefocusDataset(Dataset):
     def _defocused(
         self, rng: np.random.Generator, sharp: np.ndarray, disparity: np.ndarray | None, radius: float
     ) -> np.ndarray:
-        """The photograph with its focus somewhere in or near the scene, and `radius` pixels of blur where most."""
+        """Render a photograph with its focus in or near the scene and a largest blur of `radius` pixels."""
         if disparity is None:
             disparity = procedural_disparity(sharp.shape[:2], rng)
         near, far = float(disparity.max()), float(disparity.min())
@@ -162,7 +162,7 @@ class SyntheticDefocusDataset(Dataset):
 def _chosen(
     photographs: list[SharpPhotograph], only: Sequence[str] | None, but: Sequence[str]
 ) -> list[SharpPhotograph]:
-    """Those of the names `only` (None: all) but for the names `but`. Raises OptionError for an unknown name."""
+    """Select photographs named in `only` (None: all) and not in `but`. Raises OptionError for an unknown name."""
     names = {photo.name for photo in photographs}
     for key, wanted in (('photographs', only), ('leave_out', but)):
         unknown = sorted(set(wanted or ()) - names)

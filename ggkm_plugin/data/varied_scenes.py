@@ -159,7 +159,7 @@ def part(rng: np.random.Generator, picture: np.ndarray, side: int, tries: int = 
 
 
 def _detail(picture: np.ndarray, corner: np.ndarray, side: int) -> float:
-    """Mean absolute Laplacian of the green channel of a square."""
+    """Compute the mean absolute Laplacian of the green channel of a square."""
     x, y = (int(n) for n in corner.clip(0))
     return float(np.abs(cv2.Laplacian(picture[y : y + side, x : x + side, 1], cv2.CV_32F)).mean())
 

@@ -280,7 +280,7 @@ class _PairChecks(Dataset):
         facts.shift = shift = registration(lq, gt)
         if shift and shift.likeness < _MIN_SIMILARITY:
             return (
-                f'do not show the same scene (similarity {shift.likeness:.2f}, at least {_MIN_SIMILARITY} in a pair). '
+                f'do not show the same scene (similarity {shift.likeness:.2f}, needed {_MIN_SIMILARITY}). '
                 'Look for a missing image, after which the pairs are in disorder'
             )
         if shift and shift.distance > self.max_shift:

@@ -10,8 +10,8 @@ from torch import Tensor
 from ggkm_plugin.data.registration import registration
 
 SUFFIX = '_aligned'  # of the names of metrics that are computed after it
-# Correlation below which the two do not show one scene, and no shift is believed.
-_LEAST_LIKENESS = 0.6
+# Correlation below which the two do not show the same scene, and no shift is applied.
+_LEAST_SIMILARITY = 0.6
 
 
 def aligned(image: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
@@ -21,7 +21,7 @@ def aligned(image: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
     it is zero, and where none is found: in images with a side below 256 pixels, without detail or of different scenes.
     """
     found = registration(_sixteen_bits(image), _sixteen_bits(gt))
-    if found is None or found.likeness < _LEAST_LIKENESS or found.distance == 0:
+    if found is None or found.likeness < _LEAST_SIMILARITY or found.distance == 0:
         return image, gt
     top, left = (math.ceil(abs(shift)) for shift in (found.rows, found.columns))
     moved = ndimage.shift(

@@ -41,7 +41,7 @@ class Cache:
             self._file(place).unlink(missing_ok=True)
 
     def write(self, place: tuple[str, ...], depends: Any, result: Any) -> None:
-        """Raises ResultsError if the folder cannot be written."""
+        """Store a result. Raises ResultsError if the folder cannot be written."""
         write_result(self._file(place), json.dumps({'digest': digest(depends), 'result': result}))
 
     def _file(self, place: tuple[str, ...]) -> Path:

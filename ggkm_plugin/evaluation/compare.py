@@ -1,4 +1,4 @@
-"""`basicsr compare`: run models on data sets, continue where an earlier run ended, and write results/NAME/."""
+"""`basicsr compare`: run models on data sets, reuse earlier results, and write results/NAME/."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -90,7 +90,7 @@ def compare(request: CompareRequest, tell: Tell) -> Compared:
 
 
 def compare_options(opt: Options, request: CompareRequest, tell: Tell) -> Compared:
-    """`compare` of options that are read already; those that `request` names are not."""
+    """Compare by options that are already loaded; the option file of `request` is not read."""
     plugins.load_local(opt.get('plugins') or [])
     with ExitStack() as stack:
         root = stack.enter_context(working_folder(request.root))
@@ -118,7 +118,7 @@ def compare_options(opt: Options, request: CompareRequest, tell: Tell) -> Compar
 
 
 def check(compared: Compared) -> None:
-    """Raises ComparisonError that lists what failed, if anything did."""
+    """Raise ComparisonError that lists what failed, if anything did."""
     failures = compared.results['failures']
     if failures:
         raise ComparisonError(
@@ -127,7 +127,7 @@ def check(compared: Compared) -> None:
 
 
 def _run(plan: Comparison, folder: Path, tell: Tell) -> results.Results:
-    """The content of results.json, the same on all processes. Raises OptionError, ResultsError."""
+    """Evaluate and return the content of results.json, equal on all processes. Raises OptionError, ResultsError."""
     device = chosen_device(plan.num_gpu)
     cache = Cache(folder / 'cache')
     check_writable(folder, cache.folder, *([folder / 'images'] if plan.save_images else []))
@@ -175,7 +175,7 @@ class ComparedModel:
 
 
 def _ready(entry: Entry | MethodEntry, device: torch.device, tell: Tell) -> ComparedModel:
-    """Raises CheckpointError for weights that are missing, damaged or of another network, or OptionError."""
+    """Build a model. Raises CheckpointError for missing, damaged or wrong weights, or OptionError."""
     if isinstance(entry, MethodEntry):
         method = MethodRestorer(entry.method, tell, entry.name)
         facts = {'arch': entry.method.name, 'parameters': 0, 'settings': method.settings}
@@ -212,13 +212,13 @@ def _ready(entry: Entry | MethodEntry, device: torch.device, tell: Tell) -> Comp
 
 
 def _source_digests() -> list[str]:
-    """Of the classical methods and their dictionary."""
+    """Return the digests of the classical methods and their dictionary."""
     files = sorted(Path(classical.__file__).parent.iterdir())
     return [file_digest(str(file)) for file in files if file.suffix in ('.py', '.npz')]
 
 
 def chosen_device(num_gpu: str | int) -> torch.device:
-    """One GPU for each process, or the CPU. Raises OptionError if there are fewer GPUs than `num_gpu`."""
+    """Choose a GPU for this process, or the CPU. Raises OptionError if there are fewer GPUs than `num_gpu`."""
     count = torch.cuda.device_count()
     if isinstance(num_gpu, int) and num_gpu > count:
         raise OptionError(f'num_gpu: {num_gpu} but this machine has {count}; set num_gpu: auto')
@@ -265,7 +265,7 @@ def _versions() -> list[str]:
 
 
 class CachedEvaluator(Evaluator):
-    """An Evaluator that writes pictures, and keeps each score until something that it depends on changes."""
+    """Evaluator that writes pictures and caches each score until something that it depends on changes."""
 
     def __init__(
         self,

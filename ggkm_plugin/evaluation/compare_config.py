@@ -153,7 +153,7 @@ class Metric:
     options: dict[str, Any]
 
     def as_option(self, protocol: str) -> dict[str, Any]:
-        """As an entry of `val.metrics`."""
+        """Return the metric as an entry of `val.metrics`."""
         return {'type': self.type, 'protocol': protocol, **self.options}
 
 

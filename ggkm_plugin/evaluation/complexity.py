@@ -91,14 +91,14 @@ def separable_macs(sizes: Sequence[int], kernels: int) -> int:
 
 
 def _points(module: IGGCM | LearnedIGGCM, num_groups: int, blurred: Tensor) -> tuple[int, int]:
-    """Number of pixels that a blur processes, and of pixels of one color."""
+    """Count the pixels that a blur processes, and those of one color."""
     pixels = blurred.shape[0] * blurred.shape[-2] * blurred.shape[-1]
     return pixels, pixels * module.mix.in_channels // (num_groups + module.include_identity)
 
 
 @closed_form(IGGCM)
 def _group_gaussian_blur(blur: IGGCM, blurred: Tensor) -> ClosedCount:
-    """Q Gaussians a step of Eq. (16), as separable passes; then the 1x1 convolution."""
+    """Count Q Gaussians per step of Eq. (16), as separable passes, and the 1x1 convolution."""
     num_groups, kernels, _ = blur.bank.shape
     if type(blur).make_bank is IGGCM.make_bank:
         sizes = [2 * j + 3 for j in range(num_groups)]  # 2p-1; a far tap of a narrow one may be zero in floating point
@@ -112,7 +112,7 @@ def _group_gaussian_blur(blur: IGGCM, blurred: Tensor) -> ClosedCount:
 
 @closed_form(LearnedIGGCM)
 def _learned_group_blur(blur: LearnedIGGCM, blurred: Tensor) -> ClosedCount:
-    """Q learned kernels a step: their weighted sum once an image, and its dense two-dimensional convolution."""
+    """Count Q learned kernels per step: their weighted sum per image, and its dense convolution."""
     learned = list(blur.kernels)
     sizes, kernels = [kernel.shape[-1] for kernel in learned], learned[0].shape[0]
     pixels, points = _points(blur, len(learned), blurred)
@@ -126,7 +126,7 @@ def _learned_group_blur(blur: LearnedIGGCM, blurred: Tensor) -> ClosedCount:
 
 @closed_form(PixelFilter)
 def _pixel_filter(pixel_filter: PixelFilter, filtered: Tensor) -> ClosedCount:
-    """One multiplication a tap, pixel and channel; thop sees none of it."""
+    """Count one multiplication per tap, pixel and channel; thop counts none."""
     return ClosedCount(filtered.numel() * pixel_filter.rows * pixel_filter.columns, 0, 0)
 
 
@@ -202,7 +202,7 @@ def profile_named(
     device: str = 'cpu',
     repeats: int = 3,
 ) -> Profile:
-    """`profile` of a registered arch with its default arguments, or of an option file's `network_g`.
+    """Profile a registered arch with its default arguments, or an option file's `network_g`.
 
     Plugins that an option file names are loaded. Raises OptionError.
     """
@@ -228,14 +228,14 @@ def profile_named(
 
 
 def count_parameters(net: nn.Module) -> tuple[int, int]:
-    """All parameters, and those without the submodules that only training uses, which the network names so."""
+    """Count all parameters, and those without the submodules in `training_only`."""
     training_only = getattr(net, 'training_only', ())
     counts = [(key.partition('.')[0], parameter.numel()) for key, parameter in net.named_parameters()]
     return sum(n for _, n in counts), sum(n for child, n in counts if child not in training_only)
 
 
 def parse_size(text: str) -> Size:
-    """'720x1280' -> (720, 1280), height first. Raises OptionError."""
+    """Parse '720x1280' as (720, 1280), height first. Raises OptionError."""
     height, times, width = text.lower().partition('x')
     if not (times and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
         raise OptionError(f'--size {text}: height x width in pixels, for example 720x1280')
@@ -285,7 +285,7 @@ def _count(net: nn.Module, x: Tensor) -> Count:
 
 @dataclasses.dataclass
 class _Closed:
-    """What the closed forms count, and the FLOPs counted inside their modules, which they replace."""
+    """Sums of the closed forms, and the FLOPs counted inside their modules, which they replace."""
 
     kernels: int = 0
     paper_kernels: int = 0
@@ -294,7 +294,7 @@ class _Closed:
 
 
 def _kind(module: nn.Module) -> type[nn.Module] | None:
-    """The class whose closed form counts the module."""
+    """Return the class whose closed form counts the module."""
     return next((kind for kind in type(module).__mro__ if kind in _closed_forms), None)
 
 
@@ -303,7 +303,7 @@ def _closed_count(module: nn.Module, output: Tensor) -> ClosedCount:
 
 
 def _with_closed_form(net: nn.Module) -> list[nn.Module]:
-    """The outermost modules that have a closed form, each once."""
+    """List the outermost modules that have a closed form, each once."""
     found: dict[nn.Module, None] = {}
 
     def search(module: nn.Module) -> None:
@@ -386,7 +386,7 @@ def _matrix_vector(matrix: Sequence[int], *_: object, **__: object) -> int:
 
 
 def _attention(q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: object, **__: object) -> int:
-    """(B,heads,L,E), (B,heads,S,E), (B,heads,S,Ev): both products."""
+    """Count both products of (B,heads,L,E), (B,heads,S,E), (B,heads,S,Ev)."""
     return 2 * math.prod(q[:-1]) * k[-2] * (q[-1] + v[-1])
 
 
@@ -409,9 +409,9 @@ _MORE_FLOPS: dict[Any, Callable[..., int]] = {
 
 
 class LiveTensors(TorchDispatchMode):
-    """Follows the storages that operations return until they are freed: `peak` is the largest sum in bytes.
+    """Peak memory of tensors: follow storages until they are freed; `peak` is the largest sum in bytes.
 
-    Scratch memory inside an operation is not seen. `held` are tensors that live from the start.
+    Scratch memory inside an operation is not counted. `held` are tensors that live from the start.
     """
 
     def __init__(self, held: Sequence[Tensor]) -> None:

@@ -27,7 +27,7 @@ from ggkm_plugin.utils.registry import METRIC_REGISTRY
 from basicsr.metrics import calculate_metric  # isort: skip
 from basicsr.utils import tensor2img  # isort: skip
 
-# The blurred image beside the restorers, by whose names scores are kept.
+# Name of the blurred image, beside the names of the restorers.
 INPUT = 'input'
 # The only restorer of a test or a validation.
 RESULT = 'result'
@@ -76,7 +76,7 @@ class DatasetRecord:
     parts: dict[str, set[str]] = field(default_factory=dict)
 
     def means(self, part: str | None = None) -> dict[str, Scores]:
-        """Mean scores over all images or a part, of those that have a score for each of its images."""
+        """Return the mean scores over all images or a part, of each restorer that has scores for all of them."""
         images = [image for image in self.images if part is None or image.name in self.parts[part]]
         names = [name for name in (images[0].scores if images else ()) if all(name in one.scores for one in images)]
         return {
@@ -98,7 +98,7 @@ class Sample:
 
 
 class Evaluator:
-    """Restores and scores the images of data sets; each process takes its share of the images.
+    """Evaluation loop: restore and score the images of data sets; each process takes a share of them.
 
     The records are equal on all processes and for any number of them.
 
@@ -188,7 +188,7 @@ class Evaluator:
         return Sample(record, name, benchmark, lq, gt, photograph)
 
     def evaluate_image(self, sample: Sample, with_input: bool) -> None:
-        """Raises what the scores of the input raise; the error of a restorer becomes a fault of the record."""
+        """Score the input and every restorer. Errors of a restorer become faults of the record; others are raised."""
         for name in (INPUT, *self.restorers) if with_input else self.restorers:
             try:
                 scores = self.evaluate_one(sample, name)
@@ -237,19 +237,19 @@ def score(metric: dict[str, Any], image: Tensor, gt: Tensor | None) -> float:
 
 
 def worded(error: Exception) -> str:
-    """An error in one line; one that is not meant for users with its class."""
+    """Return an error as one line, with its class unless it is a UserError."""
     text = ' '.join(str(error).split())
     return text if isinstance(error, UserError) else f'{type(error).__name__}: {text}'
 
 
 def _source(dataset: Any) -> Source | None:
-    """Where the images of a data set of this package come from."""
+    """Return the image source of a data set of this package, else None."""
     source = getattr(dataset, 'source', None)
     return source if isinstance(source, FolderSource | LmdbSource) else None
 
 
 def _benchmark_of(dataset: Any, default: str) -> str:
-    """The layout that the data set was recognized as; '' for other splits than test, of which nothing is published."""
+    """Return the layout of a data set; '' for splits other than test, which have no published scores."""
     source = _source(dataset)
     if source is None or not source.layout:
         return default
@@ -257,7 +257,7 @@ def _benchmark_of(dataset: Any, default: str) -> str:
 
 
 def _parts(dataset: Any, benchmark: str) -> dict[str, set[str]]:
-    """Names of the indoor and the outdoor images of DPDD's test split, if their lists lie beside it."""
+    """Return the indoor and outdoor image names of DPDD's test split, if its lists exist."""
     source = _source(dataset)
     if benchmark != 'DPDD' or source is None or source.layout != 'DPDD':
         return {}
@@ -267,7 +267,7 @@ def _parts(dataset: Any, benchmark: str) -> dict[str, set[str]]:
 
 
 def _image_name(dataset: Any, index: int, path: str) -> str:
-    """Path inside the data set: as its source says, else the file's below `dataroot_lq`, or a whole LMDB key."""
+    """Return the name of an image: that of its source, else its path below `dataroot_lq`, or its LMDB key."""
     source, name, root = _source(dataset), Path(path), getattr(dataset, 'opt', {}).get('dataroot_lq')
     if source is not None:
         return str(source.names[index])

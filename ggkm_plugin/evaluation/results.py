@@ -58,7 +58,7 @@ Results = dict[str, Any]
 
 _NOTES = {
     BLUR_MAP: 'A blur map is dark where its model sees little blur and bright where it sees much; that of a network '
-    'shows which Gaussians it mixes, narrow or wide, stretched over what there is in one photograph.',
+    'shows which Gaussians it mixes, narrow or wide, scaled to the range of one photograph.',
     BLUR_MASK: "The blur mask is the data set's own, white where it is blurred.",
 }
 # Faults of one data set that are listed one by one.
@@ -75,20 +75,20 @@ def _head(name: str, protocol: str, device: torch.device) -> Results:
 
 
 def _metric(name: str, label: str, better: str, digits: int, options: Mapping[str, Any]) -> Results:
-    """`options` has type and protocol."""
+    """Describe a metric. `options` has type and protocol."""
     rest = {key: value for key, value in options.items() if key not in ('type', 'protocol', 'better')}
     own = {'type': options['type'], 'protocol': _protocol(options), 'options': rest}
     return {'name': name, 'label': label, 'better': better, 'digits': digits, **own}
 
 
 def _protocol(metric: Mapping[str, Any]) -> str:
-    """As given, else the metric's default; `basicsr` for BasicSR's metrics, which have none."""
+    """Return the given protocol, else the metric's default; `basicsr` for BasicSR's metrics, which have none."""
     default = inspect.signature(METRIC_REGISTRY.get(metric['type'])).parameters.get('protocol')
     return str(metric.get('protocol') or default.default) if default else 'basicsr'
 
 
 def dataset_results(record: DatasetRecord) -> Results:
-    """A data set of either command, see above."""
+    """Return the results of a data set, see above."""
     return {
         'name': record.name,
         'benchmark': record.benchmark,
@@ -121,7 +121,7 @@ def _plain_means(by_model: Mapping[str, Scores]) -> dict[str, dict[str, float | 
 
 
 def failures_of(record: DatasetRecord, models: Sequence[str] = ()) -> list[str]:
-    """The failures of a data set and of models on it, a line each; the first of many images."""
+    """List the failures of a data set and of models on it, a line each, with the first few of many images."""
     faults = {name: model_fault(name, [record]) for name in models}
     of_models = [f'model {name}: {fault}' for name, fault in faults.items() if fault]
     lines = [f'data set {record.name}: {fault}' for fault in record.faults[:_MOST_FAULTS]]
@@ -130,7 +130,7 @@ def failures_of(record: DatasetRecord, models: Sequence[str] = ()) -> list[str]:
 
 
 def model_fault(name: str, records: list[DatasetRecord]) -> str | None:
-    """Why a model has no result for some image, None if it has all."""
+    """Return the reason why a model lacks the result of an image, None if it has all."""
     faults = [
         f'{record.name}/{image.name}: {image.faults[name]}'
         for record in records
@@ -142,7 +142,7 @@ def model_fault(name: str, records: list[DatasetRecord]) -> str | None:
 
 
 def with_infinities(results: Results) -> Results:
-    """The results with the infinite scores that the files have as null."""
+    """Return the results with infinite scores, which are null in the files."""
     results = copy.deepcopy(results)
     for dataset in results['datasets']:
         parts = [part['means'] for part in dataset.get('parts', {}).values()]
@@ -153,7 +153,7 @@ def with_infinities(results: Results) -> Results:
 
 
 def scores_csv(results: Results) -> str:
-    """One row for each model, data set and image; the input is a model too."""
+    """Return CSV with a row for each model, data set and image; the input is a model, too."""
     metrics = [metric['name'] for metric in results['metrics']]
     protocol, settings = results['protocol'], comparison_tables.settings_words(results)
     rows = [
@@ -228,7 +228,7 @@ def comparison_results(
     dataset_faults: Mapping[str, str],
     cost_faults: Mapping[str, str],
 ) -> Results:
-    """The content of results.json; `models` has what is known of each, with an `error` of those that cannot run."""
+    """Return the content of results.json. `models` has the facts about each, or the `error` of one that cannot run."""
     rows = [_model(entry, models[entry.name], records) for entry in plan.models]
     reference = next((row['name'] for row in rows if not row['error']), rows[0]['name'] if rows else '')
     images = {images.name: images for images in plan.datasets}
@@ -297,7 +297,7 @@ def _difference(
 
 
 def _add_drops(plan: Comparison, drop_from: Mapping[str, str], datasets: list[Results]) -> None:
-    """The loss by noise, positive for a worse score in every metric."""
+    """Add the loss by noise, positive for a worse score in every metric."""
     clean = {dataset['name']: dataset['means'] for dataset in datasets}
     for dataset in datasets:
         if 'clean' not in dataset:

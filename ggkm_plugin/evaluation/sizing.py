@@ -1,4 +1,4 @@
-"""What each protocol does to the sizes of images before they are restored and scored (protocols.md, section 2)."""
+"""Cropping and padding of images by protocol, before they are restored and scored."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -38,7 +38,7 @@ _LPIPS = {'rgb': 'RGB in [-1,1]', 'bgr': 'BGR in [-1,1]', 'unscaled': 'RGB left 
 
 
 def sized(image: Tensor, protocol: str) -> Tensor:
-    """(3,H,W) as the protocol hands it to the network and to the metrics."""
+    """Crop or pad (3,H,W) as the protocol does before restoring and scoring."""
     sizing = SIZINGS.get(protocol)
     if sizing is None:
         return image
@@ -49,24 +49,24 @@ def sized(image: Tensor, protocol: str) -> Tensor:
 
 
 def scored(image: Tensor, protocol: str, benchmark: str, size: tuple[int, int]) -> Tensor:
-    """What the metrics see of a `sized` image; `size` (H,W) is that of the photograph."""
+    """Return the part of a `sized` image that is scored; `size` (H,W) is that of the photograph."""
     sizing = SIZINGS.get(protocol)
     return shown(image, size) if sizing and benchmark in sizing.kept_whole else image
 
 
 def shown(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """The photograph without padding, for pictures."""
+    """Crop the padding, for pictures."""
     return image[..., : size[0], : size[1]]
 
 
 def protocol_words(name: str, lpips: bool = False) -> str:
-    """A line that says what a protocol does, to stand under its numbers; with `lpips` also what LPIPS is given."""
+    """Describe a protocol in one line, for the notes of a table; with `lpips` also the input of LPIPS."""
     protocol, sizing = find_protocol(name), SIZINGS.get(name)
     size = 'whole images'
     if sizing:
         but = f' ({", ".join(sizing.kept_whole)}: without)' if sizing.kept_whole else ''
         size = _WORDS[sizing.how].format(sizing.multiple, but)
-    values = 'rounded to 8 bits' if protocol.quantise else 'clipped, not rounded' if protocol.clip else 'not clipped'
+    values = 'rounded to 8 bits' if protocol.quantize else 'clipped, not rounded' if protocol.clip else 'not clipped'
     words = [
         f'protocol {name}: RGB, files as they are (its authors read {protocol.bits} bits)',
         size,

@@ -22,7 +22,7 @@ _JPEG_QUALITY = 92
 
 
 def page(seen: Inspection, name: str, places: Sequence[Place], note: str = '') -> str:
-    """Return the HTML. `places` are marked with letters, in order; `note` stands below the title."""
+    """Return the HTML. `places` are marked with letters, in order; `note` is shown below the title."""
     beta = seen.estimates[-1].beta.numpy()
     most = np.abs(beta).max(axis=(1, 2))
     levels = np.rint(beta / np.maximum(most, 1e-30)[:, None, None] * _LEVELS).astype(np.int8)

@@ -66,7 +66,7 @@ def full_scale(values: Tensor) -> float:
 
 
 def sheet(seen: Inspection, name: str, places: Sequence[Place], note: str = '') -> 'Figure':
-    """Return the sheet, 1600 pixels wide. `places` are marked with letters, in order; `note` stands below the title."""
+    """Return the sheet, 1600 pixels wide. `places` are marked with letters; `note` is printed below the title."""
     sections = list(_sections(seen, places))
     lines = [name, f'{seen.subject.name}: {seen.subject.source}', *([note] if note else [])]
     warning = '' if seen.subject.trained else UNTRAINED
@@ -194,7 +194,7 @@ def _radius(psf: Tensor) -> float:
 
 
 def _draw_alphas(seen: Inspection, part: 'SubFigure') -> None:
-    """An image for each estimate: groups from left to right, the kernels of a group from top to bottom."""
+    """Draw the alphas of each estimate: groups from left to right, the kernels of a group from top to bottom."""
     part.suptitle(
         'Alpha: shares of the kernels within each group; columns are groups p, rows kernels q',
         x=0.01,

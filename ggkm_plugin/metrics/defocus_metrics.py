@@ -32,7 +32,7 @@ def as_rgb(image: Image) -> Tensor:
 
 
 def prepare(img: Image, img2: Image, protocol: Protocol) -> tuple[Tensor, Tensor]:
-    """Both images as `as_rgb` gives them, clipped and rounded as the protocol says."""
+    """Convert both images by `as_rgb`, then clip and round them by the protocol."""
     rgb, rgb2 = as_rgb(img), as_rgb(img2)
     same_kind = isinstance(img, Tensor) == isinstance(img2, Tensor) and (
         isinstance(img, Tensor) or img.dtype == img2.dtype
@@ -43,7 +43,7 @@ def prepare(img: Image, img2: Image, protocol: Protocol) -> tuple[Tensor, Tensor
         )
     if protocol.clip:
         rgb, rgb2 = rgb.clamp(0, 1), rgb2.clamp(0, 1)
-    if protocol.quantise:
+    if protocol.quantize:
         rgb, rgb2 = rgb.mul(255).round() / 255, rgb2.mul(255).round() / 255
     return rgb, rgb2
 
@@ -73,11 +73,11 @@ def defocus_ssim(img: Image, img2: Image, protocol: str = 'restormer', **kwargs:
 
 @METRIC_REGISTRY.register()
 def defocus_mae(img: Image, img2: Image, protocol: str = 'restormer', **kwargs: Any) -> float:
-    """Mean absolute difference over all pixels and channels, in units of [0, 1]."""
+    """Compute the mean absolute difference over all pixels and channels, in units of [0, 1]."""
     rgb, rgb2 = prepare(img, img2, find_protocol(protocol))
     return (rgb - rgb2).abs().mean().item()
 
 
 defocus_mae.better = 'lower'  # type: ignore[attr-defined]
 for _metric in (defocus_psnr, defocus_ssim, defocus_mae):
-    _metric.takes_float = True  # our validation passes float tensors to such metrics, uint8 BGR arrays to others
+    _metric.takes_float = True  # the Evaluator passes float tensors to such metrics, uint8 BGR arrays to others

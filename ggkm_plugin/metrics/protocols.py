@@ -18,15 +18,15 @@ LpipsInput = Literal['rgb', 'bgr', 'unscaled']
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a pair of images in [0, 1] is prepared and scored; PSNR and MAE are over all pixels and channels (RGB).
+    """Preparation and scoring of a pair of images in [0, 1]; PSNR and MAE are over all pixels and channels (RGB).
 
-    clip: both images are clipped to [0, 1]. quantise: then rounded to multiples of 1/255. ssim_window: see `ops.ssim`.
+    clip: both images are clipped to [0, 1]. quantize: then rounded to multiples of 1/255. ssim_window: see `ops.ssim`.
     lpips_input: what LPIPS is given; None where the script has no LPIPS. bits: of the image files that it reads.
     """
 
     name: str
     clip: bool
-    quantise: bool
+    quantize: bool
     ssim_window: Window
     lpips_input: LpipsInput | None = 'rgb'
     bits: Literal[8, 16] = 8
@@ -36,26 +36,26 @@ PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
         # Input: 16-bit, 1680x1120. Its script clips nothing: the network ends in a sigmoid, so its output is in [0, 1].
-        Protocol('dpdnet', clip=True, quantise=False, ssim_window='uniform', bits=16),
+        Protocol('dpdnet', clip=True, quantize=False, ssim_window='uniform', bits=16),
         # Input: 8-bit, input and ground truth cropped to multiples of 8. The raw output is scored.
-        Protocol('ifan', clip=False, quantise=False, ssim_window='uniform'),
+        Protocol('ifan', clip=False, quantize=False, ssim_window='uniform'),
         # Input: 8-bit, input and ground truth cropped to multiples of 16. The network clips its own output. No MAE.
-        Protocol('drbnet', clip=True, quantise=False, ssim_window='uniform'),
+        Protocol('drbnet', clip=True, quantize=False, ssim_window='uniform'),
         # Input: 8-bit, whole. The output is clamped and stays float.
-        Protocol('restormer', clip=True, quantise=False, ssim_window='uniform'),
+        Protocol('restormer', clip=True, quantize=False, ssim_window='uniform'),
         # Input: 8-bit, reflect-padded to multiples of 16; scored on the padded images (RTF is cropped back). No MAE.
         # Its script clips for PSNR only and leaves overshoots in SSIM: here both see 8-bit images.
-        Protocol('nrknet', clip=True, quantise=True, ssim_window='gaussian', lpips_input='bgr'),
+        Protocol('nrknet', clip=True, quantize=True, ssim_window='gaussian', lpips_input='bgr'),
         # Input: 8-bit, zero-padded to multiples of 16; scored on the padded images. No MAE. Overshoots as in nrknet.
-        Protocol('gkmnet', clip=True, quantise=True, ssim_window='gaussian', lpips_input='unscaled'),
+        Protocol('gkmnet', clip=True, quantize=True, ssim_window='gaussian', lpips_input='unscaled'),
         # Input: 8-bit, whole. BasicSR's own `calculate_psnr` and `calculate_ssim`, crop_border 0, RGB. No MAE.
-        Protocol('basicsr', clip=True, quantise=True, ssim_window='gaussian', lpips_input=None),
+        Protocol('basicsr', clip=True, quantize=True, ssim_window='gaussian', lpips_input=None),
     )
 }
 
 
 def find_protocol(name: str) -> Protocol:
-    """The preset of that name. Raises OptionError that names the nearest ones and the whole list."""
+    """Look up a preset. Raises OptionError that names the nearest ones and the whole list."""
     if name in PROTOCOLS:
         return PROTOCOLS[name]
     nearest = difflib.get_close_matches(str(name), PROTOCOLS)

@@ -34,7 +34,7 @@ from basicsr.utils.dist_util import master_only  # isort: skip
 
 _UNTOUCHED = 'Earlier checkpoints are untouched: make room, then continue with --auto_resume'
 # Keys that do not change the content of batches.
-_WITHOUT_CONSEQUENCE = {
+_NO_EFFECT_ON_BATCHES = {
     f'datasets.train.{key}'
     for key in ('num_worker_per_gpu', 'persistent_workers', 'pin_memory', 'prefetch_mode', 'num_prefetch_queue')
 }
@@ -78,7 +78,7 @@ class DefocusModel(ValidatingModel):
         super().init_training_settings()
 
     def attach(self, val_loaders: list[Any], tb_logger: Any, stop: StopRequest) -> None:
-        """Take what BasicSR's loop does not pass to a model; see `basicsr_patches.seams.Session`."""
+        """Store objects that BasicSR's loop does not pass to a model; see `basicsr_patches.seams.Session`."""
         self._val_loaders, self.tb_logger, self.stop = val_loaders, tb_logger, stop
 
     def model_to_device(self, net: nn.Module) -> nn.Module:
@@ -149,7 +149,7 @@ class DefocusModel(ValidatingModel):
                 raise NotFiniteError(
                     f'the norm of the gradients is {float(norm)} at iteration {current_iter}, as in every step before '
                     "it that fp16's scale was lowered for; nothing of these steps is kept. Set train.amp to bf16 or "
-                    'none, lower train.optim_g.lr, or set train.grad_clip, then go on with --auto_resume'
+                    'none, lower train.optim_g.lr, or set train.grad_clip, then resume with --auto_resume'
                 )
             if self.ema_decay > 0 and self.scaler.get_scale() >= scale:  # else the scaler has skipped the step
                 self.model_ema(decay=self.ema_decay)
@@ -174,7 +174,7 @@ class DefocusModel(ValidatingModel):
             for i, (lq, gt) in enumerate(zip(lqs, gts, strict=True)):
                 for buffer, value in zip(self.cri_pix.buffers() if counted else (), counted, strict=True):
                     buffer.copy_(value)  # a loss that counts its calls counts the parts as one
-                with self._unsynchronised() if i < len(lqs) - 1 else nullcontext():
+                with self._unsynchronized() if i < len(lqs) - 1 else nullcontext():
                     output = self._forward(lq)
                     self.output = output['scales'][-1] if isinstance(output, dict) else output
                     share = len(lq) / len(self.lq)
@@ -202,7 +202,7 @@ class DefocusModel(ValidatingModel):
         with torch.autocast(self.device.type, self.amp_type, self.amp_type is not None):
             return _as_float32(self.net_g(lq))
 
-    def _unsynchronised(self) -> AbstractContextManager[Any]:
+    def _unsynchronized(self) -> AbstractContextManager[Any]:
         """Return a context in which gradients are not synchronized: that of all parts but the last."""
         return self.net_g.no_sync() if isinstance(self.net_g, DistributedDataParallel) else nullcontext()
 
@@ -236,7 +236,7 @@ class DefocusModel(ValidatingModel):
             times = f', and so were {self.skipped - 1} steps just before it' if self.skipped > 1 else ''
             raise NotFiniteError(
                 f'{what}{times}; nothing of this step is kept. Lower train.optim_g.lr, set train.grad_clip, or look at '
-                'the weights of train.pixel_opt, then go on from the newest checkpoint with --auto_resume'
+                'the weights of train.pixel_opt, then resume from the newest checkpoint with --auto_resume'
             )
         get_root_logger().warning(f'{what}: step skipped ({self.skipped} in a row)')
         for optimizer in self.stepping:
@@ -306,7 +306,7 @@ class DefocusModel(ValidatingModel):
         return {metric: known[metric]['iter'] == iteration for metric in scores if metric in known}
 
     def _initialize_best_metric_results(self, dataset_name: str) -> None:
-        """As in BasicSR, but a metric's `better` attribute is the default of the option."""
+        """Initialize the best scores. A metric's `better` attribute is the default of the option."""
         for metric_opt in self.opt['val']['metrics'].values():
             metric_opt['better'] = better_of(metric_opt)
         super()._initialize_best_metric_results(dataset_name)
@@ -434,7 +434,7 @@ class DefocusModel(ValidatingModel):
             self.skipped = resume_state['skipped']
             restore_generators(resume_state['generators'][rank])
         else:
-            logger.warning('The state is of another number of processes or another program: going on, not exactly')
+            logger.warning('The state is of another number of processes or another program: resuming, but not exactly')
         self.history.load(self.iteration)
         for entry in self.history.entries:
             self._compare(entry['dataset'], entry['iter'], entry['metrics'])
@@ -483,7 +483,7 @@ def _differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """
     then, here = _flat(saved), _flat(now)
     lines = []
-    for key in sorted(key for key in {*then, *here} - _WITHOUT_CONSEQUENCE if then.get(key) != here.get(key)):
+    for key in sorted(key for key in {*then, *here} - _NO_EFFECT_ON_BATCHES if then.get(key) != here.get(key)):
         values = f'{key} is {here.get(key)!r} in the option file, {then.get(key)!r} in the state that is resumed'
         if key in ('train.optim_g.type', 'train.scheduler.type'):
             raise OptionError(

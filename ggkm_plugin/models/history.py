@@ -24,7 +24,7 @@ class ValidationHistory:
         except FileNotFoundError:
             entries = []
         except (OSError, ValueError) as error:
-            raise CheckpointError(f'{self.path}: cannot be read ({error}); remove it to go on without it') from error
+            raise CheckpointError(f'{self.path}: cannot be read ({error}); remove it to continue without it') from error
         self.entries = [entry for entry in entries if entry['iter'] <= last]
 
     def add(self, iteration: int, dataset: str, metrics: dict[str, float], inputs: dict[str, float]) -> None:

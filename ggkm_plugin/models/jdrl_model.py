@@ -98,9 +98,9 @@ class JDRLModel(DefocusModel):
         self.net_g.train()
         return output
 
-    def _unsynchronised(self) -> AbstractContextManager[Any]:
+    def _unsynchronized(self) -> AbstractContextManager[Any]:
         stack = ExitStack()
-        stack.enter_context(super()._unsynchronised())
+        stack.enter_context(super()._unsynchronized())
         if isinstance(self.net_r, DistributedDataParallel):
             stack.enter_context(self.net_r.no_sync())
         return stack

@@ -1,4 +1,4 @@
-"""What a training shows while it runs: how fast it is, and on a terminal a bar with the time left."""
+"""Training progress: throughput, and on a terminal a bar with the time left."""
 
 import logging
 import sys
@@ -20,11 +20,11 @@ class Throughput:
         self._images, self._seconds, self._waited, self._start = 0, 0.0, 0.0, 0.0
 
     def start(self) -> None:
-        """A batch has come."""
+        """Start the time of a step: its batch is loaded."""
         self._start = time.perf_counter()
 
     def stop(self, images: int, waited: float) -> None:
-        """The step is made; its batch was waited for before `start`."""
+        """Stop the time of a step. `waited`: seconds of loading its batch, before `start`."""
         self._images += images
         self._waited += waited
         self._seconds += time.perf_counter() - self._start + waited
@@ -51,7 +51,7 @@ class TrainingProgress:
             self._context.enter_context(logging_redirect_tqdm([logging.getLogger('basicsr')]))
 
     def step(self, loss: Tensor, images_per_s: float) -> None:
-        """One iteration is done."""
+        """Count an iteration."""
         if self._bar is not None:
             self._shown['loss'] = f'{float(loss):.4f}'
             if images_per_s:

@@ -68,14 +68,14 @@ class ValidatingModel(SRModel):
         return self.net_g_ema if hasattr(self, 'net_g_ema') else self.get_bare_model(self.net_g)
 
     def restorer(self) -> Restorer:
-        """The network that is validated, in its form for inference: a copy."""
+        """Return a copy of the validated network in its form for inference."""
         return Restorer(self.scored_net, self.device, tell=get_root_logger().warning)
 
     def test(self) -> None:
         self.output = self.restorer().restore(self.lq)
 
     def validation(self, dataloader: Any, current_iter: int | str, tb_logger: Any, save_img: bool = False) -> None:
-        """Score a data set; in training also keep the best, at the end and in a test also draw the sheet."""
+        """Score a data set. Training saves the best weights; a test and the end of a training draw the sheet."""
         dataset = dataloader.dataset
         name = dataset.opt['name']
         if self.closing and self.is_train:  # BasicSR's count is past the end then

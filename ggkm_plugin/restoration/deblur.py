@@ -223,7 +223,7 @@ def _method(chosen: 'Method', strength: float, device: str, tell: Tell) -> Resto
 
 def _explain_fallback(restorer: ImageRestorer, strength: float, tell: Tell) -> None:
     if strength not in (0, 1) and not restorer.estimates_blur:
-        tell(f'{restorer.name} estimates no blur radius: --strength goes by how much the result differs')
+        tell(f'{restorer.name} estimates no blur radius: --strength depends on the change of each pixel')
 
 
 def _half(device: torch.device) -> torch.dtype:

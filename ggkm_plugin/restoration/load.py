@@ -49,7 +49,7 @@ class LoadedNetwork:
     without: tuple[str, ...] = ()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The weights that come from the checkpoint."""
+        """Return the weights that come from the checkpoint."""
         return {key: value for key, value in self.net.state_dict().items() if not in_parts(key, self.without)}
 
     @property
@@ -94,7 +94,7 @@ def load(
 
 
 def load_network(weights: str | Path | None = None, network: Options | None = None) -> nn.Module:
-    """As `load`: the network alone."""
+    """Load a network as `load` does, without its description."""
     return load(weights, network).net
 
 
@@ -122,7 +122,7 @@ def parse_network(text: str) -> Options:
 
 
 def pretrained_file(name: str | Path, filename: str = HUB_FILE, revision: str | None = None) -> str:
-    """The checkpoint of a packaged name, a path, or a repository `OWNER/NAME` of the Hugging Face Hub.
+    """Find the checkpoint of a packaged name, a path, or a repository `OWNER/NAME` of the Hugging Face Hub.
 
     Only a repository needs the package `huggingface_hub`, and a network unless the file is in its cache.
 

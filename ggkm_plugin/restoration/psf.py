@@ -1,4 +1,4 @@
-"""The point spread functions that the coefficients of the GGKM model stand for, pixel by pixel.
+"""Point spread functions of the GGKM model from its coefficients, pixel by pixel.
 
     b_{m,n} = sum_p beta_p[m,n] w_p K_p,    K_1 = delta,    K_p = gbar_p (*) K_{p-1}        Eqs. (7), (9), (16)
 
@@ -41,7 +41,7 @@ def step_kernels(bank: Tensor, alpha: Tensor) -> list[Tensor]:
 
 
 def composite_kernels(blur: IGGCM | LearnedIGGCM, alpha: Tensor) -> list[Tensor]:
-    """`step_kernels` of a network's blur, on the CPU, also of learned kernels."""
+    """Return `step_kernels` of a network's blur, also of learned kernels, on the CPU."""
     alpha = alpha.detach().cpu().double()
     if isinstance(blur, LearnedIGGCM):
         learned = [kernels.detach().cpu().double() for kernels in blur.kernels]
@@ -66,7 +66,7 @@ def cumulative_kernels(composites: Sequence[Tensor], iterative: bool = True, inc
 
 
 def trimmed(kernels: Tensor, tail: float = 1e-6) -> Tensor:
-    """The smallest centered square that leaves at most `tail` of each kernel's absolute sum outside."""
+    """Crop kernels to the smallest centered square that leaves at most `tail` of each kernel's absolute sum outside."""
     middle = kernels.shape[-1] // 2
     total = kernels.abs().sum(dim=(-2, -1))
     for reach in range(middle + 1):

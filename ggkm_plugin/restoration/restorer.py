@@ -1,4 +1,4 @@
-"""Image restorers: what networks and classical methods have in common, and networks."""
+"""Image restorers: the base class and networks."""
 
 import copy
 import logging
@@ -45,11 +45,11 @@ _log = logging.getLogger(__name__)
 
 
 class RestorationError(UserError):
-    """A network gives something else than an image of its input's size."""
+    """The output of a network is not an image of its input's size."""
 
 
 class ImageRestorer(ABC):
-    """Restores images: ``restorer(image) -> image``. Base class of networks (`Restorer`) and of classical methods.
+    """Image restorer: ``restorer(image) -> image``. Base class of networks (`Restorer`) and of classical methods.
 
     name: in messages; of the arch or the method.
     network: the module that runs; None for a classical method, which has no parameters.
@@ -74,7 +74,7 @@ class ImageRestorer(ABC):
 
     @abstractmethod
     def blur_map(self, image: Tensor) -> np.ndarray:
-        """Draw the blur that it finds in (3,H,W), dark for sharp: (H',W',3) uint8."""
+        """Draw the blur estimated in (3,H,W), dark for sharp: (H',W',3) uint8."""
 
     @torch.inference_mode()
     def __call__(self, image: Image, strength: float = 1.0, mask: np.ndarray | Tensor | None = None) -> Image:
@@ -251,7 +251,7 @@ class Restorer(ImageRestorer):
         return cast(np.ndarray, coefficient_map(self.network, self._input(image), stretched=True))
 
     def _input(self, image: Tensor) -> Tensor:
-        """The network's input (B,3,H,W) for an image."""
+        """Return the network's input (B,3,H,W) for an image."""
         y = image.to(self.device, torch.float32)
         batch = pad_to_multiple(y if y.ndim == 4 else y[None], self._size_multiple)
         batch = batch.flip(1) if self._is_bgr else batch
@@ -280,7 +280,7 @@ def checked_device(network: nn.Module, device: torch.device, tell: Callable[[str
 
 
 def check_restored(name: str, y: Tensor, x: Any) -> Tensor:
-    """`x` if it is an image of y's shape. Raises RestorationError otherwise."""
+    """Return `x` if it is an image of y's shape. Raises RestorationError otherwise."""
     if not isinstance(x, Tensor) or x.shape != y.shape:
         given = f'of shape {tuple(x.shape)}' if isinstance(x, Tensor) else f'a {type(x).__name__}'
         raise RestorationError(f'{name} gives {given} for an input of shape {tuple(y.shape)}, not an image')
@@ -290,7 +290,7 @@ def check_restored(name: str, y: Tensor, x: Any) -> Tensor:
 
 
 def for_inference(network: nn.Module) -> nn.Module:
-    """A copy for evaluation: the network's own fast form if it has one."""
+    """Copy a network for evaluation, in its own fast form if it has one."""
     prepare: Any = getattr(network, 'prepare_inference', None)
     if prepare is not None:
         return cast(nn.Module, prepare())

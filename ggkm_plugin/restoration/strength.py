@@ -159,7 +159,7 @@ def _checked_mask(mask: np.ndarray | Tensor, size: torch.Size) -> Tensor:
 
 
 def _where(condition: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """As `torch.where`, also for uint16."""
+    """Compute `torch.where`, also for uint16."""
     if first.dtype == torch.uint16:
         return torch.where(condition, first.int(), second.int()).to(torch.uint16)
     return torch.where(condition, first, second)

@@ -1,10 +1,10 @@
 """GGKMNet on images of any size in bounded memory, with the result of the untiled network.
 
-alpha depends on the image through one mean of F1, beta on neither alpha nor x. So each iteration runs in two passes.
-Pass A goes through tiles that overlap by what their edges spoil: the features once, which drop the overlap as soon as
-nothing depends on it, the sum of F1, and beta, which is kept with the recurrent maps that finer scales ask for. Pass B
-has alpha, and makes x in larger tiles that overlap by the reach of the blur. Beside beta, 4 M bytes a pixel, only a few
-images of the whole size are kept.
+alpha depends on the image only through the mean of F1. beta depends on neither alpha nor x. So each iteration runs in
+two passes. Pass A computes the features in tiles that overlap by the receptive field, the sum of F1, and beta. The
+overlap is cropped as soon as nothing depends on it; beta and the recurrent maps of coarser scales are kept. Pass B has
+alpha and computes x in larger tiles that overlap by the radius of the blur. Besides beta, 4 M bytes per pixel, only a
+few images of full size are kept.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -29,8 +29,8 @@ Observe = Callable[[Tensor, Tensor], None]
 Edges = tuple[int, int, int, int]  # pixels at the top, the bottom, the left and the right
 
 SMALLEST = 64
-# A tile of this many halos a side is read with a quarter more pixels than its share, which not all layers see; larger
-# ones gain little, and take memory.
+# A tile with a side of this many halos reads a quarter more pixels than its core. Larger tiles gain little and take
+# more memory.
 _HALOS = 17
 # Bytes a pixel in float32, measured at their peak (two cores, width 32, `allocator.keep_freed_memory`): of a tile in
 # pass A with its halo, and of the whole image beside its M maps.
@@ -121,14 +121,14 @@ def _at_once(net: nn.Module, y: Tensor, observe: Observe | None) -> Tensor:
 
 
 def check_tile(tile: Tile) -> None:
-    """Raises OptionError unless it is auto, None, or a whole number that is not too small."""
+    """Raise OptionError unless `tile` is auto, None, or a number of pixels from `SMALLEST` on."""
     if tile in ('auto', None) or (type(tile) is int and tile >= SMALLEST):
         return
     raise OptionError(f'tile: auto, none, or a whole number of pixels from {SMALLEST} on, not {tile!r}')
 
 
 def parse_tile(text: str) -> Tile:
-    """A word of a command line: auto, none, or a number. Raises OptionError."""
+    """Parse an argument: auto, none, or a number. Raises OptionError."""
     if text == 'none':
         return None
     try:
@@ -140,7 +140,7 @@ def parse_tile(text: str) -> Tile:
 
 
 def _smaller(net: nn.Module, y: Tensor, side: int | None) -> int | None:
-    """The next side to try, None if there is none."""
+    """Return the next smaller side to try, None if there is none."""
     if not isinstance(net, GGKMNet):
         return None
     largest = max(y.shape[-2:]) if side is None else side
@@ -149,7 +149,7 @@ def _smaller(net: nn.Module, y: Tensor, side: int | None) -> int | None:
 
 
 def _side_for(net: GGKMNet, y: Tensor) -> int | None:
-    """The side of tiles for which the memory should suffice; None if the image is no larger than one."""
+    """Choose the side of tiles by the free memory; None if the image is no larger than one tile."""
     halo = coefficient_radius(_steps(net)[0])
     side = -(-_HALOS * halo // 64) * 64
     free = free_bytes(y.device)
@@ -172,7 +172,7 @@ def _maps(step: FixedPointStep) -> int:
 
 
 def _computed_in(step: FixedPointStep, y: Tensor) -> torch.dtype:
-    """The dtype of the coefficients."""
+    """Return the dtype of the coefficients."""
     if torch.is_autocast_enabled(y.device.type):
         return torch.get_autocast_dtype(y.device.type)
     return next(step.parameters()).dtype
@@ -180,7 +180,7 @@ def _computed_in(step: FixedPointStep, y: Tensor) -> torch.dtype:
 
 @dataclass(frozen=True)
 class _Tile:
-    """Where a tile lies, (top, bottom, left, right) in pixels: its `core`, and what is read for it."""
+    """A tile: its `core` and the larger part that is `read` for it, each (top, bottom, left, right) in pixels."""
 
     core: Edges
     read: Edges
@@ -192,16 +192,16 @@ class _Tile:
         return (bottom - top) * (right - left)
 
     def around(self, reach: int) -> '_Tile':
-        """The same core, read with no more than this around it."""
+        """Return a tile with the same core, read with at most `reach` pixels around it."""
         edges = zip(self.core, self.read, (max, min, max, min), (-reach, reach, -reach, reach), strict=True)
         return _Tile(self.core, cast(Edges, tuple(choose(read, core + far) for core, read, choose, far in edges)))
 
     def beyond(self, other: '_Tile') -> Edges:
-        """What is read more than for another tile, at each edge."""
+        """Return the pixels at each edge that are read here and not for another tile."""
         return cast(Edges, tuple(abs(ours - theirs) for ours, theirs in zip(self.read, other.read, strict=True)))
 
     def inside(self, image: Tensor, shrink: int = 1) -> Tensor:
-        """The core of what was made from the read part, at 1/shrink of the resolution."""
+        """Crop an image computed from the read part to the core, at 1/shrink of the resolution."""
         top, bottom, left, right = self.core
         up, _, before, _ = self.read
         return image[
@@ -215,7 +215,7 @@ def _part(image: Tensor, place: Edges, shrink: int = 1) -> Tensor:
 
 
 def _tiles(height: int, width: int, side: int, halo: int) -> Iterator[_Tile]:
-    """As few as have no core longer than `side` but at the image's borders, and are read in one size, or nearly."""
+    """Yield the fewest tiles whose cores are at most `side` long, except at the borders, of nearly equal size."""
     rows, columns = list(_cores(height, side, halo)), list(_cores(width, side, halo))
     for top, bottom in rows:
         for left, right in columns:
@@ -224,7 +224,7 @@ def _tiles(height: int, width: int, side: int, halo: int) -> Iterator[_Tile]:
 
 
 def _cores(length: int, side: int, halo: int) -> Iterator[tuple[int, int]]:
-    """Those at the borders are longer by the halo that they do not need there."""
+    """Yield the start and end of each core. Cores at the borders are longer, because no halo is read there."""
     inner = max(length - 2 * halo, 1)
     count = -(-inner // max(side // 16 * 16, 16))
     step = -(-inner // (16 * count)) * 16
@@ -235,7 +235,7 @@ def _cores(length: int, side: int, halo: int) -> Iterator[tuple[int, int]]:
 
 
 def _doubled(image: Tensor, place: Edges) -> Tensor:
-    """A part, in pixels of the result, of the image enlarged twofold; the part begins and ends at even pixels."""
+    """Enlarge an image twofold and return a part of it; the part begins and ends at even pixels of the result."""
     height, width = image.shape[-2:]
     top, bottom, left, right = (edge // 2 for edge in place)
     up, down, before, after = max(top - 1, 0), min(bottom + 1, height), max(left - 1, 0), min(right + 1, width)
@@ -285,7 +285,7 @@ def _size(tiles: Iterable[_Tile], work: float = 1.0) -> tuple[int, float]:
 def _tiled(
     net: GGKMNet, y: Tensor, side: int, progress: Callable[[TileProgress], None], observe: Observe | None
 ) -> Tensor:
-    """`net.unroll` in tiles."""
+    """Run `net.unroll` in tiles."""
     height, width = y.shape[-2:]
     levels = pyramid(net.padded(y), net.num_scales)
     counter = _Counter(net, levels, side, progress)
@@ -310,7 +310,7 @@ def _tiled(
 def _coefficients(
     step: FixedPointStep, y: Tensor, memory: Memory, side: int, room: Tensor, keep: bool, counter: _Counter
 ) -> tuple[Tensor, Tensor, Memory]:
-    """Pass A: alpha and beta of one iteration, and what it remembers: the maps only if they are to be kept.
+    """Pass A: compute alpha, beta and recurrent states of one iteration; recurrent maps only if `keep`.
 
     beta lies in `room`.
     """
@@ -365,7 +365,7 @@ def _blur_side(side: int) -> int:
 def _updated(
     step: FixedPointStep, y: Tensor, xu: Tensor, alpha: Tensor, beta: Tensor, side: int, counter: _Counter
 ) -> Tensor:
-    """Pass B: x of one iteration. xu is of y's size or, from the scale before, of half of it."""
+    """Pass B: compute x of one iteration. xu has the size of y, or half of it from the previous scale."""
     height, width = y.shape[-2:]
     part_of = _part if xu.shape == y.shape else _doubled
     x = torch.empty_like(y, dtype=torch.promote_types(y.dtype, torch.float32))

@@ -77,7 +77,7 @@ def _methods(**labels: str) -> tuple[StudyRow, ...]:
 
 
 def _loss(row: PaperRow) -> Scores:
-    """A loss as a difference: lower PSNR and SSIM, higher LPIPS."""
+    """Convert a loss to differences: lower PSNR and SSIM, higher LPIPS."""
     return {metric: score if metric == 'lpips' else -score for metric, score in row.scores.items()}
 
 

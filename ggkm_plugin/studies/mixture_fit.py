@@ -71,7 +71,7 @@ def ggkm(identity: bool = True) -> Mixture:
 
 
 def _by_pixel(images: Tensor) -> Tensor:
-    """(K,3,H,W) -> (H*W,K,3)."""
+    """Reorder (K,3,H,W) to (H*W,K,3)."""
     return images.flatten(2).permute(2, 0, 1).contiguous()
 
 

@@ -55,7 +55,7 @@ def ring_means(sharp: Tensor, of: Rings, first: int, last: int) -> Tensor:
     band = sharp[:, first + MARGIN - REACH : last + MARGIN + REACH, MARGIN - REACH : MARGIN + REACH + width]
 
     def both(image: Tensor, offset: int, dim: int, length: int) -> Tensor:
-        """Mean of the pixels `offset` before and after."""
+        """Average the pixels `offset` before and after."""
         return (image.narrow(dim, REACH - offset, length) + image.narrow(dim, REACH + offset, length)) / 2
 
     lines = [both(band, i, 1, height) for i in range(REACH + 1)]

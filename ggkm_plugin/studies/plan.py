@@ -165,7 +165,7 @@ def _shorten(opt: Options, iterations: int | None) -> None:
 
 
 def _scored(base: Options, source: Options) -> Options:
-    """Options of a test without its network: data sets and metrics. Raises OptionError if there are none."""
+    """Return the options of a test without its network: data sets and metrics. Raises OptionError without any."""
     datasets = {key: dataset for key, dataset in source['datasets'].items() if not key.startswith('train')}
     metrics = (source.get('val') or {}).get('metrics')
     if not datasets or not metrics:

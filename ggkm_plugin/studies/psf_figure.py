@@ -123,7 +123,7 @@ def draw(
 def _picture(
     photograph: Tensor, networks: Sequence[NetworkPsfs], places: Sequence[Place], subject: Subject, gkm: GkmSubject
 ) -> 'Figure':
-    """A row for each point: detail of the photograph, then of each network its result and its PSF."""
+    """Draw a row for each point: detail of the photograph, then result and PSF of each network."""
     warning = '' if subject.trained and gkm.trained else 'UNTRAINED: nothing has been learned'
     title = f'GKMNet: {gkm.source}; {subject.name}: {subject.source}'
     drawn = figures.figure(1100, 60 + 220 * len(places), title, warning)

@@ -62,8 +62,8 @@ def builtin_pairs(size: int) -> Iterator[StudyPair]:
     The first two are blurred pixel by pixel with the model's PSFs, in display values. The lens blurs with disks in
     linear light and with occlusion, for which no model here is exact.
     """
-    yield _modelled('Gaussian PSFs', _photograph('train', 'astronaut'), GAUSSIAN, size)
-    yield _modelled(f'generalized, nu = {_SHAPE:g}', _photograph('val', 'coffee'), _SHAPE, size)
+    yield _modeled('Gaussian PSFs', _photograph('train', 'astronaut'), GAUSSIAN, size)
+    yield _modeled(f'generalized, nu = {_SHAPE:g}', _photograph('val', 'coffee'), _SHAPE, size)
     yield _thin_lens(_photograph('val', 'motorcycle_left'), size)
 
 
@@ -71,7 +71,7 @@ def _photograph(split: str, name: str) -> SharpPhotograph:
     return next(photo for photo in builtin_photographs(split) if photo.name == name)
 
 
-def _modelled(name: str, photograph: SharpPhotograph, shape: float, size: int) -> StudyPair:
+def _modeled(name: str, photograph: SharpPhotograph, shape: float, size: int) -> StudyPair:
     image = to_tensor(load_photograph(photograph)[0])
     rows, columns = central(image.shape[1], image.shape[2], size)
     sharp = with_margin(image, rows, columns)

@@ -1,4 +1,4 @@
-"""Tables of the GGKMNet paper from checkpoints at hand, with the paper's figures beside those measured here.
+"""Tables of the GGKMNet paper from available checkpoints, with the paper's figures beside those measured here.
 
 A cell of a table is a row under a column (the training set of Tables 4 and 5, the method of Tables 6, 7 and 11) and
 belongs to one training: an option file, and a variant of it.
@@ -66,7 +66,7 @@ class PaperTable:
     column: str = 'trained on'
 
     def cells(self) -> Iterator[tuple[CellKey, PaperRow]]:
-        """Every cell with the paper's figures, row by row."""
+        """Yield every cell with the paper's figures, row by row."""
         names = dict.fromkeys(name for rows in self.columns.values() for name in rows)
         for name in names:
             for column, rows in self.columns.items():
@@ -115,7 +115,7 @@ def _methods(number: int, title: str, benchmark: str, columns: Mapping[str, Rows
 
 
 def _variants(number: int, title: str, variants: Mapping[CellKey, str | None]) -> PaperTable:
-    """A table of variants of GGKMNet, or of the network that is the column's name, on DPDD."""
+    """Build a table of variants of GGKMNet, or of the network that names the column, on DPDD."""
     columns: Mapping[str, Rows] = {8: {'': paper.TABLE_8}, 10: {'': paper.TABLE_10}, 11: paper.TABLE_11}[number]
     systems = {key: _trained(key.column or 'GGKMNet', 'DPDD', variant) for key, variant in variants.items()}
     return PaperTable(number, title, 'DPDD', columns, systems, column='network')
@@ -156,7 +156,7 @@ TABLES: Mapping[int, PaperTable] = {
 
 @dataclass(frozen=True)
 class CellState:
-    """A cell and what is at hand of it.
+    """A cell and its checkpoint.
 
     command: trains it, or scores it alone where nothing is trained. experiment: '' there. weights: None where missing.
     """
@@ -180,7 +180,7 @@ class CellState:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """A table, its cells, and the options of the comparison that evaluates those at hand.
+    """A table, its cells, and the options of the comparison that evaluates those with a checkpoint.
 
     clean: of the tables of noise, the trainings without noise, by column. data: why the test images cannot be read, ''
     if they can.

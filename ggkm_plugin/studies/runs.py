@@ -27,8 +27,8 @@ from ggkm_plugin.utils.files import write_whole, writing_into
 from ggkm_plugin.utils.hashing import digest
 
 _POLL = 0.2  # seconds between two polls of a process
-_STOPPED = 'stopped by {}; the same command goes on from here'
-_LAST_WORDS = 400  # characters of a failed process's last line
+_STOPPED = 'stopped by {}; the same command continues from here'
+_LAST_LINE = 400  # characters of a failed process's last line
 
 Means = dict[str, dict[str, dict[str, float]]]  # {data set: {result or input: {metric: mean}}}
 
@@ -147,7 +147,7 @@ class _StudyRunner:
         if stop.signal:
             raise Interrupted(_STOPPED.format(stop.signal))
         if process.returncode:
-            raise RunError(f'{kind}: {_last_words(log) or f"exit code {process.returncode}"} ({log})')
+            raise RunError(f'{kind}: {_last_line(log) or f"exit code {process.returncode}"} ({log})')
         self.tell(f'  {kind}: done in {time.monotonic() - started:.0f} s')
 
     def _write(self, path: Path, text: str) -> None:
@@ -168,9 +168,9 @@ def _scores(path: Path) -> dict[str, dict[str, float]]:
     }
 
 
-def _last_words(log: Path) -> str:
+def _last_line(log: Path) -> str:
     """Return the command's error message, or its last line."""
     lines = [line for line in log.read_text(errors='replace').splitlines() if line.strip()]
     said = [line for line in lines if line.startswith('basicsr ')]
     words = (said or lines or [''])[-1]
-    return words if len(words) <= _LAST_WORDS else f'{words[:_LAST_WORDS]}...'
+    return words if len(words) <= _LAST_LINE else f'{words[:_LAST_LINE]}...'

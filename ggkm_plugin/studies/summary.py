@@ -132,7 +132,7 @@ def _input_row(plan: StudyPlan, outcome: StudyOutcome, dataset: str, metrics: Se
 
 
 def _spread(values: Sequence[float], digits: int, sign: str = '') -> str:
-    """Mean and sample standard deviation over seeds."""
+    """Format mean and sample standard deviation over seeds."""
     middle = fixed(mean(values), digits, sign=sign)
     return f'{middle} ± {stdev(values):.{digits}f}' if len(values) > 1 else middle
 
@@ -187,7 +187,7 @@ def _loss_arguments(options: Options) -> dict[str, Any]:
 
 
 def _start(plan: StudyPlan) -> str:
-    """How the networks are initialized."""
+    """Describe the initialization of the networks."""
     weights = (plan.base.get('path') or {}).get('pretrain_network_g')
     if weights:
         return str(weights)

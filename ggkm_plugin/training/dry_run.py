@@ -18,7 +18,7 @@ _STEPS = 3
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a dry run measured, on this machine and in this process."""
+    """Measurements of a dry run, on this machine and in this process."""
 
     network: str
     parameters: int

@@ -146,7 +146,7 @@ def _patched() -> AbstractContextManager[object]:
 
 @contextmanager
 def _resolved(option_file: Path, opt: config.Options) -> Iterator[Path]:
-    """The option file for BasicSR: the original, or a copy with variant and overrides applied."""
+    """Yield the option file for BasicSR: the original, or a copy with variant and overrides applied."""
     if yaml.safe_load(option_file.read_text(encoding='utf-8')) == opt:
         yield option_file
         return

@@ -124,14 +124,14 @@ def describe_network(network: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def _without_places(value: Any) -> Any:
-    """Options without the folders the data lies in."""
+    """Remove the data folders from options."""
     if not isinstance(value, dict):
         return value
     return {key: _without_places(inner) for key, inner in value.items() if not str(key).startswith('dataroot')}
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint, on the CPU; nothing in the file is executed. Raises CheckpointError."""
+    """Read a checkpoint on the CPU without executing anything in it. Raises CheckpointError."""
     if Path(path).is_dir():
         raise CheckpointError(f'{path}: is a folder. Name the checkpoint in it')
     if not Path(path).is_file():
@@ -174,7 +174,7 @@ def _read_torch(path: str | Path) -> Any:
 
 
 def _read_safetensors(path: str | Path) -> dict[str, Any]:
-    """The state dict under `params`, that of `params_ema` if there is one, and the description of the header."""
+    """Read the state dict as `params`, `params_ema` if there is one, and the description from the header."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -201,7 +201,7 @@ def _read_safetensors(path: str | Path) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong with a file, without torch's advice on how to run what is in it."""
+    """Return the reason why torch cannot load a file, without its advice to run the code in it."""
     words = ' '.join(str(error).split()).rpartition('WeightsUnpickler error: ')[2]
     if isinstance(error, EOFError | OSError) or 'central directory' in words:
         return 'the file is empty or truncated'
@@ -212,7 +212,7 @@ def _reason(error: Exception) -> str:
 
 
 def weights_key(content: Mapping[str, Any], path: str | Path, param_key: str | None = None) -> str | None:
-    """The key of a checkpoint's content under which its weights are; None if the content itself is the state dict.
+    """Return the key of the weights in a checkpoint; None if its content is the state dict.
 
     Raises CheckpointError if an explicit `param_key` is not there.
     """
@@ -224,7 +224,7 @@ def weights_key(content: Mapping[str, Any], path: str | Path, param_key: str | N
 
 
 def weights_of(content: Mapping[str, Any], path: str | Path, param_key: str | None = None) -> dict[str, Any]:
-    """The state dict in a checkpoint's content, by the rule above, without the prefixes of wrappers around a network.
+    """Return the state dict of a checkpoint, by the rule above, without the prefixes of network wrappers.
 
     Raises CheckpointError if there is none.
     """
@@ -311,7 +311,7 @@ def load_weights(
 
 
 def absent_parts(net: nn.Module, state: Mapping[str, Any]) -> tuple[str, ...]:
-    """The parts of a network that only training uses (`net.training_only`) and that a state dict does not have."""
+    """List the training-only parts of a network (`net.training_only`) that a state dict lacks."""
     parts = getattr(net, 'training_only', ())
     return tuple(part for part in parts if not any(in_parts(key, (part,)) for key in state))
 
@@ -327,7 +327,7 @@ def _breaks(value: Tensor, tensor: Tensor) -> bool:
 
 
 def _fault(value: Any, tensor: Tensor) -> str:
-    """Why a checkpoint's value does not fit the network's tensor; nothing if it does."""
+    """Return the reason why a value does not fit the network's tensor, '' if it fits."""
     if not isinstance(value, Tensor):
         return f'a {type(value).__name__}, not a tensor'
     if value.shape != tensor.shape:
@@ -340,7 +340,7 @@ def _fault(value: Any, tensor: Tensor) -> str:
 
 
 def described_network(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
-    """`network_g` from a checkpoint's content. Raises CheckpointError if it is not there."""
+    """Return `network_g` from a checkpoint's content. Raises CheckpointError if it is not there."""
     description = content.get('description')
     if not isinstance(description, dict):
         raise CheckpointError(f'{path}: does not describe its network. To use it, {DESCRIBE}')
@@ -351,5 +351,5 @@ def described_network(content: Mapping[str, Any], path: str | Path) -> dict[str,
 
 
 def network_options(path: str) -> dict[str, Any]:
-    """`network_g` as the checkpoint describes itself. Raises CheckpointError if it does not."""
+    """Return `network_g` as the checkpoint describes it. Raises CheckpointError if it does not."""
     return described_network(read_checkpoint(path), path)

@@ -80,7 +80,7 @@ def device_name(device: torch.device) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """The facts that a number belongs to."""
+    """Describe the machine, to be stored with measurements."""
     import cv2
     import lmdb
     import numpy as np

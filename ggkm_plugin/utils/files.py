@@ -50,7 +50,7 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
 
 
 def stored_path(path: str | Path) -> str:
-    """Path of a checkpoint, or of the .safetensors file beside it that has taken the place of a .pth file."""
+    """Return the path of a checkpoint, or of the .safetensors file that replaces a missing .pth file."""
     safe = Path(path).with_suffix('.safetensors') if Path(path).suffix == '.pth' else None
     return str(safe if safe and safe.is_file() and not Path(path).exists() else path)
 

@@ -17,7 +17,7 @@ _TIFF_PARTS = ((273, 279), (324, 325))
 
 
 class Header(NamedTuple):
-    """What an image will be when decoded."""
+    """Shape and dtype of an image when decoded."""
 
     shape: tuple[int, int, int]  # (H,W,3)
     dtype: np.dtype  # uint8 or uint16

@@ -530,7 +530,7 @@ def test_sizes_that_do_not_divide(bench, model):
 
 
 def test_color_and_range(bench):
-    """A network that dims its first channel: R of RGB, B where it wants BGR; and around mid-grey in [-1,1]."""
+    """A network that dims its first channel: R of RGB, B where it wants BGR; and around mid-gray in [-1,1]."""
     bench.add('rgb', 0.5, arch='FirstChannel')
     bench.add('bgr', 0.5, arch='FirstChannel', color='bgr')
     bench.add('scaled', 0.9, range=[-1, 1])

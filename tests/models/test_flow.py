@@ -94,7 +94,7 @@ def test_more_tolerance_believes_more():
 
 
 @pytest.mark.parametrize(('direction', 'believed'), [((1, 0), 0), ((0, -1), 0), ((-0.17, 0.98), 1)])
-def test_grey_is_of_the_drawn_flow(direction, believed):
+def test_gray_is_of_the_drawn_flow(direction, believed):
     """Rest is white. To the right is red and up is blue on Middlebury's wheel, both dark; down is yellow, bright."""
     flow = torch.zeros(1, 2, 1, 10)
     flow[0, :, 0, 0] = torch.tensor(direction)

@@ -78,16 +78,16 @@ def test_what_is_there_stays_unless_it_may_be_replaced(tmp_path):
     assert not Path(jobs[1].output).is_symlink()
 
 
-def test_depth_and_grey_reach_the_method(tmp_path):
+def test_depth_and_gray_reach_the_method(tmp_path):
     seen = []
 
     def watch(image):
         seen.append((image.shape, image.dtype))
         return image
 
-    Image.fromarray(pixels(9, 11)[..., 0]).save(tmp_path / 'grey.png')
+    Image.fromarray(pixels(9, 11)[..., 0]).save(tmp_path / 'gray.png')
     Image.fromarray(pixels(9, 11, dtype=np.uint16)[..., 0]).save(tmp_path / 'deep.png')
-    jobs = [DeblurJob(str(tmp_path / name), str(tmp_path / f'out/{name}')) for name in ('grey.png', 'deep.png')]
+    jobs = [DeblurJob(str(tmp_path / name), str(tmp_path / f'out/{name}')) for name in ('gray.png', 'deep.png')]
     outcomes(jobs, ['cpu'], lambda device, tell: watch)
     assert seen == [((9, 11), np.uint8), ((9, 11), np.uint16)]
 

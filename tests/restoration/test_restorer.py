@@ -80,7 +80,7 @@ def test_a_form_of_the_blur_that_cannot_run_is_an_error(network, monkeypatch):
         Restorer(network, 'cpu')
 
 
-def test_grey_is_the_mean_of_three_equal_colors(network):
+def test_gray_is_the_mean_of_three_equal_colors(network):
     gray = np.random.default_rng(0).random((24, 20)).astype(np.float32)
     restorer = Restorer(network)
     np.testing.assert_allclose(restorer(gray), restorer(np.dstack([gray] * 3)).mean(2), atol=1e-6)
