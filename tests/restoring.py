@@ -1,4 +1,4 @@
-"""What the tests of processes restore with: in a module of its own, which a spawned process can import."""
+"""Restorers of the tests with processes, in a module that a spawned process can import."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ import torch
 
 
 def invert(image):
-    """What the tests restore with; some shades have side effects."""
+    """Invert an image; some shades have side effects."""
     shade = int(image[0, 0, 0])
     if shade == 1:
         raise ZeroDivisionError('a bug')

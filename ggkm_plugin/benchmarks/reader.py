@@ -175,7 +175,7 @@ def _write_photographs(folder: Path, names: Sequence[str], size: tuple[int, int]
 
 
 def _pair(photograph: SharpPhotograph, size: tuple[int, int], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Blurred and sharp part of a photograph, scaled to the size: RGB uint16."""
+    """Return blurred and sharp part of a photograph, scaled to the size: RGB uint16."""
     rng = np.random.default_rng(seed)
     image, _ = load_photograph(photograph)
     height, width = size

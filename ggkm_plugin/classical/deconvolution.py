@@ -73,13 +73,13 @@ def hyper_laplacian(plane: np.ndarray, sigma: float, fidelity: float) -> np.ndar
 
 
 def _shrunk(slope: np.ndarray, beta: np.float32) -> np.ndarray:
-    """argmin_w |w|^1.5 + beta/2 (w - slope)^2: with s = sqrt(|w|), beta s^2 + 1.5 s - beta |slope| = 0."""
+    """Compute argmin_w |w|^1.5 + beta/2 (w - slope)^2: with s = sqrt(|w|), beta s^2 + 1.5 s - beta |slope| = 0."""
     root = (np.sqrt(_ALPHA**2 + 4 * beta**2 * np.abs(slope)) - np.float32(_ALPHA)) / (2 * beta)
     return np.copysign(root**2, slope)
 
 
 def _transfer(sigma: float, size: tuple[int, int]) -> np.ndarray:
-    """Transfer function of the Gaussian on the half plane of a real FFT; real, since the kernel is symmetric."""
+    """Return the Gaussian's transfer function on the half plane of a real FFT; real, since the kernel is symmetric."""
     taps = gaussian_taps(sigma)
     lines = []
     for length, transform in zip(size, (fft.fft, fft.rfft), strict=True):
@@ -133,9 +133,9 @@ def deconvolved(
     def do(block: Window, n: int) -> None:
         place = _around(which[block] == n, block)
         here = which[place] == n
-        seen, inner = _with_margin(place, _REACH + math.ceil(10 * widths[n]), sigma.shape)
+        window, inner = _with_margin(place, _REACH + math.ceil(10 * widths[n]), sigma.shape)
         for plane, sharp in zip(planes, result, strict=True):
-            sharp[place][here] = deconvolution(plane[seen], widths[n])[inner][here]
+            sharp[place][here] = deconvolution(plane[window], widths[n])[inner][here]
 
     blocks = _blocks(sigma.shape)
     jobs = [(block, n) for block in blocks for n in np.unique(which[block]).tolist() if widths[n] >= SHARP]

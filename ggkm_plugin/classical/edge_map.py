@@ -103,7 +103,7 @@ def canny(gray: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _ridge(down: np.ndarray, right: np.ndarray, magnitude: np.ndarray, low: float) -> np.ndarray:
-    """Non-maximum suppression: magnitudes above `low`, maximal along the gradient; never on the border."""
+    """Suppress non-maxima: keep magnitudes above `low`, maximal along the gradient; never on the border."""
     ridge = np.zeros(magnitude.shape, bool)
     row, column = (index + 1 for index in np.nonzero(magnitude[1:-1, 1:-1] > low))
     dy, dx, here = down[row, column], right[row, column], magnitude[row, column]

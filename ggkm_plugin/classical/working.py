@@ -11,7 +11,7 @@ Progress = Callable[[str, int, int], None]
 _REPORTS = 2  # per stage of a photograph, which may take a minute
 
 
-def told(name: str, tell: Callable[[str], None]) -> Progress:
+def progress_lines(name: str, tell: Callable[[str], None]) -> Progress:
     """Return a progress callback that reports few lines for the method `name`."""
 
     def progress(what: str, done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and what they load."""
+"""Arguments that several commands share, and the loading of their plugins."""
 
 import argparse
 from typing import Any

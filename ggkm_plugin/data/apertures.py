@@ -33,10 +33,10 @@ class PSF(Protocol):
         """Distance from the center, in radii, beyond which the PSF is zero."""
 
     def transmission(self, x: np.ndarray, y: np.ndarray, behind: bool = False) -> np.ndarray:
-        """Relative intensity at points in units of the radius, x to the right and y down."""
+        """Compute the relative intensity at points in units of the radius, x to the right and y down."""
 
     def kernel(self, radius: float) -> np.ndarray:
-        """Kernel of a signed radius in pixels: float32 (S, S), S odd, unit sum."""
+        """Compute the kernel of a signed radius in pixels: float32 (S, S), S odd, unit sum."""
 
 
 @dataclass(frozen=True)

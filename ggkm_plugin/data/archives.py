@@ -104,7 +104,7 @@ def _list_tar(path: Path, progress: bool) -> Archive:
 
 
 def _checked(path: Path, entries: Mapping[str, Any], links: Iterable[str]) -> dict[str, Any]:
-    """Entries by normalized name. Raises DataError for links, devices and paths that lead outside."""
+    """Return the entries by normalized name. Raises DataError for links, devices and paths that lead outside."""
     unsafe = dict.fromkeys(links, 'a link or device')
     names = {name: PurePosixPath(name.replace('\\', '/')) for name in entries}  # as some packers on Windows write
     unsafe |= {name: 'a path outside' for name, pure in names.items() if pure.is_absolute() or '..' in pure.parts}

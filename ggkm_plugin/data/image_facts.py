@@ -30,7 +30,7 @@ class ImageFacts:
 
 
 def facts_of(name: str, image: np.ndarray) -> ImageFacts:
-    """Facts about an array (H,W,3), uint8 or uint16."""
+    """Return the facts about an array (H,W,3), uint8 or uint16."""
     height, width, _ = image.shape
     digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest()
     return ImageFacts(name, width, height, 8 * image.itemsize, digest)

@@ -369,7 +369,7 @@ def matching_of(names: Iterable[str], prefix: str, folders: Folders) -> Matching
 
 
 def _images_by_folder(images: Iterable[str]) -> dict[str, list[str]]:
-    """Images in each folder and in those below it."""
+    """Group images by folder; each folder includes those below it."""
     by_folder: dict[str, list[str]] = {}
     for name in images:
         for parent in PurePosixPath(name).parents:
@@ -378,7 +378,7 @@ def _images_by_folder(images: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _prefixes(by_folder: Iterable[str], folder: str) -> list[str]:
-    """Prefixes of all occurrences of `folder` among the folders."""
+    """List the prefixes of all occurrences of `folder` among the folders."""
     return [name[: -len(folder)] for name in by_folder if f'/{name}'.endswith(f'/{folder}')]
 
 
@@ -399,7 +399,7 @@ def _fits(layout: str, by_folder: dict[str, list[str]]) -> list[tuple[Found, set
 
 
 def _images_of(by_folder: dict[str, list[str]], prefix: str, folders: Folders) -> set[str]:
-    """Images that a split's folders cover; none if fewer than half pair (then they belong to another data set)."""
+    """Return the images in a split's folders; none if fewer than half pair, as those of another data set."""
     gt_images = [] if folders.gt is None else by_folder.get(prefix + folders.gt, [])
     matching = matching_of([*by_folder[prefix + folders.lq], *gt_images], prefix, folders)
     if folders.pairing == 'sorted' and matching.unpaired_lq and matching.unpaired_gt:

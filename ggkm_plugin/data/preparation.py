@@ -110,7 +110,7 @@ def _extract(plan: PreparationPlan, wanted: Iterable[str], folder: Path, place: 
 def _check_images(
     files: Mapping[str, Path], workers: int, progress: bool
 ) -> tuple[dict[str, _CheckedImage], dict[str, str]]:
-    """Read all images. Returns facts about the readable ones, and what is wrong with the others."""
+    """Read all images. Returns facts about the readable ones, and the faults of the others."""
 
     def check(name: str) -> _CheckedImage | str:
         try:
@@ -143,7 +143,7 @@ def _unequal_pairs(
 def _unusual_depths(
     plan: PreparationPlan, checked: Mapping[str, _CheckedImage], faults: Mapping[str, str]
 ) -> dict[str, str]:
-    """Images of another bit depth than most of their split; of equally frequent depths the greater is usual."""
+    """Find images of another bit depth than most of their split; of equally frequent depths the greater is usual."""
     unusual: dict[str, str] = {}
     for split, pairs in plan.pairs.items():
         depths = {name: checked[name].facts.bits for name in names_of(usable(pairs, faults))}
@@ -203,7 +203,7 @@ def _write_databases(
 
 
 def _stored_bytes(image: _CheckedImage, codec: str) -> int:
-    """Bytes of an image in a database, at most."""
+    """Return the largest possible size of an image in a database."""
     if codec == 'png' and image.facts.format == 'PNG':
         return image.num_bytes
     return image.facts.width * image.facts.height * 3 * image.facts.bits // 8

@@ -259,7 +259,7 @@ def _drawn(rng: np.random.Generator, prob: float, bounds: Range, log: bool = Fal
 
 
 def _taken(shot: _Shot, pictures: list[np.ndarray], window: tuple[slice, slice], size: tuple[int, int]) -> RenderedPair:
-    """Photograph the pictures, given from back to front."""
+    """Render the pictures, given from back to front."""
     sensor = shot.sensor
     light = [
         with_highlights(sensor.light(picture), shot.highlights) * np.float32(shot.exposure) for picture in pictures

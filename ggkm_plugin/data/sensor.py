@@ -26,13 +26,13 @@ class Sensor:
     webp: int | None = None
 
     def light(self, values: np.ndarray) -> np.ndarray:
-        """Linear light of values in [0, 1]; float32."""
+        """Convert values in [0, 1] to linear light; float32."""
         if self.gamma is None:
             return srgb_to_linear(values)
         return np.power(np.maximum(values, 0), np.float32(self.gamma), dtype=np.float32)
 
     def values(self, light: np.ndarray) -> np.ndarray:
-        """Values in [0, 1] of linear light, which is clipped to [0, 1]; float32. Inverse of `light`."""
+        """Convert linear light, clipped to [0, 1], to values; float32. Inverse of `light`."""
         light = np.clip(light, 0, 1)
         return linear_to_srgb(light) if self.gamma is None else np.power(light, np.float32(1 / self.gamma))
 
@@ -44,7 +44,7 @@ class Sensor:
         return light + deviation * rng.standard_normal(light.shape, dtype=np.float32)
 
     def stored(self, values: np.ndarray) -> np.ndarray:
-        """uint8 of values in [0, 1], as a file returns them: rounded, after lossy compression if any."""
+        """Round values in [0, 1] to uint8, then compress and decode them if the file is lossy."""
         rounded = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
         if self.jpeg is not None:
             return _compressed(rounded, '.jpg', [cv2.IMWRITE_JPEG_QUALITY, self.jpeg])
@@ -59,12 +59,12 @@ def _compressed(image: np.ndarray, suffix: str, options: list[int]) -> np.ndarra
 
 
 def sharpened(values: np.ndarray, sigma: float, amount: float) -> np.ndarray:
-    """Unsharp mask: values plus `amount` times what a Gaussian of `sigma` removes; float32, clipped to [0, 1]."""
+    """Apply an unsharp mask: add `amount` times the detail that a Gaussian of `sigma` removes; clipped to [0, 1]."""
     return np.clip(values + np.float32(amount) * (values - cv2.GaussianBlur(values, (0, 0), sigma)), 0, 1)
 
 
 def denoised(values: np.ndarray, chroma_sigma: float = 0.0, luma_strength: float = 0.0) -> np.ndarray:
-    """Noise reduction of a camera on RGB values in [0, 1]; float32.
+    """Reduce noise as a camera does, on RGB values in [0, 1]; float32.
 
     chroma_sigma: sigma in pixels of a Gaussian on the chroma (YCrCb).
     luma_strength: range sigma, in values, of a 5x5 bilateral filter on the luma; differences far above it are edges.

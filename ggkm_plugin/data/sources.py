@@ -146,7 +146,7 @@ def _benchmark(opt: dict[str, Any], kind: str | None, needs_gt: bool) -> Source:
 
 
 def _splits_of_databases(root: str) -> list[str]:
-    """Splits of the databases in a folder, if it has no other folders."""
+    """List the splits of the databases in a folder, if it has no other folders."""
     folders = [path for path in Path(root).glob('*') if path.is_dir()]
     return sorted(path.stem for path in folders) if all(path.suffix == '.lmdb' for path in folders) else []
 

@@ -80,7 +80,7 @@ class _Blur(NamedTuple):
 def _taken(
     rng: np.random.Generator, pictures: list[np.ndarray], blur: _Blur, window: tuple[slice, slice]
 ) -> RenderedPair:
-    """Photograph the pictures, given from back to front, with a random camera."""
+    """Render the pictures, given from back to front, with a random camera."""
     sensor, aperture = random_sensor(rng), random_aperture(rng)
     exposure, gain = 2 ** rng.uniform(-1.5, 0.7), rng.uniform(0, 6) if rng.random() < 0.4 else 0.0
     light = [with_highlights(sensor.light(picture), gain) * np.float32(exposure) for picture in pictures]

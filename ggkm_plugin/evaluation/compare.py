@@ -228,7 +228,7 @@ def chosen_device(num_gpu: str | int) -> torch.device:
 def _costs(
     models: dict[str, ComparedModel], device: torch.device, cache: Cache, tell: Tell
 ) -> tuple[dict[str, results.Results], dict[str, str]]:
-    """MACs, time and memory of the networks, and why some have none."""
+    """Measure MACs, time and memory of the networks; return also the reasons for missing ones."""
     costs: dict[str, results.Results] = {}
     faults: dict[str, str] = {}
     for name, model in models.items():
@@ -324,7 +324,7 @@ class CachedEvaluator(Evaluator):
         return kept
 
     def _pictures(self, sample: Sample, name: str) -> dict[str, str]:
-        """Pictures of a result, by what they show: files below the folder."""
+        """Return the picture files of a result, relative to the folder, by their content."""
         if not self.save_images:
             return {}
         inside = f'{sample.dataset}/{sample.record.name}'

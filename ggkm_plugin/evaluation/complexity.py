@@ -6,8 +6,8 @@ true MACs      `torch.utils.flop_counter` / 2: convolutions and transposed convo
                (FFTW's convention; half of that for a real transform). Elementwise operations, norms, pooling and
                resizing count nothing.
 paper MACs     the unit of the GGKMNet paper's tables: half of what thop counts for the modules. thop takes a
-               transposed convolution of stride 2 for four times what it costs, counts norms, and sees no functional
-               operation.
+               transposed convolution of stride 2 for four times what it costs, counts norms, and skips functional
+               operations.
 kernel MACs    the part of each that blur kernels cost (the IGGCM), whatever evaluates them (under `reflect` that is a
                product in the DCT basis). Gaussians count as separable passes: two lines of the kernel's size and one
                weighting per kernel, pixel and color. Learned kernels truly cost a dense composite kernel per pixel
@@ -86,7 +86,7 @@ def closed_form(kind: type[nn.Module]) -> Callable[[ClosedForm], ClosedForm]:
 
 
 def separable_macs(sizes: Sequence[int], kernels: int) -> int:
-    """MACs per pixel and color of steps with `kernels` separable kernels each: rows, columns, and the weighted sum."""
+    """Count MACs per pixel and color of steps with `kernels` separable kernels: rows, columns, weighted sum."""
     return kernels * sum(2 * size + 1 for size in sizes)
 
 
@@ -342,7 +342,7 @@ def _closed(net: nn.Module, counter: FlopCounterMode) -> Iterator[_Closed]:
 
 
 def _thop(net: nn.Module, x: Tensor) -> int:
-    """thop's count, with the closed forms for what it cannot see; a subclass of a layer counts as that layer."""
+    """Count with thop, and closed forms for modules that it skips. A subclass of a layer counts as that layer."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # it compares versions with distutils
         import thop
@@ -364,7 +364,7 @@ def _thop(net: nn.Module, x: Tensor) -> int:
 
 
 def _fft_flops(shape: Sequence[int], dims: Sequence[int], share: float) -> int:
-    """5 N log2 N for each transform of N points; half where one side is real."""
+    """Count 5 N log2 N per transform of N points, and half of that where one side is real."""
     points = math.prod(shape[dim] for dim in dims)
     return round(share * 5 * math.prod(shape) * math.log2(max(points, 1)))
 
@@ -391,7 +391,7 @@ def _attention(q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: object,
 
 
 def _rnn_layer(x: Sequence[int], w_input: Sequence[int], w_hidden: Sequence[int], *_: object, **__: object) -> int:
-    """nn.LSTM on the CPU, one layer and direction: (steps,batch,features)."""
+    """Count nn.LSTM on the CPU, one layer and direction: (steps,batch,features)."""
     return 2 * x[0] * x[1] * (math.prod(w_input) + math.prod(w_hidden))
 
 
@@ -447,7 +447,7 @@ class LiveTensors(TorchDispatchMode):
 def _timed(
     run: Callable[[Tensor], Tensor], net: nn.Module, size: Size, device: torch.device, repeats: int
 ) -> tuple[float, int]:
-    """Median seconds of one image, and the peak of allocated bytes with the weights of `net`."""
+    """Return the median seconds of one image, and the peak of allocated bytes with the weights of `net`."""
     cuda = device.type == 'cuda'
     image = torch.rand((3, *size), device=device)
     weights = [*net.parameters(), *net.buffers()]

@@ -280,7 +280,7 @@ def _image_name(dataset: Any, index: int, path: str) -> str:
 
 
 def _bits(dataset: Any, path: str) -> int:
-    """Depth of an image, 8 if it is not known."""
+    """Return the bit depth of an image, 8 if unknown."""
     source = _source(dataset)
     try:
         return 8 * (source.header(path) if source is not None else read_header(path)).itemsize

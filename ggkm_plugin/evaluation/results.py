@@ -113,7 +113,7 @@ def _image(image: ImageRecord) -> Results:
 
 
 def _plain_means(by_model: Mapping[str, Scores]) -> dict[str, dict[str, float | None]]:
-    """JSON has no infinity."""
+    """Replace infinite means, which JSON lacks, by None."""
     return {
         name: {metric: value if math.isfinite(value) else None for metric, value in scores.items()}
         for name, scores in by_model.items()
@@ -236,7 +236,7 @@ def comparison_results(
     drop_from = {entry.name: entry.drop_from for entry in plan.models if isinstance(entry, Entry) and entry.drop_from}
     _add_drops(plan, drop_from, datasets)
     net = next((metric.options.get('net', 'alex') for metric in plan.metrics if metric.name == 'lpips'), None)
-    seen = {(record.benchmark, images[record.name].noise_std) for record in records if plan.published}
+    evaluated = {(record.benchmark, images[record.name].noise_std) for record in records if plan.published}
     failures = [f'model {row["name"]}: {row["error"]}' for row in rows if row['error']]
     failures += [f'model {name}, costs: {fault}' for name, fault in cost_faults.items()]
     failures += [f'data set {name}: {fault}' for name, fault in dataset_faults.items()]
@@ -255,9 +255,9 @@ def comparison_results(
         'memory_source': MEMORY_SOURCES[device.type],
         'models': rows,
         'datasets': datasets,
-        'published': [paper.record(row, net == 'alex') for row in paper.PUBLISHED if (row.dataset, None) in seen],
+        'published': [paper.record(row, net == 'alex') for row in paper.PUBLISHED if (row.dataset, None) in evaluated],
         'published_drops': [
-            paper.record(row, net == 'alex') for row in paper.PUBLISHED_DROPS if (row.dataset, row.std) in seen
+            paper.record(row, net == 'alex') for row in paper.PUBLISHED_DROPS if (row.dataset, row.std) in evaluated
         ],
         'failures': failures,
     }
@@ -288,9 +288,9 @@ def _difference(
     plan: Comparison, record: DatasetRecord, name: str, reference: str, metric: str
 ) -> dict[str, float] | None:
     """Return mean and interval of a model's scores less those of the reference, None for a metric without scores."""
-    if not all(metric in image.scores[who] for image in record.images for who in (name, reference)):
+    if not all(metric in image.scores[each] for image in record.images for each in (name, reference)):
         return None
-    scores, others = ([image.scores[who][metric] for image in record.images] for who in (name, reference))
+    scores, others = ([image.scores[each][metric] for image in record.images] for each in (name, reference))
     scenes = [image.scene or image.name for image in record.images]
     found = statistics.difference(scores, others, plan.bootstrap_samples, plan.bootstrap_seed, scenes)
     return dict(zip(('mean', 'low', 'high'), found, strict=True)) if found else None

@@ -91,13 +91,13 @@ def inspect_file(subject: Subject, path: str, request: InspectRequest) -> list[P
         places = parse_points(request.points, width, height) if request.points else []
     except OptionError as error:
         raise OptionError(f'{path}: {error}') from error
-    seen = inspect(subject, to_tensor(image), request.output_layer)
-    places = places or spread_points(seen.radius)
+    inspection = inspect(subject, to_tensor(image), request.output_layer)
+    places = places or spread_points(inspection.radius)
     name = Path(path).stem
     picture, document, numbers = request.files(path)
-    record = {'image': os.path.abspath(path), 'note': note, **seen.record(places)}
+    record = {'image': os.path.abspath(path), 'note': note, **inspection.record(places)}
     with writing_into(request.folder, '-o'):
         write_whole(numbers, json.dumps(record, indent=1) + '\n')  # first: it names the photograph of the others
-        write_png(sheet(seen, name, places, note), picture)
-        write_whole(document, page(seen, name, places, note))
+        write_png(sheet(inspection, name, places, note), picture)
+        write_whole(document, page(inspection, name, places, note))
     return [picture, document, numbers]

@@ -21,34 +21,34 @@ _LEVELS = 127
 _JPEG_QUALITY = 92
 
 
-def page(seen: Inspection, name: str, places: Sequence[Place], note: str = '') -> str:
+def page(inspection: Inspection, name: str, places: Sequence[Place], note: str = '') -> str:
     """Return the HTML. `places` are marked with letters, in order; `note` is shown below the title."""
-    beta = seen.estimates[-1].beta.numpy()
+    beta = inspection.estimates[-1].beta.numpy()
     most = np.abs(beta).max(axis=(1, 2))
     levels = np.rint(beta / np.maximum(most, 1e-30)[:, None, None] * _LEVELS).astype(np.int8)
-    height, width = seen.radius.shape
+    height, width = inspection.radius.shape
     data = {
         'name': name,
-        'about': [f'{seen.subject.name}: {seen.subject.source}', *([note] if note else [])],
-        'warning': '' if seen.subject.trained else UNTRAINED,
+        'about': [f'{inspection.subject.name}: {inspection.subject.source}', *([note] if note else [])],
+        'warning': '' if inspection.subject.trained else UNTRAINED,
         'width': width,
         'height': height,
         'pictures': [
-            ['Photograph', _jpeg(to_uint8(seen.photograph))],
-            ['Result', _jpeg(to_uint8(seen.result))],
-            ['Blur map', *_map(seen.radius, 'effective radius, pixels')],
-            ['Strength', *_map(seen.strength, 'strength: sum of |b - delta|')],
+            ['Photograph', _jpeg(to_uint8(inspection.photograph))],
+            ['Result', _jpeg(to_uint8(inspection.result))],
+            ['Blur map', *_map(inspection.radius, 'effective radius, pixels')],
+            ['Strength', *_map(inspection.strength, 'strength: sum of |b - delta|')],
         ],
         'colors': color_stops(cv2.COLORMAP_VIRIDIS),
         'signed': [figures.BLUE, figures.VERMILION],
         'beta': _packed(levels),
         'steps': (most / _LEVELS).tolist(),
-        'kernels': _packed(seen.kernels.numpy().astype('<f4')),
-        'size': seen.kernels.shape[-1],
+        'kernels': _packed(inspection.kernels.numpy().astype('<f4')),
+        'size': inspection.kernels.shape[-1],
         'decades': DECADES,
-        'reach': shown_reach([seen.psf_at(place) for place in places]),
-        'radii': seen.kernel_radii,
-        'weight': None if seen.weight is None else seen.weight.tolist(),
+        'reach': shown_reach([inspection.psf_at(place) for place in places]),
+        'radii': inspection.kernel_radii,
+        'weight': None if inspection.weight is None else inspection.weight.tolist(),
         'marks': [[letter, *place] for letter, place in zip(LETTERS, places, strict=False)],
     }
     return html_page.render(name, data, 'inspection', ('psf', 'layers', 'start'))
@@ -64,6 +64,6 @@ def _jpeg(picture: np.ndarray) -> str:
 
 
 def _map(values: Tensor, unit: str) -> tuple[str, str, float]:
-    """Picture, unit and full scale of a map."""
+    """Return picture, unit and full scale of a map."""
     high = full_scale(values)
     return _jpeg(colored(values.numpy(), 0, high)), unit, high

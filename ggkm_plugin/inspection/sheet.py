@@ -65,24 +65,24 @@ def full_scale(values: Tensor) -> float:
     return max(float(np.percentile(values.numpy(), 99.5)), 1e-3)
 
 
-def sheet(seen: Inspection, name: str, places: Sequence[Place], note: str = '') -> 'Figure':
+def sheet(inspection: Inspection, name: str, places: Sequence[Place], note: str = '') -> 'Figure':
     """Return the sheet, 1600 pixels wide. `places` are marked with letters; `note` is printed below the title."""
-    sections = list(_sections(seen, places))
-    lines = [name, f'{seen.subject.name}: {seen.subject.source}', *([note] if note else [])]
-    warning = '' if seen.subject.trained else UNTRAINED
-    alphas = 50 + len(seen.estimates) * (24 * seen.estimates[-1].alpha.shape[1] + 40)
+    sections = list(_sections(inspection, places))
+    lines = [name, f'{inspection.subject.name}: {inspection.subject.source}', *([note] if note else [])]
+    warning = '' if inspection.subject.trained else UNTRAINED
+    alphas = 50 + len(inspection.estimates) * (24 * inspection.estimates[-1].alpha.shape[1] + 40)
     heights = [section.height for section in sections]
     drawn = figures.figure(_WIDTH, sum(heights) + alphas + 22 * len(lines) + 80, '\n'.join(lines), warning)
     shares = [*heights, alphas]
     *parts, last = drawn.subfigures(len(shares), 1, height_ratios=shares, squeeze=False)[:, 0]
     for section, part in zip(sections, parts, strict=True):
         section.draw(part)
-    _draw_alphas(seen, last)
+    _draw_alphas(inspection, last)
     return drawn
 
 
-def _sections(seen: Inspection, places: Sequence[Place]) -> Iterator[SheetSection]:
-    height, width = shape = tuple(seen.radius.shape)
+def _sections(inspection: Inspection, places: Sequence[Place]) -> Iterator[SheetSection]:
+    height, width = shape = tuple(inspection.radius.shape)
 
     def photograph(image: Tensor, marked: bool = False) -> Draw:
         def draw(axes: 'Axes') -> Any:
@@ -106,29 +106,34 @@ def _sections(seen: Inspection, places: Sequence[Place]) -> Iterator[SheetSectio
 
     yield SheetSection(
         'Photograph',
-        [(photograph(seen.photograph, True), f'photograph, {width}x{height}'), (photograph(seen.result), 'result')],
+        [
+            (photograph(inspection.photograph, True), f'photograph, {width}x{height}'),
+            (photograph(inspection.result), 'result'),
+        ],
         2,
         shape,
     )
     yield SheetSection(
         'Last step',
         [
-            (marked_map(seen.radius), 'blur map: effective radius of the PSFs'),
-            (marked_map(seen.strength), 'strength: sum of |b - delta|, 0 where no blur is removed'),
+            (marked_map(inspection.radius), 'blur map: effective radius of the PSFs'),
+            (marked_map(inspection.strength), 'strength: sum of |b - delta|, 0 where no blur is removed'),
         ],
         2,
         shape,
         ['pixels', 'no unit'],
     )
-    psfs = [seen.psf_at(place) for place in places]
-    middle, reach = seen.kernels.shape[-1] // 2, shown_reach(psfs)
+    psfs = [inspection.psf_at(place) for place in places]
+    middle, reach = inspection.kernels.shape[-1] // 2, shown_reach(psfs)
     window = slice(middle - reach, middle + reach + 1)
     means = [psf.mean(dim=0)[window, window].numpy() for psf in psfs]
     captions = [
         f'{letter} {place}: radius {_radius(psf):.2f} px, sum {psf.mean(dim=0).sum().item():.2f}'
         for letter, place, psf in zip(LETTERS, places, psfs, strict=False)
     ]
-    colors = 'mean over the colors, with the output layer' if seen.weight is not None else 'without the output layer'
+    colors = (
+        'mean over the colors, with the output layer' if inspection.weight is not None else 'without the output layer'
+    )
     yield SheetSection(
         f'PSFs of the last step, {2 * reach + 1} pixels wide, {colors}; vermilion positive, blue negative',
         [(signed(psf, float(np.abs(psf).max())), words) for psf, words in zip(means, captions, strict=True)],
@@ -141,7 +146,7 @@ def _sections(seen: Inspection, places: Sequence[Place]) -> Iterator[SheetSectio
         6,
         (1, 1),
     )
-    scales, rounds = seen.estimates[-1].scale, max(estimate.iteration for estimate in seen.estimates)
+    scales, rounds = inspection.estimates[-1].scale, max(estimate.iteration for estimate in inspection.estimates)
     yield SheetSection(
         'Estimates, coarse to fine',
         [
@@ -151,12 +156,12 @@ def _sections(seen: Inspection, places: Sequence[Place]) -> Iterator[SheetSectio
                 + (f', iteration {estimate.iteration} of {rounds}' if rounds > 1 else '')
                 + f', {estimate.x.shape[-1]}x{estimate.x.shape[-2]}',
             )
-            for estimate in seen.estimates
+            for estimate in inspection.estimates
         ],
-        max(3, min(4, len(seen.estimates))),
+        max(3, min(4, len(inspection.estimates))),
         shape,
     )
-    beta, radii = seen.estimates[-1].beta.numpy(), seen.kernel_radii
+    beta, radii = inspection.estimates[-1].beta.numpy(), inspection.kernel_radii
     most = float(np.abs(beta).max())
     yield SheetSection(
         'Coefficient maps beta_p of the last step, by the size of their kernels',
@@ -189,11 +194,11 @@ def _mark(axes: 'Axes', places: Sequence[Place]) -> None:
 
 
 def _radius(psf: Tensor) -> float:
-    """Effective radius over the colors together, as in the blur map."""
+    """Compute the effective radius over all colors, as in the blur map."""
     return effective_radius(psf.abs().sum(dim=0)).item()
 
 
-def _draw_alphas(seen: Inspection, part: 'SubFigure') -> None:
+def _draw_alphas(inspection: Inspection, part: 'SubFigure') -> None:
     """Draw the alphas of each estimate: groups from left to right, the kernels of a group from top to bottom."""
     part.suptitle(
         'Alpha: shares of the kernels within each group; columns are groups p, rows kernels q',
@@ -202,15 +207,15 @@ def _draw_alphas(seen: Inspection, part: 'SubFigure') -> None:
         fontsize=12,
         color=figures.INK,
     )
-    grid = part.subplots(len(seen.estimates), 1, squeeze=False)
-    groups, kernels = seen.estimates[-1].alpha.shape
-    for axes, estimate in zip(grid[:, 0], seen.estimates, strict=True):
+    grid = part.subplots(len(inspection.estimates), 1, squeeze=False)
+    groups, kernels = inspection.estimates[-1].alpha.shape
+    for axes, estimate in zip(grid[:, 0], inspection.estimates, strict=True):
         drawn = axes.imshow(estimate.alpha.T.numpy(), cmap='cividis', vmin=0, vmax=1, aspect='auto')
         axes.set_ylabel(f'scale {estimate.scale}\niteration {estimate.iteration}', fontsize=9)
         axes.set_xticks(range(groups), range(2, groups + 2), fontsize=8)
         axes.set_yticks(range(kernels), range(kernels), fontsize=8)
     part.colorbar(drawn, ax=grid[:, 0], label='alpha', fraction=0.02, pad=0.01)
-    output = '' if seen.weight is None else "the output layer's weight on its color diagonal, "
+    output = '' if inspection.weight is None else "the output layer's weight on its color diagonal, "
     part.supxlabel(
         f"PSF b = sum over p of beta_p, {output}and the chain's cumulative kernel K_p; it acts on the step's input u. "
         'Effective radius = sqrt(sum r^2 |b| / sum |b|), over the three\ncolors together; a disk of radius R has '

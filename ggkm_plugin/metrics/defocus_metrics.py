@@ -20,7 +20,7 @@ Image = np.ndarray | Tensor
 
 
 def as_rgb(image: Image) -> Tensor:
-    """Either kind of image as a float64 tensor (3, H, W), RGB, nominally in [0, 1]; tensors stay on their device."""
+    """Convert an image to a float64 tensor (3, H, W), RGB, nominally in [0, 1]; tensors stay on their device."""
     if isinstance(image, np.ndarray) and image.dtype in (np.uint8, np.uint16) and image.shape[2:] == (3,):
         rgb = image[..., ::-1].astype(np.float64) / np.iinfo(image.dtype).max
         return torch.from_numpy(rgb).permute(2, 0, 1)
@@ -49,7 +49,7 @@ def prepare(img: Image, img2: Image, protocol: Protocol) -> tuple[Tensor, Tensor
 
 
 def _described(image: Any) -> str:
-    """Type, shape and dtype of what was passed, for an error message."""
+    """Describe type, shape and dtype of an argument for an error message."""
     if isinstance(image, np.ndarray | Tensor):
         return f'{type(image).__name__} {tuple(image.shape)} {image.dtype}'
     return type(image).__name__
@@ -57,7 +57,7 @@ def _described(image: Any) -> str:
 
 @METRIC_REGISTRY.register()
 def defocus_psnr(img: Image, img2: Image, protocol: str = 'restormer', **kwargs: Any) -> float:
-    """10 log10(1 / MSE) in dB, the MSE over all pixels and channels of [0, 1] RGB; inf for identical images."""
+    """Compute PSNR in dB, 10 log10(1 / MSE), over all pixels and channels of [0, 1] RGB; inf for equal images."""
     rgb, rgb2 = prepare(img, img2, find_protocol(protocol))
     mse = (rgb - rgb2).square().mean().item()
     return -10 * math.log10(mse) if mse else math.inf
@@ -65,7 +65,7 @@ def defocus_psnr(img: Image, img2: Image, protocol: str = 'restormer', **kwargs:
 
 @METRIC_REGISTRY.register()
 def defocus_ssim(img: Image, img2: Image, protocol: str = 'restormer', **kwargs: Any) -> float:
-    """SSIM in [-1, 1] with the protocol's window, data range 1: mean over channels and valid positions."""
+    """Compute SSIM in [-1, 1] with the protocol's window, data range 1: mean over channels and valid positions."""
     preset = find_protocol(protocol)
     rgb, rgb2 = prepare(img, img2, preset)
     return ssim(rgb[None], rgb2[None], preset.ssim_window).item()

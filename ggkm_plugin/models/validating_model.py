@@ -85,8 +85,8 @@ class ValidatingModel(SRModel):
         rows: dict[int, SheetRow] = {}
         strips: dict[tuple[int, str], np.ndarray] = {}
 
-        def save(sample: Sample, who: str, result: Tensor) -> None:
-            if who == INPUT:
+        def save(sample: Sample, source: str, result: Tensor) -> None:
+            if source == INPUT:
                 return
             record = sample.record
             if save_img:
@@ -156,7 +156,7 @@ class ValidatingModel(SRModel):
         spread_buffers(self.get_bare_model(self.net_g), *([self.net_g_ema] if hasattr(self, 'net_g_ema') else []))
 
     def before_image(self) -> None:
-        """Called by all processes together before each takes an image."""
+        """Prepare for the next image; all processes call this together."""
 
     @property
     def closing(self) -> bool:
@@ -164,7 +164,7 @@ class ValidatingModel(SRModel):
         return not self.is_train
 
     def scored(self, dataset: str, current_iter: int | str, inputs: dict[str, float]) -> dict[str, str]:
-        """Called with new `metric_results`; returns a remark on each for the log."""
+        """Handle new `metric_results`. Returns a remark on each for the log."""
         return {}
 
     @property
@@ -197,7 +197,7 @@ class ValidatingModel(SRModel):
 
 
 def _strips(sample: Sample, result: Tensor, restorer: Restorer) -> dict[str, np.ndarray]:
-    """Pictures of one image for TensorBoard."""
+    """Draw the pictures of one image for TensorBoard."""
     images = [sample.lq, result, *([] if sample.gt is None else [sample.gt])]
     strips = {'input_result' + '_gt' * (len(images) == 3): strip(*images)}
     coefficients = coefficient_map(restorer.network, sample.lq[None])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ggkm_plugin.classical.edge_map import LARGEST
 from ggkm_plugin.classical.methods import Method, method
-from ggkm_plugin.classical.working import told
+from ggkm_plugin.classical.working import progress_lines
 from ggkm_plugin.report.pictures import colored, preview
 from ggkm_plugin.restoration.restorer import ImageRestorer, check_restored
 from ggkm_plugin.utils.config import parse_assignments
@@ -35,7 +35,7 @@ class MethodRestorer(ImageRestorer):
         if image.ndim == 4:
             return torch.stack([self.restore(one) for one in image])
         with bounded_memory(self.device):  # an allocation that fails is an error; else the kernel kills the process
-            x = self.method(_array(image), told(self.name, self.tell))
+            x = self.method(_array(image), progress_lines(self.name, self.tell))
         return check_restored(self.name, image, torch.from_numpy(x).permute(2, 0, 1)).to(image.device)
 
     def blur_map(self, image: Tensor) -> np.ndarray:

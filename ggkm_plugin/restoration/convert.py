@@ -48,7 +48,7 @@ def convert(
         if options.get(key, value) != value:
             raise OptionError(
                 f'--options {key}={options[key]}: {arch} was released with {value}; leave it out, and set it in '
-                'network_g of what uses the weights'
+                'network_g of the option file that uses the weights'
             )
     network = {**needed, **options}
     options = {**network, 'type': arch}

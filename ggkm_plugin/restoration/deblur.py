@@ -90,7 +90,7 @@ class Deblurred:
         return sorted(pairs, key=lambda pair: pair[1])
 
     def summary(self) -> list[str]:
-        """Lines with the numbers of results, of files left out with the reasons, and of failures."""
+        """Return lines with the numbers of results, skipped files with the reasons, and failures."""
         skipped = self.skipped + [Skipped(out.job.source, out.skipped) for out in self.outcomes if out.skipped]
         reasons: dict[str, list[str]] = {}
         for item in skipped:

@@ -34,7 +34,7 @@ def predicts_psfs(net: nn.Module) -> bool:
 
 
 def step_kernels(bank: Tensor, alpha: Tensor) -> list[Tensor]:
-    """gbar_2 .. gbar_{P+1}, Eq. (16): (2p-1,2p-1) float64 each, for a bank (P,Q,2P+1) and alpha (P,Q)."""
+    """Compute gbar_2 .. gbar_{P+1}, Eq. (16): (2p-1,2p-1) float64 each, for a bank (P,Q,2P+1) and alpha (P,Q)."""
     groups = len(bank)
     cut = [bank[j, :, groups - j - 1 : groups + j + 2].double() for j in range(groups)]
     return [torch.einsum('q,qm,qn->mn', alpha[j].to(taps), taps, taps) for j, taps in enumerate(cut)]
@@ -50,7 +50,7 @@ def composite_kernels(blur: IGGCM | LearnedIGGCM, alpha: Tensor) -> list[Tensor]
 
 
 def cumulative_kernels(composites: Sequence[Tensor], iterative: bool = True, include_identity: bool = True) -> Tensor:
-    """K (M,S,S) float64: products of the composites, or with `iterative=False` each on its own; exact on S pixels."""
+    """Compute K (M,S,S) float64: products of the composites, or each alone if not `iterative`; exact on S pixels."""
     reaches = [len(kernel) // 2 for kernel in composites]
     reach = sum(reaches) if iterative else max(reaches, default=0)
     size = 2 * reach + 1
@@ -77,7 +77,7 @@ def trimmed(kernels: Tensor, tail: float = 1e-6) -> Tensor:
 
 
 def color_diagonal(mix: Tensor) -> Tensor:
-    """w (C,M) of an output layer's weight (C,M*C,1,1): how much of color c of z_p goes into color c."""
+    """Return w (C,M) of an output layer's weight (C,M*C,1,1): the weight of color c of z_p in color c."""
     colors = len(mix)
     return torch.einsum('cmc->cm', mix.reshape(colors, -1, colors))
 
@@ -94,13 +94,13 @@ def output_weight(blur: IGGCM | LearnedIGGCM) -> Tensor:
 
 
 def pixel_psfs(kernels: Tensor, beta: Tensor, weight: Tensor | None = None) -> Tensor:
-    """b (N,C,S,S) at N pixels, for beta (M,N); without a `weight` (C,M) the plain sum of Eq. (9), C = 1."""
+    """Compute b (N,C,S,S) at N pixels, for beta (M,N); without a `weight` (C,M) the plain sum of Eq. (9), C = 1."""
     weight = kernels.new_ones(1, len(kernels)) if weight is None else weight.to(kernels)
     return torch.einsum('mn,cm,mij->ncij', beta.to(kernels), weight, kernels)
 
 
 def effective_radius(psf: Tensor) -> Tensor:
-    """sqrt(sum r^2 |b| / sum |b|) in pixels of b (...,S,S); 0 for a PSF that is 0 throughout."""
+    """Compute sqrt(sum r^2 |b| / sum |b|) in pixels of b (...,S,S); 0 for a PSF of zeros."""
     offsets = torch.arange(psf.shape[-1], dtype=psf.dtype, device=psf.device) - psf.shape[-1] // 2
     squares = offsets.square()[:, None] + offsets.square()
     size = psf.abs()

@@ -103,7 +103,7 @@ class ImageRestorer(ABC):
         """Restore one image, see above, so that its strength can be chosen afterwards. Raises as above."""
         planes = to_planes(image)
         if planes.ndim == 4:
-            raise DataError('an image whose strength is to be chosen is a single one, not a batch')
+            raise DataError('adjustable: takes a single image, not a batch')
         x, estimate = self._restored(planes, estimating=True)
         return AdjustableResult(image, x.cpu(), estimate)
 
@@ -208,7 +208,7 @@ class Restorer(ImageRestorer):
     def from_pretrained(
         cls, name: str | Path, *, filename: str = HUB_FILE, revision: str | None = None, **options: Any
     ) -> 'Restorer':
-        """Restorer with packaged weights by name, a local checkpoint, or `OWNER/NAME` of the Hugging Face Hub.
+        """Load packaged weights by name, a local checkpoint, or `OWNER/NAME` of the Hugging Face Hub.
 
         `filename` and `revision` are of the Hub's repository; `options` are those of the class.
         """

@@ -344,7 +344,7 @@ def _coefficients(
 
 
 def _blur_reach(blur: nn.Module, alpha: Tensor) -> int:
-    """Pixels beyond which the blur of a pixel is not felt."""
+    """Return the radius of the blur in pixels."""
     if isinstance(blur, IGGCM):
         if blur.boundary == 'reflect':
             bank = blur.bank
@@ -358,7 +358,7 @@ def _blur_reach(blur: nn.Module, alpha: Tensor) -> int:
 
 
 def _blur_side(side: int) -> int:
-    """Side of the tiles of pass B for a side of those of pass A."""
+    """Return the side of the tiles in pass B for that in pass A."""
     return max(side, min(2 * side, _BLUR_SIDE))
 
 

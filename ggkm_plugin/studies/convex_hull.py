@@ -52,7 +52,7 @@ def _at(points: Tensor, corner: Tensor) -> Tensor:
 
 
 def _settle(points: Tensor, scale: Tensor, corner: Tensor, used: Tensor, weight: Tensor, alive: Tensor) -> None:
-    """Minor cycles, in place: move to the nearest point of the corners' affine hull, or to the simplex' boundary.
+    """Run minor cycles in place: move to the nearest point of the corners' affine hull, or to the simplex' boundary.
 
     Corners without weight are removed; repeat until none is.
     """

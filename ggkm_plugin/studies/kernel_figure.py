@@ -100,7 +100,7 @@ def _mirrors(kernel: Tensor) -> list[Tensor]:
 def _picture(
     subject: Subject, before: list[Tensor], after: list[Tensor], places: Sequence[tuple[int, int]]
 ) -> 'Figure':
-    """Three rows: predefined, learned and their difference; one color scale per column, full at its largest value."""
+    """Draw predefined kernels, learned ones and their difference in rows; each column has one color scale."""
     warning = '' if subject.trained else 'UNTRAINED: nothing has been learned'
     drawn = figures.figure(130 + 216 * len(places), 760, f'{subject.name}: {subject.source}', warning)
     grid = drawn.subplots(3, len(places), squeeze=False)

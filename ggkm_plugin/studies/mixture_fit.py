@@ -112,7 +112,7 @@ def _on_simplex(images: Tensor, blurred: Tensor, each_cycle: Callable[[float], o
 
 
 def _simplex_radius(kernels: Tensor, maps: Tensor) -> Tensor:
-    """Effective radius for coefficients of at least 0: its square is linear in them."""
+    """Compute the effective radius for coefficients of at least 0: its square is linear in them."""
     return torch.einsum('k,khw->hw', effective_radius(kernels).square(), maps).sqrt().float()
 
 

@@ -107,7 +107,7 @@ def plan(settings: StudySettings) -> StudyPlan:
 
 
 def _overrides(overrides: list[str], opt_file: Path, test_file: Path | None) -> tuple[list[str], list[str]]:
-    """Overrides of the training's file and of the test's: each goes to the files that have its key."""
+    """Split overrides into those of the training file and of the test file, by the keys that they have."""
     if test_file is None:
         return overrides, []
     training, test = config.read_options(opt_file)[0], config.read_options(test_file)[0]
@@ -124,7 +124,7 @@ def _has(options: Any, override: str) -> bool:
 
 
 def _known_variants(study: Study, opt_file: Path) -> dict[str, Options]:
-    """Variants of the option file, then the paper's. Networks of the built-in file keep the option file's recipe."""
+    """Return the variants of the option file and the paper's. Networks of the built-in file keep this recipe."""
     known = {**config.read_options(config.find_option_file(PAPER_VARIANTS))[1], **config.read_options(opt_file)[1]}
     if study.own_networks:
         for name, changes in config.read_options(config.find_option_file(BASE))[1].items():

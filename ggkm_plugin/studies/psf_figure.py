@@ -98,11 +98,11 @@ def draw(
     tensor = to_tensor(image)
     height, width = image.shape[:2]
     places = parse_points(points, width, height) if points else []
-    seen = inspect(subject, tensor)
-    places = places or spread_points(seen.radius, _POINTS)
+    inspection = inspect(subject, tensor)
+    places = places or spread_points(inspection.radius, _POINTS)
     networks = [
         gkmnet_psfs(gkm.net, tensor, places),
-        NetworkPsfs(subject.name, seen.result, [seen.psf_at(place).double() for place in places]),
+        NetworkPsfs(subject.name, inspection.result, [inspection.psf_at(place).double() for place in places]),
     ]
     rows: list[tuple[int, int, str, float, float]] = [
         (x, y, network.name, effective_radius(psf.abs().sum(dim=0)).item(), psf.mean(dim=0).sum().item())

@@ -182,7 +182,7 @@ def write(results: Sequence[FitResult], folder: Path) -> list[Path]:
 
 
 def curves_picture(results: Sequence[FitResult]) -> 'Figure':
-    """PSNR against steps, one plot per pair; closed forms have one step and only stand in the legend."""
+    """Draw PSNR against steps, one plot per pair. Closed forms have one step and are only in the legend."""
     groups = _by_method(results)
     pairs = list(dict.fromkeys(result.pair.name for result in results))
     columns = min(3, len(pairs))
@@ -207,7 +207,7 @@ def curves_picture(results: Sequence[FitResult]) -> 'Figure':
 
 
 def radius_picture(results: Sequence[FitResult]) -> 'Figure':
-    """Images of each pair and maps of the effective radius: the true one where it is known, and the fitted ones."""
+    """Draw each pair and maps of its effective radius: the true one if it is known, and the fitted ones."""
     shown = [group for group in _by_method(results).values() if len(group[0].fit.curve) > 1]
     pairs = [result.pair for result in shown[0]]
     known = any(pair.radius is not None for pair in pairs)

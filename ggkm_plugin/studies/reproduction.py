@@ -268,7 +268,7 @@ def _missing_data(options: Options) -> str:
 
 
 def _models(cells: Sequence[CellState], clean: Mapping[str, CellState]) -> list[dict[str, Any]]:
-    """Models of the comparison, named by their experiments."""
+    """Return the models of the comparison, named by their experiments."""
     models: dict[str, dict[str, Any]] = {}
 
     def add(cell: CellState, **keys: Any) -> None:

@@ -171,6 +171,6 @@ def _scores(path: Path) -> dict[str, dict[str, float]]:
 def _last_line(log: Path) -> str:
     """Return the command's error message, or its last line."""
     lines = [line for line in log.read_text(errors='replace').splitlines() if line.strip()]
-    said = [line for line in lines if line.startswith('basicsr ')]
-    words = (said or lines or [''])[-1]
+    errors = [line for line in lines if line.startswith('basicsr ')]
+    words = (errors or lines or [''])[-1]
     return words if len(words) <= _LAST_LINE else f'{words[:_LAST_LINE]}...'

@@ -75,7 +75,7 @@ def _metrics(plan: StudyPlan) -> list[str]:
 
 
 def _kind(plan: StudyPlan, metric: str) -> str:
-    """Kind of a metric (psnr, ssim ...) by its name in the option file."""
+    """Return the kind of a metric (psnr, ssim ...) by its name in the option file."""
     return str(plan.jobs[0].test['val']['metrics'][metric]['type']).removeprefix('defocus_')
 
 
@@ -120,7 +120,7 @@ def _scored(outcome: StudyOutcome, row: StudyRow, dataset: str) -> bool:
 
 
 def _input_row(plan: StudyPlan, outcome: StudyOutcome, dataset: str, metrics: Sequence[str]) -> list[str]:
-    """Scores of the blurred images, as measured with the reference row."""
+    """Return the scores of the blurred images, as measured with the reference row."""
     found: dict[str, float] = {}
     for (name, _), means in outcome.means.items():
         if name == plan.study.reference and dataset in means:
@@ -224,11 +224,11 @@ def scores_csv(plan: StudyPlan, outcome: StudyOutcome) -> str:
 
 
 def _table(plan: StudyPlan) -> str:
-    """Digest of what a table depends on: rows, seeds, and all options."""
+    """Return the digest of the rows, seeds and options of a table."""
     return digest([(job.row.name, job.seed, job.test_name) for job in plan.jobs])[:8]
 
 
-def _put_aside(report: Path, table: str) -> None:
+def _rename_earlier(report: Path, table: str) -> None:
     """Rename an earlier report of another table, and its CSV. Raises OSError."""
     if not report.is_file():
         return
@@ -249,7 +249,7 @@ def write_files(plan: StudyPlan, outcome: StudyOutcome, settings: StudySettings,
     }
     with writing_into(folder, '--root'):
         folder.mkdir(parents=True, exist_ok=True)
-        _put_aside(folder / f'{plan.name}.md', _table(plan))
+        _rename_earlier(folder / f'{plan.name}.md', _table(plan))
         for path, content in contents.items():
             write_whole(path, content)
     return list(contents)

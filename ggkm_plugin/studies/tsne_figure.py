@@ -138,7 +138,7 @@ def _coefficients(subject: Subject, source: Source, path: str, size: int) -> tup
 
 
 def _squared_distances(features: np.ndarray) -> np.ndarray:
-    """Squared distances (N,N) float64 of (N,D), computed in blocks of columns."""
+    """Compute squared distances (N,N) float64 of (N,D), computed in blocks of columns."""
     total = np.zeros((len(features), len(features)))
     for start in range(0, features.shape[1], _BLOCK):
         block = np.asarray(features[:, start : start + _BLOCK], np.float64)
@@ -149,7 +149,7 @@ def _squared_distances(features: np.ndarray) -> np.ndarray:
 
 
 def _own_neighbors(distances: np.ndarray, labels: np.ndarray) -> float:
-    """Share of points whose nearest other point has the same label."""
+    """Compute the share of points whose nearest other point has the same label."""
     others = distances + np.diag(np.full(len(distances), np.inf))
     return float((labels[others.argmin(axis=1)] == labels).mean())
 

@@ -132,7 +132,7 @@ def _dataset_faults(phase: str, dataset: Options, is_train: bool) -> Faults:
     return dataset_faults(where, {**dataset, 'phase': kind}, base)
 
 
-# ---- what is built from the options
+# ---- objects built from the options
 
 
 def _checks(opt: Options, is_train: bool, built: dict[str, Any]) -> Iterator[_Check]:
@@ -347,11 +347,11 @@ def _check_step(opt: Options) -> list[str]:
 def _unused_parameters(net: Any, loss: Any) -> list[str]:
     """Return the names of trainable parameters that a loss does not depend on."""
     reached, nodes = set(), [loss.grad_fn]
-    seen = set(nodes)
+    visited = set(nodes)
     while nodes:
         node = nodes.pop()
         reached.add(id(getattr(node, 'variable', None)))
-        new = {below for below, _ in getattr(node, 'next_functions', ()) if below is not None} - seen
-        seen |= new
+        new = {below for below, _ in getattr(node, 'next_functions', ()) if below is not None} - visited
+        visited |= new
         nodes.extend(new)
     return [name for name, p in net.named_parameters() if p.requires_grad and id(p) not in reached]

@@ -225,7 +225,7 @@ def test_names_that_are_not_utf8_are_saved(command, workplace, tiny, write_optio
 
 
 def test_what_nobody_foresaw_is_one_line_too(command, tiny, write_options, monkeypatch):
-    """A host model or somebody's arch may raise anything."""
+    """A model or arch of another package may raise anything."""
     tiny['network_g'] = {'type': 'GGKMNet', 'width': 4, 'num_groups': 2, 'num_scales': 2}
     monkeypatch.setattr('ggkm_plugin.models.defocus_model.DefocusModel.feed_data', lambda self, data: data['gone'])
     code, _, err = command('train', '-opt', write_options(tiny))

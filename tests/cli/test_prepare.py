@@ -34,9 +34,9 @@ def source(tmp_path):
 def refused(capsys, *arguments):
     """Exit code and message: one line on stderr, no traceback."""
     code = main([str(argument) for argument in arguments])
-    said = capsys.readouterr()
-    assert 'Traceback' not in said.err
-    lines = [line for line in said.err.splitlines() if line.startswith('basicsr prepare: ')]
+    printed = capsys.readouterr()
+    assert 'Traceback' not in printed.err
+    lines = [line for line in printed.err.splitlines() if line.startswith('basicsr prepare: ')]
     assert len(lines) == 1
     return code, lines[0]
 
@@ -45,8 +45,8 @@ def refused(capsys, *arguments):
 def test_what_it_makes_is_read_by_the_paired_data_set(tmp_path, source, capsys, format_):
     out = tmp_path / 'new' / 'RTF'
     assert main([str(source), '-o', str(out), '--format', format_]) == 0
-    said = capsys.readouterr().out
-    assert all(part in said for part in ('RTF', str(out), '  test: 3 pairs', 'test 3 of 22'))
+    printed = capsys.readouterr().out
+    assert all(part in printed for part in ('RTF', str(out), '  test: 3 pairs', 'test 3 of 22'))
     dataset = PairedDefocusDataset({'phase': 'val', 'dataroot': str(out), 'layout': 'RTF', 'split': 'test'})
     sample = dataset[1]
     np.testing.assert_array_equal(
@@ -66,9 +66,9 @@ def test_a_dry_run_fails_as_the_run_would_after_the_plan(tmp_path, source, capsy
     (tmp_path / 'RTFDataset' / 'GT' / 'sharp_02.png').unlink()
     arguments = [str(tmp_path / 'RTFDataset'), '-o', str(tmp_path / 'out'), '--dry-run']
     assert main(arguments) == 1
-    said = capsys.readouterr()
-    assert '  test: 2 pairs' in said.out
-    assert 'image/0/image_02.png' in said.err
+    printed = capsys.readouterr()
+    assert '  test: 2 pairs' in printed.out
+    assert 'image/0/image_02.png' in printed.err
     assert main([*arguments, '--skip-bad']) == 0
     assert 'image/0/image_02.png' in capsys.readouterr().out
 
@@ -82,9 +82,9 @@ def test_a_dry_run_fails_as_the_run_would_after_the_plan(tmp_path, source, capsy
     ],
 )
 def test_faults_are_reported_in_one_line(tmp_path, source, capsys, more, code, named):
-    got, said = refused(capsys, source, *more, '-o', tmp_path / 'out')
+    got, printed = refused(capsys, source, *more, '-o', tmp_path / 'out')
     assert got == code
-    assert named in said
+    assert named in printed
     assert not (tmp_path / 'out').exists()
 
 
@@ -103,9 +103,9 @@ def test_an_interruption_is_reported_in_a_line_and_leaves_nothing(tmp_path, sour
     before = sorted(os.listdir(tmp_path))
     with monkeypatch.context() as patch:
         patch.setattr('ggkm_plugin.data.preparation.read_facts', interrupt)
-        code, said = refused(capsys, source, '-o', tmp_path / 'my out')
+        code, printed = refused(capsys, source, '-o', tmp_path / 'my out')
     assert code == 1
-    assert 'interrupted' in said
+    assert 'interrupted' in printed
     assert sorted(os.listdir(tmp_path)) == before
     assert main([str(source), '-o', str(tmp_path / 'my out')]) == 0
 

@@ -31,9 +31,9 @@ def realdof(tmp_path):
 def run(capsys, *arguments):
     """Exit code, and the lines of stdout and of stderr."""
     code = main([str(argument) for argument in ('--workers', 0, *arguments)])
-    said = capsys.readouterr()
-    assert 'Traceback' not in said.err
-    return code, said.out.splitlines(), said.err.splitlines()
+    errors = capsys.readouterr()
+    assert 'Traceback' not in errors.err
+    return code, errors.out.splitlines(), errors.err.splitlines()
 
 
 def test_a_sound_set(realdof, capsys):
@@ -87,9 +87,9 @@ def test_an_earlier_report_stays_if_the_new_one_cannot_be_written(realdof, tmp_p
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(os, 'replace', full)
-    code, _, said = run(capsys, realdof, '--json', file)
+    code, _, errors = run(capsys, realdof, '--json', file)
     assert code == 1
-    assert f'{file}: ' in said[-1]
+    assert f'{file}: ' in errors[-1]
     assert file.read_text() == 'earlier'
     assert sorted(path.name for path in tmp_path.iterdir()) == ['report.json', 'set']
 
@@ -97,9 +97,9 @@ def test_an_earlier_report_stays_if_the_new_one_cannot_be_written(realdof, tmp_p
 def test_options_reach_the_check(realdof, capsys):
     assert run(capsys, realdof, '--no-scores', '--set', 'RealDOF', '--split', 'test')[1][3] == '1 warning:'
     assert '(nrknet, 3 pairs)' in run(capsys, realdof, '--protocol', 'nrknet')[1][3]
-    code, lines, said = run(capsys, realdof, '--set', 'DPDD')
+    code, lines, errors = run(capsys, realdof, '--set', 'DPDD')
     assert (code, lines) == (1, [])
-    assert 'DPDD' in said[-1]
+    assert 'DPDD' in errors[-1]
 
 
 def test_the_largest_shift_is_printed_and_may_be_set(tmp_path, capsys):
@@ -128,10 +128,10 @@ def test_the_largest_shift_is_printed_and_may_be_set(tmp_path, capsys):
     ],
 )
 def test_wrong_usage_is_reported_in_one_line(realdof, capsys, arguments, named):
-    code, lines, said = run(capsys, realdof, *arguments)
+    code, lines, errors = run(capsys, realdof, *arguments)
     assert (code, lines) == (2, [])
-    assert len(said) == 1
-    assert named in said[0]
+    assert len(errors) == 1
+    assert named in errors[0]
 
 
 def test_an_interrupt_is_reported_in_one_line(realdof, capsys, monkeypatch):
@@ -139,9 +139,9 @@ def test_an_interrupt_is_reported_in_one_line(realdof, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr('ggkm_plugin.data.verification.verify', interrupted)
-    code, lines, said = run(capsys, realdof)
-    assert (code, lines, len(said)) == (1, [], 1)
-    assert 'interrupted' in said[0]
+    code, lines, errors = run(capsys, realdof)
+    assert (code, lines, len(errors)) == (1, [], 1)
+    assert 'interrupted' in errors[0]
 
 
 @pytest.mark.parametrize('arguments', [[], ['x', '--workers', 'two']])

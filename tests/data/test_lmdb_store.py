@@ -81,7 +81,7 @@ def database(tmp_path, codec):
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
 @pytest.mark.parametrize('size', [SIZE, (1, 1), (9, 7), (BAND_ROWS, 5), (BAND_ROWS + 1, 3), (2 * BAND_ROWS, 300)])
-def test_every_value_survives(tmp_path, codec, dtype, size):
+def test_pixels_are_stored_exactly(tmp_path, codec, dtype, size):
     files, pairs = made(tmp_path, 5, dtype, size)
     write_lmdb(f'{tmp_path}/a.lmdb', files, pairs, codec)
     found = images(f'{tmp_path}/a.lmdb')
@@ -117,7 +117,7 @@ def test_a_raw_database_of_0_1_0_is_read(tmp_path):
         np.testing.assert_array_equal(store.image(f'a.b/{k}')[:, :], noise(k, dtype))
 
 
-def test_images_of_every_format_are_stored_as_they_decode(tmp_path, codec):
+def test_images_of_every_format_are_stored_as_decoded(tmp_path, codec):
     gray, color = noise(0)[..., 0], noise(1, np.uint8)
     cv2.imwrite(f'{tmp_path}/gray.png', gray)
     Image.fromarray(np.dstack([color, np.full(SIZE, 255, np.uint8)])).save(tmp_path / 'alpha.png')
@@ -133,7 +133,9 @@ def test_images_of_every_format_are_stored_as_they_decode(tmp_path, codec):
 
 
 def test_a_png_is_stored_byte_for_byte(tmp_path):
-    Image.fromarray(noise(0, np.uint8)).save(tmp_path / 'a.png', compress_level=0)  # as OpenCV would not write it
+    Image.fromarray(noise(0, np.uint8)).save(
+        tmp_path / 'a.png', compress_level=0
+    )  # OpenCV writes another compression level
     write_lmdb(f'{tmp_path}/a.lmdb', {'a': f'{tmp_path}/a.png'}, [], 'png')
     with lmdb.open(f'{tmp_path}/a.lmdb', readonly=True, lock=False) as environment, environment.begin() as transaction:
         assert transaction.get(b'a') == (tmp_path / 'a.png').read_bytes()
@@ -142,7 +144,7 @@ def test_a_png_is_stored_byte_for_byte(tmp_path):
 @pytest.mark.parametrize(
     'name', ['a.b.c.png', 'ü 日本.png', "it's 100%.PNG", 'IMG.1.2 ü.JPG.png', os.fsdecode(b'\xff.png')]
 )
-def test_names_keep_all_but_their_last_suffix(tmp_path, codec, name):
+def test_keys_are_names_without_the_last_suffix(tmp_path, codec, name):
     for folder, number in (('x.y/source', 0), ('x.y/target', 1)):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / name).write_bytes(cv2.imencode('.png', noise(number)[..., ::-1])[1].tobytes())
@@ -226,7 +228,7 @@ def test_a_truncated_database_is_refused_when_it_is_opened(tmp_path, database, s
     assert os.listdir(tmp_path / 'cut.lmdb') == ['data.mdb']
 
 
-def test_other_files_than_databases_are_refused(tmp_path):
+def test_files_that_are_not_databases_are_refused(tmp_path):
     (tmp_path / 'file.lmdb').write_bytes(b'')
     for name, content in (('text.lmdb', b'x' * 100000), ('empty.lmdb', b'')):
         (tmp_path / name).mkdir()
@@ -320,7 +322,7 @@ def test_the_file_is_small_and_the_same_for_any_number_of_workers(tmp_path, code
     assert contents[0] == contents[1]
 
 
-def test_the_map_grows(tmp_path, codec, monkeypatch):
+def test_the_memory_map_grows(tmp_path, codec, monkeypatch):
     monkeypatch.setattr(lmdb_store, '_MAP_SIZE', 2**16)
     files, pairs = made(tmp_path, 4)
     write_image(files['lq/003'], noise(3, size=(400, 500)))

@@ -104,7 +104,7 @@ class Bench:
         return json.loads(path.read_text(), parse_constant=pytest.fail) if path.is_file() else {}
 
     def numbers(self) -> dict:
-        """What two runs must agree on."""
+        """Values that two runs must agree on."""
         results = copy.deepcopy(self.results())
         del results['machine']
         return results

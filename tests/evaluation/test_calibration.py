@@ -1,4 +1,4 @@
-"""Our networks' complexity held against the recorded figures, and the paper's, at 1280x720."""
+"""Complexity of the networks compared with the recorded figures and the paper's, at 1280x720."""
 
 import json
 
@@ -10,9 +10,9 @@ from ggkm_plugin.evaluation.paper import PaperRow
 from ggkm_plugin.report.tables import to_csv, to_json
 from ggkm_plugin.utils.errors import OptionError
 
-# Specification, section 3: the default network's figures in the paper's unit.
+# GMACs in the paper's unit, as recorded for the default network and its variants.
 EXPECTED = [158.7, 317.4, 115.5, 144.3, 346.4, 288.7, 433.0, 519.4, 136.3, 136.2, 152.4, 153.4]
-# ... and parameters in millions without and with the SRM.
+# Parameters in millions, without and with the SRM.
 PARAMETERS = {
     'GGKMNet': (1.659, 1.713),
     'S=3, R=2': (3.318, 3.427),
@@ -38,7 +38,7 @@ def result(row):
     return _results[row.label]
 
 
-def test_every_figure_of_the_specification_has_its_row():
+def test_every_recorded_figure_has_a_row():
     assert set(EXPECTED) <= {row.expected for row in NETWORKS}
     assert len({row.label for row in NETWORKS}) == len(NETWORKS)
 
@@ -50,7 +50,7 @@ def test_macs_in_the_papers_convention(row, result):
 
 @pytest.mark.parametrize('row', [row for row in NETWORKS if row.label in PARAMETERS], ids=lambda row: row.label)
 def test_parameters(row, result):
-    # 1e-3: the specification's are of path 2 = c3, without `fuse`, and cut to three digits.
+    # 1e-3: the recorded numbers are of path 2 = c3, without `fuse`, and have three digits.
     expected = PARAMETERS[row.label]
     assert (result.inference_parameters, result.parameters) == pytest.approx(expected, rel=1e-3)
 
@@ -59,7 +59,7 @@ RECORDED = [row for row in NETWORKS if row.recorded]
 
 
 @pytest.mark.parametrize('row', RECORDED, ids=lambda row: row.label)
-def test_parameters_are_exactly_the_originals_and_true_macs_within_half_a_percent(row, result):
+def test_parameters_equal_the_originals_and_true_macs_agree_within_half_a_percent(row, result):
     parameters, gmacs = row.recorded
     assert round(result.parameters * 1e6) == parameters
     assert gmacs is None or result.true_gmacs == pytest.approx(gmacs, rel=5e-3)
@@ -88,7 +88,7 @@ def test_a_row_that_differs_from_the_paper_says_why(row):
     assert row.note or not differs
 
 
-def test_the_papers_network_without_our_choices():
+def test_the_network_with_the_options_that_fit_the_papers_figures():
     options = {'fuse': 'none', 'beta_path2': 'c3', 'beta_norm': 'bn'}
     found = calibrate(
         [

@@ -1,4 +1,4 @@
-"""`basicsr compare` end to end: scores held against scikit-image, reuse, failures that stop nothing else, processes."""
+"""`basicsr compare` end to end: scores compared with scikit-image, reuse, isolated failures, processes."""
 
 import csv
 import json
@@ -741,7 +741,7 @@ def test_a_folder_that_cannot_be_made_is_told_before_anything_runs(bench, place)
 
 @pytest.mark.parametrize('module', [cache, image_decoding], ids=['scores', 'pictures'])
 def test_a_full_disk_ends_the_run_and_blames_no_model(bench, monkeypatch, module):
-    """The next run goes on."""
+    """The next run continues."""
     left = [9]
     write = module.write_whole
 
@@ -824,8 +824,8 @@ def test_the_packaged_weights_are_the_default(bench):
         {'name': 'by_path', 'weights': packaged_weights()},
         {'name': 'light', 'weights': LIGHT},
     ]
-    Path(DEFAULT).write_bytes(b'not meant')
-    results, out, told = bench.run()
+    Path(DEFAULT).write_bytes(b'not used')
+    results, out, err = bench.run()
     means = results['datasets'][0]['means']
     assert means['ours'] == means['named'] == means['by_path'] != means['input']
     ours, named, by_path, light = results['models']
@@ -834,7 +834,7 @@ def test_the_packaged_weights_are_the_default(bench):
     assert means['light'] != means['ours']
     assert ours['sha256'] == by_path['sha256']
     assert f'ours: weights {DEFAULT}, packaged' in out
-    assert f'ours, named: with the packaged weights, {DEFAULT}' in told
+    assert f'ours, named: with the packaged weights, {DEFAULT}' in err
 
 
 def test_an_untrained_network_is_marked_as_such(bench):

@@ -20,7 +20,7 @@ CPU = torch.device('cpu')
 
 @pytest.fixture
 def tested(tmp_path):
-    """Options of a test whose weights are there."""
+    """Options of a test whose weights exist."""
     torch.save({'params': {}, 'description': {'iteration': 7, 'option_digest': 'abc'}}, tmp_path / 'net.pth')
     return {
         'name': 'test_it',

@@ -1,4 +1,4 @@
-"""What protocols do to sizes, on RTF's 360x360, which is no multiple of 16."""
+"""Cropping and padding by protocol, on RTF's 360x360, which is not a multiple of 16."""
 
 import numpy as np
 import pytest

@@ -24,7 +24,7 @@ def test_two_images_in_closed_form():
 
 
 def test_pairing_counts():
-    """What the images have in common drops out."""
+    """Differences between images cancel in paired differences."""
     rng = np.random.default_rng(0)
     common = rng.normal(30, 5, 40)
     center, low, high = difference(common + 0.1 + rng.normal(0, 0.01, 40), common, 2000, 0)

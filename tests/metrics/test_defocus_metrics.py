@@ -1,4 +1,4 @@
-"""The metrics against closed forms, scikit-image and the host; every test over protocols iterates the table."""
+"""The metrics against closed forms, scikit-image and BasicSR; every test over protocols iterates the table."""
 
 import math
 
@@ -79,10 +79,10 @@ def test_agrees_with_scikit_image(bgr8):
 
 
 def test_basicsr_preset_is_the_host(bgr8):
-    for ours, theirs in ((defocus_psnr, 'calculate_psnr'), (defocus_ssim, 'calculate_ssim')):
-        want = METRIC_REGISTRY.get(theirs)(*bgr8, crop_border=0)
-        assert ours(*bgr8, 'basicsr') == pytest.approx(want, abs=1e-6)
-        assert ours(*map(tensor, bgr8), 'basicsr') == pytest.approx(want, abs=1e-6)
+    for metric, basicsr_name in ((defocus_psnr, 'calculate_psnr'), (defocus_ssim, 'calculate_ssim')):
+        want = METRIC_REGISTRY.get(basicsr_name)(*bgr8, crop_border=0)
+        assert metric(*bgr8, 'basicsr') == pytest.approx(want, abs=1e-6)
+        assert metric(*map(tensor, bgr8), 'basicsr') == pytest.approx(want, abs=1e-6)
 
 
 def test_gaussian_and_uniform_windows_differ(bgr8):
@@ -111,7 +111,7 @@ def test_registered_and_callable_through_the_host(metric, bgr8):
 
     assert METRIC_REGISTRY.get(metric.__name__) is metric
     assert metric.takes_float
-    # `better` is the host's key for its best-metric record; it reaches the metric too.
+    # `better` is BasicSR's key for its best-metric record; it reaches the metric too.
     opt = {'type': metric.__name__, 'protocol': 'restormer', 'better': 'higher'}
     assert calculate_metric({'img': bgr8[0], 'img2': bgr8[1]}, opt) == metric(*bgr8)
 

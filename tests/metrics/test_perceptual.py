@@ -1,4 +1,4 @@
-"""LPIPS: the known answers of its authors, the protocols' inputs, and what is said where the trunk is missing."""
+"""LPIPS: the known answers of its authors, the protocols' inputs, and the message for a missing backbone."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Fixtures of the training model: options as the host's parser completes them, and batches of noise."""
+"""Fixtures of the training model: options as BasicSR's parser completes them, and batches of noise."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture
 def options(workplace, tiny):
-    """Training options as the host's parser completes them."""
+    """Training options as BasicSR's parser completes them."""
     folder = workplace / 'experiments/tiny'
     tiny.update(dist=False, rank=0, world_size=1, is_train=True)
     tiny['path'].update(experiments_root=str(folder))
@@ -20,7 +20,7 @@ def options(workplace, tiny):
 
 @pytest.fixture
 def stock(options):
-    """The same of a small network of the host, without batch statistics, under its L1 loss."""
+    """The same of a small network of BasicSR, without batch statistics, under its L1 loss."""
     options['network_g'] = {'type': 'SRVGGNetCompact', 'num_feat': 4, 'num_conv': 1, 'upscale': 1}
     options['train']['pixel_opt'] = {'type': 'L1Loss'}
     return options

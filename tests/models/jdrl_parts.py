@@ -1,4 +1,4 @@
-"""What JDRL's tests register, as a plugin would: a flow network that knows the shift, and a network of one number."""
+"""Plugin for the tests of JDRL: a flow network with a known shift, and a network of one number."""
 
 import torch
 from torch import Tensor, nn

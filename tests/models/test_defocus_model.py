@@ -1,4 +1,4 @@
-"""DefocusModel and the host's own model, each with our network and with the host's."""
+"""DefocusModel and BasicSR's SRModel, each with GGKMNet and with a network of BasicSR."""
 
 import copy
 import errno
@@ -68,7 +68,7 @@ def test_training_changes_every_parameter(options):
     ],
 )
 def test_any_model_arch_and_loss(options, model_type, network, loss):
-    """Our network in the host's model, the host's network in ours: each trains and validates."""
+    """GGKMNet in SRModel and a network of BasicSR in DefocusModel train and validate."""
     options['model_type'] = model_type
     options['network_g'] = network or options['network_g']
     options['train']['pixel_opt'] = loss
@@ -156,11 +156,11 @@ def test_picture_only_at_the_end(options, workplace):
     model.save(epoch=-1, current_iter=-1)
     model.validation(val_loader, 6, None, False)
     assert picture.exists()
-    assert model.best_metric_results['val']['psnr']['iter'] == 4  # total_iter: the host's own count runs past it
+    assert model.best_metric_results['val']['psnr']['iter'] == 4  # total_iter: BasicSR's own count runs past it
 
 
 def test_host_writes_checkpoints_in_place_and_ignores_failures(options, workplace, monkeypatch):
-    """The defect: half a file where the good one was, a warning, and training goes on."""
+    """The defect in BasicSR: a truncated file replaces the good one, with a warning only."""
     options['model_type'] = 'SRModel'
     model = build_model(options)
     model.save(0, 2)
@@ -235,7 +235,7 @@ def test_no_progress_bar_off_a_terminal(options, capsys):
 
 
 def test_a_network_that_gives_no_numbers_in_a_validation(options, caplog):
-    """A training goes on: it is logged, and nothing is recorded."""
+    """The training continues: the fault is logged, and nothing is recorded."""
     model = build_model(options)
     _, val_loader = _loaders(options)
     with torch.no_grad():

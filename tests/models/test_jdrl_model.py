@@ -269,7 +269,7 @@ def test_faults_are_found_before_the_first_step(jdrl, change, words):
 
 
 def given(options):
-    """Without what the host's parser adds."""
+    """Without the keys that BasicSR's parser adds."""
     options = copy.deepcopy(options)
     for key in ('dist', 'rank', 'world_size', 'is_train'):
         del options[key]
@@ -305,7 +305,7 @@ def test_the_paper_s_network_and_recipe():
     assert (train['pixel_opt']['type'], train['pixel_opt']['eps']) == ('CharbonnierLoss', 1e-6)
 
 
-# ---- going on
+# ---- resuming
 
 
 @pytest.fixture(scope='module')

@@ -6,7 +6,7 @@ import torch
 from ggkm_plugin.models.optimizing import BASICSR_SCHEDULES, build_optimizer, build_schedule, optimizers, schedules
 from ggkm_plugin.utils.errors import OptionError
 
-import basicsr.models.lr_scheduler as host  # isort: skip
+import basicsr.models.lr_scheduler as basicsr_schedules  # isort: skip
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def weight():
 
 @pytest.mark.parametrize('name', optimizers())
 def test_every_optimizer_lowers_a_square(weight, name):
-    """From a name and a rate alone, on a convolution's weight."""
+    """Built from a name and a learning rate only, on a convolution's weight."""
     optimizer = build_optimizer(name, [weight], {'lr': 0.01})
     assert type(optimizer) is getattr(torch.optim, name)
     for _ in range(3):
@@ -26,21 +26,21 @@ def test_every_optimizer_lowers_a_square(weight, name):
     assert float(weight.detach().square().sum()) < weight.numel()
 
 
-def test_what_there_is():
+def test_known_names():
     assert {'Adam', 'AdamW', 'SGD', 'RAdam', 'Adafactor'} <= set(optimizers())
     assert not {'Optimizer', 'LBFGS', 'SparseAdam', 'Muon'} & set(optimizers())
     assert {'CosineAnnealingLR', 'OneCycleLR', 'MultiStepRestartLR'} <= set(schedules())
     assert not {'LRScheduler', 'ReduceLROnPlateau', 'LambdaLR', 'SequentialLR'} & set(schedules())
 
 
-def test_the_host_s_names_mean_the_host_s_classes(weight):
+def test_names_of_basicsr_select_its_classes(weight):
     optimizer = build_optimizer('Adam', [weight], {'lr': 1.0})
     schedule = build_schedule('MultiStepLR', optimizer, {'milestones': [1], 'restarts': [0], 'restart_weights': [1]})
-    assert type(schedule) is host.MultiStepRestartLR
+    assert type(schedule) is basicsr_schedules.MultiStepRestartLR
     assert set(BASICSR_SCHEDULES) == {'MultiStepLR', 'MultiStepRestartLR', 'CosineAnnealingRestartLR'}
 
 
-def test_options_arrive(weight):
+def test_options_are_passed_on(weight):
     optimizer = build_optimizer('AdamW', [weight], {'lr': 0.5, 'betas': [0.5, 0.6], 'weight_decay': 0.25})
     group = optimizer.param_groups[0]
     assert (group['lr'], list(group['betas']), group['weight_decay']) == (0.5, [0.5, 0.6], 0.25)

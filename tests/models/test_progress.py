@@ -1,4 +1,4 @@
-"""How fast a training is, and the bar of a terminal."""
+"""Throughput, and the progress bar of a terminal."""
 
 import io
 import logging
@@ -13,7 +13,7 @@ from ggkm_plugin.models.progress import Throughput, TrainingProgress
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Goes on only when it is told to."""
+    """Advances only when it is told to."""
 
     class Clock:
         now = 100.0

@@ -1,4 +1,4 @@
-"""Which checkpoints a training keeps: the newest few, and the best by each score."""
+"""Checkpoints that a training keeps: the newest, and the best by each score."""
 
 import itertools
 from pathlib import Path
@@ -114,7 +114,7 @@ def course(stock):
 
 
 def test_the_best_of_each_metric(course):
-    """The highest PSNR and the lowest error; the second of two equal ones, as in the host."""
+    """The highest PSNR and the lowest error; the second of two equal ones, as in BasicSR."""
     model, found = course([Scored('val')], [0.3], [0.1], [0.2])
     assert found == {'psnr': 2, 'mae': 2}
     assert model.best_metric_results['val']['mae']['val'] == pytest.approx(0.1, abs=1e-6)

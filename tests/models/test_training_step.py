@@ -48,7 +48,7 @@ def same(one, other):
 
 
 @pytest.mark.parametrize('images', [4, 5, 2])
-@pytest.mark.parametrize('network', ['ours', 'stock'])
+@pytest.mark.parametrize('network', ['GGKMNet', 'stock'])
 def test_parts_have_the_gradients_of_the_whole(options, request, batch, monkeypatch, network, images):
     """Of four images in parts of two; of five in 2 + 2 + 1, each weighed by its images; of fewer than parts.
 
@@ -223,7 +223,7 @@ def test_compiled(stock, batch):
 # ---- not finite
 
 
-def spoilt(model, kind, good):
+def nonfinite(model, kind, good):
     """A batch, and a network, of which the loss or the gradient is not finite."""
     if kind == 'loss':
         return {**good, 'lq': torch.full_like(good['lq'], math.nan)}, lambda: None
@@ -233,13 +233,13 @@ def spoilt(model, kind, good):
 
 @pytest.mark.parametrize('kind', ['loss', 'gradient'])
 @pytest.mark.parametrize('nonfinite', ['stop', 'skip'])
-def test_a_spoilt_step_leaves_no_trace(options, batch, nonfinite, kind):
+def test_a_nonfinite_step_leaves_no_trace(options, batch, nonfinite, kind):
     """Weights, averages, optimizer, and the running statistics that the forward pass has touched already."""
     options['network_g']['beta_norm'] = 'bn'
     model = build(options, nonfinite=nonfinite, ema_decay=0.5)
     step(model, batch())
     before = contents(model)
-    bad, mend = spoilt(model, kind, batch(number=1))
+    bad, mend = nonfinite(model, kind, batch(number=1))
     if nonfinite == 'stop':
         with pytest.raises(NotFiniteError, match=f'the .*{kind}.* at iteration 2.*optim_g.lr.*--auto_resume'):
             step(model, bad, 2)
@@ -255,8 +255,8 @@ def test_a_spoilt_step_leaves_no_trace(options, batch, nonfinite, kind):
         assert all(value.isfinite().all() for value in model.net_g.state_dict().values())
 
 
-def test_a_stopped_run_saves_nothing_of_the_spoilt_step(stock, batch):
-    """The steps before it may be good or not: the newest checkpoint is older than all doubt."""
+def test_a_stopped_run_saves_nothing_of_the_nonfinite_step(stock, batch):
+    """Nothing is saved after steps with NaN: the newest checkpoint is from before them."""
     model = build(stock)
     step(model, batch())
     with pytest.raises(NotFiniteError):
@@ -265,7 +265,7 @@ def test_a_stopped_run_saves_nothing_of_the_spoilt_step(stock, batch):
     assert model.saved_iteration == 0
 
 
-def test_too_many_spoilt_steps_in_a_row(stock, batch):
+def test_too_many_nonfinite_steps_in_a_row(stock, batch):
     model = build(stock, nonfinite='skip', nonfinite_limit=3)
     bad = {key: value * math.nan for key, value in batch().items()}
     for iteration, images in enumerate((bad, bad, batch(), bad, bad), start=1):
@@ -287,7 +287,7 @@ RECURSIVE = {
 @pytest.mark.parametrize('warmup', [-1, 5])
 @pytest.mark.parametrize('name', RECURSIVE)
 def test_the_rate_is_the_schedule_s_times_the_warm_up(stock, batch, name, warmup):
-    """These schedules go on from the rate they find: the warm-up must not become part of it."""
+    """These schedules start from the current rate, which must not include the warm-up."""
     arguments, law = RECURSIVE[name]
     model = build(stock, scheduler={'type': name, **arguments})
     for iteration in range(1, 12):
@@ -310,10 +310,10 @@ def test_the_host_s_schedule_has_the_host_s_rates(stock, batch):
 
 
 def test_the_host_s_warm_up_never_ends(stock, batch):
-    """The defect: its schedule goes on from the last rate of the warm-up, a fifth too low for good."""
-    host, ours = (rates(stock, batch, model_type, 2) for model_type in ('SRModel', 'DefocusModel'))
-    assert host[1] == pytest.approx(0.0005)
-    assert ours[:3] == pytest.approx([0.0005, 0.001, 0.001])
+    """The defect in BasicSR: the schedule starts from the last rate of the warm-up, a fifth too low."""
+    basicsr, defocus = (rates(stock, batch, model_type, 2) for model_type in ('SRModel', 'DefocusModel'))
+    assert basicsr[1] == pytest.approx(0.0005)
+    assert defocus[:3] == pytest.approx([0.0005, 0.001, 0.001])
 
 
 # ---- every optimizer, every schedule

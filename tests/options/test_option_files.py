@@ -147,10 +147,10 @@ def test_comparisons_are_of_what_the_test_files_test(name):
         config.load_options(config.packaged_folder() / f'{file}.yml')
         for file in (f'compare_{name}', f'test_GGKMNet_{name}')
     )
-    ours = compared['models'][0]
+    first = compared['models'][0]
     assert {**compared['datasets'][name], 'name': name} == tested['datasets']['test']
-    assert ours['network_g'] == tested['network_g']
-    assert ours['weights'] == tested['path']['pretrain_network_g']
+    assert first['network_g'] == tested['network_g']
+    assert first['weights'] == tested['path']['pretrain_network_g']
     (metric,) = {metric['protocol'] for metric in (tested['val'].get('metrics') or {'': compared}).values()}
     assert compared['protocol'] == metric
 
@@ -236,12 +236,12 @@ def method(request):
 def test_equal_terms_are_ggkmnet_s_recipe(method):
     """Its data, loss, optimizer, schedule and length; what else the sampling of IFAN has is switched off."""
     name, dataset = method
-    opt, ours = packaged(f'train_{name}_{dataset}', 'equal_terms'), packaged(f'train_GGKMNet_{dataset}')
+    opt, own = packaged(f'train_{name}_{dataset}', 'equal_terms'), packaged(f'train_GGKMNet_{dataset}')
     train = opt['datasets']['train']
     assert not any(train.get(key) for key in ('noise_std', 'gray_prob', 'rescale_prob'))
     for key in ('noise_std', 'noise_prob', 'gray_prob', 'rescale_prob', 'rescale_range'):
         train.pop(key, None)
-    assert {key for key in differing(opt, ours) if not key.startswith('network_g.')} == {'name'}
+    assert {key for key in differing(opt, own) if not key.startswith('network_g.')} == {'name'}
 
 
 def test_a_method_s_file_is_ggkmnet_s_but_for_its_recipe(method):
@@ -256,15 +256,15 @@ def test_a_method_s_file_is_ggkmnet_s_but_for_its_recipe(method):
 
 @pytest.mark.parametrize('name', METHODS)
 def test_a_method_s_recipe_is_the_same_on_both_sets(name):
-    """Where it is not known the schedule is GGKMNet's, which is another on each set."""
+    """Where the schedule is unknown it is GGKMNet's, which differs between the data sets."""
     dpdd, lfdof = (packaged(f'train_{name}_{dataset}') for dataset in SETS)
     changed = differing(dpdd, lfdof)
     places = {f'datasets.{phase}.{key}' for phase in ('train', 'val') for key in ('name', 'layout', 'dataroot')}
-    ours = name in ('AIFNet', 'DRBNet', 'KPAC', 'NRKNet')
-    length = {'train.total_iter', 'train.scheduler.milestones'} if ours or name == 'GKMNet' else set()
+    as_ggkmnet = name in ('AIFNet', 'DRBNet', 'KPAC', 'NRKNet')
+    length = {'train.total_iter', 'train.scheduler.milestones'} if as_ggkmnet or name == 'GKMNet' else set()
     turns = {'train.pixel_opt.iters_per_epoch'} if name == 'GKMNet' else set()
     assert changed == {'name', *places, *length, *turns}
-    if ours:
+    if as_ggkmnet:
         for dataset, opt in zip(SETS, (dpdd, lfdof), strict=True):
             assert opt['train']['scheduler'] == packaged(f'train_GGKMNet_{dataset}')['train']['scheduler']
 

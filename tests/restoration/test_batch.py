@@ -1,4 +1,4 @@
-"""Batches in this process and in several: a failure costs one photograph, and an end leaves no half file."""
+"""Batches in one process and in several: isolated failures, and interruptions without partial files."""
 
 import os
 import time
@@ -25,17 +25,17 @@ def photographs(folder, shades):
 
 
 def outcomes(jobs, devices, made=make, overwrite=False, threads=1):
-    told = []
-    found = list(batch.run(jobs, made, devices, threads, overwrite, told.append))
+    messages = []
+    found = list(batch.run(jobs, made, devices, threads, overwrite, messages.append))
     assert sorted(outcome.job.source for outcome in found) == sorted(job.source for job in jobs)
-    return {Path(outcome.job.source).name: outcome for outcome in found}, told
+    return {Path(outcome.job.source).name: outcome for outcome in found}, messages
 
 
 @pytest.mark.parametrize('devices', [['cpu'], pytest.param(['cpu', 'cpu'], marks=pytest.mark.slow)])
 def test_every_photograph_has_an_outcome(tmp_path, devices):
     jobs = photographs(tmp_path, [10, 1, 20, 3])
     Path(jobs[2].source).write_bytes(b'damaged')
-    found, told = outcomes(jobs, devices)
+    found, messages = outcomes(jobs, devices)
     assert found['0.png'].fault is None
     assert found['0.png'].size == (9, 11)
     assert np.array_equal(np.asarray(Image.open(jobs[0].output)), np.full((9, 11, 3), 245))
@@ -43,13 +43,13 @@ def test_every_photograph_has_an_outcome(tmp_path, devices):
     assert found['2.png'].fault.startswith(jobs[2].source)
     assert 'out of memory' in found['3.png'].fault
     assert os.listdir(tmp_path / 'out') == ['0.png']
-    own = torch.get_num_threads()  # in this process, which is not told how many to use
-    assert set(told) == {f'on cpu with {own if len(devices) == 1 else 1} threads'}
-    assert len(told) == len(devices)
+    own = torch.get_num_threads()  # in this process the number of threads is not set
+    assert set(messages) == {f'on cpu with {own if len(devices) == 1 else 1} threads'}
+    assert len(messages) == len(devices)
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_costs_its_photograph(tmp_path):
+def test_a_killed_worker_fails_only_its_photograph(tmp_path):
     found, _ = outcomes(photographs(tmp_path, [10, 2, 20, 2, 30, 40]), ['cpu', 'cpu'])
     assert {name for name, outcome in found.items() if outcome.fault} == {'1.png', '3.png'}
     assert 'SIGKILL' in found['1.png'].fault
@@ -65,7 +65,7 @@ def test_a_network_that_cannot_be_made_is_a_fault_in_processes(tmp_path):
         outcomes(jobs, ['cpu'], cannot_make)
 
 
-def test_what_is_there_stays_unless_it_may_be_replaced(tmp_path):
+def test_existing_files_are_kept_without_overwrite(tmp_path):
     jobs = photographs(tmp_path, [10, 20])
     (tmp_path / 'out').mkdir()
     Path(jobs[0].output).write_bytes(b'earlier')
@@ -113,7 +113,7 @@ def test_what_is_not_supported_is_skipped_unless_it_was_named(tmp_path, named):
 def test_a_size_that_the_format_cannot_hold_is_refused_before_the_work(tmp_path):
     Image.new('L', (16_384, 1)).save(tmp_path / 'a.png')
     job = DeblurJob(str(tmp_path / 'a.png'), str(tmp_path / 'a.webp'))
-    found, _ = outcomes([job], ['cpu'], lambda device, tell: lambda image: pytest.fail('it worked in vain'))
+    found, _ = outcomes([job], ['cpu'], lambda device, tell: lambda image: pytest.fail('it was restored'))
     assert found['a.png'].fault.startswith(job.output)
 
 
@@ -125,7 +125,7 @@ def test_pictures_of_both(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_end_in_between_leaves_no_half_file(tmp_path):
+def test_an_interruption_leaves_no_partial_file(tmp_path):
     """As Ctrl-C does: the iterator is closed while two processes work, one of which had begun to write."""
     jobs = photographs(tmp_path, [10, 4, 4, 10])
     work = batch.run(jobs, make, ['cpu', 'cpu'], 1, False, lambda line: None)

@@ -1,4 +1,4 @@
-"""`basicsr deblur`: from words to files, exit codes, and one clear line for each mistake."""
+"""`basicsr deblur`: results, exit codes, and one line for each mistake."""
 
 import contextlib
 import errno
@@ -140,14 +140,14 @@ def test_what_is_left_out_of_a_folder_is_no_failure(deblur, monkeypatch):
 
 
 @pytest.mark.parametrize('size', [(1, 1), (3, 10_000), (2, 3)])
-def test_sizes_at_the_edge(deblur, size):
+def test_extreme_sizes(deblur, size):
     photo('a.png', size)
     assert deblur('a.png')[0] == 0
     assert Image.open('a_deblurred.png').size == size[::-1]
 
 
 @pytest.mark.parametrize('options', [['--tile', '64'], ['--tile', 'none'], ['--device', 'cpu'], ['--half']])
-def test_options_that_change_nothing_much(deblur, options):
+def test_options_that_change_rounding_only(deblur, options):
     photo('a.png', (150, 170))
     assert deblur('a.png')[0] == 0
     assert deblur('a.png', '-o', 'b.png', *options)[0] == 0
@@ -155,7 +155,7 @@ def test_options_that_change_nothing_much(deblur, options):
     assert np.abs(one - two).max() <= (8 if options == ['--half'] else 1)
 
 
-def test_what_a_file_cannot_hold_is_said(deblur):
+def test_lost_metadata_is_reported(deblur):
     photo('a.jpg', comment=b'Sea')
     code, _, err = deblur('a.jpg', '-o', 'a.webp')
     assert code == 0
@@ -167,8 +167,8 @@ def test_without_weights_the_packaged_ones_are_used_and_named(deblur):
     photo('a.png')
     code, _, err = deblur('a.png', weights=())
     assert code == 0
-    said = 'GGKMNet; --weights GGKMNet_light is faster, --weights FILE names yours'
-    assert err == f'basicsr deblur: with the packaged weights, {said}\n'
+    hint = 'GGKMNet; --weights GGKMNet_light is faster, --weights FILE names yours'
+    assert err == f'basicsr deblur: with the packaged weights, {hint}\n'
     assert files() == ['a.png', 'a_deblurred.png']
 
 
@@ -189,7 +189,7 @@ def test_packaged_weights_go_by_their_names(deblur):
 
 
 @pytest.mark.parametrize(
-    ('words', 'said'),
+    ('words', 'named'),
     [
         (['gone.png'], 'gone.png: no such file'),
         (['a.png', '-o', 'a.png'], 'would replace the photograph a.png'),
@@ -204,11 +204,11 @@ def test_packaged_weights_go_by_their_names(deblur):
         ([], 'IN'),
     ],
 )
-def test_wrong_usage_is_2_and_writes_nothing(deblur, words, said):
+def test_wrong_usage_is_2_and_writes_nothing(deblur, words, named):
     photo('a.png')
     code, _, err = deblur(*words)
     assert code == 2
-    assert said in err
+    assert named in err
     assert files() == ['a.png']
 
 
@@ -246,11 +246,11 @@ def test_weights_that_are_not_there(deblur, weights):
 
 
 @pytest.mark.parametrize('out', ['a.png/b.png', 'closed/b.png', 'closed/new/b.png'])
-def test_a_folder_that_cannot_be_written_is_told_before_the_work(deblur, monkeypatch, out):
+def test_a_read_only_folder_is_refused_before_the_work(deblur, monkeypatch, out):
     photo('a.png')
     os.mkdir('closed')
     monkeypatch.setattr('os.access', lambda path, mode: Path(path).name != 'closed')  # root may write everywhere
-    monkeypatch.setattr(Restorer, '__call__', lambda *_: pytest.fail('it worked in vain'))
+    monkeypatch.setattr(Restorer, '__call__', lambda *_: pytest.fail('it was restored'))
     code, _, err = deblur('a.png', '-o', out)
     assert code == 1
     where = 'a.png: ' if out.startswith('a.png') else 'closed: '
@@ -408,7 +408,7 @@ def test_a_classical_method(deblur, mode, dtype):
 
 
 @pytest.mark.parametrize(
-    ('words', 'told'),
+    ('words', 'named'),
     [
         (['EBBD'], '--method EBBD: '),
         (['ebdb'], 'Did you mean EBDB'),
@@ -425,11 +425,11 @@ def test_a_classical_method(deblur, mode, dtype):
         (['EBDB', '--half'], '--half is for networks'),
     ],
 )
-def test_a_method_that_cannot_be(deblur, words, told):
+def test_wrong_methods(deblur, words, named):
     photo('sea.png')
     code, _, err = deblur('sea.png', '--method', *words, weights=())
     assert code in (1, 2)
-    assert told in err
+    assert named in err
     assert len(err.splitlines()) == 1
     assert files() == ['sea.png']
 
@@ -442,7 +442,7 @@ def test_a_method_in_several_processes(deblur):
     assert files('in') == ['a.png', 'a_deblurred.png', 'b.png', 'b_deblurred.png']
 
 
-def test_a_method_s_numbers_as_people_write_them():
+def test_numbers_of_a_method():
     assert chosen_method('EBDB, fidelity = 1e-3').settings.fidelity == 1e-3
     assert chosen_method('JNB,bins=7').settings.bins == 7
 
@@ -459,14 +459,14 @@ def test_pictures_for_compare_replace_no_photograph(deblur):
     assert [Path(name).read_bytes() for name in inputs] == before
 
 
-def test_pictures_of_an_interrupted_run_are_in_nobody_s_way(deblur):
+def test_pictures_of_an_interrupted_run_are_replaced(deblur):
     photo('x.png')
     os.makedirs('x_deblurred_before_after/images')
     assert deblur('x.png', '--compare')[0] == 0
     assert deblur('x.png', '--compare', '--suffix', '2')[0] == 0
 
 
-def test_a_picture_for_compare_of_what_no_jpeg_holds(deblur):
+def test_a_picture_for_compare_is_reduced_to_the_limits_of_jpeg(deblur):
     photo('wide.png', (1, 66000))
     code, _, err = deblur('wide.png', '--compare', '--method', 'JNB,bins=1', weights=())
     assert code == 0, err
@@ -475,7 +475,7 @@ def test_a_picture_for_compare_of_what_no_jpeg_holds(deblur):
 
 
 @pytest.mark.parametrize('words', [[''], ['x.png', '-o', '']])
-def test_an_empty_word_is_not_the_current_folder(deblur, words):
+def test_an_empty_argument_is_not_the_current_folder(deblur, words):
     photo('x.png')
     code, _, err = deblur(*words)
     assert code == 2
@@ -586,15 +586,15 @@ def test_progress_is_a_bar_on_a_terminal(place):
     import termios
 
     photo('a.png', (700, 700))
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 80, 0, 0))
+    own_end, other_end = pty.openpty()
+    fcntl.ioctl(other_end, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 80, 0, 0))
     words = [sys.executable, '-m', 'ggkm_plugin.cli', 'deblur', 'a.png', '--weights', 'w.pth', '--tile', '64']
-    process = subprocess.Popen(words, stderr=theirs, stdout=subprocess.PIPE)
-    os.close(theirs)
+    process = subprocess.Popen(words, stderr=other_end, stdout=subprocess.PIPE)
+    os.close(other_end)
     shown = b''
     with contextlib.suppress(OSError):
-        while part := os.read(ours, 1000):
+        while part := os.read(own_end, 1000):
             shown += part
     assert process.wait() == 0
-    os.close(ours)
+    os.close(own_end)
     assert b'a.png, tile ' in shown

@@ -1,6 +1,6 @@
 """Laws of the GGKM operator and of the iteration built on it: what the paper's Sec. 3 says must hold.
 
-Float64 unless said; 1e-12 is the rounding of sums of values of size 1.
+Float64 unless stated otherwise; 1e-12 is the rounding of sums of values of size 1.
 """
 
 import numpy as np

@@ -238,7 +238,7 @@ def test_weights_that_are_no_checkpoint(tmp_path, content):
 
 def test_a_full_memory_is_told_and_tiles_are_halved(network, monkeypatch):
     """The allocator refuses the whole image, then every tile."""
-    told = []
+    messages = []
     image = torch.rand(3, 200, 200)
     expected = Restorer(network)(image)
     forward = type(network).forward
@@ -247,16 +247,16 @@ def test_a_full_memory_is_told_and_tiles_are_halved(network, monkeypatch):
         raise torch.OutOfMemoryError('no room') if y.shape[-1] > 150 else forward(net, y)
 
     monkeypatch.setattr(type(network), 'forward', refuse)
-    torch.testing.assert_close(Restorer(network, tile=None, tell=told.append)(image), expected, atol=1e-5, rtol=0)
-    assert len(told) == 1
-    assert 'out of memory' in told[0]
+    torch.testing.assert_close(Restorer(network, tile=None, tell=messages.append)(image), expected, atol=1e-5, rtol=0)
+    assert len(messages) == 1
+    assert 'out of memory' in messages[0]
 
     def full(*_):
         raise torch.OutOfMemoryError('no room')
 
     monkeypatch.setattr(tiling, '_tiled', full)
     with pytest.raises(TrainingError, match='out of memory on an image of 200x200'):
-        Restorer(network, tile=None, tell=told.append)(image)
+        Restorer(network, tile=None, tell=messages.append)(image)
 
 
 def test_a_gpu_gives_the_same(network):

@@ -154,22 +154,22 @@ def failing_above(net, side, error):
 
 @pytest.mark.parametrize('error', [torch.OutOfMemoryError('CUDA out of memory.'), MemoryError()])
 def test_tiles_are_halved_when_the_memory_is_full(error):
-    net, y, told = built(GGKMNet, **SMALL), photograph(300, 520), []
+    net, y, messages = built(GGKMNet, **SMALL), photograph(300, 520), []
     with torch.no_grad():
         want = net(y)
-        got = tiling.restored(failing_above(net, 250, error), y, None, told.append)
+        got = tiling.restored(failing_above(net, 250, error), y, None, messages.append)
     assert (got - want).abs().max() <= 1e-5
-    assert told == [
+    assert messages == [
         'out of memory on 300x520 at once: trying tiles of 256',
         'out of memory on 300x520 in tiles of 256: trying tiles of 128',
     ]
 
 
 def test_a_memory_too_small_for_any_tile():
-    net, told = failing_above(built(GGKMNet, **SMALL), 10, MemoryError('no')), []
+    net, messages = failing_above(built(GGKMNet, **SMALL), 10, MemoryError('no')), []
     with pytest.raises(TrainingError, match=r'out of memory on an image of 100x90 in tiles of 64: make it smaller.*no'):
-        tiling.restored(net, photograph(100, 90), 128, told.append)
-    assert told == ['out of memory on 100x90 in tiles of 128: trying tiles of 64']
+        tiling.restored(net, photograph(100, 90), 128, messages.append)
+    assert messages == ['out of memory on 100x90 in tiles of 128: trying tiles of 64']
 
 
 def test_other_errors_pass():

@@ -225,7 +225,7 @@ def test_the_command_on_pairs(command, workplace):
     )  # fmt: skip
     assert code == 0
     assert 'GGKM, simplex' in out
-    assert 'effective radius' not in out  # nobody knows the true one
+    assert 'effective radius' not in out  # the true one is unknown
     with open('out/psf_study.csv') as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 8

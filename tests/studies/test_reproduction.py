@@ -1,4 +1,4 @@
-"""`basicsr reproduce`: every row of the tables with its state and command, and figures from checkpoints at hand."""
+"""`basicsr reproduce`: every row of the tables with its state and command, and figures from available checkpoints."""
 
 import csv
 import io
@@ -129,10 +129,10 @@ def test_tables_of_methods(command, benchmarks):
         code, out, err = command('reproduce', str(number), '--format', 'csv', *names, *QUICK)
         assert code == 0, err
         cells = {(row['column'], row['row'], row['quantity']): row for row in rows(out)}
-        ours, missing = cells[column, 'GGKMNet', 'psnr'], cells[column, 'NRKNet', 'psnr']
-        assert float(ours['here']) > 0
-        assert float(ours['paper']) == TABLES[number].columns[column]['GGKMNet'].psnr
-        assert float(cells[column, 'Input', 'psnr']['here']) != float(ours['here'])
+        ggkmnet, missing = cells[column, 'GGKMNet', 'psnr'], cells[column, 'NRKNet', 'psnr']
+        assert float(ggkmnet['here']) > 0
+        assert float(ggkmnet['paper']) == TABLES[number].columns[column]['GGKMNet'].psnr
+        assert float(cells[column, 'Input', 'psnr']['here']) != float(ggkmnet['here'])
         assert (missing['here'], missing['checkpoint']) == ('', 'missing')
         assert missing['command'] == 'basicsr train -opt train_NRKNet_DPDD'
 

@@ -1,4 +1,4 @@
-"""`basicsr study`: rows as the paper prints them, equal budgets, tables that say what holds, runs that go on."""
+"""`basicsr study`: rows as the paper prints them, equal budgets, verdicts, and continued runs."""
 
 import csv
 import json
@@ -342,10 +342,10 @@ def test_a_signal_saves_and_the_same_command_goes_on(workplace, tiny, write_opti
         assert running.poll() is None
         time.sleep(0.2)
     running.send_signal(signal.SIGINT)
-    _, said = running.communicate(timeout=120)
+    _, err = running.communicate(timeout=120)
     assert running.returncode == 1
-    assert 'basicsr study losses' in said
-    assert '--auto_resume' not in said
+    assert 'basicsr study losses' in err
+    assert '--auto_resume' not in err
     (states,) = (workplace / 'experiments').glob('study_full_s0_*/training_states')
     saved = [int(state.stem) for state in states.iterdir()]
     assert saved

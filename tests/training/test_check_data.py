@@ -51,12 +51,12 @@ def test_all_faults_of_all_data_sets(workplace, tiny):
     for folder in ('input', 'ground_truth'):
         write_image(f'pairs/{folder}/01.png', picture(28, 64))
     tiny['train']['total_iter'] = '4'
-    told = faults(tiny)
-    assert 'train.total_iter' in told
+    messages = faults(tiny)
+    assert 'train.total_iter' in messages
     for name in ('val/input/00', 'val/ground_truth/01', 'val/input/02', 'val/input/03', 'pairs/input/01'):
-        assert f'datasets.{"val" if "val" in name else "train"}: {name}.png' in told
-    assert 'pairs/input/00.png' in told
-    assert told.count('.png') < 20
+        assert f'datasets.{"val" if "val" in name else "train"}: {name}.png' in messages
+    assert 'pairs/input/00.png' in messages
+    assert messages.count('.png') < 20
 
 
 def test_a_test_s_data(workplace, tiny):
@@ -77,10 +77,10 @@ def test_lmdb(workplace, tiny, codec):
     for key in ('dataroot_lq', 'dataroot_gt'):
         del tiny['datasets']['train'][key]
     tiny['datasets']['train'].update(dataroot='set')
-    told = faults(tiny)
-    assert 'train.lmdb/input/02.png' in told
-    assert 'train.lmdb/input/03.png' in told
-    assert 'input/01' not in told
+    messages = faults(tiny)
+    assert 'train.lmdb/input/02.png' in messages
+    assert 'train.lmdb/input/03.png' in messages
+    assert 'input/01' not in messages
 
 
 def test_mixed_and_synthetic_sets(workplace, tiny):
@@ -90,10 +90,10 @@ def test_mixed_and_synthetic_sets(workplace, tiny):
     for i in range(2):
         write_image(f'photos/{i}.png', picture(4, 40) if i else picture(40, 40))
     cut('pairs/input/03.png', 100)
-    told = faults(tiny)
-    assert 'pairs/input/03.png' in told
-    assert 'photos/1.png' in told
-    assert 'photos/0.png' not in told
+    messages = faults(tiny)
+    assert 'pairs/input/03.png' in messages
+    assert 'photos/1.png' in messages
+    assert 'photos/0.png' not in messages
 
 
 def test_data_sets_of_basicsr(workplace, tiny):

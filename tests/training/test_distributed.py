@@ -188,7 +188,7 @@ def test_two_halves_of_a_batch_have_the_gradients_of_the_whole(server, tiny, tmp
 
 
 def test_ranks_see_different_crops(server, tiny, tmp_path):
-    """Also after the first epoch; and a wish for sync_bn that no CPU can grant."""
+    """Also after the first epoch, and with sync_bn, which CPUs ignore."""
     tiny['sync_bn'] = True
     tiny['network_g']['beta_norm'] = 'bn'
     tiny['train']['total_iter'] = 10
@@ -203,7 +203,7 @@ def test_ranks_see_different_crops(server, tiny, tmp_path):
 
 
 def test_an_epoch_is_dealt_out_once(server, tiny, tmp_path):
-    """With `manual_seed: ~`, which the host draws in each process: the ranks share one permutation all the same."""
+    """With `manual_seed: ~`, which BasicSR draws in each process: the ranks still share one permutation."""
     tiny['manual_seed'] = None
     tiny['train']['total_iter'] = 5
     tiny['datasets']['train']['batch_size_per_gpu'] = 1
@@ -322,9 +322,9 @@ def test_no_number_on_one_rank_stops_all(server, tiny, tmp_path):
     place = new_place(tmp_path / 'place', tiny, odd=ODD_LOSS)
     codes, printed = server.run_together(*TOGETHER, '--plugin', 'odd', cwd=place)
     assert codes == [1, 1]
-    said = re.findall('basicsr train: .*', printed)
-    assert len(said) == 1, said
-    assert 'the loss is not finite on another process at iteration 3' in said[0]
+    lines = re.findall('basicsr train: .*', printed)
+    assert len(lines) == 1, lines
+    assert 'the loss is not finite on another process at iteration 3' in lines[0]
     assert 'Traceback' not in printed
     assert [path.name for path in place.glob('experiments/tiny/training_states/*')] == ['2.state']
 
@@ -387,7 +387,7 @@ def left(self):
 defocus_model.save_atomically, DefocusModel._save_and_stop = slowly, left
 """
 )
-# the agent hands the signal on; that it also comes by another way is no second wish
+# the agent forwards the signal; receiving it twice must not count as a second request
 STOP_ALL = AT_FIVE.format(
     act="""os.kill(os.getppid(), signal.SIGTERM)
     while model.stop.signal is None:
@@ -509,7 +509,7 @@ atexit.register(pathlib.Path('farewell').touch)
 
 @pytest.mark.parametrize('fails', [False, True])
 def test_a_process_of_a_group_ends_at_once(tiny, tmp_path, fails):
-    """What it has printed and what wants to be called at the end are not lost."""
+    """Output is flushed and exit handlers run."""
     place = new_place(tmp_path / 'place', tiny, late=LATE)
     if fails:
         (place / 'pairs/input/02.png').write_bytes(b'')
@@ -630,7 +630,7 @@ def test_the_slurm_script_stops_in_time_and_queues_again(tiny, tmp_path):
 
 
 def test_a_group_from_slurm_s_environment(server, tmp_path):
-    """With the backend that the host's option files ask for, and that a machine without GPUs does not have."""
+    """With nccl, the backend in BasicSR's option files, which needs GPUs."""
     executable(tmp_path / 'scontrol', '[ "$*" = "show hostnames node[1-2]" ] && printf "127.0.0.1\\nother\\n"\n')
     (tmp_path / 'slurm.py').write_text(SLURM.format(port=free_port()))
     codes, printed = server.run_together('slurm.py', cwd=tmp_path, processes=1)

@@ -1,4 +1,4 @@
-"""A run that was killed, stopped or spoilt, and resumed, ends as one that was not: to the last bit."""
+"""A run that was killed, stopped or nonfinite, and resumed, ends as one that was not: to the last bit."""
 
 import json
 import os
@@ -82,7 +82,7 @@ def same(one: object, other: object) -> bool:
 
 @pytest.fixture(scope='module')
 def uninterrupted(server, tmp_path_factory):
-    """What the run makes when it is left alone, and the moments that it passes through."""
+    """Options, files and events of an uninterrupted run."""
     opt = lasting(json.loads(json.dumps(TINY)))
     place = new_place(tmp_path_factory.mktemp('runs') / 'uninterrupted', opt)
     code, printed = server.run(*TRAIN, cwd=place, kill_at=0)
@@ -243,7 +243,7 @@ def test_a_worker_that_dies(server, tiny, tmp_path):
 
 
 def test_a_damaged_image_in_the_middle_of_an_epoch(server, tiny, tmp_path):
-    """What was done before it is saved; with the image mended the run ends as if nothing had been."""
+    """Earlier steps are saved. With the image repaired the run ends as an uninterrupted one."""
     opt = lasting(tiny)
     opt['logger']['save_checkpoint_freq'] = 100
     whole = new_place(tmp_path / 'whole', opt)
@@ -300,7 +300,7 @@ def test_a_full_disk_before_the_first_checkpoint(server, tiny, tmp_path):
 
 
 def test_weights_of_another_moment(server, tiny, tmp_path):
-    """A network saved again at an iteration whose old state is still there: they do not belong together."""
+    """A network that was saved again, at an iteration with an older state, does not match that state."""
     place = new_place(tmp_path / 'place', lasting(tiny))
     assert server.run(*TRAIN, cwd=place)[0] == 0
     models = place / 'experiments/tiny/models'
@@ -358,7 +358,7 @@ def test_a_changed_learning_rate_is_named(server, copy):
     ],
 )
 def test_what_cannot_be_gone_on_with(server, copy, change, words):
-    """Told before anything is put aside."""
+    """Refused before any folder is renamed."""
     before = sorted(path.name for path in copy.rglob('*') if path.suffix in ('.pth', '.state'))
     code, printed = server.run(*RESUME, '--force_yml', 'train:total_iter=9', change, cwd=copy)
     assert code == 2
@@ -381,7 +381,7 @@ def test_its_loading_processes_do_not_keep_a_killed_run_s_place(server, tiny, tm
 
 
 def test_a_drawn_seed_is_part_of_the_state(server, tiny, tmp_path):
-    """With `manual_seed: ~` the host draws one for each start; the samples must not change on the way."""
+    """With `manual_seed: ~` BasicSR draws one for each start; the samples must not change."""
     lasting(tiny)['manual_seed'] = None
     whole, killed = tmp_path / 'whole', new_place(tmp_path / 'killed', tiny)
     assert server.run(*TRAIN, cwd=killed, kill_at=37)[0] == -signal.SIGKILL

@@ -104,7 +104,7 @@ def test_auto_resume_goes_on_past_a_truncated_state(basicsr, workplace, tiny, wr
 
 
 def test_auto_resume_from_another_folder(basicsr, workplace, tiny, write_options):
-    """The host would start anew there and put the good run aside."""
+    """BasicSR would start from scratch there and rename the good run."""
     path = write_options(tiny)
     assert basicsr('train', '-opt', path).returncode == 0
     (workplace / 'elsewhere').mkdir()
@@ -127,7 +127,7 @@ def test_a_damaged_image_ends_the_run(basicsr, workplace, tiny, write_options, p
 
 
 def test_workers_started_by_spawn(basicsr, workplace, tiny, write_options):
-    """A stock data set in spawned workers: the host's import fails there unless the shims are in place first."""
+    """A stock data set in spawned workers: BasicSR's import fails there unless the import hook is installed first."""
     (workplace / 'spawn_workers.py').write_text(
         'import multiprocessing\nmultiprocessing.set_start_method("spawn", force=True)\n'
     )
@@ -139,7 +139,7 @@ def test_workers_started_by_spawn(basicsr, workplace, tiny, write_options):
 
 
 def test_our_names_in_somebody_s_own_train_py(workplace, tiny, write_options):
-    """`register()` and the host alone: stock SRModel trains and validates GGKMNet with GGKMLoss."""
+    """`register()` and BasicSR alone: SRModel trains and validates GGKMNet with GGKMLoss."""
     tiny['model_type'] = 'SRModel'
     tiny['datasets']['train']['num_worker_per_gpu'] = 1
     write_options(tiny)

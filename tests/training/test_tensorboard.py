@@ -1,4 +1,4 @@
-"""What TensorBoard has of a run, and that it can be started after a plain install."""
+"""TensorBoard: logged values, and that it starts after a plain install."""
 
 import subprocess
 import sys

@@ -11,18 +11,18 @@ from ggkm_plugin.metrics.defocus_metrics import defocus_ssim
 from ggkm_plugin.utils.hashing import code_digest, digest, file_digest, tensor_digest
 
 
-def test_the_order_of_keys_does_not_matter():
+def test_the_order_of_keys_has_no_effect():
     assert digest({'a': 1, 'b': [2, {'c': 3}]}) == digest({'b': [2, {'c': 3}], 'a': 1}) != digest({'a': 1, 'b': [2]})
 
 
-def test_tensors_by_shape_type_and_values():
+def test_tensor_digests_depend_on_shape_type_and_values():
     x = torch.arange(12.0).view(3, 4)
     others = [x + 1, x.view(4, 3), x.double(), x.t()]
     assert tensor_digest(x) == tensor_digest(x.clone()) == tensor_digest(x.t().contiguous().t())
     assert len({tensor_digest(each) for each in (x, *others)}) == 5
 
 
-def test_a_file_that_changes(tmp_path):
+def test_the_digest_of_a_changed_file(tmp_path):
     path = tmp_path / 'file'
     path.write_text('a')
     first = file_digest(str(path))
@@ -59,7 +59,7 @@ def test_a_digest_includes_imports_from_the_same_package(package, file, counts):
     assert (code() != before) == counts
 
 
-def test_a_metric_s_digest_includes_its_operators():
+def test_the_digest_of_a_metric_includes_its_operators():
     names = []
     original = sys.modules['ggkm_plugin.utils.hashing'].file_digest
     with pytest.MonkeyPatch.context() as patch:
