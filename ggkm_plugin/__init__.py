@@ -3,7 +3,12 @@
 Importing this package is light (no torch). `register()` puts everything it has into BasicSR's registries.
 """
 
+from pathlib import Path
+
 __version__ = '0.2.0'
+
+if not Path(__file__).with_name('datasets_prep').exists():  # in a checkout the scripts lie beside the package
+    __path__.append(str(Path(__file__).parents[1]))
 
 
 def register() -> None:
