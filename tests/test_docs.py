@@ -2,11 +2,16 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import torch
 
-from ggkm_plugin.cli.main import COMMANDS, build_parser
+from ggkm_plugin.archs.ggkmnet_arch import GGKMNet
+from ggkm_plugin.cli.main import COMMANDS, build_parser, main
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -55,6 +60,48 @@ def test_links_of_a_page_lead_somewhere(page):
     links = re.findall(r'\]\(([^)\s]+)\)', text)
     files = [link.split('#')[0] for link in links if not re.match(r'https?://|#|mailto:', link)]
     assert [file for file in files if not (page.parent / file).exists()] == []
+
+
+def write_images(*names, size=(48, 64), bits=8):
+    for seed, name in enumerate(names):
+        image = cv2.GaussianBlur(np.random.default_rng(seed).random((*size, 3)), (0, 0), 2)
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(name, (image * (2**bits - 1)).astype(f'uint{bits}'))
+
+
+def takes_seconds(words):
+    quick = words[0] in ('convert', 'deblur', 'list', 'prepare') or {'--dry-run', '--show'} & {*words}
+    return (quick and 'onnx' not in words) or (words[0] == 'export' and '.safetensors' in ' '.join(words))
+
+
+@pytest.mark.slow
+def test_documented_commands_that_take_seconds_run(tmp_path, monkeypatch):
+    """Every such command once, in the order of the pages, in a folder with the files that the pages name."""
+    monkeypatch.chdir(tmp_path)
+    write_images('photo.jpg', 'photos/a.png')
+    cv2.imwrite('mask.png', np.full((48, 64), 128, np.uint8))
+    for split in ('train', 'val', 'test'):
+        write_images(*(f'dd_dp_dataset_canon/{split}_c/{side}/{split}.png' for side in ('source', 'target')), bits=16)
+        write_images(*(f'my/{split}/{side}/1.png' for side in ('inputC', 'target')))
+    shutil.make_archive('DPDD', 'zip', base_dir='dd_dp_dataset_canon')
+    shutil.copy(ROOT / 'examples/plugin/my_plugin.py', 'my_module.py')
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, options in ('other', {'width': 16}), ('net_g_latest', {'width': 4}):
+        network = GGKMNet(**options)
+        description = {'arch': 'GGKMNet', 'options': options} if name != 'other' else None
+        torch.save({'params': network.state_dict(), 'description': description}, f'{name}.pth')
+    best = Path('experiments/finetune_GGKMNet/models/net_g_best_psnr.pth')
+    best.parent.mkdir(parents=True)
+    shutil.copy('net_g_latest.pth', best)
+    documented = {tuple(words): words for page in PAGES for words in commands(page) if words and takes_seconds(words)}
+    failed = []
+    for words in documented.values():
+        shutil.rmtree('photo_deblurred_before_after', ignore_errors=True)
+        Path('photo_deblurred.jpg').unlink(missing_ok=True)  # an earlier result is refused
+        if main(words) != 0:
+            failed.append(shlex.join(words))
+    assert len(documented) > 15
+    assert failed == []
 
 
 def test_every_command_is_documented():
