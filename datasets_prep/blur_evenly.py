@@ -1,4 +1,4 @@
-"""Write pairs of photographs blurred evenly by a Gaussian, to measure what a network does to them.
+"""Write pairs of photographs blurred evenly by a Gaussian, to measure the effect of a network.
 
 python -m ggkm_plugin.datasets_prep.blur_evenly OUT --photos FOLDER ... --sigma 0.8 1.5 2.5
 """
@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def select(arguments: argparse.Namespace) -> list[SharpPhotograph]:
-    """Return the photographs asked for. Raises DataError for unknown names."""
+    """Select the photographs. Raises DataError for unknown names."""
     photographs = photographs_from_folders(arguments.photos)
     names = read_names(arguments.names_file)
     unknown = sorted(set(names) - {photograph.name for photograph in photographs})

@@ -28,7 +28,7 @@ export OMP_NUM_THREADS=1
 # two jobs on one node must not meet at the same port
 export MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
 
-# B: in --signal sends the signal to this shell alone: it then knows that the time is up, and srun passes it on
+# B: in --signal sends the signal to this shell only, and srun forwards it
 stopped=no
 trap 'stopped=yes; kill -TERM "$step"' TERM
 

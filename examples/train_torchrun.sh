@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train on all GPUs of this machine, and go on after a crash:
+# Train on all GPUs of this machine, and resume after a crash:
 #
 #     examples/train_torchrun.sh options/train_GGKMNet_DPDD.yml [more arguments of `basicsr train`]
 #

@@ -24,17 +24,17 @@ def test_a_class_name_has_one_meaning():
     assert {name: files for name, files in places.items() if len(files) > 1} == {}
 
 
-def test_modules_lie_in_rooms():
+def test_modules_are_in_subpackages():
     assert [path.name for path in PACKAGE.glob('*.py')] == ['__init__.py']
 
 
-def test_the_map_of_contributing_is_the_import_contract():
+def test_the_table_of_contributing_is_the_import_contract():
     tomllib = pytest.importorskip('tomllib', reason='Python 3.10 has no TOML reader')
     contract = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))['tool']['importlinter'][
         'contracts'
     ][0]
     layers = [set(re.split(r'\s*[:|]\s*', layer)) for layer in contract['layers']]
     rows = re.findall(r'^\| (\d+) \| `(\w+)` \|', (ROOT / 'CONTRIBUTING.md').read_text(encoding='utf-8'), re.MULTILINE)
-    assert [{room for layer, room in rows if int(layer) == n} for n in range(1, len(layers) + 1)] == layers
+    assert [{name for layer, name in rows if int(layer) == n} for n in range(1, len(layers) + 1)] == layers
     folders = {path.parent.name for path in PACKAGE.glob('*/__init__.py')} - set(contract['exhaustive_ignores'])
-    assert {room for _, room in rows} == folders
+    assert {name for _, name in rows} == folders

@@ -27,7 +27,7 @@ from ggkm_plugin.utils.image_header import Header, header_of
 from ggkm_plugin.utils.threads import map_threads
 
 CODECS = ('png', 'raw')
-# Rows per value. 16 to 128 take equal time from the page cache; more read more rows beside a crop from the disk.
+# Rows per value. 16 to 128 take equal time from the page cache; larger bands read more unneeded rows from the disk.
 BAND_ROWS = 32
 
 _FORMAT = 2

@@ -1,4 +1,4 @@
-"""Registration of results to their ground truth by one sub-pixel shift, for scores beside the plain ones."""
+"""Registration of results to their ground truth by one sub-pixel shift, for additional scores."""
 
 import math
 

@@ -14,7 +14,7 @@ from ggkm_plugin.utils.files import make_writable, write_whole
 from ggkm_plugin.utils.hashing import digest
 from ggkm_plugin.utils.image_decoding import write_image
 
-_ADVICE = 'Make room, or choose another place with --root; the same command continues from here'
+_ADVICE = 'Free disk space, or choose another place with --root; the same command continues from here'
 
 
 class ResultsError(UserError):

@@ -32,7 +32,7 @@ from basicsr.utils import get_root_logger  # isort: skip
 from basicsr.utils.dist_util import master_only  # isort: skip
 
 
-_UNTOUCHED = 'Earlier checkpoints are untouched: make room, then continue with --auto_resume'
+_UNTOUCHED = 'Earlier checkpoints are untouched: free disk space, then continue with --auto_resume'
 # Keys that do not change the content of batches.
 _NO_EFFECT_ON_BATCHES = {
     f'datasets.train.{key}'

@@ -90,10 +90,10 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
 
 
 def calibration_mask(flow: Tensor, tolerance: float = 0.35) -> Tensor:
-    """Return where a flow (B,2,H,W) is consistent with the rest of its image: (B,1,H,W) of 0 and 1.
+    """Return the mask, (B,1,H,W) of 0 and 1, of flow (B,2,H,W) that is consistent with the rest of its image.
 
     The flow is drawn with Middlebury's color wheel, the longest of its image in full color, and turned to gray
-    (BT.601); 1 where that is within `tolerance` of its mean. A shift of the whole image is believed everywhere.
+    (BT.601); 1 where that is within `tolerance` of its mean. A shift of the whole image is consistent everywhere.
     """
     from torchvision.utils import flow_to_image
 

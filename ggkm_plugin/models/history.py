@@ -1,4 +1,4 @@
-"""Every validation of a run, in a file of its own: what was best survives a run that is killed between two states."""
+"""History of validations in one file, so that best scores survive a run that is killed between two states."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,9 @@ class ValidationHistory:
         try:
             write_whole(self.path, json.dumps(self.entries, indent=1) + '\n')
         except OSError as error:
-            raise CheckpointError(f'{self.path}: cannot be written ({error}); make room, then --auto_resume') from error
+            raise CheckpointError(
+                f'{self.path}: cannot be written ({error}); free disk space, then --auto_resume'
+            ) from error
 
 
 def _is_entry(entry: Any) -> bool:

@@ -46,7 +46,7 @@ class JDRLModel(DefocusModel):
     """DefocusModel under JDRL's loss; `train.jdrl` has the keys of `JDRLOptions`.
 
     With B the photograph, S its misaligned sharp partner, O the network's (finest) image, l the loss `train.pixel_opt`,
-    f(x, y) the flow from x to y, W the warp by it, M the mask of the flow that is believed, the phases minimize
+    f(x, y) the flow from x to y, W the warp by it, M the mask of reliable flow, the phases minimize
 
         network      l(O, W(S, f(B,S)))
         reblurring   0.5 l(R(O,B), B), by the reblurring module R alone
@@ -115,11 +115,11 @@ class JDRLModel(DefocusModel):
         total = self.jdrl.reblur_weight * terms['l_reblur']
         if self.phase == 'both':
             forth, back = self._flow(sharp, gt), self._flow(gt, sharp)
-            believed, believed_back = (calibration_mask(flow, self.jdrl.mask_tolerance) for flow in (forth, back))
-            terms['l_forth'] = self.cri_pix(believed * sharp, believed * warp(gt, forth))
-            terms['l_back'] = self.cri_pix(believed_back * gt, believed_back * warp(sharp, back))
+            reliable, reliable_back = (calibration_mask(flow, self.jdrl.mask_tolerance) for flow in (forth, back))
+            terms['l_forth'] = self.cri_pix(reliable * sharp, reliable * warp(gt, forth))
+            terms['l_back'] = self.cri_pix(reliable_back * gt, reliable_back * warp(sharp, back))
             terms['l_pix'] = terms['l_forth'] + terms['l_back']
-            terms['believed'] = believed.mean()
+            terms['believed'] = reliable.mean()
             total = total + terms['l_pix']
         return total, terms
 

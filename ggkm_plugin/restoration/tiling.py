@@ -290,16 +290,16 @@ def _tiled(
     levels = pyramid(net.padded(y), net.num_scales)
     counter = _Counter(net, levels, side, progress)
     memories = [Memory()] * net.num_iters
-    # The largest beta has the room of all: what stays must not lie among what comes and goes, or that takes more.
+    # One buffer for all betas, with the size of the largest: otherwise the memory becomes fragmented.
     step = _steps(net)[0]
-    room = y.new_empty(y.shape[0] * _maps(step) * levels[-1][0, 0].numel(), dtype=_computed_in(step, y))
+    buffer = y.new_empty(y.shape[0] * _maps(step) * levels[-1][0, 0].numel(), dtype=_computed_in(step, y))
     x: Tensor | None = None
     for t in range(1, net.num_scales + 1):
         y_t = levels.pop(0)
         for r, module in enumerate(net.steps_of_scale(t)):
             step = cast(FixedPointStep, module)
             keep = t < net.num_scales
-            alpha, beta, memories[r] = _coefficients(step, y_t, memories[r], side, room, keep, counter)
+            alpha, beta, memories[r] = _coefficients(step, y_t, memories[r], side, buffer, keep, counter)
             x = _updated(step, y_t, y_t if x is None else x, alpha, beta, side, counter)
     assert x is not None
     if observe is not None:
@@ -308,17 +308,17 @@ def _tiled(
 
 
 def _coefficients(
-    step: FixedPointStep, y: Tensor, memory: Memory, side: int, room: Tensor, keep: bool, counter: _Counter
+    step: FixedPointStep, y: Tensor, memory: Memory, side: int, buffer: Tensor, keep: bool, counter: _Counter
 ) -> tuple[Tensor, Tensor, Memory]:
     """Pass A: compute alpha, beta and recurrent states of one iteration; recurrent maps only if `keep`.
 
-    beta lies in `room`.
+    beta lies in `buffer`.
     """
     batch, _, height, width = y.shape
-    beta = room[: batch * _maps(step) * height * width].view(batch, _maps(step), height, width)
+    beta = buffer[: batch * _maps(step) * height * width].view(batch, _maps(step), height, width)
     kept: State | None = None
     if keep:
-        h, c = (y.new_empty(batch, _maps(step), height // 2, width // 2, dtype=room.dtype) for _ in range(2))
+        h, c = (y.new_empty(batch, _maps(step), height // 2, width // 2, dtype=buffer.dtype) for _ in range(2))
         kept = (h, c)
     total: Tensor | float = 0.0
     for tile in counter.counted(_tiles(height, width, side, coefficient_radius(step))):
@@ -339,7 +339,7 @@ def _coefficients(
             _part(whole, near.core, 2).copy_(near.inside(maps, 2))
         del part, state
     mean = cast(Tensor, total) / (height // 4 * (width // 4))
-    alpha, alpha_states = step.alpha_apu(mean.to(room.dtype)[..., None, None], memory.alpha)
+    alpha, alpha_states = step.alpha_apu(mean.to(buffer.dtype)[..., None, None], memory.alpha)
     return alpha, beta, Memory(alpha_states, kept)
 
 

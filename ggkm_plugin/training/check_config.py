@@ -18,7 +18,7 @@ from ggkm_plugin.utils.registry import CONSTRUCTOR_ERRORS, argument_faults, buil
 from ggkm_plugin.utils.schema import Faults, raise_faults, section_faults, signature_section, without_faults
 from ggkm_plugin.weights import checkpoint_path
 
-# Models of this package, and all models that give one image to the network and its output to `pixel_opt`.
+# Models of this package, and all models that call `pixel_opt` with the output of the network on one image.
 _OWN_MODELS = ('DefocusModel', 'JDRLModel')
 _IMAGE_MODELS = ('SRModel', *_OWN_MODELS)
 _TRAIN_FILES = {'DefocusModel': schema.DefocusTrainFile, 'JDRLModel': schema.JDRLTrainFile}
@@ -237,7 +237,7 @@ def _check_dataset(opt: Options, phase: str, all_built: dict[str, Any]) -> list[
     layout, split = LAYOUTS.get(str(dataset.get('layout'))), dataset.get('split', kind)
     if 'train' in opt and kind == 'val' and split == 'test':
         warnings.append(f'{where}: the test split is scored in training; no best weights are chosen on it')
-    # a train split before any scenes are held out of it has a published count
+    # The published count of a train split includes the held-out scenes.
     if layout and not layout.held_out and len(built) != layout.counts.get(split, len(built)):
         warnings.append(f'{where}: {len(built)} images, but {dataset["layout"]} has {layout.counts[split]}')
     return warnings
@@ -301,7 +301,7 @@ def _check_flow(opt: Options) -> list[str]:
     alone = jdrl['warp_iter'] + jdrl['reblur_iter']
     if alone < total:
         return []
-    return [f'train.jdrl: warp_iter and reblur_iter, {alone} together, leave none of {total} iterations to train both']
+    return [f'train.jdrl: warp_iter and reblur_iter are {alone} together, so none of {total} iterations trains both']
 
 
 def _check_step(opt: Options) -> list[str]:

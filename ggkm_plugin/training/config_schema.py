@@ -21,7 +21,7 @@ from ggkm_plugin.utils.schema import (
     Spec,
 )
 
-# The arguments of these are checked against what `type` names; in the JSON schema they are definitions of their own.
+# Arguments are checked by the registered class or function of `type`. In the JSON schema each kind is a definition.
 Arch = Annotated[Spec, WithJsonSchema({'kind': 'archs'})]
 Loss = Annotated[Spec, WithJsonSchema({'kind': 'losses'})]
 Metric = Annotated[Spec, WithJsonSchema({'kind': 'metrics'})]

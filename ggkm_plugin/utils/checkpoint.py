@@ -49,7 +49,7 @@ _NOT_DESCRIBED = ('type', 'blur_form')
 _NOT_DIGESTED = ('path', 'rank', 'world_size', 'dist', 'auto_resume', 'root_path', 'logger', 'num_gpu', 'name')
 
 
-def save_atomically(content: object, path: str, advice: str = 'Name an existing folder with room') -> None:
+def save_atomically(content: object, path: str, advice: str = 'Name an existing folder with free space') -> None:
     """Write with torch.save: `path` is the old file or the whole new one, never a part.
 
     Raises CheckpointError, which ends in `advice`, if it cannot be written.
@@ -75,7 +75,9 @@ def save_checkpoint(state: Mapping[str, Tensor], description: dict[str, Any], pa
     save_content({'params': dict(state), 'description': description}, path)
 
 
-def save_content(content: dict[str, Any], path: str | Path, advice: str = 'Name an existing folder with room') -> None:
+def save_content(
+    content: dict[str, Any], path: str | Path, advice: str = 'Name an existing folder with free space'
+) -> None:
     """Write `params`, `params_ema` if given, and `description` as .safetensors or by torch.save, whole or not at all.
 
     Raises CheckpointError, which ends in `advice`, if the file cannot be written.

@@ -38,7 +38,7 @@ def packaged_folder() -> Path:
 def find_option_file(name: str, folder: Path = Path()) -> Path:
     """Return the option file at a path relative to `folder`, or else the packaged one of this name.
 
-    options/ and .yml may be left out of a packaged name. Raises OptionError naming the nearest packaged files.
+    A packaged name may omit options/ and .yml. Raises OptionError naming the nearest packaged files.
     """
     path = Path(name)
     try:
@@ -95,7 +95,7 @@ def read_options(path: Path) -> tuple[Options, dict[str, Options]]:
 
 
 def _with_base(path: Path, derived: tuple[Path, ...]) -> Options:
-    """Read a file and the chain of its bases; `derived` are the files between it and the one asked for."""
+    """Read a file merged into its bases; `derived` are the files that inherit from it, for detecting circles."""
     opt = _parse(path)
     base, without = opt.pop('base', None), opt.pop('without', None) or []
     if base is None and not without:
@@ -176,19 +176,19 @@ def _expand_home(section: Any, prefixes: tuple[str, ...]) -> None:
 
 def _set(opt: Options, keys: list[str], value: Any, new_keys: bool) -> None:
     """Set a nested key; unless `new_keys`, it must exist."""
-    where = opt
+    section = opt
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
-        if key not in where and not (last and new_keys):
+        if key not in section and not (last and new_keys):
             raise OptionError(
-                f'no option {":".join(keys[: depth + 1])} to set.{nearest(key, list(where), "There are")}'
+                f'no option {":".join(keys[: depth + 1])} to set.{nearest(key, list(section), "There are")}'
             )
         if last:
-            where[key] = value
-        elif not isinstance(where[key], dict):
+            section[key] = value
+        elif not isinstance(section[key], dict):
             raise OptionError(f'option {":".join(keys[: depth + 1])} has no keys below it')
         else:
-            where = where[key]
+            section = section[key]
 
 
 def nearest(name: str, known: list[str], label: str) -> str:

@@ -33,7 +33,7 @@ REGISTRIES: dict[str, Any] = {
     'metrics': METRIC_REGISTRY,
 }
 
-# What this package registers: a new arch, data set, loss, model or metric is added here. {room: {module: names}}
+# Names registered by this package, {subpackage: {module: names}}. Add a new arch, data set, loss, model or metric here.
 OWN_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     'archs': {
         'aifnet_arch': ('AIFNet',),
@@ -71,8 +71,8 @@ OWN_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 # (kind, name) -> module
 OWN_MODULES = {
-    ('datasets' if room == 'data' else room, name): f'ggkm_plugin.{room}.{module}'
-    for room, modules in OWN_NAMES.items()
+    ('datasets' if folder == 'data' else folder, name): f'ggkm_plugin.{folder}.{module}'
+    for folder, modules in OWN_NAMES.items()
     for module, names in modules.items()
     for name in names
 }

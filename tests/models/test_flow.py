@@ -52,11 +52,11 @@ def test_one_pixel():
 
 
 @pytest.mark.parametrize('shift', [(0, 0), (3, 0), (-2, 5), (0.01, -0.01)])
-def test_a_shift_of_the_whole_image_is_believed(shift):
+def test_a_shift_of_the_whole_image_is_consistent(shift):
     assert (calibration_mask(even_flow(*shift)) == 1).all()
 
 
-def test_what_moves_unlike_the_rest_is_not_believed():
+def test_flow_that_differs_from_the_rest_is_masked():
     flow = even_flow(0.2, 0)
     flow[..., 5:10, 5:12] = torch.tensor([8.0, -3.0]).view(1, 2, 1, 1)
     mask = calibration_mask(flow)
@@ -93,12 +93,12 @@ def test_more_tolerance_believes_more():
     assert (masks[-1] == 1).all()
 
 
-@pytest.mark.parametrize(('direction', 'believed'), [((1, 0), 0), ((0, -1), 0), ((-0.17, 0.98), 1)])
-def test_gray_is_of_the_drawn_flow(direction, believed):
+@pytest.mark.parametrize(('direction', 'expected'), [((1, 0), 0), ((0, -1), 0), ((-0.17, 0.98), 1)])
+def test_gray_is_of_the_drawn_flow(direction, expected):
     """Rest is white. To the right is red and up is blue on Middlebury's wheel, both dark; down is yellow, bright."""
     flow = torch.zeros(1, 2, 1, 10)
     flow[0, :, 0, 0] = torch.tensor(direction)
-    assert calibration_mask(flow)[0, 0, 0].tolist() == [believed] + 9 * [1]
+    assert calibration_mask(flow)[0, 0, 0].tolist() == [expected] + 9 * [1]
 
 
 # ---- networks

@@ -223,7 +223,7 @@ def test_compiled(stock, batch):
 # ---- not finite
 
 
-def nonfinite(model, kind, good):
+def nonfinite_batch(model, kind, good):
     """A batch, and a network, of which the loss or the gradient is not finite."""
     if kind == 'loss':
         return {**good, 'lq': torch.full_like(good['lq'], math.nan)}, lambda: None
@@ -239,7 +239,7 @@ def test_a_nonfinite_step_leaves_no_trace(options, batch, nonfinite, kind):
     model = build(options, nonfinite=nonfinite, ema_decay=0.5)
     step(model, batch())
     before = contents(model)
-    bad, mend = nonfinite(model, kind, batch(number=1))
+    bad, mend = nonfinite_batch(model, kind, batch(number=1))
     if nonfinite == 'stop':
         with pytest.raises(NotFiniteError, match=f'the .*{kind}.* at iteration 2.*optim_g.lr.*--auto_resume'):
             step(model, bad, 2)

@@ -1,4 +1,4 @@
-"""A run that was killed, stopped or nonfinite, and resumed, ends as one that was not: to the last bit."""
+"""A run that was killed or stopped, or failed on NaN, and was resumed equals an uninterrupted run bit by bit."""
 
 import json
 import os
@@ -262,7 +262,7 @@ def test_a_damaged_image_in_the_middle_of_an_epoch(server, tiny, tmp_path):
 
 
 def test_a_full_disk_while_saving(server, tiny, tmp_path):
-    """The earlier checkpoint stays, and is gone on from when there is room."""
+    """The earlier checkpoint is kept, and resumed from when the disk has free space."""
     place = new_place(tmp_path / 'place', lasting(tiny))
     (place / 'full.py').write_text(
         'import errno, torch\nsave = torch.save\ncalls = []\n'
