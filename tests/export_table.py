@@ -30,18 +30,22 @@ NETWORKS = {
     'DPDNetS': NARROW,
     'GGKMNet': FAMILY,
     'GGKMNetFullyLearned': FAMILY,
+    'GGKMNetNoGroup': {'width': 4, 'num_scales': 1},
     'GGKMNetNoLSTM': {**FAMILY, 'shared': True},
     'GKMNet': {'num_scales': 1},
+    'IFAN': {'width': 4, 'num_filters': 2},
     'KBNet': {'dim': 24, 'num_blocks': [1] * 4, 'heads': [1] * 4, 'num_refinement_blocks': 1},
     'KPAC': NARROW,
     'MCPNet': {'width': 4, 'num_groups': 2, 'num_scales': 1},
     'MDP': NARROW,
+    'MPRNet': {'n_feat': 8, 'scale_unetfeats': 4, 'scale_orsnetfeats': 4, 'num_cab': 1},
     'NAFNet': {'width': 4, 'enc_blk_nums': [1, 1], 'dec_blk_nums': [1, 1]},
     'NRKNet': {},
+    'Restormer': {'dim': 8, 'num_blocks': [1] * 4, 'heads': [1] * 4, 'num_refinement_blocks': 1},
     'SRN': NARROW,
     'Uformer': {'embed_dim': 4, 'depths': [1] * 9, 'num_heads': [1] * 9, 'win_size': 2, 'img_size': 64},
 }  # fmt: skip
-UNMEASURED = ('DRBNet', 'FFTformer', 'GGKMNetNoGroup', 'GRL', 'IFAN', 'MPRNet', 'Restormer')
+UNMEASURED = ('DRBNet', 'FFTformer', 'GRL')
 
 
 def row(arch: str) -> str:

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -78,17 +79,26 @@ def export(
     described = describe_network(loaded.options)
     unchanged = all(loaded.description.get(key) == described[key] for key in ('arch', 'options'))
     description = dict(loaded.description) if unchanged else described
-    if graph:
-        tell('Tracing the network: a minute or more')
-        name = loaded.options['type']
-        program = graphs.trace(for_inference(loaded.net), name, size)
-        if suffix == '.onnx':
-            graphs.write_onnx(program, name, target, description)
+    # A file that is to be compared has its name afterwards, so that an interrupt leaves none that was not.
+    written = Path(target).with_name(f'.unchecked-{Path(target).name}') if graph or check else Path(target)
+    try:
+        if graph:
+            tell('Tracing the network: a minute or more')
+            name = loaded.options['type']
+            program = graphs.trace(for_inference(loaded.net), name, size)
+            if suffix == '.onnx':
+                graphs.write_onnx(program, name, written, description)
+            else:
+                graphs.write_program(program, written, description)
         else:
-            graphs.write_program(program, target, description)
-    else:
-        save_checkpoint(_state(loaded, half), description, target)
-    return _difference(loaded, target, half, size) if graph or check else None
+            save_checkpoint(_state(loaded, half), description, written)
+        difference = _difference(loaded, written, half, size) if graph or check else None
+        os.replace(written, target)
+    except BaseException:
+        with suppress(OSError):
+            written.unlink()
+        raise
+    return difference
 
 
 def _state(loaded: LoadedNetwork, half: bool) -> dict[str, Tensor]:
@@ -102,13 +112,12 @@ def _state(loaded: LoadedNetwork, half: bool) -> dict[str, Tensor]:
 
 
 def _difference(loaded: LoadedNetwork, target: str | Path, half: bool, size: Size | None) -> float:
-    """Compare a written file with PyTorch. Raises ExportError, after removing the file, if it differs."""
+    """Compare a written file with PyTorch. Raises ExportError if it differs."""
     name, sizes = loaded.options['type'], ((1, *size),) if size else _CHECKED
     try:
         run = _runner(loaded, target)
         differences = [_differs(loaded, run, *shape) for shape in sizes]
     except Exception as error:  # of the runtime
-        os.unlink(target)
         reason = ' '.join(str(error).split())[:200]
         raise ExportError(
             f'{name}: the exported graph fails on another size ({type(error).__name__}: {reason}). Fix the size by '
@@ -116,7 +125,6 @@ def _difference(loaded: LoadedNetwork, target: str | Path, half: bool, size: Siz
         ) from error
     largest = max(differences)
     if not largest <= TOLERANCE and not half:
-        os.unlink(target)
         raise ExportError(
             f'{name}: the exported network differs from PyTorch by {largest:.1e}, more than {TOLERANCE:g}. '
             f'{"Export" if size else "Fix the size by --size HxW, or export"} .safetensors'

@@ -129,6 +129,16 @@ def test_a_graph_that_differs_is_refused_and_removed(weights, tmp_path, monkeypa
     assert not path.exists()
 
 
+def test_an_interrupt_leaves_no_file(weights, tmp_path, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export_module, '_difference', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export(weights, tmp_path / 'model.safetensors', check=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_onnx_without_its_packages(weights, model, tmp_path, monkeypatch):
     monkeypatch.setattr(export_module, 'find_spec', lambda name: None)
     with pytest.raises(OptionError, match=r'ggkm_plugin\[onnx\]'):
@@ -142,6 +152,8 @@ def test_onnx_without_its_packages(weights, model, tmp_path, monkeypatch):
 def test_arguments_of_other_formats_are_refused(weights, tmp_path, name, options):
     with pytest.raises(OptionError, match=name):
         export(weights, tmp_path / name, **options)
+    with pytest.raises(OptionError, match='gone'):
+        export(weights, tmp_path / 'gone' / name)
 
 
 def test_checkpoints_are_compared_on_request(weights, tmp_path):
