@@ -33,6 +33,7 @@ NETWORKS = {
     'GGKMNetNoGroup': {'width': 4, 'num_scales': 1},
     'GGKMNetNoLSTM': {**FAMILY, 'shared': True},
     'GKMNet': {'num_scales': 1},
+    'GRL': {'embed_dim': 36, 'depths': [1, 1], 'num_heads_window': [3] * 2, 'num_heads_stripe': [3] * 2},
     'IFAN': {'width': 4, 'num_filters': 2},
     'KBNet': {'dim': 24, 'num_blocks': [1] * 4, 'heads': [1] * 4, 'num_refinement_blocks': 1},
     'KPAC': NARROW,
@@ -45,7 +46,7 @@ NETWORKS = {
     'SRN': NARROW,
     'Uformer': {'embed_dim': 4, 'depths': [1] * 9, 'num_heads': [1] * 9, 'win_size': 2, 'img_size': 64},
 }  # fmt: skip
-UNMEASURED = ('DRBNet', 'FFTformer', 'GRL')
+UNMEASURED = ('DRBNet', 'FFTformer')
 
 
 def row(arch: str) -> str:
