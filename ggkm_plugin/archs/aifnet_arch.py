@@ -1,7 +1,7 @@
 """AIFNet: a defocus map is predicted first; then the image is split into planes of similar defocus and deblurred.
 
 L. Ruan, B. Chen, J. Li, M.-L. Lam, "AIFNet: All-in-Focus Image Restoration Network Using a Light Field-Based Dataset",
-TCI 2021. Written from recorded facts about the authors' TensorFlow network.
+TCI 2021. Written from published facts about the authors' TensorFlow network.
 """
 
 from typing import Any
@@ -100,7 +100,7 @@ class DefocusMap(nn.Module):
 class PlaneDeblur(nn.Module):
     """Deblurring network: planes (B,C,H,W) -> the image (B,3,H,W) in (0, 1), H and W multiples of 8.
 
-    Not in the facts: LeakyReLU 0.2 after every layer but the last; no normalization.
+    Assumed: LeakyReLU 0.2 after every layer but the last; no normalization.
     """
 
     def __init__(self, in_ch: int, width: int) -> None:
@@ -147,7 +147,7 @@ class AIFNet(AnySizeNet):
     coarse to fine, each at its own size. Their supervision needs defocus maps. For data sets of image pairs, train with
     `map_heads: false`.
 
-    Not in the facts: he_normal weights (VGG's are not pretrained) and zero biases; PyTorch's momentum and epsilon of
+    Assumed: he_normal weights (VGG's are not pretrained) and zero biases; PyTorch's momentum and epsilon of
     BatchNorm; the deblurring network's activations.
 
     Args:

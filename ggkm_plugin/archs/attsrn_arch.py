@@ -1,7 +1,7 @@
 """AttSRN: SRN with attention in every residual block.
 
 Y. Xu, Y. Zhu, Y. Quan, H. Ji, "Attentive Deep Network for Blind Motion Deblurring on Dynamic Scenes", CVIU 2021.
-Written from recorded facts about the authors' TensorFlow network.
+Written from published facts about the authors' TensorFlow network.
 """
 
 from typing import Literal

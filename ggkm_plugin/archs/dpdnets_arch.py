@@ -1,6 +1,6 @@
 """DPDNet-S: a plain U-Net, the single-image form of the network published with the DPDD data set.
 
-A. Abuolaim, M. S. Brown, "Defocus Deblurring Using Dual-Pixel Data", ECCV 2020. Written from recorded facts about the
+A. Abuolaim, M. S. Brown, "Defocus Deblurring Using Dual-Pixel Data", ECCV 2020. Written from published facts about the
 authors' Keras network; `load_keras` reads its weights. Layers are registered in Keras' order of creation.
 """
 

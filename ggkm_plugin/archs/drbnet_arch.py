@@ -1,7 +1,7 @@
 """DRBNet: coarse-to-fine refinement over four scales by per-pixel 7x7 kernels and residuals.
 
 L. Ruan, B. Chen, J. Li, M. Lam, "Learning to Deblur using Light Field Generated and Real Defocus Images", CVPR 2022.
-Written from recorded facts about the authors' single-image network (AGPL; its code was not used); module names are the
+Written from published facts about the authors' single-image network (AGPL; its code was not used); module names are the
 released checkpoints' keys.
 """
 
@@ -25,7 +25,7 @@ KERNEL_SIZE = 7
 class DRBNet(AnySizeNet):
     """DRBNet: y (B,3,H,W) of any size -> the deblurred image, same shape; 11,689,616 parameters.
 
-    The layers work in [-1,1]. Evaluation clips the image to [0,1]. Not in the facts: training does not clip; Xavier's
+    The layers work in [-1,1]. Evaluation clips the image to [0,1]. Assumed: training does not clip; Xavier's
     initialization. The authors' training is not published.
 
     Args:

@@ -1,9 +1,8 @@
 """GKMNet: single-image defocus deblurring by a scale-recurrent U-Net that weights 22 fixed Gaussian blurs.
 
 Y. Quan, Z. Wu, H. Ji, "Gaussian Kernel Mixture Network for Single Image Defocus Deblurring", NeurIPS 2021.
-Written from recorded facts about the released network (its code has no license and was not used). Module names are the
-released checkpoints' keys. Choices that the facts leave open are marked "not in the
-facts".
+Written from published facts about the released network (its code has no license and was not used). Module names are the
+released checkpoints' keys. Choices without a source are marked "assumed".
 
 Scales t = 1..S (S = 3) run from coarse to fine. Images are RGB in [0,1], (B,3,H,W).
 """
@@ -88,7 +87,7 @@ class AttentionGate(nn.Module):
 class TripletAttention(nn.Module):
     """Triplet attention: the mean of x (B,C,H,W) under three gates, which pool C, H and W.
 
-    A gate is named by the axes of its map. Not in the facts: their order, read from the names: `cw` has rows C and
+    A gate is named by the axes of its map. Assumed: their order, read from the names: `cw` has rows C and
     columns W, `hc` has rows H and columns C.
     """
 
@@ -134,7 +133,7 @@ class AttentionResBlock(nn.Module):
 
 
 class GKMStepOutput(NamedTuple):
-    """Of an iteration: estimate (B,3,H,W), weights (B,44,H,W), bottleneck's features (B,128,H/4,W/4)."""
+    """Output of an iteration: estimate (B,3,H,W), weights (B,44,H,W), bottleneck features (B,128,H/4,W/4)."""
 
     x: Tensor
     weights: Tensor
@@ -150,7 +149,7 @@ class WeightPredictor(nn.Module):
         self.conv = nn.Sequential(
             OrderedDict(conv=conv_bn_relu(conv3x3(channels, maps, bias=True), maps, bn_mode)),
         )
-        self.conv_atten = ConvLSTMCell(channels, maps, 5)  # not in the facts: the convolution of [x; h]
+        self.conv_atten = ConvLSTMCell(channels, maps, 5)  # assumed: the convolution of [x; h]
 
     def forward(self, features: Tensor, state: State | None) -> tuple[Tensor, State]:
         b2 = self.conv(features)
@@ -222,7 +221,7 @@ class StepLayers(nn.Module):
 
 
 class GKMStep(StepLayers):
-    """A further iteration, with weights of its own."""
+    """Another iteration, with separate weights."""
 
     def __init__(self, kernel_order: str, bn_mode: str) -> None:
         super().__init__()
@@ -237,7 +236,7 @@ class GKMNet(RestorationNet, StepLayers):
     `reconstructions` (empty without `self_reconstruction`). Training crops are multiples of 16 with three scales, else
     CropSizeError.
 
-    Not in the facts: the first estimate is the coarsest image itself, as in GGKMNet; the channels of the blurred input
+    Assumed: the first estimate is the coarsest image itself, as in GGKMNet; the channels of the blurred input
     precede those of the estimate; PyTorch's default initialization.
 
     Args:

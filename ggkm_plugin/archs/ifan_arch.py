@@ -1,7 +1,7 @@
 """IFAN: features of the image are filtered by a chain of predicted kernels, one per pixel and channel.
 
 J. Lee, H. Son, J. Rim, S. Cho, S. Lee, "Iterative Filter Adaptive Network for Single Image Defocus Deblurring", CVPR
-2021 (IFANet in the GGKMNet paper). Written from recorded facts about the authors' network (AGPL; its code was not
+2021 (IFANet in the GGKMNet paper). Written from published facts about the authors' network (AGPL; its code was not
 used); module names are the released checkpoints' keys, which `load_ifan` reads.
 """
 

@@ -1,7 +1,7 @@
 """KPAC: one shared kernel at five dilations, mixed per pixel, in place of inverse filters of many sizes.
 
 H. Son, J. Lee, S. Cho, S. Lee, "Single Image Defocus Deblurring Using Kernel-Sharing Parallel Atrous Convolutions",
-ICCV 2021. Written from recorded facts about the authors' TensorFlow network (AGPL; its code was not used);
+ICCV 2021. Written from published facts about the authors' TensorFlow network (AGPL; its code was not used);
 `load_kpac` reads its weights. Modules have the names of its layers and are registered in the order of its graph.
 """
 

@@ -1,7 +1,7 @@
 """MDP: a multi-task U-Net that predicts the sharp image and the two dual-pixel views.
 
 A. Abuolaim, M. Afifi, M. S. Brown, "Improving Single-Image Defocus Deblurring: How Dual-Pixel Images Help Through
-Multi-Task Learning", WACV 2022. Written from recorded facts about the authors' Keras network; `load_keras`
+Multi-Task Learning", WACV 2022. Written from published facts about the authors' Keras network; `load_keras`
 reads its weights. Layers are registered in Keras' order of creation.
 """
 

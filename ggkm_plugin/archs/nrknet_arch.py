@@ -1,8 +1,8 @@
 """NRKNet: single-image defocus deblurring by an unrolled Neumann series; the blur mixes 22 learned, nested blurs.
 
 Y. Quan, Z. Wu, H. Ji, "Neumann Network with Recursive Kernels for Single Image Defocus Deblurring", CVPR 2023.
-Written from recorded facts about the released (MIT) network. Module names are the released checkpoints' keys.
-Choices that the facts leave open are marked "not in the facts".
+Written from published facts about the released (MIT) network. Module names are the released checkpoints' keys.
+Choices without a source are marked "assumed".
 
 B_i is the blur of scale i = 0, 1, 2 (coarse to fine). If y_i = B_i x_i, then x_i = sum over k of (I - B_i)^k y_i.
 Images are RGB in [0,1], (B,3,H,W); the layers work in BGR.
@@ -86,7 +86,7 @@ class RecursiveKernels(nn.Module):
     """GCM: v (B,3,H,W) -> (B,66,H,W): v, and 21 images, each blurred from the one before; channel 3 m + c.
 
     Each step has a 3-tap kernel per color, applied horizontally, then vertically, under reflection. Its taps are the
-    softmax of [k0, k1, k0]: of the two learned numbers the second is the center. Not in the facts: step m owns the rows
+    softmax of [k0, k1, k0]: of the two learned numbers the second is the center. Assumed: step m owns the rows
     3 m .. 3 m + 2 of `kernels`, and they start at 0, the mean of three pixels.
     """
 
@@ -121,7 +121,7 @@ class NRKNet(RestorationNet):
     while scale i is y_i plus (I - B_i)^k y_i, k = 1 .. 3-i. Training crops are multiples of 16 and at least 32, else
     CropSizeError.
 
-    Not in the facts: a ReLU after the strided and the bottleneck's convolution, as in GGKMNet; PyTorch's default
+    Assumed: a ReLU after the strided and the bottleneck's convolution, as in GGKMNet; PyTorch's default
     initialization.
 
     Args:

@@ -62,7 +62,7 @@ def radial_blurs(image: Tensor, profiles: Tensor) -> Tensor:
 
         v(d) = profile, linearly interpolated, up to the distance d = r;   0 beyond
 
-    Not in the facts: reflection padding, because zeros would darken the border.
+    Assumed: reflection padding, because zeros would darken the border.
 
     All taps of one distance share a value, so the image is first summed over each ring, for all radii at once: 31 sums
     in place of 679 taps.

@@ -1,7 +1,7 @@
 """SRN: an encoder-decoder over three scales, coarse to fine, with a convolutional LSTM between them.
 
 X. Tao, H. Gao, X. Shen, J. Wang, J. Jia, "Scale-Recurrent Network for Deep Image Deblurring", CVPR 2018. Written from
-recorded facts about the authors' TensorFlow network and its PyTorch port, whose 10.25M parameters the defocus papers
+published facts about the authors' TensorFlow network and its PyTorch port, whose 10.25M parameters the defocus papers
 quote.
 """
 
@@ -49,7 +49,7 @@ class SRN(AnySizeNet):
     `conventions='port'`: images in [-1,1]; an antialiased pyramid; bilinear upscaling of predictions and the LSTM's
     state; even padding of strided convolutions. `official`: images in [0,1]; a pyramid of every n-th pixel;
     TensorFlow's upscaling and padding (see `tensorflow_layers`); no gradient from a scale into the coarser prediction;
-    the LSTM's forget gate starts open, with bias 1. Not in the facts: every level is resized from y; Xavier's
+    the bias of the LSTM's forget gate is initialized with 1. Assumed: every level is resized from y; Xavier's
     initialization; separated colors are images of the batch.
 
     Args:

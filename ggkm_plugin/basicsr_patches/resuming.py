@@ -16,8 +16,8 @@ from basicsr.utils.misc import check_resume  # isort: skip
 def load_resume_state(opt: dict[str, Any]) -> dict[str, Any] | None:
     """Load the state to resume from on the CPU, the same on every process; None for a new training.
 
-    With --auto_resume it is the newest state of the experiment that is intact and whose network is; each rejected one
-    is printed. Raises CheckpointError if `path.resume_state` is unusable, OptionError if the state has another network.
+    With --auto_resume it is the newest intact state of the experiment with an intact network; rejected states are
+    printed. Raises CheckpointError if `path.resume_state` is unusable, OptionError if the state has another network.
     """
     # torchrun counts restarts per machine, so rank 0 may not know of this one.
     opt['auto_resume'] = any(gathered(opt['auto_resume']))

@@ -1,8 +1,7 @@
-"""Defects of basicsr 1.4.2's training loop, and the replacements installed for the length of a command.
+"""Defects of basicsr 1.4.2's training loop, and the replacements installed during a command.
 
-BasicSR's own `train_pipeline` and `test_pipeline` run. Each seam is a function or class that they look up in a module
-when they call it. `installed` replaces it for one command and restores it; importing or registering the plugin replaces
-nothing.
+BasicSR's own `train_pipeline` and `test_pipeline` run. They look up functions and classes when they call them.
+`installed` replaces these during one command and restores them. Importing or registering the plugin replaces nothing.
 
 ===================================================  ==========================================================
 upstream place and defect                             replacement
@@ -62,7 +61,7 @@ import basicsr.utils.options as basicsr_options  # isort: skip
 
 
 class Session:
-    """State of one training or test that is shared between seams.
+    """State of one training or test that is shared between patches.
 
     If the model has `attach(val_loaders, tb_logger, stop)`, it is called with the validation loaders, TensorBoard's
     writer (or None) and the `StopRequest`; if it has `save_finished_work()`, that is called when loading data fails.
@@ -137,7 +136,7 @@ _basicsr_init_tb_loggers = basicsr_train.init_tb_loggers
 
 @contextmanager
 def installed(more: Sequence[tuple[Any, str, Any]] = ()) -> Iterator[Session]:
-    """Install every patch, and `more` of (module or class, name, replacement), for the length of a command.
+    """Install every patch, and `more` of (module or class, name, replacement), during a command.
 
     At the end the patches are removed, the log is closed and the process group is left.
     """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _WIDTH = 1600
 DECADES = 5  # of the logarithmic colors of PSFs
 LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
-UNTRAINED = 'UNTRAINED: the weights are random, and nothing below says anything about this photograph'
+UNTRAINED = 'UNTRAINED: the weights are random, so the results below are meaningless'
 
 Draw = Callable[['Axes'], Any]  # returns what a color bar describes
 

@@ -157,7 +157,7 @@ def _notes(plan: StudyPlan, outcome: StudyOutcome, settings: StudySettings) -> l
         network = 'each row its own'
     else:
         network = f'{base["network_g"]["type"]}, {_listed(changed) or "its defaults"}, unless the row changes it'
-    agreement = 'one seed does not tell an order'
+    agreement = 'one seed is too few for an order'
     if len(seeds) > 1:
         chance = f'{2.0 ** (1 - len(seeds)):.0%}'
         agreement = f'confirmed, contradicted: all seeds agree, which two equal rows do in {chance} of such studies'

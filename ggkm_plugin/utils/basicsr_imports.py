@@ -39,7 +39,7 @@ _SCHEMAS = {
 
 
 class _FunctionalTensorLoader(Loader):
-    """Fills the alias module with the function that moved to `torchvision.transforms.functional`."""
+    """Loader of the alias module with the function that moved to `torchvision.transforms.functional`."""
 
     def exec_module(self, module: ModuleType) -> None:
         from torchvision.transforms.functional import rgb_to_grayscale

@@ -163,7 +163,7 @@ def _is_safetensors(path: str | Path) -> bool:
 
 def _read_torch(path: str | Path) -> Any:
     try:
-        with warnings.catch_warnings(), open(path, 'rb') as file:  # given a name, torch goes by its suffix
+        with warnings.catch_warnings(), open(path, 'rb') as file:  # given a name, torch depends on its suffix
             warnings.simplefilter('ignore')  # about foreign pickles, which the error explains
             return torch.load(file, map_location='cpu', weights_only=True)
     except Exception as error:  # torch raises many kinds for foreign files

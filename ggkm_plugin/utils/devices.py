@@ -1,4 +1,4 @@
-"""Devices by name, and the facts of the machine that a measurement belongs to."""
+"""Devices by name, and a description of the machine for measurements."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""NRKNet against a written-out forward pass from the recorded facts, checkpoint keys, counts, and laws.
+"""NRKNet against a written-out forward pass from the published facts, checkpoint keys, counts, and laws.
 
 Tolerances: 1e-10 is the rounding error of float64, 1e-5 that of float32.
 """
