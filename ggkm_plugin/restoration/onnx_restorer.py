@@ -41,7 +41,9 @@ class OnnxRestorer(ImageRestorer):
             raise OptionError(f'{path}: needs the package onnxruntime. {_INSTALL}') from error
         there = onnxruntime.get_available_providers()
         kind = device.partition(':')[0]
-        wanted = [_PROVIDERS[kind]] if kind in _PROVIDERS else [one for one in _PROVIDERS.values() if one in there]
+        if kind not in ('auto', *_PROVIDERS):
+            raise OptionError(f'device {device}: ONNX files run on auto, {" or ".join(_PROVIDERS)}. Choose one')
+        wanted = [one for one in _PROVIDERS.values() if one in there] if kind == 'auto' else [_PROVIDERS[kind]]
         if not set(wanted) <= set(there):
             raise OptionError(f'device {device}: the installed onnxruntime has {", ".join(there)}. Use cpu')
         if not Path(path).is_file():

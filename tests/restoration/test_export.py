@@ -106,6 +106,7 @@ def test_deblur_runs_onnx(weights, model, tmp_path, monkeypatch):
         (['p.png', '--weights', 'gone.onnx'], 'gone.onnx'),
         (['p.png', '--weights', 'text.onnx'], 'text.onnx'),
         (['p.png', '--weights', 'text.onnx', '--tile', '128'], '--tile'),
+        (['p.png', '--weights', 'text.onnx', '--device', 'mps'], 'mps'),
         (['--backend', 'onnx', 'text.onnx'], 'IN'),
     ],
 )
