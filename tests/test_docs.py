@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+from importlib import import_module
 from pathlib import Path
 
 import cv2
@@ -20,18 +21,29 @@ PAGES = sorted(
 PLACEHOLDERS = {'FILE'}
 
 
+FENCED = re.compile(r'^```(\w*)\n(.*?)^```', re.DOTALL | re.MULTILINE)
+
+
 def commands(page):
     """The arguments of each `basicsr` command in the fenced blocks of a page."""
-    for language, block in re.findall(
-        r'^```(\w*)\n(.*?)^```', page.read_text(encoding='utf-8'), re.DOTALL | re.MULTILINE
-    ):
+    for language, block in FENCED.findall(page.read_text(encoding='utf-8')):
         for line in block.replace('\\\n', ' ').splitlines() if language in ('', 'bash') else ():
             for part in re.split(r'&&|\|\|?|;', line.split(' #')[0]):
-                words = shlex.split(part.replace('$(which basicsr)', 'basicsr'), comments=True)
-                if 'basicsr' in words:
-                    arguments = words[words.index('basicsr') + 1 :]
-                    end = next((i for i, word in enumerate(arguments) if word in ('>', '2>&1')), None)
-                    yield arguments[:end]
+                yield from arguments_of(part)
+
+
+def inline_commands(page):
+    """The arguments of each `basicsr` command in the text of a page, names of commands alone left out."""
+    for code in re.findall(r'`([^`]+)`', FENCED.sub('', page.read_text(encoding='utf-8'))):
+        yield from (arguments for arguments in arguments_of(code) if len(arguments) > 1)
+
+
+def arguments_of(line):
+    words = shlex.split(line.replace('$(which basicsr)', 'basicsr'), comments=True) if 'basicsr ' in line else []
+    if 'basicsr' in words:
+        arguments = words[words.index('basicsr') + 1 :]
+        end = next((i for i, word in enumerate(arguments) if word in ('>', '2>&1')), None)
+        yield arguments[:end]
 
 
 def name(page):
@@ -41,17 +53,30 @@ def name(page):
 @pytest.mark.parametrize('page', PAGES, ids=name)
 def test_commands_of_a_page_parse_and_name_existing_option_files(page, capsys):
     parser = build_parser()
-    for arguments in commands(page):
+    for arguments in (*commands(page), *inline_commands(page)):
         if not arguments or arguments[0] not in COMMANDS:
             assert arguments[:1] in (['--version'], ['-h']), arguments
             continue
         try:
             options = parser.parse_args(arguments)
-        except SystemExit:
-            pytest.fail(f'{shlex.join(arguments)}\n{capsys.readouterr().err}')
+        except SystemExit as end:
+            if end.code != 0:  # 0: an option that prints and exits
+                pytest.fail(f'{shlex.join(arguments)}\n{capsys.readouterr().err}')
+            continue
         file = getattr(options, 'opt', None)
         if file and file not in PLACEHOLDERS and Path(file).stem not in page.read_text().replace(f'-opt {file}', ''):
             assert (ROOT / 'options' / f'{Path(file).stem}.yml').is_file(), file
+
+
+def test_commands_of_scripts_parse():
+    """`python -m ggkm_plugin.datasets_prep.NAME ...` in pages and option files."""
+    found = set()
+    for file in (*PAGES, *ROOT.glob('options/*.yml')):
+        text = re.sub(r'\\\n', ' ', file.read_text(encoding='utf-8'))
+        for script, words in re.findall(r'python -m ggkm_plugin\.datasets_prep\.(\w+) ([^`\n]+)', text):
+            import_module(f'ggkm_plugin.datasets_prep.{script}').build_parser().parse_args(shlex.split(words))
+            found.add(script)
+    assert found == {'blur_evenly', 'make_synthetic'}
 
 
 @pytest.mark.parametrize('page', PAGES, ids=name)
