@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 @ARCH_REGISTRY.register()
 class ResidualNet(nn.Module):
-    """A few convolutions that add what is missing to their input. forward: (B,3,H,W) in [0,1] -> the same size."""
+    """Residual network of a few convolutions. forward: (B,3,H,W) in [0,1] -> the same size."""
 
     def __init__(self, width: int = 16, depth: int = 3) -> None:
         super().__init__()

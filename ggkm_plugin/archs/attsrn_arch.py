@@ -39,8 +39,8 @@ class AttSRN(SRN):
     """AttSRN: `SRN` with attention; the channel attention uses the mean of the whole image.
 
     Args:
-        variant: lstm5, the port of SRN with attention, whose 10,276,529 parameters the defocus papers quote; or
-            release, the released network: 6,907,057 parameters, no LSTM, the official conventions.
+        variant: lstm5, the port of SRN with attention (10,276,529 parameters, as in the papers on defocus); or release,
+            the released network (6,907,057 parameters, no LSTM, the official conventions).
         width: channels at full resolution; not in the paper: for small trials.
 
     Raises:

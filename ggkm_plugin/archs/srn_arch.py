@@ -1,8 +1,8 @@
 """SRN: an encoder-decoder over three scales, coarse to fine, with a convolutional LSTM between them.
 
 X. Tao, H. Gao, X. Shen, J. Wang, J. Jia, "Scale-Recurrent Network for Deep Image Deblurring", CVPR 2018. Written from
-published facts about the authors' TensorFlow network and its PyTorch port, whose 10.25M parameters the defocus papers
-quote.
+published facts about the authors' TensorFlow network and its PyTorch port. The port has the 10.25M parameters that
+papers on defocus deblurring report.
 """
 
 import warnings

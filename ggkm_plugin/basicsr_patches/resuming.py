@@ -89,7 +89,7 @@ def _read_state(path: Path, opt: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_whole(path: Path) -> bool:
-    """Tell whether a checkpoint is complete: a zip archive's members have checksums, a safetensors header has sizes."""
+    """Whether a checkpoint is complete: a zip archive's members have checksums, a safetensors header has sizes."""
     try:
         if path.suffix == '.safetensors':
             return bool(read_checkpoint(path))

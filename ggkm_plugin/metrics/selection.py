@@ -26,7 +26,7 @@ def missing_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 
 def needs_reference(metric: Mapping[str, Any]) -> bool:
-    """Tell whether a metric compares with a ground truth."""
+    """Whether a metric compares with a ground truth."""
     return 'img2' in inspect.signature(_function(metric)).parameters
 
 

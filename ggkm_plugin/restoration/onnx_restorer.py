@@ -15,7 +15,7 @@ _PROVIDERS = {'cpu': 'CPUExecutionProvider', 'cuda': 'CUDAExecutionProvider'}
 
 
 def is_onnx(weights: str | None) -> bool:
-    """Tell whether weights are an ONNX file, by the suffix."""
+    """Whether weights are an ONNX file, by the suffix."""
     return weights is not None and Path(weights).suffix.lower() == '.onnx'
 
 

@@ -48,7 +48,7 @@ _NATIVE = {torch.bfloat16: {'amx_bf16', 'avx512_bf16', 'bf16'}, torch.float16: {
 
 
 def is_native(dtype: torch.dtype, device: torch.device) -> bool:
-    """Tell whether a device computes in a data type itself; emulated types are slower than float32."""
+    """Whether a device computes in a data type itself; emulated types are slower than float32."""
     if dtype == torch.float32:
         return True
     if device.type == 'cuda':
