@@ -72,35 +72,31 @@ def test_results_lost_on_a_full_disk_are_a_failure(photographs):
     assert b'standard output' in done.stderr
 
 
-@pytest.mark.parametrize('encoding', ['ascii', 'cp1252'])
 @pytest.mark.parametrize('words', [('--help',), ('list',), ('train', '-opt', 'фото.yml'), ('profile', 'Сеть')])
-def test_every_message_is_shown(tmp_path, encoding, words):
-    done = run(tmp_path, *words, PYTHONIOENCODING=encoding)
+def test_every_message_is_shown(tmp_path, words):
+    done = run(tmp_path, *words, PYTHONIOENCODING='ascii')
     assert done.returncode == (0 if words[0] in ('--help', 'list') else 2)
     assert b'Error' not in done.stderr
     assert done.stdout or done.stderr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('ascii_locale', [False, True])
-def test_a_training_takes_any_file_name_in_any_locale(workplace, tiny, ascii_locale):
+def test_a_training_takes_any_file_name_in_an_ascii_locale(workplace, tiny):
     """Names on sheets, in TensorBoard and in the scores; an option file that the locale's encoding cannot read."""
     for folder in ('input', 'ground_truth'):
         for name, source in zip(NAMES, ('00', '01'), strict=True):
             (workplace / 'pairs' / folder / f'{source}.png').rename(workplace / 'pairs' / folder / name)
     tiny['logger']['use_tb_logger'] = True
     (workplace / 'tiny.yml').write_text(f'# обучение\n{yaml.safe_dump(tiny)}', encoding='utf-8')
-    locale = {'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'} if ascii_locale else {}
-    done = run(workplace, 'train', '-opt', 'tiny.yml', **locale)
+    done = run(workplace, 'train', '-opt', 'tiny.yml', LC_ALL='C', PYTHONUTF8='0', PYTHONCOERCECLOCALE='0')
     assert done.returncode == 0, done.stderr
     assert (workplace / 'experiments/tiny/comparison_val.png').is_file()
     assert 'обучение' in (workplace / 'experiments/tiny/tiny.yml').read_text(encoding='utf-8')
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', [NAMES[1], r'$\x$.png'])
-def test_inspect_takes_any_file_name(photographs, name):
-    (photographs / 'photos' / NAMES[1]).rename(photographs / 'photos' / name)
+def test_inspect_takes_any_file_name(photographs):
+    (photographs / 'photos' / NAMES[0]).rename(photographs / r'photos/$\x$.png')  # invalid as a formula
     done = run(photographs, 'inspect', 'photos/*.png', '-o', 'out')
     assert done.returncode == 0, done.stderr
     assert deblurred(photographs) == 6

@@ -18,7 +18,7 @@ from forking import Server
 
 pytestmark = pytest.mark.slow
 
-MOMENTS = 26
+MOMENTS = 13
 
 
 def lasting(tiny: dict) -> dict:
@@ -92,7 +92,7 @@ def uninterrupted(server, tmp_path_factory):
 
 @pytest.mark.parametrize('moment', range(MOMENTS))
 def test_killed_at_any_moment(server, uninterrupted, tmp_path, moment):
-    """Twenty-six moments: inside the write of a checkpoint, between its files, in a step, in a validation."""
+    """Moments inside the write of a checkpoint, between its files, in a step, in a validation."""
     opt, expected, events = uninterrupted
     place = new_place(tmp_path / 'killed', opt)
     kill_at = 1 + moment * (len(events) - 1) // (MOMENTS - 1)
