@@ -239,7 +239,10 @@ def _check_dataset(opt: Options, phase: str, all_built: dict[str, Any]) -> list[
         warnings.append(f'{where}: the test split is scored in training; no best weights are chosen on it')
     # The published count of a train split includes the held-out scenes.
     if layout and not layout.held_out and len(built) != layout.counts.get(split, len(built)):
-        warnings.append(f'{where}: {len(built)} images, but {dataset["layout"]} has {layout.counts[split]}')
+        warnings.append(
+            f'{where}: {len(built)} images, but {dataset["layout"]} has {layout.counts[split]}. Scores on a part of it '
+            'cannot be compared with published ones; `basicsr verify` lists what is missing'
+        )
     return warnings
 
 
