@@ -358,7 +358,7 @@ def test_export_refuses_what_it_would_spoil(command, workplace, network):
         (['w.pth', '-o', 'x.tar'], 'x.tar', 2),
         (['w.pth', '-o', ''], '-o', 2),
         (['gone.pth', '-o', 'x.pth'], 'gone.pth', 1),
-        (['w.pth', '-o', 'gone/x.safetensors'], 'gone/x.safetensors', 1),
+        (['w.pth', '-o', 'gone/x.safetensors'], 'gone/x.safetensors', 2),
     ):
         result, _, err = command('export', *words)
         assert result == code
