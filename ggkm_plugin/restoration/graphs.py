@@ -107,7 +107,7 @@ def _write(path: str | Path, content: bytes) -> None:
             file.write(content)
     except OSError as error:
         reason = error.strerror or error
-        raise CheckpointError(f'{path}: cannot be written ({reason}). Name an existing folder with free space') from error
+        raise CheckpointError(f'{path}: cannot be written ({reason}). Name a folder with free space') from error
 
 
 def _reason(error: BaseException) -> str:
