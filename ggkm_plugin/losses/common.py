@@ -11,6 +11,14 @@ from ggkm_plugin.utils.errors import CropSizeError
 SSIM_WINDOW = 11
 
 
+def loss_input(loss: Any, output: Any) -> Any:
+    """Return the part of a training output that a loss takes.
+
+    That is the whole training dict (see `GGKMNet`) if the loss declares `takes_scales`, otherwise the finest image.
+    """
+    return output['scales'][-1] if isinstance(output, dict) and not getattr(loss, 'takes_scales', False) else output
+
+
 def checked_weights(loss: str, weights: dict[str, float]) -> dict[str, float]:
     """Return the weights of the terms l_*. Raises ValueError for a wrong one, or if all are 0."""
     for name, weight in weights.items():

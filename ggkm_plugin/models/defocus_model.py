@@ -17,6 +17,7 @@ from ggkm_plugin.basicsr_patches.distributed import any_of, barrier, from_first,
 from ggkm_plugin.basicsr_patches.generators import generator_states, restore_generators, unchanged_generators
 from ggkm_plugin.basicsr_patches.graceful_shutdown import StopRequest
 from ggkm_plugin.basicsr_patches.resuming import numbered_states
+from ggkm_plugin.losses.common import loss_input
 from ggkm_plugin.metrics.selection import better_of
 from ggkm_plugin.models.history import ValidationHistory
 from ggkm_plugin.models.optimizing import build_optimizer, build_schedule
@@ -213,7 +214,7 @@ class DefocusModel(ValidatingModel):
         total = torch.zeros((), device=self.device)
         terms: OrderedDict[str, Tensor] = OrderedDict()
         if self.cri_pix:
-            l_pix = self.cri_pix(output if getattr(self.cri_pix, 'takes_scales', False) else self.output, gt)
+            l_pix = self.cri_pix(loss_input(self.cri_pix, output), gt)
             total = total + l_pix
             terms['l_pix'] = l_pix
             terms.update(getattr(self.cri_pix, 'terms', {}))

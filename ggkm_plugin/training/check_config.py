@@ -311,6 +311,8 @@ def _check_step(opt: Options) -> list[str]:
     """Compute the loss of one black crop: whether network, loss and crop size fit, and all parameters are used."""
     import torch
 
+    from ggkm_plugin.losses.common import loss_input
+
     net = build('network_g', 'archs', opt['network_g'])
     loss = build('train.pixel_opt', 'losses', opt['train']['pixel_opt'])
     dataset = opt['datasets']['train']
@@ -320,15 +322,14 @@ def _check_step(opt: Options) -> list[str]:
     crop = torch.zeros(1, 3, size, size)
     try:
         output = net.train()(crop)
-        if isinstance(output, dict) and not getattr(loss, 'takes_scales', False):
-            if opt['model_type'] not in _OWN_MODELS:
-                raise OptionError(
-                    f'train.pixel_opt: {opt["model_type"]} passes the training dict of {opt["network_g"]["type"]} to '
-                    f'{opt["train"]["pixel_opt"]["type"]}, which takes an image. Set model_type: DefocusModel, or a '
-                    'loss that takes the dict, such as GGKMLoss'
-                )
-            output = output['scales'][-1]
-        value = loss(output, crop)
+        taken = loss_input(loss, output)
+        if taken is not output and opt['model_type'] not in _OWN_MODELS:
+            raise OptionError(
+                f'train.pixel_opt: {opt["model_type"]} passes the training dict of {opt["network_g"]["type"]} to '
+                f'{opt["train"]["pixel_opt"]["type"]}, which takes an image. Set model_type: DefocusModel, or a '
+                'loss that takes the dict, such as GGKMLoss'
+            )
+        value = loss(taken, crop)
     except UserError as error:
         raise OptionError(str(error)) from error
     except CONSTRUCTOR_ERRORS as error:

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ggkm_plugin.archs.base import AnySizeNet
 from ggkm_plugin.evaluation import complexity
+from ggkm_plugin.losses.common import loss_input
 from ggkm_plugin.utils.checkpoint import network_options, read_checkpoint
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
@@ -75,10 +76,7 @@ def image(*size, batch=1, seed=1):
 
 def loss_of(name, net, y, gt):
     loss = build_loss(dict(ARCHS[name][1]))
-    output = net(y)
-    if isinstance(output, dict) and not getattr(loss, 'takes_scales', False):
-        output = output['scales'][-1]
-    return loss(output, gt)
+    return loss(loss_input(loss, net(y)), gt)
 
 
 def trained(name, seed=0):

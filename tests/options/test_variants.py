@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from ggkm_plugin.losses.common import loss_input
 from ggkm_plugin.utils import config
 
 from basicsr.archs import build_network  # isort: skip
@@ -54,10 +55,7 @@ def test_it_is_read_built_and_trained(file, name):
     before = [parameter.detach().clone() for parameter in net.parameters()]
     lq, gt = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4)
-    output = net.train()(lq)
-    value = loss(
-        output if getattr(loss, 'takes_scales', False) or torch.is_tensor(output) else output['scales'][-1], gt
-    )
+    value = loss(loss_input(loss, net.train()(lq)), gt)
     value.backward()
     optimizer.step()
     assert torch.isfinite(value)
