@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from ggkm_plugin.restoration.restorer import for_inference
 from ggkm_plugin.utils.checkpoint import check_suffix, describe_network, save_checkpoint
 from ggkm_plugin.utils.config import Options
 from ggkm_plugin.utils.errors import CheckpointError, OptionError
+from ggkm_plugin.utils.files import renamed_when_done
 from ggkm_plugin.utils.image_decoding import read_image
 
 # Largest difference from PyTorch's results that a file without --half may have; white is 1.
@@ -79,9 +79,11 @@ def export(
     described = describe_network(loaded.options)
     unchanged = all(loaded.description.get(key) == described[key] for key in ('arch', 'options'))
     description = dict(loaded.description) if unchanged else described
-    # A file that is to be compared has its name afterwards, so that an interrupt leaves none that was not.
-    written = Path(target).with_name(f'.unchecked-{Path(target).name}') if graph or check else Path(target)
-    try:
+    if not graph and not check:
+        save_checkpoint(_state(loaded, half), description, target)
+        return None
+    # The file is renamed after the comparison, so that an interrupt leaves no unchecked file.
+    with renamed_when_done(Path(target).with_name(f'.unchecked-{Path(target).name}'), target) as written:
         if graph:
             tell('Tracing the network: a minute or more')
             name = loaded.options['type']
@@ -92,13 +94,7 @@ def export(
                 graphs.write_program(program, written, description)
         else:
             save_checkpoint(_state(loaded, half), description, written)
-        difference = _difference(loaded, written, half, size) if graph or check else None
-        os.replace(written, target)
-    except BaseException:
-        with suppress(OSError):
-            written.unlink()
-        raise
-    return difference
+        return _difference(loaded, written, half, size)
 
 
 def _state(loaded: LoadedNetwork, half: bool) -> dict[str, Tensor]:

@@ -30,12 +30,17 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     If the block fails or is interrupted, the file is removed and `path` stays as it was. Raises OSError.
     """
     target = Path(path)
-    temporary = unfinished(target)
+    with renamed_when_done(unfinished(target), target) as temporary, open(temporary, 'wb') as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def renamed_when_done(temporary: Path, target: str | Path) -> Iterator[Path]:
+    """Yield a path whose file is renamed to `target` when the block ends, and removed if it fails. Raises OSError."""
     try:
-        with open(temporary, 'wb') as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
         os.replace(temporary, target)
     except BaseException:
         with suppress(OSError):  # the folder may be missing

@@ -133,9 +133,8 @@ def test_images_of_every_format_are_stored_as_decoded(tmp_path, codec):
 
 
 def test_a_png_is_stored_byte_for_byte(tmp_path):
-    Image.fromarray(noise(0, np.uint8)).save(
-        tmp_path / 'a.png', compress_level=0
-    )  # OpenCV writes another compression level
+    # OpenCV writes another compression level.
+    Image.fromarray(noise(0, np.uint8)).save(tmp_path / 'a.png', compress_level=0)
     write_lmdb(f'{tmp_path}/a.lmdb', {'a': f'{tmp_path}/a.png'}, [], 'png')
     with lmdb.open(f'{tmp_path}/a.lmdb', readonly=True, lock=False) as environment, environment.begin() as transaction:
         assert transaction.get(b'a') == (tmp_path / 'a.png').read_bytes()

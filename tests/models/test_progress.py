@@ -13,7 +13,7 @@ from ggkm_plugin.models.progress import Throughput, TrainingProgress
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Advances only when it is told to."""
+    """Clock that advances only by explicit calls."""
 
     class Clock:
         now = 100.0
