@@ -3,12 +3,18 @@
 Importing this package is light (no torch). `register()` puts everything it has into BasicSR's registries.
 """
 
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 __version__ = '0.2.0'
 
-if not Path(__file__).with_name('datasets_prep').exists():  # in a checkout the scripts lie beside the package
-    __path__.append(str(Path(__file__).parents[1]))
+_SCRIPTS = Path(__file__).parents[1] / 'datasets_prep/__init__.py'
+if not Path(__file__).with_name('datasets_prep').exists() and _SCRIPTS.exists():  # a checkout: beside the package
+    _spec: Any = spec_from_file_location(f'{__name__}.datasets_prep', _SCRIPTS)
+    sys.modules[_spec.name] = datasets_prep = module_from_spec(_spec)
+    _spec.loader.exec_module(datasets_prep)
 
 
 def register() -> None:
