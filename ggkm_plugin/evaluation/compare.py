@@ -29,7 +29,7 @@ from ggkm_plugin.evaluation.compare_config import (
 from ggkm_plugin.evaluation.complexity import PAPER_SIZE, count_parameters, profile
 from ggkm_plugin.evaluation.evaluator import INPUT, DatasetRecord, Evaluator, Sample, Scores, worded
 from ggkm_plugin.evaluation.sizing import shown
-from ggkm_plugin.metrics.perceptual import find_trunk
+from ggkm_plugin.metrics.selection import files_of
 from ggkm_plugin.ops.boundary import padded_size
 from ggkm_plugin.restoration.classical import MethodRestorer
 from ggkm_plugin.restoration.load import build_network, load
@@ -280,15 +280,16 @@ class CachedEvaluator(Evaluator):
         metrics = {metric.name: metric.as_option(plan.protocol) for metric in plan.metrics}
         super().__init__(restorers, metrics, device, plan.protocol, save=self._save, tell=tell)
         self.models, self.folder, self.cache, self.save_images = models, folder, cache, plan.save_images
-        trunks = [
-            file_digest(str(find_trunk(metric.options.get('net', 'alex'), metric.options.get('trunk'))))
-            for metric in plan.metrics
-            if metric.name == 'lpips' and metric.name not in self.missing
+        weights = [
+            file_digest(str(path))
+            for name, metric in metrics.items()
+            if name not in self.missing
+            for path in files_of(metric)
         ]
         self._depends = {
             'format': results.FORMAT,
             'protocol': plan.protocol,
-            'metrics': [metrics, trunks],
+            'metrics': [metrics, weights],
             'code': code_digest(Evaluator, *(METRIC_REGISTRY.get(metric.type) for metric in plan.metrics)),
             'versions': _versions(),
             'device': torch.cuda.get_device_name(device) if device.type == 'cuda' else 'cpu',

@@ -36,7 +36,7 @@ BLUR_MAP, BLUR_MASK = ' blur map', 'blur mask'
 RESERVED = ('input', 'gt', BLUR_MASK)
 # Instead of the path of weights: those that come with the package, and none, the arch's own start from seed 0.
 PACKAGED, UNTRAINED = 'packaged', 'untrained'
-_SHOWN_DIGITS = {'psnr': 3, 'ssim': 4, 'mae': 4, 'lpips': 4, 'niqe': 3}
+_SHOWN_DIGITS = {'psnr': 3, 'ssim': 4, 'mae': 4, 'lpips': 4, 'niqe': 3, 'arniqa': 3}
 
 
 def _file_name(name: str) -> str:
@@ -121,7 +121,7 @@ class CompareFile(Section):
 
     name: FileName
     protocol: str
-    metrics: list[Literal['psnr', 'ssim', 'mae', 'lpips', 'niqe']] | None = None
+    metrics: list[Literal['psnr', 'ssim', 'mae', 'lpips', 'niqe', 'arniqa']] | None = None
     lpips: Lpips | None = None
     align: Literal['shift'] | None = None  # also score each result registered to its ground truth by a shift
     models: list[  # empty: only the blurred images are scored

@@ -83,10 +83,15 @@ def _missing(protocol: str = 'restormer', net: str = 'alex', trunk: str | None =
     return None
 
 
+def _files(net: str = 'alex', trunk: str | None = None, **options: Any) -> list[Path]:
+    return [find_trunk(net, trunk)]
+
+
 defocus_lpips.takes_float = True  # type: ignore[attr-defined]
 defocus_lpips.better = 'lower'  # type: ignore[attr-defined]
 defocus_lpips.check = _check  # type: ignore[attr-defined]
 defocus_lpips.missing = _missing  # type: ignore[attr-defined]
+defocus_lpips.files = _files  # type: ignore[attr-defined]
 
 
 @METRIC_REGISTRY.register()

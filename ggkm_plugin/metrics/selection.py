@@ -1,11 +1,13 @@
 """Selection of metrics: those that need a missing file are skipped, and those without a reference need no ground truth.
 
 A metric is a registered function. It may declare `better` (higher or lower), `takes_float`, `check(**options)`, which
-raises OptionError for wrong options, and `missing(**options)`, which returns why it cannot be computed here, or None.
+raises OptionError for wrong options, `missing(**options)`, which returns why it cannot be computed here, or None, and
+`files(**options)`, the files with its weights.
 """
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ggkm_plugin.utils.registry import registered
@@ -19,10 +21,15 @@ def missing_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     found = {}
     for name, metric in metrics.items():
         reason_of = getattr(_function(metric), 'missing', None)
-        options = {key: value for key, value in metric.items() if key not in ('type', 'better')}
-        if reason_of is not None and (reason := reason_of(**options)):
+        if reason_of is not None and (reason := reason_of(**_options(metric))):
             found[name] = reason
     return found
+
+
+def files_of(metric: Mapping[str, Any]) -> list[Path]:
+    """Return the files with the weights of a metric that is not missing."""
+    files = getattr(_function(metric), 'files', None)
+    return files(**_options(metric)) if files else []
 
 
 def needs_reference(metric: Mapping[str, Any]) -> bool:
@@ -34,6 +41,10 @@ def better_of(metric: Mapping[str, Any]) -> str:
     """Return higher or lower: the option, else what the metric declares."""
     default = 'lower' if metric['type'] in _LOWER_IS_BETTER else 'higher'
     return str(metric.get('better') or getattr(_function(metric), 'better', default))
+
+
+def _options(metric: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in metric.items() if key not in ('type', 'better')}
 
 
 def _function(metric: Mapping[str, Any]) -> Any:

@@ -65,6 +65,7 @@ OWN_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     'metrics': {
         'defocus_metrics': ('defocus_psnr', 'defocus_ssim', 'defocus_mae'),
+        'arniqa': ('defocus_arniqa',),
         'perceptual': ('defocus_lpips', 'defocus_niqe'),
     },
     'models': {'defocus_model': ('DefocusModel',), 'jdrl_model': ('JDRLModel',)},
