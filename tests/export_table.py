@@ -28,6 +28,8 @@ NETWORKS = {
     'AIFNet': NARROW,
     'AttSRN': NARROW,
     'DPDNetS': NARROW,
+    'DRBNet': NARROW,
+    'FFTformer': {'dim': 8, 'num_blocks': [1] * 3, 'num_refinement_blocks': 1},
     'GGKMNet': FAMILY,
     'GGKMNetFullyLearned': FAMILY,
     'GGKMNetNoGroup': {'width': 4, 'num_scales': 1},
@@ -46,7 +48,6 @@ NETWORKS = {
     'SRN': NARROW,
     'Uformer': {'embed_dim': 4, 'depths': [1] * 9, 'num_heads': [1] * 9, 'win_size': 2, 'img_size': 64},
 }  # fmt: skip
-UNMEASURED = ('DRBNet', 'FFTformer')
 
 
 def row(arch: str) -> str:

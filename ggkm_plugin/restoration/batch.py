@@ -62,8 +62,8 @@ def deblur(job: DeblurJob, restore: Callable[[], Restore], overwrite: bool) -> O
     """Restore one photograph. The result is written whole or not at all; any failure is recorded in the outcome."""
     start = time.monotonic()
     try:
-        for path in (job.output, job.blur_map):
-            if path and os.path.lexists(path) and not overwrite:
+        for path in job.results:
+            if os.path.lexists(path) and path not in job.kept and not overwrite:
                 raise DataError(f'{path}: exists already. Use --overwrite or --skip-existing')
         _check_writable(Path(job.output).parent)
         photograph = read_photograph(job.source)
@@ -71,7 +71,7 @@ def deblur(job: DeblurJob, restore: Callable[[], Restore], overwrite: bool) -> O
         result = replace(photograph, colors=_deblurred(job, photograph.colors, restore()))
         for path, shown in zip(job.pictures or (), (photograph, result), strict=False):
             write_bytes(path, screen_picture(shown))
-        lost = write_photograph(job.output, result)  # last: a job with a result is finished
+        lost = [] if job.output in job.kept else write_photograph(job.output, result)
     except Exception as error:  # a network or a decoder may raise anything
         text = _message(job, error)
         if isinstance(error, UnsupportedImageError) and not job.named:
@@ -87,7 +87,7 @@ def _deblurred(job: DeblurJob, colors: np.ndarray, restore: Restore) -> np.ndarr
         return restore(colors)
     mask = None if job.mask is None else read_mask(job.mask, colors)
     result = cast(ImageRestorer, restore).adjustable(colors)
-    if job.blur_map:
+    if job.blur_map and job.blur_map not in job.kept:
         if result.estimate is None:
             raise DataError(f'{job.blur_map}: the network estimates no blur. Leave out --blur-map')
         write_photograph(job.blur_map, Photograph(result.estimate.encoded()))

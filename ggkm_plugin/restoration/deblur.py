@@ -118,8 +118,9 @@ def deblur(request: DeblurRequest) -> Deblurred:
     jobs, skipped = plan(request.inputs, request.out, request.suffix, request.recursive, *adjusted)
     make = _maker(request)
     if request.skip_existing:
-        skipped += [Skipped(job.source, 'its result exists') for job in jobs if os.path.lexists(job.output)]
-        jobs = [job for job in jobs if not os.path.lexists(job.output)]
+        jobs = [replace(job, kept=tuple(filter(os.path.lexists, job.results))) for job in jobs]
+        skipped += [Skipped(job.source, 'its result exists') for job in jobs if len(job.kept) == len(job.results)]
+        jobs = [job for job in jobs if len(job.kept) < len(job.results)]
     deblurred = _run(request, jobs, skipped, make) if jobs else Deblurred([], skipped)
     if len(deblurred.outcomes) + len(skipped) > 1:
         for line in deblurred.summary():

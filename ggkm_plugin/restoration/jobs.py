@@ -23,6 +23,7 @@ class DeblurJob:
 
     pictures: files for --compare, before and after. named: by the user, not found in a folder or by a pattern.
     strength: in [0,2], see `strength`. mask: a grayscale image. blur_map: file of the 16-bit map, if it is wanted.
+    kept: which of result and blur map exist and stay as they are.
     """
 
     source: str
@@ -32,11 +33,16 @@ class DeblurJob:
     strength: float = 1.0
     mask: str | None = None
     blur_map: str | None = None
+    kept: tuple[str, ...] = ()
+
+    @property
+    def results(self) -> list[str]:
+        return [self.output, *([self.blur_map] if self.blur_map else [])]
 
     @property
     def files(self) -> list[str]:
         """All files that it writes."""
-        return [self.output, *(self.pictures or ()), *([self.blur_map] if self.blur_map else [])]
+        return [*self.results, *(self.pictures or ())]
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,22 @@ def test_existing_results_are_skipped(deblur):
     assert deblur('photos', '--skip-existing', '--overwrite')[0] == 2
 
 
+def test_a_missing_blur_map_or_result_is_added_to_the_existing_one(deblur):
+    photo('a.png')
+    command = ('a.png', '--blur-map', '--skip-existing')
+    assert deblur(*command)[0] == 0
+    for missing, existing in (('a_deblurred_blur.png', 'a_deblurred.png'), ('a_deblurred.png', 'a_deblurred_blur.png')):
+        content = Path(missing).read_bytes()
+        Path(missing).unlink()
+        Path(existing).write_bytes(b'earlier')
+        assert deblur(*command)[0] == 0
+        assert Path(missing).read_bytes() == content
+        assert Path(existing).read_bytes() == b'earlier'
+        Path(existing).unlink()
+        assert deblur(*command)[0] == 0
+    assert deblur(*command)[1] == ''
+
+
 def test_what_is_left_out_of_a_folder_is_no_failure(deblur, monkeypatch):
     monkeypatch.setitem(sys.modules, 'rawpy', None)
     monkeypatch.setitem(sys.modules, 'pillow_heif', None)
