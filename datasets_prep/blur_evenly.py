@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ggkm_plugin.data.photographs import SharpPhotograph, load_photograph, photographs_from_folders
-from ggkm_plugin.datasets_prep.make_synthetic import read_names
+from ggkm_plugin.data.photographs import load_photograph, photographs_from_folders
 from ggkm_plugin.datasets_prep.running import run_script
 from ggkm_plugin.utils.errors import DataError, OptionError
 from ggkm_plugin.utils.files import new_folder, writing_into
@@ -24,23 +23,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='blur_evenly', description=__doc__.split('\n')[0])
     parser.add_argument('out', metavar='OUT', help='new folder: OUT/sigma0.8/input, OUT/sigma0.8/ground_truth, ...')
     parser.add_argument('--photos', nargs='+', required=True, metavar='FOLDER', help='sharp photographs')
-    parser.add_argument('--names-file', metavar='FILE', help='names of the photographs, one a line (default: all)')
     parser.add_argument('--sigma', nargs='+', type=float, default=[0.8, 1.5, 2.5], metavar='S', help='pixels')
     parser.add_argument('--crop', type=int, metavar='S', help='the middle SxS pixels (default: whole photographs)')
     parser.add_argument('--count', type=int, metavar='N', help='the first N photographs (default: all)')
-    parser.add_argument('--dry-run', action='store_true', help='print what would be written')
     return parser
-
-
-def select(arguments: argparse.Namespace) -> list[SharpPhotograph]:
-    """Select the photographs. Raises DataError for unknown names."""
-    photographs = photographs_from_folders(arguments.photos)
-    names = read_names(arguments.names_file)
-    unknown = sorted(set(names) - {photograph.name for photograph in photographs})
-    if unknown:
-        raise DataError(f'{arguments.names_file}: no photograph is called {", ".join(unknown[:5])}. Check the names')
-    chosen = [photograph for photograph in photographs if not names or photograph.name in names]
-    return chosen[: arguments.count]
 
 
 def middle(image: np.ndarray, side: int | None) -> np.ndarray:
@@ -59,10 +45,7 @@ def make(arguments: argparse.Namespace) -> None:
     out = Path(arguments.out)
     if out.exists():
         raise DataError(f'{out}: exists already. Name a new folder')
-    photographs = select(arguments)
-    if arguments.dry_run:
-        print(f'{len(photographs)} pairs for each of sigma {", ".join(f"{s:g}" for s in arguments.sigma)} in {out}')
-        return
+    photographs = photographs_from_folders(arguments.photos)[: arguments.count]
     with writing_into(out, 'OUT'), new_folder(out) as folder:
         for photograph in tqdm(photographs, unit='photograph', leave=False):
             image, _ = load_photograph(photograph)

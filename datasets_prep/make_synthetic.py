@@ -7,18 +7,18 @@ import argparse
 import dataclasses
 import math
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ggkm_plugin.data.options import SCENES
-from ggkm_plugin.data.photographs import held_out, image_size
+from ggkm_plugin.data.photographs import held_out
 from ggkm_plugin.data.real_scenes import PRESETS, Optics
 from ggkm_plugin.data.synthesis import FORMATS, Job, check_free, places, synthesize
 from ggkm_plugin.datasets_prep.running import run_script
 from ggkm_plugin.utils.errors import DataError, OptionError
+from ggkm_plugin.utils.image_header import read_header
 
 # Options of `Job` that differ from the command-line values.
 _RESOLVED = frozenset(('photos', 'optics', 'leave_out', 'hold_out'))
@@ -26,7 +26,7 @@ _RESOLVED = frozenset(('photos', 'optics', 'leave_out', 'hold_out'))
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='make_synthetic', description=__doc__.split('\n')[0])
-    parser.add_argument('out', metavar='OUT', help='new folder; OUT.part until it is complete')
+    parser.add_argument('out', metavar='OUT', help='new folder, which appears when it is complete')
     parser.add_argument(
         '--photos', nargs='+', metavar='FOLDER', help='sharp photographs, any format (default: those of scikit-image)'
     )
@@ -114,7 +114,7 @@ def plan(arguments: argparse.Namespace) -> tuple[Job, list[str]]:
     for photo in photographs:
         crop = job.val_crop if photo.name in held else job.crop
         margin = math.ceil(job.max_blur_radius)
-        least, (height, width) = (crop + 2 * margin if crop else margin + 2), image_size(photo.path)
+        least, (height, width, _) = (crop + 2 * margin if crop else margin + 2), read_header(photo.path).shape
         if min(height, width) < least:
             skipped.append(photo.name)
             reasons.append(f'{photo.path}: {height}x{width} is smaller than {least}x{least}, crop and blur')
@@ -155,12 +155,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    try:
-        return run_script(build_parser(), run, argv)
-    except KeyboardInterrupt:
-        words = shlex.join(sys.argv[1:] if argv is None else argv)
-        print(f'make_synthetic: interrupted; the same command resumes: {words}', file=sys.stderr)
-        return 1
+    return run_script(build_parser(), run, argv)
 
 
 if __name__ == '__main__':

@@ -20,4 +20,7 @@ def run_script(
     except UserError as error:
         print(f'{parser.prog}: {error}', file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print(f'{parser.prog}: interrupted; nothing was written', file=sys.stderr)
+        return 1
     return 0

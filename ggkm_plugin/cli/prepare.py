@@ -32,8 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     from ggkm_plugin.data.layouts import LAYOUTS
-    from ggkm_plugin.data.preparation import prepare, report_lines
-    from ggkm_plugin.data.preparation_plan import PreparationOptions, check_faults, make_plan, plan_lines
+    from ggkm_plugin.data.preparation import PreparationOptions, check_faults, make_plan, plan_lines, prepare
 
     if arguments.set not in ('auto', *LAYOUTS):
         raise OptionError(f'--set: must be one of {", ".join(LAYOUTS)}, not "{arguments.set}"')
@@ -47,8 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
         progress=True,
     )
     plan = make_plan(options)
-    if arguments.dry_run:
-        print(*plan_lines(plan), sep='\n')
-        check_faults(plan, plan.faults)
-    else:
-        print(*report_lines(prepare(plan)), sep='\n')
+    if not arguments.dry_run:
+        plan = prepare(plan)
+    print(*plan_lines(plan), sep='\n')
+    check_faults(plan)

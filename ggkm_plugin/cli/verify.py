@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,11 +98,11 @@ def _check_json(path: str) -> None:
 
 
 def report_lines(report: 'VerificationReport') -> Iterator[str]:
-    """Format a report: each split, then all notes, warnings and faults."""
+    """Format a report: each split, then all warnings and faults."""
     yield f'{report.layout} in {report.dataroot}'
     for split in report.splits:
         yield from _split_lines(split, report.protocol)
-    for kind in ('notes', 'warnings', 'faults'):
+    for kind in ('warnings', 'faults'):
         lines = getattr(report, kind)
         if lines:
             yield f'{len(lines)} {kind if len(lines) > 1 else kind[:-1]}:'
@@ -135,9 +136,7 @@ def _counted(counts: dict) -> str:
 
 def _write_json(path: str, report: 'VerificationReport') -> None:
     """Raise DataError if the file cannot be written."""
-    from ggkm_plugin.data.verification import as_json
-
     try:
-        write_whole(Path(path).absolute(), json.dumps(as_json(report), indent=1, allow_nan=False) + '\n')
+        write_whole(Path(path).absolute(), json.dumps(asdict(report), indent=1, allow_nan=False) + '\n')
     except OSError as error:
         raise DataError(f'{path}: cannot be written ({error.strerror or error})') from error

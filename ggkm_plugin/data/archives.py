@@ -5,11 +5,10 @@ A file is written to the path that the caller chooses, never under the name that
 
 import os
 import shutil
-import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from lzma import LZMAError
@@ -55,8 +54,7 @@ class Archive:
 def open_archive(path: str | Path, progress: bool = False) -> Archive:
     """List a folder, a zip archive or a tar archive (plain, gz, bz2 or xz), recognized by its content.
 
-    Raises DataError naming the file if it is missing, not an archive or damaged, or if it holds links, devices or paths
-    that lead outside.
+    Raises DataError naming the file if it is missing, not an archive or damaged.
     """
     path = Path(path)
     if path.is_dir():
@@ -75,45 +73,33 @@ def open_archive(path: str | Path, progress: bool = False) -> Archive:
 
 
 def _list_folder(path: Path) -> Archive:
+    entries = {name: path / name for name in names_below(path)}
     try:
-        entries = {name: path / name for name in names_below(path)}
         sizes = {name: file.stat().st_size for name, file in entries.items()}
-    except OSError as error:
-        raise DataError(f'{error.filename or path}: {error.strerror or error}') from error
+    except OSError as error:  # a broken link
+        raise DataError(f'{error.filename}: {error.strerror}') from error
     return Archive(path, sizes, entries, nullcontext, lambda _, file: open(file, 'rb'))
 
 
 def _list_zip(path: Path) -> Archive:
     with zipfile.ZipFile(path) as archive:
-        infos = [info for info in archive.infolist() if not info.is_dir()]
-    links = (info.filename for info in infos if stat.S_ISLNK(info.external_attr >> 16))
-    entries = _checked(path, {info.filename: info for info in infos}, links)
+        entries = {_relative(info.filename): info for info in archive.infolist() if not info.is_dir()}
     sizes = {name: info.file_size for name, info in entries.items()}
     return Archive(path, sizes, entries, zipfile.ZipFile, zipfile.ZipFile.open)
 
 
 def _list_tar(path: Path, progress: bool) -> Archive:
-    """List a tar archive. It has no directory, so all of it is read."""
+    """List a tar archive without its links and devices. It has no directory, so all of it is read."""
     with tarfile.open(path) as archive:
         listing = tqdm(archive, desc=f'list {path.name}', unit='file', disable=not progress)
-        infos = [info for info in listing if not info.isdir()]
-    links = (info.name for info in infos if not info.isreg())
-    entries = _checked(path, {info.name: info for info in infos}, links)
+        entries = {_relative(info.name): info for info in listing if info.isreg()}
     sizes = {name: info.size for name, info in entries.items()}
     return Archive(path, sizes, entries, tarfile.open, tarfile.TarFile.extractfile)
 
 
-def _checked(path: Path, entries: Mapping[str, Any], links: Iterable[str]) -> dict[str, Any]:
-    """Return the entries by normalized name. Raises DataError for links, devices and paths that lead outside."""
-    unsafe = dict.fromkeys(links, 'a link or device')
-    names = {name: PurePosixPath(name.replace('\\', '/')) for name in entries}  # as some packers on Windows write
-    unsafe |= {name: 'a path outside' for name, pure in names.items() if pure.is_absolute() or '..' in pure.parts}
-    for name, reason in unsafe.items():
-        raise DataError(
-            f'{path}: refused, its entry {name!r} is {reason}. Check where the archive comes from, or unpack it and '
-            'name the folder'
-        )
-    return {str(names[name]): entry for name, entry in entries.items()}
+def _relative(name: str) -> str:
+    """Return a name without `./`, and with `/` for the separator of some packers on Windows."""
+    return PurePosixPath(name.replace('\\', '/')).as_posix()
 
 
 @contextmanager
@@ -131,21 +117,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def names_below(root: Path) -> Iterator[str]:
-    """Yield the relative names, with `/`, of all files below a folder. Links are followed, except circles of them.
-
-    Raises OSError if a folder cannot be read.
-    """
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    above: dict[str, frozenset[str]] = {str(root): frozenset()}  # real paths of the folders above each
-    for folder, below, files in os.walk(root, onerror=fail, followlinks=True):
-        ancestors, real = above.pop(folder), os.path.realpath(folder)
-        if real in ancestors:
-            below.clear()
-            continue
-        below.sort()
-        above |= {os.path.join(folder, name): ancestors | {real} for name in below}
-        for file in sorted(files):
-            yield (Path(folder) / file).relative_to(root).as_posix()
+    """Yield the relative names, with `/`, of all files below a folder. Links are followed."""
+    for folder, _, files in os.walk(root, followlinks=True):
+        for file in files:
+            yield Path(folder, file).relative_to(root).as_posix()

@@ -1,9 +1,8 @@
 """Layouts of the five benchmarks, their detection, and the pairing of files."""
 
-import os
 import re
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -36,12 +35,10 @@ class Layout:
 
     splits: dict[str, tuple[Folders, ...]]  # the authors' folders first, then those of mirrors
     counts: dict[str, int]  # published number of defocused images; of train with those held out
-    bit_depths: tuple[int, ...] = (8,)  # as distributed, then of conversions
+    bit_depth: int = 8  # as distributed
     size: tuple[int, int] | None = None  # width, height if equal for all images
-    scenes: dict[str, int] = field(default_factory=dict)  # sharp images, where several inputs share one
     held_out: str | None = None  # a split made of the last scenes of `train`, if the authors have none
     masks: str | None = None  # folder of blur masks with the images' names, beside the images' folder
-    note: str = ''
 
     @property
     def has_gt(self) -> bool:
@@ -57,7 +54,7 @@ class Layout:
 _BARE_LFDOF = {'test': tuple(Folders('input', sharp, 'scene', 'IMG_') for sharp in ('ground_truth', 'target'))}
 
 LAYOUTS: dict[str, Layout] = {
-    'DPDD': Layout(
+    'DPDD': Layout(  # file names of source and target differ, hence the sorted order
         {
             split: (
                 Folders(f'{split}_c/source', f'{split}_c/target', 'sorted'),
@@ -66,11 +63,10 @@ LAYOUTS: dict[str, Layout] = {
             for split in ('train', 'val', 'test')
         },
         counts={'train': 350, 'val': 74, 'test': 76},
-        bit_depths=(16, 8),
+        bit_depth=16,
         size=(1680, 1120),
-        note='file names of source and target differ, so pairs are formed in sorted order',
     ),
-    'LFDOF': Layout(
+    'LFDOF': Layout(  # input/SCENE/*.png belong to ground_truth/SCENE.png
         {
             split: tuple(
                 Folders(f'{folder}/input', f'{folder}/{sharp}', 'scene')
@@ -82,9 +78,7 @@ LAYOUTS: dict[str, Layout] = {
         },
         counts={'train': 11261, 'test': 725},
         size=(1008, 688),
-        scenes={'train': 790, 'test': 50},
-        held_out='val',
-        note='input/SCENE/*.png belong to ground_truth/SCENE.png; `val` is the last 40 of 790 training scenes',
+        held_out='val',  # the last 40 of 790 training scenes
     ),
     'RealDOF': Layout(
         {'test': (Folders('source', 'target', 'name'),)},
@@ -104,7 +98,6 @@ LAYOUTS: dict[str, Layout] = {
         {'test': (Folders('image', None, 'none', starts_with='out_of_focus'),)},
         counts={'test': 704},
         masks='gt',
-        note='blur masks only, no sharp images',
     ),
 }
 
@@ -146,7 +139,10 @@ class Matching(NamedTuple):
 
 
 def match_names(lq_names: Iterable[str], gt_names: Iterable[str], pairing: str) -> Matching:
-    """Pair the names in two folders, sorted by the defocused one. `sorted` pairs nothing if their numbers differ."""
+    """Pair the images of two folders by their names or paths, sorted by the defocused one.
+
+    `sorted` pairs nothing if their numbers differ, `none` pairs each with None.
+    """
     lq_names, gt_names = sorted(lq_names), sorted(gt_names)
     if pairing == 'none':
         return Matching([Pair(name, None) for name in lq_names], [], [], [])
@@ -168,66 +164,69 @@ def match_names(lq_names: Iterable[str], gt_names: Iterable[str], pairing: str) 
     return Matching(pairs, unpaired, unused, [name for name in gt_names if sharp[gt_key(name)] != name])
 
 
-def pairs_in_folders(lq_folder: str, gt_folder: str, pairing: str = 'name', starts_with: str = '') -> list[Pair]:
+def matching_faults(found: Matching, lq_folder: str, gt_folder: str | None, pairing: str) -> list[str]:
+    """Return messages about images without a partner, and about sharp images of one name."""
+    if pairing == 'sorted' and (found.unpaired_lq or found.unpaired_gt):
+        return [
+            f'{len(found.unpaired_lq)} images in {lq_folder} but {len(found.unpaired_gt)} in {gt_folder}: pairs are '
+            'formed in sorted order, so that both folders must hold equally many. Add or remove images'
+        ]
+    faults = []
+    if found.duplicates:
+        faults.append(
+            f'{gt_folder}: several images of one name (pairing: {pairing}): {_listed(found.duplicates)}. Keep one '
+            'of each'
+        )
+    for folder, other, names in ((lq_folder, gt_folder, found.unpaired_lq), (gt_folder, lq_folder, found.unpaired_gt)):
+        if names:
+            faults.append(
+                f'{folder}: {len(names)} images without a partner in {other} (pairing: {pairing}): {_listed(names)}. '
+                'Add the partners, remove these files, or set `pairing: sorted` if both folders are in the same order'
+            )
+    return faults
+
+
+def pairs_in_folders(lq_folder: str, gt_folder: str, pairing: str = 'name') -> list[Pair]:
     """Pair the images of two folders, sorted by the defocused file. Several defocused files may share a sharp one.
 
     pairing: name (equal stems), number (equal last numbers), scene (the subfolder, or the name before `_ap`, is the
     sharp file's stem) or sorted (one to one, in sorted order).
-    starts_with: use only defocused files with this prefix, if there are any.
     Raises DataError naming files without a partner, OptionError for an unknown pairing.
     """
     if pairing != 'sorted' and pairing not in PAIRINGS:
         raise OptionError(f'pairing: must be one of sorted, {", ".join(PAIRINGS)}, not "{pairing}"')
-    lq_names = _image_names(lq_folder, recursive=pairing == 'scene', starts_with=starts_with)
-    found = match_names(lq_names, _image_names(gt_folder), pairing)
-    check_matching(found, lq_folder, gt_folder, pairing)
-    return [Pair(os.path.join(lq_folder, lq), os.path.join(gt_folder, str(gt))) for lq, gt in found.pairs]
+    return _pairs_of(Folders(lq_folder, gt_folder, pairing), Path())
 
 
-def check_matching(found: Matching, lq_folder: str, gt_folder: str | None, pairing: str) -> None:
-    """Raise DataError naming images without a partner, and sharp images of one name."""
-    unpaired_lq, unpaired_gt = found.unpaired_lq, found.unpaired_gt
-    if pairing == 'sorted' and (unpaired_lq or unpaired_gt):
-        raise DataError(
-            f'{len(unpaired_lq)} images in {lq_folder} but {len(unpaired_gt)} in {gt_folder}: pairs are formed in '
-            'sorted order, so that both folders must hold equally many. Add or remove images'
-        )
-    if found.duplicates:
-        raise DataError(
-            f'{gt_folder}: several images of one name (pairing: {pairing}): {_listed(found.duplicates)}. Keep one '
-            'of each'
-        )
-    if unpaired_lq:
-        raise DataError(
-            f'{len(unpaired_lq)} of {len(found.pairs) + len(unpaired_lq)} images in {lq_folder} have no partner in '
-            f'{gt_folder} (pairing: {pairing}): {_listed(unpaired_lq)}. Add the partners, remove these files, or set '
-            '`pairing: sorted` if both folders are in the same order'
-        )
-    if unpaired_gt:
-        num_sharp = len({pair.gt for pair in found.pairs}) + len(unpaired_gt)
-        raise DataError(
-            f'{len(unpaired_gt)} of {num_sharp} images in {gt_folder} have no partner in {lq_folder} (pairing: '
-            f'{pairing}): {_listed(unpaired_gt)}. Add the partners or remove these files'
-        )
+def _pairs_of(folders: Folders, root: Path) -> list[Pair]:
+    lq_folder, gt_folder = str(root / folders.lq), folders.gt and str(root / folders.gt)
+    images = image_files(lq_folder, recursive=folders.pairing == 'scene')
+    images = [path for path in images if Path(path).name.startswith(folders.starts_with)] or images
+    found = match_names(images, image_files(gt_folder) if gt_folder else [], folders.pairing)
+    for fault in matching_faults(found, lq_folder, gt_folder, folders.pairing):
+        raise DataError(fault)
+    return found.pairs
 
 
 def pairs_of_layout(dataroot: str, layout: str, split: str) -> list[Pair]:
     """Return the pairs of a split below `dataroot`. Raises OptionError or DataError naming the expected folders."""
-    spec = layout_named(layout)
+    spec, root = layout_named(layout), Path(dataroot)
     if split not in spec.all_splits:
         raise OptionError(f'split: of {layout} must be one of {", ".join(spec.all_splits)}, not "{split}"')
-    folders = _existing_folders(Path(dataroot), layout, spec.splits['train' if split == spec.held_out else split])
-    lq_folder = os.path.join(dataroot, folders.lq)
-    if folders.gt is None:
-        names = _image_names(lq_folder, starts_with=folders.starts_with)
-        return [Pair(os.path.join(lq_folder, name), None) for name in names]
-    pairs = pairs_in_folders(
-        lq_folder, os.path.join(dataroot, folders.gt), folders.pairing, starts_with=folders.starts_with
-    )
-    pairs = pairs_of_split(pairs, layout, split)
-    if not pairs:
-        raise DataError(f'{lq_folder}: only 1 scene, which belongs to the split `{spec.held_out}`')
-    return pairs
+    if not root.is_dir():
+        raise DataError(f'{root}: no such folder. Set dataroot to the folder that {layout} was unpacked into')
+    choices = spec.splits['train' if split == spec.held_out else split]
+    for folders in choices:
+        if all((root / folder).is_dir() for folder in folders[:2] if folder):
+            pairs = pairs_of_split(_pairs_of(folders, root), layout, split)
+            if not pairs:
+                raise DataError(f'{root / folders.lq}: only 1 scene, which belongs to the split `{spec.held_out}`')
+            return pairs
+    raise DataError(f'{root}: does not have the layout of {layout}. It must have the folders {_expected(choices)}')
+
+
+def _expected(choices: Iterable[Folders]) -> str:
+    return ', or '.join(' and '.join(filter(None, folders[:2])) for folders in choices)
 
 
 def pairs_of_split(pairs: list[Pair], layout: str, split: str) -> list[Pair]:
@@ -255,26 +254,6 @@ def layout_named(layout: str) -> Layout:
     return LAYOUTS[layout]
 
 
-def _existing_folders(root: Path, layout: str, choices: tuple[Folders, ...]) -> Folders:
-    if not root.is_dir():
-        raise DataError(f'{root}: no such folder. Set dataroot to the folder that {layout} was unpacked into')
-    for folders in choices:
-        if (root / folders.lq).is_dir() and (folders.gt is None or (root / folders.gt).is_dir()):
-            return folders
-    expected = ', or '.join(_both(folders) for folders in choices)
-    raise DataError(f'{root}: does not have the layout of {layout}. It must have the folders {expected}')
-
-
-def _both(folders: Folders) -> str:
-    return folders.lq if folders.gt is None else f'{folders.lq} and {folders.gt}'
-
-
-def _image_names(folder: str, recursive: bool = False, starts_with: str = '') -> list[str]:
-    """List the images with the prefix, or all images if none has it."""
-    names = [Path(path).relative_to(folder).as_posix() for path in image_files(folder, recursive)]
-    return [name for name in names if name.startswith(starts_with)] or names
-
-
 def _listed(names: list[str]) -> str:
     return listed([PurePosixPath(name).name for name in names])
 
@@ -300,11 +279,7 @@ def detect_layout(dataroot: str) -> str:
         raise DataError(
             f'{dataroot}: {"not a folder" if root.exists() else "no such folder"}. Set dataroot to a folder'
         )
-    try:
-        names = list(names_below(root))
-    except OSError as error:
-        raise DataError(f'{error.filename}: {error.strerror}') from error
-    found = find_layout(names, dataroot)
+    found = find_layout(list(names_below(root)), dataroot)
     if found.prefix:
         place = root / found.prefix
         raise DataError(f'{dataroot}: {found.layout} is in a subfolder. Set dataroot to {place}')
@@ -338,12 +313,14 @@ def find_layout(names: Collection[str], source: str, layout: str | None = None) 
     return best
 
 
-def names_in(names: Iterable[str], folder: str, recursive: bool = False, starts_with: str = '') -> list[str]:
-    """List the images in `folder`, relative to it and sorted; with those in subfolders if `recursive`."""
-    inside = (name[len(folder) + 1 :] for name in names if name.startswith(f'{folder}/'))
-    return sorted(
-        name for name in inside if is_image(name) and name.startswith(starts_with) and (recursive or '/' not in name)
-    )
+def images_in(names: Iterable[str], folder: str, recursive: bool = False, starts_with: str = '') -> list[str]:
+    """List the images in `folder`, with those in subfolders if `recursive`, whose name begins with `starts_with`."""
+    inside = ((name, PurePosixPath(name[len(folder) + 1 :])) for name in names if name.startswith(f'{folder}/'))
+    return [
+        name
+        for name, below in inside
+        if is_image(name) and below.name.startswith(starts_with) and (recursive or below.name == str(below))
+    ]
 
 
 def is_image(name: str) -> bool:
@@ -353,19 +330,11 @@ def is_image(name: str) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not hidden
 
 
-def matching_of(names: Iterable[str], prefix: str, folders: Folders) -> Matching:
-    """Pair relative names by the rule of `folders` below `prefix`. Returns whole names."""
-    names = list(names)
-    lq_folder = prefix + folders.lq
-    lq_names = names_in(names, lq_folder, folders.pairing == 'scene', folders.starts_with)
-    gt_folder = None if folders.gt is None else prefix + folders.gt
-    found = match_names(lq_names, [] if gt_folder is None else names_in(names, gt_folder), folders.pairing)
-    return Matching(
-        [Pair(f'{lq_folder}/{lq}', gt if gt is None else f'{gt_folder}/{gt}') for lq, gt in found.pairs],
-        [f'{lq_folder}/{name}' for name in found.unpaired_lq],
-        [f'{gt_folder}/{name}' for name in found.unpaired_gt],
-        [f'{gt_folder}/{name}' for name in found.duplicates],
-    )
+def matching_of(names: Collection[str], prefix: str, folders: Folders) -> Matching:
+    """Pair names by the rule of `folders` below `prefix`."""
+    lq_names = images_in(names, prefix + folders.lq, folders.pairing == 'scene', folders.starts_with)
+    gt_names = [] if folders.gt is None else images_in(names, prefix + folders.gt)
+    return match_names(lq_names, gt_names, folders.pairing)
 
 
 def _images_by_folder(images: Iterable[str]) -> dict[str, list[str]]:
@@ -410,22 +379,14 @@ def _images_of(by_folder: dict[str, list[str]], prefix: str, folders: Folders) -
 
 
 def _misfit(source: str, by_folder: dict[str, list[str]], layout: str | None) -> str:
-    """Describe the found and missing folders of each layout, best first, and the folders that exist."""
-    lines = []
-    for key in [layout] if layout else LAYOUTS:
-        wanted = [folders for choices in LAYOUTS[key].splits.values() for folders in choices]
-        each = list(dict.fromkeys(name for folders in wanted for name in (folders.lq, folders.gt) if name))
-        there = [name for name in each if _prefixes(by_folder, name)]
-        missing = [name for name in each if name not in there]
-        if there:
-            lack = listed(missing) if missing else 'names that pair'
-            lines.append((len(missing) - len(there), f'{key} has {listed(there)}, lacks {lack}'))
+    """Describe the folders that exist, and those of the named layout."""
     top = sorted({name.split('/')[0] for name in by_folder if name != '.'})
     content = f'folders {listed(top)}' if top else f'{len(by_folder.get(".", []))} images without a folder'
-    near = '; '.join(line for _, line in sorted(lines)[:3]) or f'no folder of {layout or ", ".join(LAYOUTS)}'
-    problem = f'does not have the layout of {layout}' if layout else 'not a known data set'
+    problem = f'does not have the layout of {layout}' if layout else f'not a known data set ({", ".join(LAYOUTS)})'
+    choices = [folders for each in LAYOUTS[layout].splits.values() for folders in each] if layout else []
+    needed = f' but needs {_expected(choices)}' if layout else ''
     return (
-        f'{source}: {problem}: {near}. It has {content}. Name the folder that the data set was unpacked into, or its '
+        f'{source}: {problem}. It has {content}{needed}. Name the folder that the data set was unpacked into, or its '
         'layout (--set, or `layout:` in an option file)'
     )
 
@@ -441,22 +402,22 @@ def scene_kinds(dataroot: str, test_names: Iterable[str]) -> dict[str, list[str]
     test_names: the defocused images of the test split; the lists are indices into them in sorted order.
     Raises DataError if a list is damaged or does not fit the images.
     """
-    names = sorted(test_names)
-    files = [file for kind in _SCENE_KINDS if (file := _label_file(Path(dataroot), kind))]
-    if not files:
-        return None
-    if len(files) < len(_SCENE_KINDS):
-        raise DataError(
-            f'{files[0].parent}: has one of the lists indoor_labels.npy and outdoor_labels.npy. Add the other'
-        )
-    labels = {kind: _read_labels(file) for kind, file in zip(_SCENE_KINDS, files, strict=True)}
-    every = [index for indices in labels.values() for index in indices]
+    names, labels = sorted(test_names), {}
+    for kind in _SCENE_KINDS:
+        places = (Path(dataroot, place, f'{kind}_labels.npy') for place in ('', 'test', 'test_c'))
+        file = next(filter(Path.is_file, places), None)
+        if file is None:
+            return None
+        try:
+            labels[kind] = sorted(np.load(file, allow_pickle=False).astype(int).ravel().tolist())
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f'{file}: not a readable list of indices ({error}). Replace or remove it') from error
     counts = {kind: len(indices) for kind, indices in labels.items()}
-    if counts != _SCENE_KINDS or sorted(every) != list(range(len(names))):
-        found = ' and '.join(f'{count} {kind}' for kind, count in counts.items())
+    every = sorted(index for indices in labels.values() for index in indices)
+    if counts != _SCENE_KINDS or every != list(range(len(names))):
         raise DataError(
-            f'{files[0].parent}: its lists name {found} scenes of {len(names)} test images; they must be 37 and 39 '
-            'different indices into 76 images. Take the lists and the test split from one source, or remove the lists'
+            f'{dataroot}: indoor_labels.npy and outdoor_labels.npy have {counts} indices for {len(names)} test images; '
+            'they must have 37 and 39 different indices of 76 images. Take all from one source, or remove the lists'
         )
     return {kind: [names[index] for index in indices] for kind, indices in labels.items()}
 
@@ -464,18 +425,3 @@ def scene_kinds(dataroot: str, test_names: Iterable[str]) -> dict[str, list[str]
 def is_label_file(name: str) -> bool:
     """Whether a file is one of Restormer's lists of indoor and outdoor scenes."""
     return PurePosixPath(name).name in [f'{kind}_labels.npy' for kind in _SCENE_KINDS]
-
-
-def _label_file(root: Path, kind: str) -> Path | None:
-    places = (root, root / 'test', root / 'test_c')
-    return next((file for place in places if (file := place / f'{kind}_labels.npy').is_file()), None)
-
-
-def _read_labels(file: Path) -> list[int]:
-    try:
-        indices = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f'{file}: not a readable list of indices ({error}). Replace or remove it') from error
-    if not isinstance(indices, np.ndarray) or indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer):
-        raise DataError(f'{file}: not a list of integers. Replace or remove it')
-    return sorted(int(index) for index in indices)

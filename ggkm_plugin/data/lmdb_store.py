@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ggkm_plugin.data.layouts import Pair
-from ggkm_plugin.utils.errors import DataError, OptionError, listed
+from ggkm_plugin.utils.errors import DataError, listed
 from ggkm_plugin.utils.files import new_folder
 from ggkm_plugin.utils.image_decoding import PNG_SIGNATURE, decode_image, read_bytes
 from ggkm_plugin.utils.image_header import Header, header_of
@@ -75,12 +75,11 @@ class LmdbStore:
         self._state = _file_state(self._real_path)
         self.codec, self.pairs, self.about = 'png', [], {}  # type: str, list[Pair], dict[str, Any]
         with self.transaction() as transaction:
-            description = transaction.get(_DESCRIPTION_KEY)
-            entries = self._environment.stat()['entries']
-            if description is None:
-                self._check_basicsr(entries)
-            else:
-                self._read_description(bytes(description))
+            description = bytes(transaction.get(_DESCRIPTION_KEY, b'')) or None
+        if description is not None:
+            self._read_description(description)
+        elif not Path(path, 'meta_info.txt').is_file():
+            raise DataError(f'{path}: incomplete database without a description. Make it again')
 
     @property
     def keys(self) -> list[str]:
@@ -138,30 +137,19 @@ class LmdbStore:
     def _environment(self) -> lmdb.Environment:
         return _environment(self._real_path, self._state)
 
-    def _check_basicsr(self, entries: int) -> None:
-        try:
-            lines = len(Path(self.path, 'meta_info.txt').read_text(errors='replace').splitlines())
-        except OSError:
-            raise DataError(f'{self.path}: incomplete database without a description. Make it again') from None
-        if entries < lines:
-            raise DataError(
-                f'{self.path}: {entries} images, but its meta_info.txt lists {lines}. The conversion was interrupted, '
-                'or files share the name up to the first dot, which is all that BasicSR keeps. Make it again'
-            )
-
     def _read_description(self, description: bytes) -> None:
         try:
             content = json.loads(description)
-            if content['format'] in _READABLE_FORMATS and content['codec'] in CODECS:
-                self.codec, self.about = content['codec'], content['about']
-                self.pairs = [Pair(*pair) for pair in content['pairs']]
-                return
+            self.codec, self.about, self.pairs = (
+                content['codec'],
+                content['about'],
+                [Pair(*x) for x in content['pairs']],
+            )
+            known = content['format'] in _READABLE_FORMATS and self.codec in CODECS
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f'{self.path}: its description is damaged ({error}). Make the database again') from error
-        raise DataError(
-            f'{self.path}: format {content["format"]}, codec "{content["codec"]}" is not supported '
-            f'(formats {_READABLE_FORMATS}, codecs {CODECS}). Make the database again'
-        )
+        if not known:
+            raise DataError(f'{self.path}: of another version (codec "{self.codec}"). Make the database again')
 
 
 class BandedImage:
@@ -228,18 +216,13 @@ def write_lmdb(
 ) -> None:
     """Convert image files (key -> file) into the database `path`, which appears when it is complete.
 
-    pairs: pairs of keys; about: stored with them; workers: threads that decode and encode.
+    pairs: pairs of keys; codec: one of `CODECS`; about: stored with the pairs; workers: threads that decode and encode.
     Raises DataError if images are unreadable (all are named), if `path` exists or if it cannot be written; then nothing
-    is left behind. OptionError for an unknown codec.
+    is left behind.
     """
-    if codec not in CODECS:
-        raise OptionError(f'codec: must be one of {", ".join(CODECS)}, not "{codec}"')
     path = str(Path(path))
     if os.path.lexists(path):
         raise DataError(f'{path}: exists. Remove it, or choose another name')
-    unknown = sorted({key for pair in pairs for key in pair if key is not None} - set(files))
-    if unknown:
-        raise DataError(f'{path}: pairs of keys without a file: {listed(unknown)}')
     description = {'format': _FORMAT, 'codec': codec, 'pairs': pairs, 'about': about or {}}
     try:
         # Flushed once at the end: the folder is new, so that an interruption can lose nothing else.
@@ -263,11 +246,8 @@ def _write_images(
     environment: lmdb.Environment, files: Mapping[str, str], codec: str, workers: int, progress: bool
 ) -> list[str]:
     """Write all images in the order of their keys. Returns messages about those that cannot be converted."""
-    limit = environment.max_key_size() - len(_band_key(b'', 0))
 
     def converted(key: str) -> dict[bytes, Any] | str:
-        if len(_encoded(key)) > limit:
-            return f'{files[key]}: its name is longer than {limit} bytes'
         try:
             return _values(_encoded(key), files[key], codec)
         except DataError as error:

@@ -2,15 +2,12 @@
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from ggkm_plugin.utils.errors import DataError
 from ggkm_plugin.utils.image_decoding import image_files, read_image
 
 # Files of skimage/data without chelsea.png (its background is out of focus), motorcycle_right.png (same scene as a
@@ -25,7 +22,7 @@ BUILTIN_DISPARITY = {'motorcycle_left.png': 'motorcycle_disp.npz'}
 
 @dataclass(frozen=True)
 class SharpPhotograph:
-    """A sharp photograph. name: file name without suffix; disparity_path: npz file, if there is one."""
+    """A sharp photograph. name: file name without suffix; disparity_path: npz file of its size, if there is one."""
 
     name: str
     path: str
@@ -37,29 +34,16 @@ def _stem(path: str) -> str:
 
 
 def builtin_photographs(split: str) -> list[SharpPhotograph]:
-    """Return the photographs of the installed scikit-image: `split` is 'train' (6) or 'val' (2, one with disparity).
-
-    Raises DataError for another split, or if scikit-image lacks a file.
-    """
-    if split not in BUILTIN:
-        raise DataError(f'split: of the built-in photographs must be train or val, not "{split}"')
+    """Return the photographs of the installed scikit-image: `split` is 'train' (6) or 'val' (2, one with disparity)."""
     import skimage.data
 
     folder = os.path.dirname(skimage.data.__file__)
     photos = []
     for file in BUILTIN[split]:
         disparity = BUILTIN_DISPARITY.get(file)
-        photo = SharpPhotograph(_stem(file), os.path.join(folder, file), disparity and os.path.join(folder, disparity))
-        for path in filter(None, (photo.path, photo.disparity_path)):
-            if not os.path.isfile(path):
-                raise DataError(f'{path}: no such file. Reinstall scikit-image, or name a folder of photographs')
-        photos.append(photo)
+        path = os.path.join(folder, file)
+        photos.append(SharpPhotograph(_stem(file), path, disparity and os.path.join(folder, disparity)))
     return photos
-
-
-def photographs_from_folder(folder: str) -> list[SharpPhotograph]:
-    """List the images of a folder by file name. Raises DataError if the folder is missing or has no image."""
-    return [SharpPhotograph(_stem(path), path) for path in image_files(folder)]
 
 
 def photographs_from_folders(folders: Sequence[str], more: Sequence[SharpPhotograph] = ()) -> list[SharpPhotograph]:
@@ -67,7 +51,7 @@ def photographs_from_folders(folders: Sequence[str], more: Sequence[SharpPhotogr
 
     Raises DataError if a folder is missing or has no image.
     """
-    photos = [photo for folder in folders for photo in photographs_from_folder(folder)] + list(more)
+    photos = [SharpPhotograph(_stem(path), path) for folder in folders for path in image_files(folder)] + list(more)
     places: dict[str, set[str]] = {}
     for photo in photos:
         places.setdefault(photo.name, set()).add(os.path.dirname(photo.path))
@@ -84,15 +68,6 @@ def held_out(names: Iterable[str], share: float) -> list[str]:
     return [
         name for name in names if int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], 'big') < share * 2.0**64
     ]
-
-
-def image_size(path: str) -> tuple[int, int]:
-    """Read height and width from the header of an image file. Raises DataError if it is unreadable."""
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except OSError as error:
-        raise DataError(f'{path}: not a readable image (truncated, damaged, or another kind of file)') from error
 
 
 def fill_disparity(disparity: np.ndarray) -> np.ndarray:
@@ -114,33 +89,18 @@ def fill_disparity(disparity: np.ndarray) -> np.ndarray:
     return filled[nearest]
 
 
-def _read_disparity(path: str) -> np.ndarray:
-    """Read the first array of an npz file as float32. Raises DataError if it is unreadable."""
-    try:
-        with open(path, 'rb') as file, np.load(file) as arrays:
-            return np.asarray(arrays[arrays.files[0]], np.float32)
-    except (OSError, EOFError, ValueError, TypeError, IndexError, zipfile.BadZipFile) as error:
-        raise DataError(f'{path}: not a readable npz file with a disparity map ({error})') from error
-
-
 def load_photograph(photo: SharpPhotograph) -> tuple[np.ndarray, np.ndarray | None]:
     """Load pixels, float32 (H, W, 3) sRGB in [0,1], and disparity, float32 (H, W) in [0,1], near = 1, or None.
 
-    Raises DataError if a file is unreadable, the two sizes differ or the disparity has no finite value.
+    Raises DataError if the photograph is unreadable.
     """
     rgb = read_image(photo.path)
     if photo.disparity_path is None:
         return rgb, None
-    disparity = _read_disparity(photo.disparity_path)
-    if disparity.shape != rgb.shape[:2]:
-        raise DataError(
-            f'{photo.disparity_path}: shape {disparity.shape}, but {photo.path} has {rgb.shape[:2]}. Store a value for '
-            'each pixel'
-        )
-    if not np.isfinite(disparity).any():
-        raise DataError(f'{photo.disparity_path}: no finite value in this disparity map. Replace or remove it')
+    with np.load(photo.disparity_path) as arrays:
+        known = np.asarray(arrays[arrays.files[0]], np.float32)
     # Pixels on an outline mix both sides. Assigned to the far side, they remain as sharp specks of a near object that
     # is out of focus, so the near side is dilated by one pixel.
-    disparity = cv2.dilate(fill_disparity(disparity), np.ones((3, 3), np.uint8))
+    disparity = cv2.dilate(fill_disparity(known), np.ones((3, 3), np.uint8))
     low, high = disparity.min(), disparity.max()
     return rgb, (disparity - low) / max(high - low, np.float32(1e-6))

@@ -1,101 +1,235 @@
 """Prepare a benchmark: downloaded archives or folders become a checked folder tree or LMDB databases."""
 
-import hashlib
-import json
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from tqdm import tqdm
 
-from ggkm_plugin import __version__
-from ggkm_plugin.data.image_facts import ImageFacts, read_facts
-from ggkm_plugin.data.layouts import LAYOUTS, Pair, pairs_of_split
-from ggkm_plugin.data.lmdb_store import key_of, write_lmdb
-from ggkm_plugin.data.preparation_plan import PreparationPlan, check_faults, common_lines, names_of, usable
-from ggkm_plugin.utils.errors import DataError, listed
-from ggkm_plugin.utils.files import check_space, new_folder, write_whole
-from ggkm_plugin.utils.image_decoding import read_bytes
+from ggkm_plugin.data.archives import Archive, open_archive
+from ggkm_plugin.data.layouts import (
+    LAYOUTS,
+    Folders,
+    Pair,
+    find_layout,
+    images_in,
+    is_label_file,
+    matching_faults,
+    matching_of,
+    pairs_of_split,
+)
+from ggkm_plugin.data.lmdb_store import CODECS, key_of, write_lmdb
+from ggkm_plugin.utils.errors import DataError, OptionError, listed
+from ggkm_plugin.utils.files import check_space, new_folder, size_text
+from ggkm_plugin.utils.image_decoding import decode_image, read_bytes
+from ggkm_plugin.utils.image_header import Header
 from ggkm_plugin.utils.threads import map_threads
 
-_MANIFEST = 'manifest.json'
-_SPACE = 'Free space, or choose another disk'
+FORMATS = ('folder', *CODECS)
 
 
-class _CheckedImage(NamedTuple):
-    facts: ImageFacts
-    num_bytes: int
-    sha256: str  # of the file
+@dataclass(frozen=True)
+class PreparationOptions:
+    """Options of `basicsr prepare`. layout: a key of LAYOUTS or auto; format: folder, or the codec of an LMDB."""
+
+    sources: tuple[str, ...]
+    out: str
+    layout: str = 'auto'
+    format: str = 'folder'
+    workers: int = 1
+    skip_bad: bool = False
+    progress: bool = False
+
+
+class SourceFile(NamedTuple):
+    archive: Archive
+    name: str
+
+    @property
+    def size(self) -> int:
+        return self.archive.sizes[self.name]
 
 
 @dataclass
-class PreparationReport:
-    """Result of `prepare`: pairs by split, skipped images with the reason, notes."""
+class PreparationPlan:
+    """Files to take from the sources, by path in the prepared tree, which has the authors' layout."""
 
-    plan: PreparationPlan
-    pairs: dict[str, list[Pair]]
-    skipped: dict[str, str]
-    notes: list[str]
+    options: PreparationOptions
+    out: Path
+    layout: str
+    archives: list[Archive]
+    images: dict[str, SourceFile]
+    labels: dict[str, SourceFile]  # Restormer's lists of indoor and outdoor scenes
+    matched: dict[str, list[Pair]]  # by split of the archives: `train` with the scenes to hold out
+    faults: dict[str, str]  # of images; before `prepare` those that the listing shows
+
+    @property
+    def sources(self) -> str:
+        return ', '.join(str(archive.path) for archive in self.archives)
+
+    @property
+    def pairs(self) -> dict[str, list[Pair]]:
+        """The pairs without a fault, by split; splits that are held out are separate."""
+        spec, splits = LAYOUTS[self.layout], {}
+        for split in spec.all_splits:
+            matched = self.matched.get('train' if split == spec.held_out else split, [])
+            sound = [pair for pair in matched if pair.lq not in self.faults and pair.gt not in self.faults]
+            splits[split] = pairs_of_split(sound, self.layout, split)
+        return {split: pairs for split, pairs in splits.items() if pairs}
 
 
-def prepare(plan: PreparationPlan) -> PreparationReport:
-    """Extract, check and write the images of a plan.
+def make_plan(options: PreparationOptions) -> PreparationPlan:
+    """List the sources, recognize the layout and form the pairs. Writes nothing. Raises OptionError or DataError."""
+    if options.workers < 1:
+        raise OptionError(f'workers: must be at least 1, not {options.workers}')
+    if not options.out:
+        raise OptionError('out: is empty. Name a new folder')
+    out = Path(options.out).resolve()
+    _check_out(out, options.sources)
+    archives = [open_archive(source, options.progress) for source in options.sources]
+    layout, images, labels = _find_files(options, archives)
+    plan = PreparationPlan(options, out, layout, archives, images, labels, {}, {})
+    for split, choices in LAYOUTS[layout].splits.items():
+        folders = choices[0]
+        found = matching_of(images, '', folders)
+        if folders.pairing == 'sorted' or found.duplicates:  # then the image without a partner is unknown
+            for fault in matching_faults(found, folders.lq, folders.gt, folders.pairing):
+                raise DataError(f'{plan.sources}: {fault}')
+        plan.faults |= dict.fromkeys(found.unpaired_lq, f'no partner in {folders.gt}')
+        plan.faults |= dict.fromkeys(found.unpaired_gt, f'no partner in {folders.lq}')
+        if found.pairs:
+            plan.matched[split] = found.pairs
+    plan.faults |= {name: 'empty file' for name, file in images.items() if not file.size}
+    if options.format != 'folder':
+        _check_keys(images)
+    return plan
+
+
+def check_faults(plan: PreparationPlan) -> None:
+    """Raise DataError for faults, unless they are to be skipped, and for a split without a sound pair."""
+    if plan.faults and not plan.options.skip_bad:
+        texts = listed([f'{name} ({reason})' for name, reason in sorted(plan.faults.items())])
+        raise DataError(
+            f'{plan.sources}: {len(plan.faults)} of {len(plan.images)} images cannot be used: {texts}. Replace them, '
+            'or leave them and their partners out with --skip-bad'
+        )
+    for split in plan.matched.keys() - plan.pairs.keys():
+        raise DataError(f'{plan.sources}: the split {split} has no usable pair. Download it again')
+
+
+def _check_out(out: Path, sources: Iterable[str]) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f'{out}: exists. Name a new folder')
+    for source in map(Path, sources):
+        if source.is_dir() and out.is_relative_to(source.resolve()):
+            raise DataError(f'{out}: is inside the source {source}. Name a folder outside')
+
+
+def _find_files(
+    options: PreparationOptions, archives: list[Archive]
+) -> tuple[str, dict[str, SourceFile], dict[str, SourceFile]]:
+    """Find the layout that all sources share. Returns it, its images, and its lists of labels, by prepared path."""
+    wanted = None if options.layout == 'auto' else options.layout
+    layout = ''
+    images: dict[str, SourceFile] = {}
+    labels: dict[str, SourceFile] = {}
+    for archive in archives:
+        names = _names_with_top_folder(archive)
+        found = find_layout(names, str(archive.path), wanted)
+        if layout and found.layout != layout:
+            raise DataError(
+                f'{archives[0].path} is {layout}, but {archive.path} is {found.layout}. Prepare one data set at a time'
+            )
+        layout = found.layout
+        for split, folders in found.splits.items():
+            for target, name in _prepared_paths(names, found.prefix, folders, LAYOUTS[layout].splits[split][0]):
+                if target in images:
+                    raise DataError(
+                        f'{target}: is in {images[target].archive.path} and in {archive.path}. Name each source once'
+                    )
+                images[target] = SourceFile(archive, names[name])
+        for name in names:
+            if is_label_file(name) and name.startswith(found.prefix):
+                labels.setdefault(PurePosixPath(name).name, SourceFile(archive, names[name]))
+    return layout, images, labels
+
+
+def _names_with_top_folder(archive: Archive) -> dict[str, str]:
+    """Map names to search for to names in an archive.
+
+    An archive `train_data.zip`, or a folder `train_data`, may hold what the authors have below `train_data/`.
+    """
+    tops = {folders.lq.split('/')[0] for spec in LAYOUTS.values() for each in spec.splits.values() for folders in each}
+    own = archive.path.resolve().name
+    own = own if archive.is_folder else own.split('.')[0]
+    return {(f'{own}/{name}' if own in tops else name): name for name in archive.sizes}
+
+
+def _prepared_paths(
+    names: Mapping[str, str], prefix: str, folders: Folders, authors: Folders
+) -> Iterator[tuple[str, str]]:
+    """Yield the path in the authors' layout, and the name, of each image in a split's folders."""
+    lq_folder = prefix + folders.lq
+    for name in images_in(names, lq_folder, folders.pairing == 'scene', folders.starts_with):
+        yield f'{authors.lq}{name.removeprefix(lq_folder)}', name
+    if folders.gt is not None:
+        gt_folder = prefix + folders.gt
+        for name in images_in(names, gt_folder):
+            yield f'{authors.gt}{name.removeprefix(gt_folder)}', name
+
+
+def _check_keys(images: Iterable[str]) -> None:
+    first: dict[str, str] = {}
+    for name in sorted(images):
+        if (other := first.setdefault(key_of(name), name)) != name:
+            raise DataError(f'{other}, {name}: would have one key in the LMDB. Rename or remove one, or use folders')
+
+
+def prepare(plan: PreparationPlan) -> PreparationPlan:
+    """Extract, check and write the images of a plan. Returns it with all faults that were skipped.
 
     The output folder appears when it is complete. Raises DataError; then nothing is left behind.
     """
-    check_faults(plan, plan.faults)
+    check_faults(plan)
     try:
         with (
             new_folder(plan.out) as folder,
             tempfile.TemporaryDirectory(prefix=f'{plan.out.name}.unpacked-', dir=plan.out.parent) as unpacked,
         ):
-            return _prepare(plan, folder, Path(unpacked))
+            is_tree = plan.options.format == 'folder'
+            files = _extract(plan, folder, folder if is_tree else Path(unpacked))
+            plan = replace(plan, faults=plan.faults | _image_faults(plan, files))
+            check_faults(plan)
+            kept = names_of(pair for pairs in plan.pairs.values() for pair in pairs)
+            for name in files.keys() - kept if is_tree else ():
+                files[name].unlink()
+            for split, pairs in plan.pairs.items() if not is_tree else ():
+                _write_database(plan, folder, split, pairs, files)
     except OSError as error:
         raise DataError(
             f'{error.filename or plan.out}: {error.strerror or error}. Free space, or choose another folder'
         ) from error
+    return plan
 
 
-def _prepare(plan: PreparationPlan, folder: Path, unpacked: Path) -> PreparationReport:
-    options, faults = plan.options, dict(plan.faults)
-    wanted = {name for pairs in plan.pairs.values() for name in names_of(usable(pairs, faults))}
-    files = _extract(plan, wanted, folder, folder if options.format == 'folder' else unpacked)
-    checked, unreadable = _check_images(files, options.workers, options.progress)
-    faults |= unreadable
-    faults |= _unequal_pairs(plan, checked, faults)
-    faults |= _unusual_depths(plan, checked, faults)
-    check_faults(plan, faults)
-    report = _report(plan, checked, faults)
-    kept = names_of(pair for pairs in report.pairs.values() for pair in pairs)
-    if options.format == 'folder':
-        for name in set(files) - kept:
-            files[name].unlink()
-    else:
-        _write_databases(report, folder, files, checked)
-    manifest = _manifest(report, {name: checked[name] for name in sorted(kept)})
-    write_whole(folder / _MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + '\n')
-    return report
-
-
-def _extract(plan: PreparationPlan, wanted: Iterable[str], folder: Path, place: Path) -> dict[str, Path]:
+def _extract(plan: PreparationPlan, folder: Path, place: Path) -> dict[str, Path]:
     """Copy images below `place` and labels into `folder`. Returns the path of each image.
 
     Images of a source folder are not copied for a database.
     """
-    is_tree = plan.options.format == 'folder'
-    files = {name: place / name for name in wanted}
-    needed = sum(plan.images[name].size for name in wanted) * (1 if is_tree else 2)  # unpacked, and at least stored
-    check_space(folder, needed, _SPACE)
-    copies = []
+    is_tree = place == folder
+    names = names_of(pair for pairs in plan.pairs.values() for pair in pairs)
+    needed = sum(plan.images[name].size for name in names) * (1 if is_tree else 2)  # unpacked, and at least stored
+    check_space(folder, needed, 'Free space, or choose another disk')
+    files, copies = {}, []
     for archive in plan.archives:
         targets = {file.name: folder / name for name, file in plan.labels.items() if file.archive is archive}
-        for name, target in files.items():
+        for name in names:
             file = plan.images[name]
             if file.archive is archive and (is_tree or not archive.is_folder):
-                targets[file.name] = target
+                files[name] = targets[file.name] = place / name
             elif file.archive is archive:
                 files[name] = archive.path / file.name
         copies.append((archive, targets))
@@ -107,136 +241,66 @@ def _extract(plan: PreparationPlan, wanted: Iterable[str], folder: Path, place: 
     return files
 
 
-def _check_images(
-    files: Mapping[str, Path], workers: int, progress: bool
-) -> tuple[dict[str, _CheckedImage], dict[str, str]]:
-    """Read all images. Returns facts about the readable ones, and the faults of the others."""
+def _image_faults(plan: PreparationPlan, files: Mapping[str, Path]) -> dict[str, str]:
+    """Decode all images. Returns the faults of unreadable ones, and of pairs of two sizes or bit depths."""
 
-    def check(name: str) -> _CheckedImage | str:
+    def check(name: str) -> Header | str:
         try:
-            content = read_bytes(str(files[name]))
-            facts, _ = read_facts(name, content)
+            image = decode_image(read_bytes(str(files[name])), name)
         except DataError as error:
             return str(error).removeprefix(f'{name}: ')
-        return _CheckedImage(facts, len(content), hashlib.sha256(content).hexdigest())
+        return Header((image.shape[0], image.shape[1], 3), image.dtype)
 
-    names = sorted(files)
-    found = map_threads(check, names, workers)
-    found = tqdm(found, desc='check', total=len(names), unit='image', disable=not progress)
-    results = dict(zip(names, found, strict=True))
-    checked = {name: result for name, result in results.items() if not isinstance(result, str)}
-    return checked, {name: result for name, result in results.items() if isinstance(result, str)}
-
-
-def _unequal_pairs(
-    plan: PreparationPlan, checked: Mapping[str, _CheckedImage], faults: Mapping[str, str]
-) -> dict[str, str]:
-    unequal = {}
-    for pairs in plan.pairs.values():
-        for lq, gt in usable(pairs, faults):
-            if gt is not None and checked[lq].facts.size != checked[gt].facts.size:
-                sizes = ['{}x{}'.format(*checked[name].facts.size) for name in (lq, gt)]
-                unequal[lq] = f'{sizes[0]}, but its partner {gt} is {sizes[1]}'
-    return unequal
+    found = map_threads(check, files, plan.options.workers)
+    found = tqdm(found, desc='check', total=len(files), unit='image', disable=not plan.options.progress)
+    headers = dict(zip(files, found, strict=True))
+    faults = {name: header for name, header in headers.items() if isinstance(header, str)}
+    for lq, gt in (pair for pairs in plan.pairs.values() for pair in pairs):
+        if gt is not None and faults.keys().isdisjoint((lq, gt)) and headers[lq] != headers[gt]:
+            texts = [
+                '{1}x{0}, {2} bits'.format(*headers[name].shape[:2], 8 * headers[name].itemsize) for name in (lq, gt)
+            ]
+            faults[lq] = f'{texts[0]}, but its partner {gt} has {texts[1]}'
+    return faults
 
 
-def _unusual_depths(
-    plan: PreparationPlan, checked: Mapping[str, _CheckedImage], faults: Mapping[str, str]
-) -> dict[str, str]:
-    """Find images of another bit depth than most of their split; of equally frequent depths the greater is usual."""
-    unusual: dict[str, str] = {}
-    for split, pairs in plan.pairs.items():
-        depths = {name: checked[name].facts.bits for name in names_of(usable(pairs, faults))}
-        counts = Counter(depths.values())
-        usual = max(counts, key=lambda bits: (counts[bits], bits), default=0)
-        text = ' and '.join(f'{many} of {bits} bits' for bits, many in sorted(counts.items()))
-        unusual |= {name: f'{bits} bits; {split} has {text}' for name, bits in depths.items() if bits != usual}
-    return unusual
-
-
-def _report(
-    plan: PreparationPlan, checked: Mapping[str, _CheckedImage], faults: Mapping[str, str]
-) -> PreparationReport:
-    """Form the pairs of all splits, held-out ones too, and collect skipped images and notes."""
-    spec = LAYOUTS[plan.layout]
-    pairs = {}
-    for split in spec.all_splits:
-        of_folders = plan.pairs.get('train' if split == spec.held_out else split, [])
-        if of_split := pairs_of_split(usable(of_folders, faults), plan.layout, split):
-            pairs[split] = of_split
-    kept = names_of(pair for of_split in pairs.values() for pair in of_split)
-    skipped = {name: faults.get(name, 'its partner is skipped') for name in sorted(plan.images) if name not in kept}
-    return PreparationReport(plan, pairs, skipped, _notes(plan, [checked[name].facts for name in sorted(kept)]))
-
-
-def _notes(plan: PreparationPlan, images: list[ImageFacts]) -> list[str]:
-    """Describe harmless irregularities."""
-    notes = []
-    if misnamed := [image.note for image in images if image.note]:
-        notes.append(f'{len(misnamed)} files with the suffix of another format: {listed(misnamed)}')
-    if alpha := [image.name for image in images if image.has_alpha]:
-        notes.append(f'{len(alpha)} images have an alpha channel, which is not read: {listed(alpha)}')
-    depths, usual = sorted({image.bits for image in images}), LAYOUTS[plan.layout].bit_depths[0]
-    if depths != [usual]:
-        notes.append(f'{" and ".join(map(str, depths))} bits; {plan.layout} is distributed with {usual}')
-    return notes
-
-
-def _write_databases(
-    report: PreparationReport, folder: Path, files: Mapping[str, Path], checked: Mapping[str, _CheckedImage]
+def _write_database(
+    plan: PreparationPlan, folder: Path, split: str, pairs: list[Pair], files: Mapping[str, Path]
 ) -> None:
-    """Write one LMDB per split."""
-    options = report.plan.options
-    kept = [names_of(pairs) for pairs in report.pairs.values()]
-    needed = sum(_stored_bytes(checked[name], options.format) for names in kept for name in names)
-    check_space(folder, needed, _SPACE)
-    for split, pairs in report.pairs.items():
-        write_lmdb(
-            str(folder / f'{split}.lmdb'),
-            {key_of(name): str(files[name]) for name in names_of(pairs)},
-            [Pair(key_of(lq), None if gt is None else key_of(gt)) for lq, gt in pairs],
-            options.format,
-            workers=options.workers,
-            progress=options.progress,
-            about={'layout': report.plan.layout, 'split': split},
-        )
+    write_lmdb(
+        str(folder / f'{split}.lmdb'),
+        {key_of(name): str(files[name]) for name in names_of(pairs)},
+        [Pair(key_of(lq), None if gt is None else key_of(gt)) for lq, gt in pairs],
+        plan.options.format,
+        workers=plan.options.workers,
+        progress=plan.options.progress,
+        about={'layout': plan.layout, 'split': split},
+    )
 
 
-def _stored_bytes(image: _CheckedImage, codec: str) -> int:
-    """Return the largest possible size of an image in a database."""
-    if codec == 'png' and image.facts.format == 'PNG':
-        return image.num_bytes
-    return image.facts.width * image.facts.height * 3 * image.facts.bits // 8
+def names_of(pairs: Iterable[Pair]) -> set[str]:
+    """Return all images of the pairs."""
+    return {name for pair in pairs for name in pair if name is not None}
 
 
-def _manifest(report: PreparationReport, images: Mapping[str, _CheckedImage]) -> dict:
-    plan = report.plan
-    return {
-        'made_by': f'ggkm_plugin {__version__}',
-        'layout': plan.layout,
-        'format': plan.options.format,
-        'sources': [archive.path.resolve().name for archive in plan.archives],
-        'pairs': {split: len(pairs) for split, pairs in report.pairs.items()},
-        'counts': {split: {'found': found, 'expected': many} for split, (found, many) in plan.counts().items()},
-        'images': {
-            name: {
-                'size': image.num_bytes,
-                'sha256': image.sha256,
-                'width': image.facts.width,
-                'height': image.facts.height,
-                'bits': image.facts.bits,
-            }
-            for name, image in images.items()
-        },
-        'skipped': report.skipped,
-        'not_taken': plan.unused(),
-        'notes': report.notes,
-    }
-
-
-def report_lines(report: PreparationReport) -> list[str]:
-    """Format the result."""
-    plan = report.plan
-    lines = [f'{plan.layout} in {plan.out}, as {plan.options.format}:']
-    lines += [f'  {split}: {len(pairs)} pairs' for split, pairs in report.pairs.items()]
-    return [*lines, *common_lines(plan, report.skipped), *(f'note: {note}' for note in report.notes)]
+def plan_lines(plan: PreparationPlan) -> list[str]:
+    """Format a plan, or the result of `prepare`: pairs of each split, skipped images, files of other data."""
+    files = [*plan.images.values(), *plan.labels.values()]
+    size, result = size_text(sum(file.size for file in files)), plan.options.format
+    result = 'a folder tree' if result == 'folder' else f'one {result} LMDB per split'
+    lines = [f'{plan.layout} in {plan.sources}: {size}, as {result} in {plan.out}']
+    lines += [f'  {split}: {len(pairs)} pairs' for split, pairs in plan.pairs.items()]
+    counts = [(split, len(plan.matched.get(split, ())), many) for split, many in LAYOUTS[plan.layout].counts.items()]
+    unlike = [f'{split} {found} of {many}' for split, found, many in counts if found != many]
+    if unlike:
+        lines.append(f'warning: differs from the published number of images: {", ".join(unlike)}')
+    kept = names_of(pair for pairs in plan.pairs.values() for pair in pairs)
+    skipped = sorted(plan.images.keys() - kept)
+    if skipped:
+        texts = listed([f'{name} ({plan.faults.get(name, "its partner is skipped")})' for name in skipped])
+        lines.append(f'skipped: {len(skipped)} images: {texts}')
+    used = {(id(file.archive), file.name) for file in files}
+    unused = [name for archive in plan.archives for name in archive.sizes if (id(archive), name) not in used]
+    if unused:
+        lines.append(f'not part of the data set: {len(unused)} files: {listed(unused)}')
+    return lines

@@ -1,6 +1,6 @@
 """Registration of a defocused photograph with its sharp counterpart."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from skimage.color import rgb2gray
@@ -19,7 +19,8 @@ _NO_DETAIL = 1e-8
 SMALLEST = 256
 
 
-class Registration(NamedTuple):
+@dataclass(frozen=True)
+class Registration:
     """Shift of the defocused image, in pixels down and right, and the similarity of the two images.
 
     likeness: the correlation in [0, 1] of their band at that shift.

@@ -124,31 +124,22 @@ def _benchmark(opt: dict[str, Any], kind: str | None, needs_gt: bool) -> Source:
     split = opt.get('split') or (opt['phase'] if needs_gt else 'test')
     if os.path.basename(split) != split:
         raise OptionError(f'split: must be a name such as train, val or test, not "{split}"')
-    database = os.path.join(root, f'{split}.lmdb')
-    if kind == 'lmdb' or (kind is None and os.path.isdir(database)):
-        if not os.path.isdir(database):
-            raise DataError(
-                f'{database}: no such database. Make it with `basicsr prepare`, or read the folders with '
-                'io_backend: {type: disk}'
-            )
-        source: Source = _database(database, layout)
+    folders = [path for path in Path(root).glob('*') if path.is_dir()]
+    databases = sorted(path.stem for path in folders if path.suffix == '.lmdb')
+    if kind == 'lmdb' or (kind is None and split in databases):
+        source: Source = _database(os.path.join(root, f'{split}.lmdb'), layout)
+    elif databases and len(databases) == len(folders):
+        raise OptionError(
+            f'{root}: has databases only, of {", ".join(databases)}. Set split to one of these, not "{split}", without '
+            'io_backend: {type: disk}'
+        )
     else:
-        splits = _splits_of_databases(root)
-        if splits:
-            remedy = 'Remove io_backend: {type: disk}' if split in splits else f'Set split to one, not "{split}"'
-            raise OptionError(f'{root}: has databases only, of {", ".join(splits)}. {remedy}')
         layout = detect_layout(root) if layout == _AUTO else layout
         source = FolderSource(pairs_of_layout(root, layout, split), layout)
     if needs_gt and source.pairs[0].gt is None:
         name = root if layout == _AUTO else layout
         raise OptionError(f'{name}: has no sharp images. Use type: SingleDefocusDataset')
     return source
-
-
-def _splits_of_databases(root: str) -> list[str]:
-    """List the splits of the databases in a folder, if it has no other folders."""
-    folders = [path for path in Path(root).glob('*') if path.is_dir()]
-    return sorted(path.stem for path in folders) if all(path.suffix == '.lmdb' for path in folders) else []
 
 
 def _database(path: str, layout: str) -> LmdbSource:

@@ -1,12 +1,9 @@
 """Pairs of `SyntheticDefocusDataset`, written as folders of PNG or as raw LMDB by several processes.
 
-Every pair depends on (seed, scene, photograph) only: not on the number of processes, nor on interruptions. Pairs are
-written to OUT.part, which is renamed when it is complete; the same job resumes from it.
+Every pair depends on (seed, scene, photograph) only, not on the number of processes.
 """
 
-import json
 import multiprocessing
-import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -25,14 +22,12 @@ from ggkm_plugin.data.lmdb_store import write_lmdb
 from ggkm_plugin.data.real_scenes import Optics
 from ggkm_plugin.data.synthetic_defocus_dataset import SyntheticDefocusDataset
 from ggkm_plugin.utils.errors import DataError, OptionError, listed
-from ggkm_plugin.utils.files import write_whole
+from ggkm_plugin.utils.files import new_folder, writing_into
 from ggkm_plugin.utils.image_decoding import write_image
 
 FORMATS = ('folder', 'raw')
 SIDES = ('input', 'ground_truth')
 
-# The job, in OUT.part.
-_RECORD = 'job.json'
 # A process takes seconds to start, so each must have at least this many pairs.
 _PAIRS_PER_PROCESS = 64
 _CHUNK = 8
@@ -54,7 +49,7 @@ class Job:
     """
 
     out: str
-    photos: str | tuple[str, ...] | None = None
+    photos: tuple[str, ...] | None = None
     builtin: bool = False
     leave_out: tuple[str, ...] = ()
     hold_out: tuple[str, ...] = ()
@@ -94,7 +89,7 @@ class Job:
             optics = replace(optics or Optics(), sharp_prob=0.0)
         options: dict[str, Any] = {
             'phase': 'train' if crop else 'test',
-            'dataroot_gt': list(self.photos) if isinstance(self.photos, tuple) else self.photos,
+            'dataroot_gt': None if self.photos is None else list(self.photos),
             'builtin': self.builtin,
             'leave_out': [] if held_out else [*self.leave_out, *self.hold_out],
             'photographs': list(self.hold_out) if held_out else None,
@@ -144,68 +139,38 @@ def check_free(out: str) -> None:
 
 
 def synthesize(job: Job, workers: int = 1, progress: bool = False) -> int:
-    """Write the pairs and return their number. Raises OptionError or DataError."""
+    """Write the pairs and return their number. The folder appears when it is complete.
+
+    Raises OptionError or DataError; then nothing is left behind.
+    """
     check_free(job.out)
     todo = places(job)
-    part = Path(f'{Path(job.out)}.part')
-    _claim(part, job)
-    waiting = [
-        place
-        for place in todo
-        if not _database(part, place.split).exists()
-        and not all(_file(job, part, place, side).exists() for side in SIDES)
-    ]
-    with tqdm(total=len(todo), initial=len(todo) - len(waiting), unit='pair', disable=not progress) as bar:
-        for _ in _made(job, part, waiting, workers):
-            bar.update()
-    if job.format == 'raw':
-        for split in job.splits:
-            _convert(job, part, split, [place for place in todo if place.split == split], workers, progress)
-    try:
-        os.replace(part, job.out)
-        Path(job.out, _RECORD).unlink()  # last: an interruption before it can be resumed
-    except OSError as error:
-        raise DataError(f'{job.out}: {error.strerror or error}. All pairs are in {part}') from error
+    with writing_into(job.out, 'OUT'), new_folder(job.out) as folder:
+        for _ in tqdm(_made(job, folder, todo, workers), total=len(todo), unit='pair', disable=not progress):
+            pass
+        if job.format == 'raw':
+            for split in job.splits:
+                _convert(job, folder, [place for place in todo if place.split == split], workers, progress)
     return len(todo)
 
 
-def _claim(part: Path, job: Job) -> None:
-    """Record the job in OUT.part. Raises DataError if that belongs to another job or cannot be written."""
-    record = json.dumps({key: value for key, value in asdict(job).items() if key != 'out'}, indent=1) + '\n'
-    try:
-        part.mkdir(parents=True, exist_ok=True)
-        if not any(part.iterdir()):
-            write_whole(part / _RECORD, record)
-        elif not (part / _RECORD).is_file() or (part / _RECORD).read_text() != record:
-            raise DataError(f'{part}: was begun with other options. Remove it, or use the same options')
-    except OSError as error:
-        raise DataError(f'{part}: {error.strerror or error}') from error
+def _file(job: Job, folder: Path, place: _Place, side: str) -> Path:
+    folder = folder / place.split if job.hold_out or job.format == 'raw' else folder
+    return folder / side / f'{place.name}.png'
 
 
-def _folder(job: Job, part: Path, split: str) -> Path:
-    return part / split if job.hold_out or job.format == 'raw' else part
-
-
-def _database(part: Path, split: str) -> Path:
-    return part / f'{split}.lmdb'
-
-
-def _file(job: Job, part: Path, place: _Place, side: str) -> Path:
-    return _folder(job, part, place.split) / side / f'{place.name}.png'
-
-
-def _made(job: Job, part: Path, waiting: list[_Place], workers: int) -> Iterator[None]:
+def _made(job: Job, folder: Path, todo: list[_Place], workers: int) -> Iterator[None]:
     """Yield once for each pair that is written."""
-    workers = min(workers, len(waiting) // _PAIRS_PER_PROCESS)
+    workers = min(workers, len(todo) // _PAIRS_PER_PROCESS)
     if workers < 2:
-        for place in waiting:
-            _make(job, part, place)
+        for place in todo:
+            _make(job, folder, place)
             yield
         return
     with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), _one_thread) as pool:
-        count = len(waiting)
+        count = len(todo)
         try:
-            yield from pool.map(_make, [job] * count, [part] * count, waiting, chunksize=_CHUNK)
+            yield from pool.map(_make, [job] * count, [folder] * count, todo, chunksize=_CHUNK)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -218,21 +183,18 @@ def _one_thread() -> None:
 _dataset = lru_cache(maxsize=4096)(Job.dataset)
 
 
-def _make(job: Job, part: Path, place: _Place) -> None:
+def _make(job: Job, folder: Path, place: _Place) -> None:
     sample: dict[str, Any] = _dataset(job, place.split, place.scene)[SampleIndex(place.photograph, 0, place.photograph)]
     for side, key in zip(SIDES, ('lq', 'gt'), strict=True):
         image = (sample[key].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy()
-        write_image(str(_file(job, part, place, side)), image)
+        write_image(str(_file(job, folder, place, side)), image)
 
 
-def _convert(job: Job, part: Path, split: str, todo: list[_Place], workers: int, progress: bool) -> None:
-    """Convert the folders of a split to a database; resumable."""
-    database = _database(part, split)
-    for killed in part.glob(f'{database.name}.part-*'):
-        shutil.rmtree(killed)
-    if not database.exists():
-        files = {f'{side}/{place.name}': str(_file(job, part, place, side)) for place in todo for side in SIDES}
-        pairs = [layouts.Pair(*(f'{side}/{place.name}' for side in SIDES)) for place in todo]
-        about = {'synthetic': {key: value for key, value in asdict(job).items() if key not in ('out', 'photos')}}
-        write_lmdb(str(database), files, pairs, 'raw', workers=workers, progress=progress, about=about)
-    shutil.rmtree(_folder(job, part, split), ignore_errors=True)
+def _convert(job: Job, folder: Path, todo: list[_Place], workers: int, progress: bool) -> None:
+    """Replace the folders of a split by a database."""
+    split = folder / todo[0].split
+    files = {f'{side}/{place.name}': str(_file(job, folder, place, side)) for place in todo for side in SIDES}
+    pairs = [layouts.Pair(*(f'{side}/{place.name}' for side in SIDES)) for place in todo]
+    about = {'synthetic': {key: value for key, value in asdict(job).items() if key not in ('out', 'photos')}}
+    write_lmdb(f'{split}.lmdb', files, pairs, 'raw', workers=workers, progress=progress, about=about)
+    shutil.rmtree(split)

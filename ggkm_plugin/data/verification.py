@@ -4,9 +4,10 @@ Faults are what no published copy has: unreadable images, images without a partn
 bit depths, duplicates. Warnings are differences that smaller or converted copies may have.
 """
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,6 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ggkm_plugin.data.image_facts import ImageFacts, facts_of, read_facts
 from ggkm_plugin.data.layouts import (
     LAYOUTS,
     Folders,
@@ -23,6 +23,7 @@ from ggkm_plugin.data.layouts import (
     detect_layout,
     layout_named,
     match_names,
+    matching_faults,
     pairs_of_split,
     scene_kinds,
     scene_of,
@@ -33,7 +34,7 @@ from ggkm_plugin.data.sampling import to_tensor
 from ggkm_plugin.metrics.defocus_metrics import defocus_psnr, defocus_ssim
 from ggkm_plugin.metrics.protocols import find_protocol
 from ggkm_plugin.utils.errors import DataError, OptionError, listed
-from ggkm_plugin.utils.image_decoding import image_files, read_bytes, to_float
+from ggkm_plugin.utils.image_decoding import decode_image, find_images, read_bytes, to_float
 
 _SPLITS = ('train', 'val', 'test')
 # Pixels. The estimate is off by up to 0.21 on Kodak photographs under disks of up to 10 pixels' radius (see
@@ -43,6 +44,24 @@ MAX_SHIFT = 0.75
 _MIN_SIMILARITY = 0.6
 # Larger than the differences between protocols.
 _PSNR_TOLERANCE, _SSIM_TOLERANCE = 0.05, 0.01
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """An image that could be read."""
+
+    name: str
+    width: int
+    height: int
+    bits: int
+    digest: str  # of its pixels
+
+    @classmethod
+    def of(cls, name: str, image: np.ndarray) -> 'ImageFacts':
+        """Return the facts about an array (H,W,3), uint8 or uint16."""
+        height, width, _ = image.shape
+        digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).hexdigest()
+        return cls(name, width, height, 8 * image.itemsize, digest)
 
 
 @dataclass
@@ -57,7 +76,8 @@ class PairFacts:
     faults: list[str] = field(default_factory=list)
 
 
-class InputScores(NamedTuple):
+@dataclass(frozen=True)
+class InputScores:
     """Mean scores of the blurred images against the sharp ones, and the number of pairs."""
 
     psnr: float
@@ -90,7 +110,6 @@ class VerificationReport:
     splits: list[SplitReport] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 class SplitImages(NamedTuple):
@@ -202,29 +221,18 @@ def _split_of_folders(dataroot: str, folders: Folders) -> SplitImages | None:
     """Return the images in a split's folders, None if the folder of defocused images is missing or empty."""
     lq_folder = Path(dataroot, folders.lq)
     gt_folder = None if folders.gt is None else Path(dataroot, folders.gt)
-    lq_names = [n for n in _names(lq_folder, folders.pairing == 'scene') if n.startswith(folders.starts_with)]
-    if not lq_names:
+    lq_paths = _images_in(lq_folder, folders.pairing == 'scene')
+    lq_paths = [path for path in lq_paths if Path(path).name.startswith(folders.starts_with)]
+    if not lq_paths:
         return None
-    found = match_names(lq_names, [] if gt_folder is None else _names(gt_folder), folders.pairing)
-    unpaired, faults = [], []
-    for folder, others, names in ((lq_folder, gt_folder, found.unpaired_lq), (gt_folder, lq_folder, found.unpaired_gt)):
-        unpaired += [f'{folder}/{name}' for name in names]
-        if names:
-            faults.append(
-                f'{folder}: {len(names)} images without a partner in {others} (pairing: {folders.pairing}): '
-                f'{listed(names)}. Add the partners or remove these'
-            )
-    if found.duplicates:
-        faults.append(f'{gt_folder}: several images of one name: {listed(found.duplicates)}. Keep one of each')
-    pairs = [Pair(f'{lq_folder}/{lq}', None if gt is None else f'{gt_folder}/{gt}') for lq, gt in found.pairs]
-    return SplitImages(str(lq_folder), pairs, len(lq_names), unpaired=tuple(unpaired), faults=tuple(faults))
+    found = match_names(lq_paths, [] if gt_folder is None else _images_in(gt_folder), folders.pairing)
+    faults = matching_faults(found, str(lq_folder), str(gt_folder), folders.pairing)
+    unpaired = (*found.unpaired_lq, *found.unpaired_gt)
+    return SplitImages(str(lq_folder), found.pairs, len(lq_paths), unpaired=unpaired, faults=tuple(faults))
 
 
-def _names(folder: Path, recursive: bool = False) -> list[str]:
-    try:
-        return [Path(path).relative_to(folder).as_posix() for path in image_files(str(folder), recursive)]
-    except DataError:
-        return []
+def _images_in(folder: Path, recursive: bool = False) -> list[str]:
+    return [str(path) for path in find_images(folder, recursive)] if folder.is_dir() else []
 
 
 # Check pairs
@@ -260,10 +268,11 @@ class _PairChecks(Dataset):
 
     def _read(self, name: str) -> tuple[ImageFacts, np.ndarray]:
         if self.store is None:
-            return read_facts(name, read_bytes(name))
+            image = decode_image(read_bytes(name), name)
+            return ImageFacts.of(name, image), image
         self.store.check(name)
         image = self.store.image(name)[:, :]
-        return facts_of(f'{self.store.path}/{name}', image), image
+        return ImageFacts.of(f'{self.store.path}/{name}', image), image
 
     def _compare(self, facts: PairFacts, lq: np.ndarray, gt: np.ndarray) -> str | None:
         """Add shift and scores to the facts. Returns the fault of the pair."""
@@ -315,13 +324,12 @@ def _split_report(
     if published is not None and images.images != published:
         included = f' ({spec.held_out} included)' if split == 'train' and spec.held_out in available else ''
         report.warnings.append(f'{split}: {images.images} images{included}; published with {published}')
-    result.sizes = dict(Counter('{}x{}'.format(*image.size) for image in _images(facts)))
+    result.sizes = dict(Counter(f'{image.width}x{image.height}' for image in _images(facts)))
     result.bit_depths = dict(Counter(image.bits for image in _images(facts)))
     size = '{}x{}'.format(*spec.size) if spec.size else None
     other = sorted(result.sizes.keys() - {size}) if size else []
     if other:
         report.warnings.append(f'{split}: images of {listed(other)}; published with {size}')
-    report.notes += [image.note for image in _images(facts) if image.note]
     result.largest_shift = max((pair.shift.distance for pair in facts if pair.shift), default=None)
     _score(report, result, images)
     return result
@@ -368,8 +376,8 @@ def _check_bit_depths(report: VerificationReport, spec: Layout) -> None:
             f'{report.dataroot}: {len(by_depth[few])} images of {few} bits among {len(by_depth[most])} of {most}: '
             f'{listed(by_depth[few])}. Take all of them from one source'
         )
-    for bits in by_depth.keys() - {spec.bit_depths[0]}:
-        report.warnings.append(f'{bits} bits; published with {spec.bit_depths[0]}')
+    for bits in by_depth.keys() - {spec.bit_depth}:
+        report.warnings.append(f'{bits} bits; published with {spec.bit_depth}')
 
 
 def _check_duplicates(report: VerificationReport) -> None:
@@ -386,13 +394,3 @@ def _check_duplicates(report: VerificationReport) -> None:
             texts = [f'{name} ({split})' for name, (split, _) in names.items()]
             where = 'in several splits' if len({split for split, _ in names.values()}) > 1 else 'twice in one split'
             report.faults.append(f'one image {where}: {listed(texts)}. Remove all but one, with its partner')
-
-
-def as_json(report: VerificationReport) -> dict[str, Any]:
-    """Convert the report to types of JSON."""
-    content = asdict(report)
-    for split in content['splits']:
-        split['rows'] = {part: row._asdict() for part, row in split['rows'].items()}
-        for pair in split['pairs']:
-            pair['shift'] = pair['shift'] and pair['shift']._asdict()
-    return content

@@ -1,5 +1,6 @@
 """Atomic writes, names for display, free space, folder locks and the working folder."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -11,11 +12,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ggkm_plugin.utils.errors import DataError, LockError, OptionError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 
 def printable(name: str) -> str:
@@ -119,7 +115,7 @@ def unfinished(path: Path) -> Path:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Lock the folder of a run, which need not exist, against other runs.
+    """Lock the folder of a run, which need not exist, against other runs, where the file system has locks.
 
     The lock file `.NAME.lock` beside it holds the process id and host of its owner, and is removed at the end. Raises
     LockError naming the owner, DataError if the lock file cannot be written.
@@ -139,8 +135,6 @@ def locked(folder: Path) -> Iterator[None]:
         with suppress(OSError):  # before the lock ends: another process must not lock a removed file
             path.unlink()
         os.close(handle)
-        if fcntl is None:  # Windows does not remove an open file
-            path.unlink(missing_ok=True)
 
 
 def _lock(path: Path) -> int | None:
@@ -153,27 +147,12 @@ def _lock(path: Path) -> int | None:
         except (BlockingIOError, PermissionError):
             os.close(handle)
             return None
-        except (AttributeError, OSError):  # a system or file system without locks
-            if _is_owned(path):
-                os.close(handle)
-                return None
+        except OSError:  # a file system without locks
+            return handle
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(handle), path.stat()):
                 return handle
         os.close(handle)  # its owner has removed this file in the meantime
-
-
-def _is_owned(path: Path) -> bool:
-    """Whether the owner of a lock file may be running: not if it was a process of this machine that has ended."""
-    try:
-        owner = json.loads(path.read_text())
-        if os.name == 'posix' and owner['host'] == socket.gethostname():
-            os.kill(owner['pid'], 0)
-    except (ValueError, LookupError, TypeError, ProcessLookupError):
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _owner(path: Path) -> str:

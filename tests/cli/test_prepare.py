@@ -1,9 +1,6 @@
 """`basicsr prepare`: exit codes, messages, and what it writes."""
 
-import json
 import os
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
@@ -102,7 +99,7 @@ def test_an_interruption_is_reported_in_a_line_and_leaves_nothing(tmp_path, sour
 
     before = sorted(os.listdir(tmp_path))
     with monkeypatch.context() as patch:
-        patch.setattr('ggkm_plugin.data.preparation.read_facts', interrupt)
+        patch.setattr('ggkm_plugin.data.preparation.decode_image', interrupt)
         code, printed = refused(capsys, source, '-o', tmp_path / 'my out')
     assert code == 1
     assert 'interrupted' in printed
@@ -114,13 +111,3 @@ def test_a_file_name_of_unknown_encoding_is_printed(tmp_path, source, capsys):
     (tmp_path / 'RTFDataset' / os.fsdecode(b'caf\xe9.txt')).write_text('Latin-1')
     assert main([str(tmp_path / 'RTFDataset'), '-o', str(tmp_path / 'out')]) == 0
     assert 'caf\\udce9.txt' in capsys.readouterr().out
-    manifest = json.loads((tmp_path / 'out' / 'manifest.json').read_text(encoding='utf-8'))
-    assert list(manifest['not_taken']) == ['caf\udce9.txt']
-
-
-@pytest.mark.slow
-def test_it_runs_as_a_module(tmp_path, source):
-    command = [sys.executable, '-m', 'ggkm_plugin.datasets_prep.prepare', source, '-o', 'out']
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0
-    assert (tmp_path / 'out' / 'manifest.json').is_file()

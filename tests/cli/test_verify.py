@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import cv2
 import numpy as np
@@ -154,11 +152,3 @@ def test_wrong_words_are_wrong_usage(capsys, arguments):
 
 def test_the_default_shift_is_that_of_the_library():
     assert cli.build_parser().parse_args(['verify', 'x']).max_shift == MAX_SHIFT
-
-
-def test_it_runs_as_a_module(tmp_path):
-    command = [sys.executable, '-m', 'ggkm_plugin.datasets_prep.verify', 'nowhere']
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (1, '')
-    assert 'nowhere' in done.stderr
-    assert 'Traceback' not in done.stderr

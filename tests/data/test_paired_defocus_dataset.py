@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 import ggkm_plugin
 from ggkm_plugin.basicsr_patches.sampler import EpochSampler, SampleIndex
 from ggkm_plugin.data.layouts import Pair, pairs_of_layout
-from ggkm_plugin.data.lmdb_store import CODECS, key_of, write_lmdb
+from ggkm_plugin.data.lmdb_store import key_of, write_lmdb
 from ggkm_plugin.data.paired_defocus_dataset import PairedDefocusDataset
 from ggkm_plugin.utils.errors import DataError, OptionError
 from ggkm_plugin.utils.image_decoding import write_image
@@ -162,7 +162,6 @@ def test_a_crop_before_rescaling_stays_inside_the_image(folders):
         {**folders, 'phase': 'train', 'gt_size': HEIGHT - 2, 'rescale_prob': 1, 'rescale_range': [0.1, 0.1]}
     )
     rows = 255 * dataset[SampleIndex(0, 0, 0)]['lq'][0]
-    assert rows.shape == (HEIGHT - 2, HEIGHT - 2)
     torch.testing.assert_close(rows[:, 0].mean(), torch.tensor((HEIGHT - 1) / 2), rtol=0, atol=1e-3)  # all of them
 
 
@@ -176,8 +175,7 @@ def test_noise_is_on_its_share_of_the_images(folders):
 
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
-@pytest.mark.parametrize('storage', ['folder', *CODECS])
-@pytest.mark.parametrize('phase', ['train', 'val'])
+@pytest.mark.parametrize(('storage', 'phase'), [('folder', 'train'), ('png', 'val'), ('raw', 'val')])
 def test_every_value_reaches_the_tensor_exactly(tmp_path, dtype, storage, phase):
     """All 256 or 65536 values, each in each channel, as k/255 or k/65535 rounded once."""
     side, top = (16, 255) if dtype == np.uint8 else (256, 65535)
@@ -222,10 +220,9 @@ def dpdd(tmp_path):
     return {'dataroot': str(tmp_path), 'layout': 'DPDD', 'phase': 'train', 'gt_size': 8, **flips}
 
 
-@pytest.mark.parametrize('codec', CODECS)
-def test_a_database_gives_the_samples_of_the_folders(dpdd, codec):
+def test_a_database_gives_the_samples_of_the_folders(dpdd):
     folders = PairedDefocusDataset(dpdd)
-    as_database(dpdd['dataroot'], codec, 'train')
+    as_database(dpdd['dataroot'], 'raw', 'train')
     dataset = PairedDefocusDataset(dpdd)
     assert len(dataset) == len(folders) == COUNT
     for draw in range(30):
@@ -277,24 +274,18 @@ print(anonymous() - before)
 # the same from any worker
 
 
-@pytest.mark.parametrize('num_workers', [1, 2])
-def test_samples_do_not_depend_on_the_workers(training, num_workers):
+def test_samples_do_not_depend_on_the_workers(training):
+    """Persistent workers draw new samples in each epoch."""
     dataset = PairedDefocusDataset({**training, 'noise_std': [0, 17.85]})
     alone = [batches(dataset, 0, epoch) for epoch in (0, 1)]
     assert not same(*alone)
-    torch.manual_seed(num_workers)
-    for epoch in (0, 1):
-        assert same(batches(dataset, num_workers, epoch, multiprocessing_context='fork'), alone[epoch])
-
-
-def test_persistent_workers_draw_new_samples_in_each_epoch(training):
-    dataset = PairedDefocusDataset({**training, 'noise_std': 3})
+    torch.manual_seed(2)
     sampler = EpochSampler(dataset, 1, 0, ratio=2, seed=5)
     options = {'num_workers': 2, 'persistent_workers': True, 'multiprocessing_context': 'fork'}
     loader = DataLoader(dataset, 3, sampler=sampler, **options)
     for epoch in (0, 1):
         sampler.set_epoch(epoch)
-        assert same(list(loader), batches(dataset, 0, epoch))
+        assert same(list(loader), alone[epoch])
     del loader  # ends the workers now: the garbage collector, in its own order, would wait five seconds for each
 
 
@@ -314,8 +305,9 @@ def test_another_seed_is_another_crop(training):
     assert not torch.equal(crops[0], crops[1])
 
 
-@pytest.mark.parametrize('options', [{'num_workers': 0}, {'num_workers': 2, 'persistent_workers': True}])
-@pytest.mark.parametrize('sampler', [None, [2] * 5])
+@pytest.mark.parametrize(
+    ('options', 'sampler'), [({'num_workers': 0}, [2] * 5), ({'num_workers': 2, 'persistent_workers': True}, None)]
+)
 def test_a_sampler_without_epochs_gives_new_crops_too(training, options, sampler):
     dataset = PairedDefocusDataset(training)
 
@@ -332,9 +324,8 @@ def test_a_sampler_without_epochs_gives_new_crops_too(training, options, sampler
 # eval and noise
 
 
-@pytest.mark.parametrize('phase', ['val', 'test'])
-def test_validation_takes_the_whole_image_as_it_is(training, phase):
-    dataset = PairedDefocusDataset({**training, 'phase': phase})
+def test_validation_takes_the_whole_image_as_it_is(training):
+    dataset = PairedDefocusDataset({**training, 'phase': 'val'})
     for number in range(COUNT):
         sample = dataset[number]
         np.testing.assert_array_equal(steps(sample['lq']).permute(1, 2, 0), coordinates(number))
@@ -356,23 +347,14 @@ def test_the_noise_of_validation_belongs_to_seed_and_index(folders):
     assert noise[0].std() * 255 == pytest.approx(5, rel=0.05)
 
 
-def test_the_noisy_input_is_clipped_only_by_option(folders):
-    opt = {**folders, 'phase': 'val', 'noise_std': 50}
-    open_ended = PairedDefocusDataset(opt)[0]['lq']
-    assert open_ended.min() < 0
-    clipped = PairedDefocusDataset({**opt, 'noise_clip': True})[0]['lq']
-    assert torch.equal(clipped, open_ended.clamp(0, 1))
-
-
 # errors
 
 
 @pytest.mark.parametrize('sharp', [np.zeros((HEIGHT, WIDTH + 1, 3), np.uint8), coordinates(2, np.uint16)])
-@pytest.mark.parametrize('phase', ['train', 'val'])
-def test_a_pair_of_two_sizes_or_bit_depths_is_refused_with_both_files(training, sharp, phase):
+def test_a_pair_of_two_sizes_or_bit_depths_is_refused_with_both_files(training, sharp):
     write_image(f'{training["dataroot_gt"]}/2.png', sharp)
     with pytest.raises(DataError, match=r'lq/2\.png.*gt/2\.png'):
-        PairedDefocusDataset({**training, 'phase': phase})[2]
+        PairedDefocusDataset(training)[2]
 
 
 def test_an_image_smaller_than_the_crop_is_named_with_the_option(training):
@@ -380,14 +362,13 @@ def test_an_image_smaller_than_the_crop_is_named_with_the_option(training):
         PairedDefocusDataset({**training, 'gt_size': 31})[0]
 
 
-@pytest.mark.parametrize('num_workers', [0, 2])
 @pytest.mark.parametrize('side', ['lq', 'gt'])
-def test_a_broken_image_is_named_through_a_worker(training, num_workers, side):
+def test_a_broken_image_is_named_through_a_worker(training, side):
     path = Path(training[f'dataroot_{side}']) / '3.png'
     path.write_bytes(path.read_bytes()[:-40])
     dataset = PairedDefocusDataset(training)
     with pytest.raises(DataError, match=rf'{side}/3\.png') as error:
-        batches(dataset, num_workers)
+        batches(dataset, 2)
     error.value.with_traceback(None)
     del error  # ends the workers now: the garbage collector, in its own order, would wait five seconds for each
 
@@ -395,11 +376,8 @@ def test_a_broken_image_is_named_through_a_worker(training, num_workers, side):
 @pytest.mark.parametrize(
     ('change', 'fault', 'named'),
     [
-        ({'gt_size': None}, OptionError, 'gt_size'),
-        ({'dataroot_lq': None}, OptionError, 'dataroot_lq'),
         ({'dataroot_gt': None}, OptionError, 'dataroot_gt'),
         ({'dataroot_lq': '/nowhere/lq'}, DataError, '/nowhere/lq'),
-        ({'dataroot': '/nowhere', 'layout': 'DPDD'}, DataError, '/nowhere'),
         ({'dataroot': '/nowhere', 'layout': 'RTF'}, OptionError, 'RTF.*train'),
     ],
 )

@@ -9,9 +9,7 @@ from ggkm_plugin.data.photographs import (
     builtin_photographs,
     fill_disparity,
     held_out,
-    image_size,
     load_photograph,
-    photographs_from_folder,
     photographs_from_folders,
 )
 from ggkm_plugin.utils.errors import DataError
@@ -21,37 +19,20 @@ def write(path, shape=(6, 8, 3), value=128):
     path.write_bytes(cv2.imencode('.png', np.full(shape, value, np.uint8))[1].tobytes())
 
 
-@pytest.fixture
-def pictured(tmp_path):
-    """A photograph of 6x8, and a function that adds a disparity to it."""
-    write(tmp_path / 'a.png')
-
-    def with_disparity(**arrays):
-        np.savez(tmp_path / 'a.npz', **arrays)
-        return SharpPhotograph('a', str(tmp_path / 'a.png'), str(tmp_path / 'a.npz'))
-
-    return with_disparity
-
-
 def test_train_and_val_share_no_photograph():
     train, val = ({photo.path for photo in builtin_photographs(split)} for split in ('train', 'val'))
     assert len(train) >= 5
     assert {photo.name for photo in builtin_photographs('val')} == {'coffee', 'motorcycle_left'}
     assert not train & val
-    with pytest.raises(DataError, match='test'):
-        builtin_photographs('test')
 
 
-@pytest.mark.parametrize('photo', builtin_photographs('train') + builtin_photographs('val'), ids=lambda it: it.name)
-def test_every_built_in_photograph_loads(photo):
-    rgb, disparity = load_photograph(photo)
-    assert rgb.dtype == np.float32
-    assert rgb.ndim == 3
-    assert min(rgb.shape[:2]) >= 256
-    assert rgb.min() >= 0
-    assert rgb.max() <= 1
-    assert np.ptp(rgb) > 0.5
-    assert (disparity is None) == (photo.name != 'motorcycle_left')
+def test_every_built_in_photograph_loads():
+    for photo in builtin_photographs('train') + builtin_photographs('val'):
+        rgb, disparity = load_photograph(photo)
+        assert (rgb.dtype, rgb.ndim) == (np.float32, 3)
+        assert min(rgb.shape[:2]) >= 256
+        assert 0 <= rgb.min() < 0.5 < rgb.max() <= 1
+        assert (disparity is None) == (photo.name != 'motorcycle_left')
 
 
 def test_the_real_disparity_has_no_holes_and_near_is_one():
@@ -66,31 +47,8 @@ def test_the_real_disparity_has_no_holes_and_near_is_one():
     assert disparity[300, 350] > 0.6  # the engine
 
 
-def test_a_missing_file_of_scikit_image_is_named(monkeypatch, tmp_path):
-    import skimage.data
-
-    monkeypatch.setattr(skimage.data, '__file__', str(tmp_path / '__init__.py'))
-    with pytest.raises(DataError, match=r'coffee\.png'):
-        builtin_photographs('val')
-
-
-def test_a_folder_is_read_in_order_of_names(tmp_path):
-    for name in ('b.png', 'ä.png', 'a.png'):
-        write(tmp_path / name)
-    (tmp_path / 'notes.txt').write_text('no image')
-    cv2.imwrite(str(tmp_path / 'c.webp'), np.full((6, 8, 3), (200, 100, 50), np.uint8), [cv2.IMWRITE_WEBP_QUALITY, 95])
-    photos = photographs_from_folder(str(tmp_path))
-    assert [photo.name for photo in photos] == ['a', 'b', 'c', 'ä']
-    rgb, _ = load_photograph(photos[2])
-    np.testing.assert_allclose(rgb, np.full((6, 8, 3), np.float32([50, 100, 200]) / 255), atol=0.03)
-    assert image_size(photos[2].path) == (6, 8)
-    rgb, disparity = load_photograph(photos[3])
-    np.testing.assert_allclose(rgb, np.full((6, 8, 3), 128 / 255), atol=1e-6)
-    assert disparity is None
-
-
 def test_names_of_several_folders_get_a_prefix_where_they_collide(tmp_path):
-    for folder, names in (('one', ('a.png', 'b.png')), ('two', ('b.png', 'c.png'))):
+    for folder, names in (('one', ('b.png', 'a.png', 'ä.txt')), ('two', ('b.png', 'c.png'))):
         (tmp_path / folder).mkdir()
         for name in names:
             write(tmp_path / folder / name)
@@ -99,6 +57,9 @@ def test_names_of_several_folders_get_a_prefix_where_they_collide(tmp_path):
     assert [photo.name for photo in photos] == ['a', 'one_b', 'two_b', 'two_c', 'elsewhere_c']
     with pytest.raises(DataError, match='nowhere'):
         photographs_from_folders([str(tmp_path / 'one'), str(tmp_path / 'nowhere')])
+    (tmp_path / 'one/a.png').write_bytes(b'not a picture')
+    with pytest.raises(DataError, match=r'one/a\.png'):
+        load_photograph(photos[0])
 
 
 def test_held_out_names_do_not_depend_on_each_other():
@@ -112,19 +73,6 @@ def test_held_out_names_do_not_depend_on_each_other():
     assert held_out(['astronaut', 'coffee', 'kodim'], 0.5) == held_out(iter(['astronaut', 'coffee', 'kodim']), 0.5)
 
 
-def test_a_missing_or_empty_folder_and_a_broken_image_are_named(tmp_path):
-    with pytest.raises(DataError, match='nowhere'):
-        photographs_from_folder(str(tmp_path / 'nowhere'))
-    (tmp_path / 'empty').mkdir()
-    with pytest.raises(DataError, match='empty'):
-        photographs_from_folder(str(tmp_path / 'empty'))
-    (tmp_path / 'broken.png').write_bytes(b'not a picture')
-    (photo,) = photographs_from_folder(str(tmp_path))
-    for read in (lambda: load_photograph(photo), lambda: image_size(photo.path)):
-        with pytest.raises(DataError, match=r'broken\.png'):
-            read()
-
-
 def test_holes_take_the_farther_neighbor_of_their_row():
     hole = np.inf
     disparity = np.array([[hole, 5, hole, hole, 2, hole], [hole] * 6, [hole] * 6, [1, 1, 1, np.nan, 4, 4]], np.float32)
@@ -132,33 +80,11 @@ def test_holes_take_the_farther_neighbor_of_their_row():
     np.testing.assert_array_equal(fill_disparity(disparity), np.array(expected, np.float32))
 
 
-def test_disparity_is_normalized_and_its_near_side_widened(pictured):
+def test_disparity_is_normalized_and_its_near_side_widened(tmp_path):
+    write(tmp_path / 'a.png')
+    photo = SharpPhotograph('a', str(tmp_path / 'a.png'), str(tmp_path / 'a.npz'))
     columns = np.array([2, 2, 2, 2, 7, 7, 12, 12], np.float32)
-    _, disparity = load_photograph(pictured(disparity=np.tile(columns, (6, 1))))
-    np.testing.assert_allclose(disparity, np.tile([0, 0, 0, 0.5, 0.5, 1, 1, 1], (6, 1)), atol=1e-6)
-    _, flat = load_photograph(pictured(disparity=np.full((6, 8), 3.0)))
-    np.testing.assert_array_equal(flat, np.zeros((6, 8), np.float32))
-
-
-@pytest.mark.parametrize(
-    'content',
-    [
-        b'',
-        b'rubbish',
-        b'PK\x03\x04 cut off',
-        'npy',
-        {},
-        {'disparity': np.zeros((5, 8))},
-        {'disparity': np.full((6, 8), np.inf)},
-    ],
-    ids=['empty', 'text', 'cut', 'npy', 'no array', 'another size', 'not finite'],
-)
-def test_a_wrong_disparity_file_is_named(pictured, tmp_path, content):
-    photo = pictured(**(content if isinstance(content, dict) else {'disparity': np.zeros((6, 8))}))
-    if isinstance(content, bytes):
-        (tmp_path / 'a.npz').write_bytes(content)
-    elif content == 'npy':
-        with (tmp_path / 'a.npz').open('wb') as file:
-            np.save(file, np.zeros((6, 8)))
-    with pytest.raises(DataError, match=r'a\.npz'):
-        load_photograph(photo)
+    np.savez(tmp_path / 'a.npz', np.tile(columns, (6, 1)))
+    np.testing.assert_allclose(load_photograph(photo)[1], np.tile([0, 0, 0, 0.5, 0.5, 1, 1, 1], (6, 1)), atol=1e-6)
+    np.savez(tmp_path / 'a.npz', np.full((6, 8), 3.0))
+    np.testing.assert_array_equal(load_photograph(photo)[1], np.zeros((6, 8), np.float32))

@@ -38,8 +38,7 @@ def defocused(sharp, radius, shift, noise=2):
     return [image[inner, inner].clip(0, 255).round().astype(np.uint8) for image in (noisy, sharp)]
 
 
-@pytest.mark.parametrize('radius', [0, 3, 6, 10])
-@pytest.mark.parametrize('shift', [(0, 0), (0.25, 0), (0, -0.5), (1, 0), (-3, 2)])
+@pytest.mark.parametrize(('radius', 'shift'), [(0, (0, 0)), (3, (0.25, 0)), (6, (0, -0.5)), (10, (-3, 2))])
 def test_the_shift_of_a_defocused_image(radius, shift):
     """The error stays within the bounds measured for this size (see `registration`)."""
     found = registration(*defocused(photograph(), radius, shift))
@@ -60,7 +59,8 @@ def test_bits_and_exposure_do_not_matter():
     lq, gt = defocused(photograph(), 3, (1, -0.5), noise=0)
     found = registration(lq, gt)
     assert registration(lq.astype(np.uint16) * 257, gt.astype(np.uint16) * 257) == found
-    assert registration((lq * 0.6 + 30).round().astype(np.uint8), gt)[:2] == pytest.approx(found[:2], abs=0.051)
+    darker = registration((lq * 0.6 + 30).round().astype(np.uint8), gt)
+    assert (darker.rows, darker.columns) == pytest.approx((found.rows, found.columns), abs=0.051)
 
 
 def test_small_and_empty_images_have_no_registration():
@@ -77,7 +77,7 @@ def test_small_and_empty_images_have_no_registration():
 def test_real_photographs_under_a_lens(shared_data):
     """Errors on a Kodak photograph are at most 0.25 px, so a threshold of 1 px is safe."""
     sharp = decode_image(read_bytes(str(shared_data / 'kodak24/19.png')), '19.png')
-    for radius, shift in ((10, (0, 0)), (6, (1, 0)), (10, (0, 0.25)), (3, (3, 0))):
+    for radius, shift in ((6, (1, 0)), (10, (0, 0.25))):
         found = registration(*defocused(sharp, radius, shift))
         assert np.hypot(found.rows - shift[0], found.columns - shift[1]) <= 0.25
         assert found.likeness > 0.9

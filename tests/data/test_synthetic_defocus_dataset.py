@@ -77,22 +77,9 @@ def test_the_crop_is_a_part_of_the_photograph(opt):
 
 
 @pytest.mark.parametrize('size', [24, 33])
-@pytest.mark.parametrize('flips', [{}, FLIPS])
-def test_without_blur_both_are_the_same_crop(opt, flips, size):
-    dataset = SyntheticDefocusDataset({**opt, **flips, 'gt_size': size, 'max_blur_radius': 0.5})
+def test_without_blur_both_are_the_same_crop(opt, size):
+    dataset = SyntheticDefocusDataset({**opt, **FLIPS, 'gt_size': size, 'max_blur_radius': 0.5})
     assert max(map(distance, draws(dataset))) < ROUNDING
-
-
-def test_with_blur_they_differ_and_stay_aligned(opt):
-    differing = 0
-    for sample in draws(SyntheticDefocusDataset({**opt, **FLIPS, 'max_blur_radius': 2})):
-        differing += bool(distance(sample) > 0.02)
-        lq, gt = (sample[key].mean(0).numpy() for key in ('lq', 'gt'))
-        center = slice(4, 20)
-        aligned = np.corrcoef(lq[center, center].ravel(), gt[center, center].ravel())[0, 1]
-        for moved in (gt[::-1], gt[:, ::-1], gt.T, np.roll(gt, 3, 0), np.roll(gt, 3, 1)):
-            assert aligned > np.corrcoef(lq[center, center].ravel(), moved[center, center].ravel())[0, 1]
-    assert differing > 20
 
 
 def test_flips_happen(opt):
@@ -219,17 +206,14 @@ def test_the_built_in_pairs_are_blurred_and_one_has_an_area_in_focus():
 
 
 def test_noise_is_on_the_input_only_and_clipped_by_option(opt):
-    for phase in ('train', 'val'):
-        noisy = {'noise_std': 40}
-        kinds = {
-            name: SyntheticDefocusDataset({**opt, 'phase': phase, **more})[SampleIndex(0, 1, 3)]
-            for name, more in (('clean', {}), ('noisy', noisy), ('clipped', {**noisy, 'noise_clip': True}))
-        }
-        noise = kinds['noisy']['lq'] - kinds['clean']['lq']
-        assert noise.std() * 255 == pytest.approx(40, rel=0.08)  # of 1,728 values or more
-        assert torch.equal(kinds['noisy']['gt'], kinds['clean']['gt'])
-        assert kinds['noisy']['lq'].min() < 0
-        assert torch.equal(kinds['clipped']['lq'], kinds['noisy']['lq'].clamp(0, 1))
+    clean, noisy, clipped = (
+        SyntheticDefocusDataset({**opt, **more})[SampleIndex(0, 1, 3)]
+        for more in ({}, {'noise_std': 40}, {'noise_std': 40, 'noise_clip': True})
+    )
+    assert (noisy['lq'] - clean['lq']).std() * 255 == pytest.approx(40, rel=0.08)  # of 1,728 values
+    assert torch.equal(noisy['gt'], clean['gt'])
+    assert noisy['lq'].min() < 0
+    assert torch.equal(clipped['lq'], noisy['lq'].clamp(0, 1))
 
 
 # varied and real scenes, choice of photographs
@@ -277,16 +261,14 @@ def test_photographs_are_chosen_by_name(opt):
 @pytest.mark.parametrize(
     ('key', 'value', 'named'),
     [
-        *(('max_blur_radius', radius, '') for radius in (0, 0.4, -1, '4', None, [1, 4], float('nan'), float('inf'))),
+        *(('max_blur_radius', radius, '') for radius in (0.4, '4', None, float('nan'))),
         ('photographs', ['nobody'], 'nobody.*0, 1, 2'),
         ('leave_out', ['nobody'], 'nobody'),
         ('leave_out', ['0', '1', '2'], ''),
         ('photographs', [0], ''),
-        ('leave_out', '0', ''),
         ('scenes', 'wild', 'wild'),
         ('optics', 'basic', ''),  # needs scenes: real
         ('optics', 'foggy', ''),
-        ('gt_size', 0, ''),
     ],
 )
 def test_a_wrong_option_is_named(opt, key, value, named):

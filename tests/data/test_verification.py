@@ -1,17 +1,17 @@
 """Verification: an intact copy of a benchmark has no fault, and each fault is found and named alone."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
 from ggkm_plugin.data import verification
 from ggkm_plugin.data.layouts import LAYOUTS, Pair, pairs_of_layout
 from ggkm_plugin.data.lmdb_store import key_of, write_lmdb
-from ggkm_plugin.data.verification import as_json, verify
+from ggkm_plugin.data.verification import verify
 from ggkm_plugin.metrics.defocus_metrics import defocus_psnr, defocus_ssim
 from ggkm_plugin.utils.errors import DataError, OptionError
 from ggkm_plugin.utils.image_decoding import write_image
@@ -59,6 +59,8 @@ def build(root, layout, **more):
         }[layout]
         for i in range(1, 4):
             write_pair(root / names[0].format(i), names[1] and root / names[1].format(i), i, **more)
+        if layout == 'CUHK':
+            (root / 'image/motion0001.jpg').write_bytes(b'of another set')
     return root
 
 
@@ -85,12 +87,12 @@ def realdof(tmp_path):
 def test_a_small_copy_has_warnings_but_no_fault(tmp_path, layout):
     root = build(tmp_path / 'set', layout)
     report = verify(str(root))
-    assert (report.layout, report.faults, report.notes) == (layout, [], [])
+    assert (report.layout, report.faults) == (layout, [])
     images = {'LFDOF': {'train': 6, 'val': 2, 'test': 4}, 'DPDD': dict.fromkeys(('train', 'val', 'test'), 3)}
     assert {split.split: split.images for split in report.splits} == images.get(layout, {'test': 3})
     for split in report.splits:
         assert split.sizes == {'32x24': split.images + split.scenes}  # a shared sharp image counts once
-        assert list(split.bit_depths) == [LAYOUTS[layout].bit_depths[0]]
+        assert list(split.bit_depths) == [LAYOUTS[layout].bit_depth]
         assert set(split.rows) == ({'all'} if split.split == 'test' and layout != 'CUHK' else set())
         assert split.scenes == {'CUHK': 0, 'LFDOF': split.images // 2}.get(layout, split.images)
     published = LAYOUTS[layout].counts
@@ -102,7 +104,7 @@ def test_a_small_copy_has_warnings_but_no_fault(tmp_path, layout):
     sizes = [line for line in report.warnings if '32x24' in line]
     assert len(sizes) == (len(report.splits) if LAYOUTS[layout].size else 0)
     assert not [line for line in report.warnings if 'Input row' in line]  # too few images to compare
-    json.dumps(as_json(report), allow_nan=False)
+    json.dumps(asdict(report), allow_nan=False)
 
 
 def test_a_whole_copy_has_no_warning_unless_its_input_row_is_another(realdof, monkeypatch):
@@ -138,12 +140,7 @@ def test_indoor_and_outdoor_are_scored_apart_where_the_lists_are(dpdd, monkeypat
     assert [rows[part].pairs for part in ('all', 'indoor', 'outdoor')] == [3, 1, 2]
     assert rows['indoor'].psnr == pairs[0].psnr
     assert rows['outdoor'].ssim == pytest.approx((pairs[1].ssim + pairs[2].ssim) / 2)
-    Path(pairs[1].lq.name).write_bytes(b'')
-    rows = verify(str(dpdd), splits=['test']).splits[0].rows
-    assert [rows[part].pairs for part in ('all', 'indoor', 'outdoor')] == [2, 1, 1]
-
-
-def test_scene_lists_that_do_not_fit_are_a_fault(dpdd):
+    monkeypatch.undo()
     for kind in ('indoor', 'outdoor'):
         np.save(dpdd / f'{kind}_labels.npy', np.arange(3))
     only_fault(verify(str(dpdd)), dpdd, '76')
@@ -167,20 +164,15 @@ def test_a_split_may_be_absent_or_chosen(dpdd, realdof):
         verify(str(dpdd), splits=['val'])
 
 
-def test_the_number_of_workers_does_not_change_the_report(dpdd):
-    (dpdd / 'val_c/source/1P0A2.png').write_bytes(b'broken')
-    assert verify(str(dpdd), workers=2) == verify(str(dpdd))
-
-
 # faults
 
 
-@pytest.mark.parametrize('damage', ['empty', 'cut', 'text'])
-def test_every_image_that_cannot_be_read_is_named(dpdd, damage):
+def test_every_image_that_cannot_be_read_is_named_whatever_the_number_of_workers(dpdd):
     broken = [dpdd / 'train_c/source/1P0A2.png', dpdd / 'test_c/target/1P0A5.png', dpdd / 'test_c/target/1P0A1.png']
-    for path in broken:
-        path.write_bytes({'empty': b'', 'cut': path.read_bytes()[:-50], 'text': b'hello'}[damage])
-    report = verify(str(dpdd))
+    for path, content in zip(broken, (b'', broken[1].read_bytes()[:-50], b'hello'), strict=True):
+        path.write_bytes(content)
+    report = verify(str(dpdd), workers=2)
+    assert report == verify(str(dpdd))
     assert sorted(fault.split(':')[0] for fault in report.faults) == sorted(map(str, broken))
     assert report.splits[-1].rows['all'].pairs == 1
 
@@ -199,22 +191,8 @@ def test_inputs_of_a_scene_without_a_sharp_image_are_reported_once(tmp_path):
     root = build(tmp_path / 'LFDOF', 'LFDOF')
     (root / 'train_data/ground_truth/IMG_train0.png').unlink()
     report = verify(str(root))
-    only_fault(report, f'{root}/train_data/input', 'IMG_train0/IMG_train0_ap1_0.png')
+    only_fault(report, f'{root}/train_data/input', 'IMG_train0_ap1_0.png')
     assert [len(split.pairs) for split in report.splits] == [4 + 2, 2, 4]
-
-
-def test_another_format_than_the_suffix_is_a_note(tmp_path, realdof):
-    content = cv2.imencode('.jpg', cv2.imread(str(realdof / 'source/02.png')))[1].tobytes()
-    (realdof / 'source/02.png').write_bytes(content)
-    report = verify(str(realdof))
-    assert report.faults == []
-    (note,) = report.notes
-    assert all(part in note for part in (f'{realdof}/source/02.png', 'JPEG', 'PNG'))
-    root = build(tmp_path / 'CUHK', 'CUHK')
-    first, second = (Image.fromarray(sharp(seed)) for seed in (7, 8))
-    first.save(root / 'image/out_of_focus0002.jpg', 'MPO', save_all=True, append_images=[second])
-    report = verify(str(root))
-    assert (report.faults, report.notes) == ([], [])  # MPO is the JPEG of a camera with several pictures
 
 
 @pytest.mark.parametrize(
@@ -233,7 +211,7 @@ def test_a_wrong_image_of_a_pair(realdof, name, image, named):
     if 'several' not in str(named):
         only_fault(report, *named)
     assert any(all(part in fault for part in named) for fault in report.faults)
-    json.dumps(as_json(report), allow_nan=False)
+    json.dumps(asdict(report), allow_nan=False)
 
 
 def test_dpdd_of_8_bits_is_a_warning_and_a_missing_sharp_image_a_fault(tmp_path):
@@ -242,8 +220,7 @@ def test_dpdd_of_8_bits_is_a_warning_and_a_missing_sharp_image_a_fault(tmp_path)
     assert report.faults == []
     assert any('8 bits' in warning for warning in report.warnings)
     (root / 'val_c/target/1P0A3.png').unlink()  # in sorted order no pair can be trusted
-    faults = verify(str(root)).faults
-    assert [f'val_c/{kind}' in fault for kind, fault in zip(('source', 'target'), faults, strict=True)] == [True, True]
+    only_fault(verify(str(root)), 'val_c/source', 'val_c/target')
 
 
 def test_a_training_image_in_the_test_split(dpdd):
@@ -308,13 +285,6 @@ def test_pairs_in_the_wrong_order(large):
     assert all(f'source/{i}.png' in fault for i, fault in enumerate(faults, 1))
 
 
-def test_other_photographs_beside_those_of_the_set(tmp_path):
-    root = build(tmp_path / 'CUHK', 'CUHK')
-    (root / 'image/motion0001.jpg').write_bytes(b'of another set')
-    report = verify(str(root))
-    assert (report.faults, report.splits[0].images) == ([], 3)
-
-
 def test_other_folders_layouts_splits_and_protocols_are_refused(tmp_path, realdof):
     with pytest.raises(DataError, match='nowhere'):
         verify(str(tmp_path / 'nowhere'))
@@ -341,8 +311,7 @@ def pack(root, out, layout, codec):
         write_lmdb(str(out / f'{split}.lmdb'), files, pairs, codec, about={'layout': layout})
 
 
-@pytest.mark.parametrize('codec', ['png', 'raw'])
-@pytest.mark.parametrize('layout', ['DPDD', 'LFDOF', 'CUHK'])
+@pytest.mark.parametrize(('layout', 'codec'), [('DPDD', 'raw'), ('LFDOF', 'png'), ('CUHK', 'raw')])
 def test_databases_have_the_report_of_their_folders(tmp_path, layout, codec):
     root, out = build(tmp_path / 'folders', layout), tmp_path / 'databases'
     pack(root, out, layout, codec)
@@ -360,16 +329,11 @@ def test_damage_in_a_database_is_named(tmp_path):
     pack(root, out, 'RealDOF', 'raw')
     file = Path(out / 'test.lmdb/data.mdb')
     content, row = bytearray(file.read_bytes()), blurred(sharp(2))[3].tobytes()
-    assert content.count(row) == 1
     content[content.index(row)] ^= 1
     file.write_bytes(content)
     only_fault(verify(str(out)), out / 'test.lmdb', 'source/02')
-
-
-def test_databases_of_two_sets_or_of_another(tmp_path):
-    pack(build(tmp_path / 'one', 'RealDOF'), tmp_path / 'databases', 'RealDOF', 'png')
     with pytest.raises(DataError, match=r'RealDOF.*DPDD'):
-        verify(str(tmp_path / 'databases'), 'DPDD')
+        verify(str(out), 'DPDD')
 
 
 # real photographs

@@ -56,7 +56,7 @@ def test_the_seed_gives_the_stored_loss_curve(basicsr, workplace):
     for photo in (*builtin_photographs('train'), *builtin_photographs('val')):
         shutil.copy(photo.path, workplace / 'photos')
     job = Job(
-        'datasets/synthetic', 'photos', hold_out=('coffee',), scenes='varied', count=2, crop=112, max_blur_radius=12,
+        'datasets/synthetic', ('photos',), hold_out=('coffee',), scenes='varied', count=2, crop=112, max_blur_radius=12,
         format='raw',
     )  # fmt: skip
     synthesize(job)
