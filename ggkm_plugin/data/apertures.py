@@ -10,7 +10,6 @@ lenses widely.
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -25,22 +24,28 @@ _LEAST_POINTS_PER_PIXEL = 4
 _KEPT_LIGHT = 0.998
 
 
-class PSF(Protocol):
+class PSF:
     """A point spread function of any radius. Hashable, so that its kernels can be cached."""
 
-    @property
-    def extent(self) -> float:
-        """Distance from the center, in radii, beyond which the PSF is zero."""
+    centered = False
+    extent = 1.0  # distance from the center, in radii, beyond which the PSF is zero
 
     def transmission(self, x: np.ndarray, y: np.ndarray, behind: bool = False) -> np.ndarray:
         """Compute the relative intensity at points in units of the radius, x to the right and y down."""
+        raise NotImplementedError
 
     def kernel(self, radius: float) -> np.ndarray:
-        """Compute the kernel of a signed radius in pixels: float32 (S, S), S odd, unit sum."""
+        """Compute the PSF of a signed radius in pixels: float32 (S, S), S odd, unit sum.
+
+        Its center is the center of the PSF, or its centroid if `centered`. The image of a point is this array, row 0 on
+        top; a negative radius, behind the focal plane, rotates it by 180 degrees. Within `SHARP_RADIUS` it is the 1x1
+        identity. Read-only and cached.
+        """
+        return _kernel(self, float(radius))
 
 
 @dataclass(frozen=True)
-class Aperture:
+class Aperture(PSF):
     """Transmission inside the unit circle. The default is an open disk with a sharp edge.
 
     blades: corners of the polygon, 0 for a disk, else at least 3, on the unit circle; turn: radians.
@@ -62,11 +67,6 @@ class Aperture:
     spherical: float = 0.0
     centered: bool = False
 
-    @property
-    def extent(self) -> float:
-        """Distance from the center, in radii, beyond which the PSF is zero."""
-        return 1.0
-
     def transmission(self, x: np.ndarray, y: np.ndarray, behind: bool = False) -> np.ndarray:
         """Compute the transmission at points in units of the radius, x to the right and y down. Zero outside."""
         radius = np.hypot(x, y)
@@ -84,18 +84,9 @@ class Aperture:
             light = light * (1 + (-self.spherical if behind else self.spherical) * (2 * radius**2 - 1))
         return light
 
-    def kernel(self, radius: float) -> np.ndarray:
-        """Compute the PSF of a signed radius in pixels: float32 (S, S), S odd, unit sum.
-
-        Its center is the center of the aperture, or its centroid if `centered`. The image of a point is this array, row
-        0 on top; a negative radius, behind the focal plane, rotates it by 180 degrees. Within `SHARP_RADIUS` it is the
-        1x1 identity. Read-only and cached.
-        """
-        return _kernel(self, float(radius))
-
 
 @dataclass(frozen=True)
-class GaussianPSF:
+class GaussianPSF(PSF):
     """Gaussian or generalized Gaussian exp(-(r / a)^exponent) with the second moment of a disk of the same radius.
 
     exponent: 2 is the Gaussian, whose sigma is half the radius; below 2 the tails are heavier, above it the PSF
@@ -111,7 +102,7 @@ class GaussianPSF:
         return float(np.exp(0.5 * (low - high)) / np.sqrt(2))
 
     @property
-    def extent(self) -> float:
+    def extent(self) -> float:  # type: ignore[override]
         """Distance from the center, in radii, that holds `_KEPT_LIGHT` of the light."""
         return float(self.scale * special.gammaincinv(2 / self.exponent, _KEPT_LIGHT) ** (1 / self.exponent))
 
@@ -119,10 +110,6 @@ class GaussianPSF:
         """Compute the relative intensity at points in units of the radius; equal on both sides of focus."""
         radius = np.hypot(x, y)
         return np.where(radius <= self.extent, np.exp(-((radius / self.scale) ** self.exponent)), 0)
-
-    def kernel(self, radius: float) -> np.ndarray:
-        """Compute the PSF of a signed radius in pixels, as `Aperture.kernel` does."""
-        return _kernel(self, float(radius))
 
 
 GAUSSIAN = GaussianPSF()
@@ -139,7 +126,7 @@ def _kernel(psf: PSF, radius: float) -> np.ndarray:
         at = ((np.arange(size * points) + 0.5) / points - size / 2) / radius
         x, y = at[None, :], at[:, None]
         light = psf.transmission(x, y, radius < 0)
-        if getattr(psf, 'centered', False):
+        if psf.centered:
             right, down = ((light * axis).sum() / light.sum() for axis in (x, y))
             light = psf.transmission(x + right, y + down, radius < 0)
         taps = light.reshape(size, points, size, points).mean((1, 3))

@@ -1,8 +1,9 @@
-"""Size and bit depth of image files from their headers, and a check that files are complete."""
+"""Size and bit depth of image files, from the headers of PNG and JPEG, and a check that files are complete."""
 
 import io
 import os
 import struct
+from contextlib import suppress
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -10,10 +11,6 @@ from PIL import Image
 
 from ggkm_plugin.utils.errors import DataError
 from ggkm_plugin.utils.image_decoding import PNG_SIGNATURE, decode_image
-
-_JPEG, _BMP = b'\xff\xd8', b'BM'
-# Pixels that are stored in a TIFF file: (offsets, sizes) of strips, and of tiles.
-_TIFF_PARTS = ((273, 279), (324, 325))
 
 
 class Header(NamedTuple):
@@ -42,44 +39,20 @@ def header_of(content: bytes, name: str) -> Header:
 
 
 def _checked(file: BinaryIO, size: int, name: str) -> Header:
-    """Compare the end of a file with what its format demands, and decode the files that fail this."""
-    try:
-        header, complete = _parsed(file, size)
-    except (OSError, SyntaxError, ValueError, TypeError, struct.error, Image.DecompressionBombError):
-        complete = False
-    if complete:
-        return header
-    file.seek(0)
-    image = decode_image(file.read(), name)
-    return _header(image.shape[0], image.shape[1], 8 * image.itemsize)
-
-
-def _parsed(file: BinaryIO, size: int) -> tuple[Header, bool]:
-    """Return the header of an image, and whether its end is there."""
+    """Read the header of a whole PNG or JPEG file, and decode all others."""
     start = file.read(33)
     file.seek(max(0, size - 12))
     end = file.read()
-    if start.startswith(PNG_SIGNATURE):
-        width, height, depth = struct.unpack_from('>IIB', start, 16)
-        return _header(height, width, depth), end[-8:-4] == b'IEND'
     file.seek(0)
-    with Image.open(file) as image:
-        (width, height), depth, complete = image.size, 8, True
-        if start.startswith(_JPEG):
-            complete = end.endswith(b'\xff\xd9')
+    if start.startswith(PNG_SIGNATURE) and end[-8:-4] == b'IEND':
+        width, height, depth = struct.unpack_from('>IIB', start, 16)
+        return Header((height, width, 3), np.dtype(np.uint16 if depth == 16 else np.uint8))
+    if start.startswith(b'\xff\xd8') and end.endswith(b'\xff\xd9'):
+        with suppress(OSError, SyntaxError, ValueError, Image.DecompressionBombError), Image.open(file) as image:
+            width, height = image.size
             if image.getexif().get(0x0112, 1) > 4:  # OpenCV turns the image
                 width, height = height, width
-        elif image.format == 'TIFF':
-            tags = image.tag_v2  # type: ignore[attr-defined]
-            depth = max(tags.get(258, (1,)))
-            parts = [zip(tags[at], tags[of], strict=True) for at, of in _TIFF_PARTS if at in tags and of in tags]
-            complete = all(offset + length <= size for part in parts for offset, length in part)
-        elif start.startswith(_BMP):
-            complete = struct.unpack_from('<I', start, 2)[0] <= size
-        elif image.format == 'WEBP':
-            complete = struct.unpack_from('<I', start, 4)[0] + 8 <= size
-    return _header(height, width, depth), complete
-
-
-def _header(height: int, width: int, depth: int) -> Header:
-    return Header((height, width, 3), np.dtype(np.uint16 if depth == 16 else np.uint8))
+            return Header((height, width, 3), np.dtype(np.uint8))
+        file.seek(0)
+    pixels = decode_image(file.read(), name)
+    return Header((pixels.shape[0], pixels.shape[1], 3), pixels.dtype)

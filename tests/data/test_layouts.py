@@ -226,23 +226,6 @@ def test_the_folders_that_a_layout_needs_are_named(tmp_path, layout, split):
     assert [folder for folder in needed if folder not in str(error.value)] == []
 
 
-# the table
-
-
-def test_the_published_facts():
-    counts = {name: layout.counts for name, layout in LAYOUTS.items()}
-    assert counts == {
-        'DPDD': {'train': 350, 'val': 74, 'test': 76},
-        'LFDOF': {'train': 11261, 'test': 725},
-        'RealDOF': {'test': 50},
-        'RTF': {'test': 22},
-        'CUHK': {'test': 704},
-    }
-    assert [layout.bit_depth for layout in LAYOUTS.values()] == [16, 8, 8, 8, 8]
-    assert [layout.size for layout in LAYOUTS.values()] == [(1680, 1120), (1008, 688), None, (360, 360), None]
-    assert [name for name, layout in LAYOUTS.items() if not layout.has_gt] == ['CUHK']
-
-
 # recognition
 
 NAMES = {
@@ -257,7 +240,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize('layout', NAMES)
-@pytest.mark.parametrize('above', ['', 'DPDD/dd_dp_dataset_canon/', 'a b/'])
+@pytest.mark.parametrize('above', ['', 'DPDD/dd dp/'])
 def test_each_set_is_recognized_below_any_folders(tmp_path, layout, above):
     names = [above + name for name in NAMES[layout]] + ['README.txt', f'{above}LICENSE']
     found = find_layout(names, 'x.zip')

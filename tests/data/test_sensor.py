@@ -10,7 +10,7 @@ from ggkm_plugin.data.sensor import Sensor, denoised, sharpened, softened, with_
 VALUES = np.arange(256, dtype=np.float32)[:, None, None].repeat(3, 2) / 255
 
 
-@pytest.mark.parametrize('gamma', [None, 1.0, 1.8, 2.4])
+@pytest.mark.parametrize('gamma', [None, 1.0, 2.4])
 def test_values_to_light_and_back(gamma):
     sensor = Sensor(gamma)
     light = sensor.light(VALUES)
@@ -36,10 +36,6 @@ def test_noise_grows_with_the_light(level):
     assert noise.var() == pytest.approx(4e-4 * level + 1e-4, rel=0.02)  # of 120,000 values
     neighbors = np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1]
     assert abs(neighbors) < 0.02
-
-
-def test_no_noise_is_no_change():
-    np.testing.assert_array_equal(Sensor().noisy(np.random.default_rng(0), VALUES), VALUES)
 
 
 def test_only_highlights_grow():

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from ggkm_plugin.data.layouts import Pair
-from ggkm_plugin.data.lmdb_store import key_of, write_lmdb
 from ggkm_plugin.data.single_defocus_dataset import SingleDefocusDataset
 from ggkm_plugin.utils.errors import DataError, OptionError
 from ggkm_plugin.utils.image_decoding import write_image
@@ -63,16 +61,6 @@ def test_training_is_refused_with_the_type_to_use(opt):
         SingleDefocusDataset({**opt, 'phase': 'train'})
     with pytest.raises(OptionError, match='dataroot_lq'):
         SingleDefocusDataset({'phase': 'test', 'layout': 'CUHK'})
-
-
-def test_a_database_gives_the_photographs_of_the_folder(tmp_path, opt):
-    folder = SingleDefocusDataset(opt)
-    files = {key_of(Path(path).name): path for path in folder.paths}
-    write_lmdb(f'{tmp_path}/photos.lmdb', files, [Pair(key, None) for key in sorted(files)], 'png')
-    database = SingleDefocusDataset({**opt, 'dataroot_lq': f'{tmp_path}/photos.lmdb'})
-    assert database.paths == [f'{tmp_path}/photos.lmdb/{name}.png' for name in ('a', 'b ü', 'c')]
-    for index in range(3):
-        assert torch.equal(database[index]['lq'], folder[index]['lq'])
 
 
 def test_another_bit_depth_than_the_option_or_a_broken_file_is_named(opt):

@@ -334,20 +334,3 @@ def test_damage_in_a_database_is_named(tmp_path):
     only_fault(verify(str(out)), out / 'test.lmdb', 'source/02')
     with pytest.raises(DataError, match=r'RealDOF.*DPDD'):
         verify(str(out), 'DPDD')
-
-
-# real photographs
-
-
-def test_real_pairs_have_no_fault(tmp_path, shared_data):
-    """Two pairs of LFDOF in the layout of RealDOF."""
-    for folder, original in (('source', 'input'), ('target', 'ground_truth')):
-        (tmp_path / folder).mkdir()
-        for path in sorted((shared_data / 'lfdof_pairs' / original).iterdir())[:2]:
-            (tmp_path / folder / path.name).symlink_to(path)
-    report = verify(str(tmp_path), 'RealDOF')
-    assert report.faults == []
-    split = report.splits[0]
-    assert (split.images, split.sizes, split.bit_depths) == (2, {'1008x688': 4}, {8: 4})
-    assert 20 < split.rows['all'].psnr < 27
-    assert 0 < split.largest_shift < 0.5

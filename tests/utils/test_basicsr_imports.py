@@ -35,24 +35,6 @@ def test_a_torchvision_whose_operators_do_not_load(python):
     assert mended.returncode == 0, mended.stderr
 
 
-def test_operators_that_are_there_are_not_declared_again(python):
-    result = python(
-        'import sys, torch\n'
-        'library = torch.library.Library("torchvision", "FRAGMENT")\n'
-        'for name in ("nms", "qnms"):\n'
-        '    library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")\n'
-        'from ggkm_plugin.utils import basicsr_imports\n'
-        'basicsr_imports.install()\n'
-        'count = len(sys.meta_path)\n'
-        'basicsr_imports.install()\n'
-        'assert len(sys.meta_path) == count\n'
-        'hook = sys.meta_path[0]\n'
-        'hook.find_spec("torchvision._meta_registrations")\n'
-        'assert hook._declared == []\n'
-    )
-    assert result.returncode == 0, result.stderr
-
-
 def test_basicsr_is_imported_and_register_replaces_nothing_of_it(python):
     """All functions and classes of basicsr are the same objects before and after; registries only grow."""
     result = python("""
