@@ -3,12 +3,12 @@
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from ggkm_plugin.data.layouts import Pair, detect_layout, pairs_in_folders, pairs_of_layout
-from ggkm_plugin.data.lmdb_store import LmdbStore
+from ggkm_plugin.data.lmdb_store import BandedImage, LmdbStore
 from ggkm_plugin.utils.errors import DataError, OptionError, listed
 from ggkm_plugin.utils.image_decoding import decode_image, image_files, read_bytes
 from ggkm_plugin.utils.image_header import Header, read_header
@@ -16,56 +16,31 @@ from ggkm_plugin.utils.image_header import Header, read_header
 _AUTO = 'auto'
 
 
-class SourceImage(Protocol):
-    """(H,W,3) RGB uint8 or uint16: an array, or a `BandedImage` that reads only the crop `image[rows, columns]`."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def dtype(self) -> np.dtype: ...
-
-    @property
-    def itemsize(self) -> int: ...
-
-    def __getitem__(self, window: tuple[slice, slice], /) -> np.ndarray: ...
-
-
-class Source(Protocol):
-    """The pairs of a data set, by file or key, and their images. `layout`: '' if it is not a benchmark.
-
-    names: of the defocused images in results: their paths below the data set's folder, without suffix.
-    """
-
-    pairs: list[Pair]
-    names: list[str]
-    layout: str
-
-    def image(self, name: str) -> SourceImage:
-        """Return an image. Raises DataError naming it."""
-        ...
-
-    def header(self, name: str) -> Header:
-        """Return size and bit depth of an image without decoding it. Raises DataError naming it."""
-        ...
+# (H,W,3) RGB uint8 or uint16; a `BandedImage` reads only the crop `image[rows, columns]`.
+SourceImage = np.ndarray | BandedImage
 
 
 class FolderSource:
-    """Image files. A name is the path of a file."""
+    """Pairs of image files, and their images. A name is the path of a file. `layout`: '' if it is not a benchmark.
+
+    names: of the defocused images in results: their paths below the data set's folder, without suffix.
+    """
 
     def __init__(self, pairs: list[Pair], layout: str = '') -> None:
         self.pairs, self.layout = pairs, layout
         self.names = _names_below_common_folder([pair.lq for pair in pairs])
 
     def image(self, name: str) -> SourceImage:
+        """Return an image. Raises DataError naming it."""
         return decode_image(read_bytes(name), name)
 
     def header(self, name: str) -> Header:
+        """Return size and bit depth of an image. Raises DataError naming it."""
         return read_header(name)
 
 
 class LmdbSource:
-    """Images of one database, or of one per side. A name is `DATABASE/KEY.png`, as if the database were a folder."""
+    """As FolderSource, of one database, or of one per side. A name is `DATABASE/KEY.png`, as if that were a folder."""
 
     def __init__(self, lq: LmdbStore, gt: LmdbStore, pairs: list[Pair]) -> None:
         """Open pairs of keys."""
@@ -86,6 +61,9 @@ class LmdbSource:
     def _find(self, name: str) -> tuple[LmdbStore, str]:
         store = next(store for store in self.stores if name.startswith(f'{store.path}/'))
         return store, name[len(store.path) + 1 : -len('.png')]
+
+
+Source = FolderSource | LmdbSource
 
 
 def open_source(opt: dict[str, Any], needs_gt: bool) -> Source:

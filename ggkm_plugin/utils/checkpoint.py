@@ -21,10 +21,11 @@ import json
 import pickle
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,7 @@ DESCRIBE = (
     'with `basicsr convert`'
 )
 
+_ADVICE = 'Name an existing folder with free space'
 # Of a .safetensors file with two kinds of weights.
 _PREFIXED = ('params', 'params_ema')
 # Not an argument, and how the network runs, which changes no results.
@@ -49,14 +51,12 @@ _NOT_DESCRIBED = ('type', 'blur_form')
 _NOT_DIGESTED = ('path', 'rank', 'world_size', 'dist', 'auto_resume', 'root_path', 'logger', 'num_gpu', 'name')
 
 
-def save_atomically(content: object, path: str, advice: str = 'Name an existing folder with free space') -> None:
-    """Write with torch.save: `path` is the old file or the whole new one, never a part.
-
-    Raises CheckpointError, which ends in `advice`, if it cannot be written.
-    """
+@contextmanager
+def _saving(path: str | Path, advice: str) -> Iterator[BinaryIO]:
+    """Yield a file that replaces `path` when it is whole. Raises CheckpointError, which ends in `advice`."""
     try:
         with whole_file(path) as file:
-            torch.save(content, file)
+            yield file
     except (OSError, RuntimeError, AttributeError, pickle.PicklingError) as error:
         # torch's writer replaces what its file raised
         met = (error.__context__ or error) if isinstance(error, RuntimeError) else error
@@ -64,6 +64,15 @@ def save_atomically(content: object, path: str, advice: str = 'Name an existing 
             raise met from None
         reason = getattr(met, 'strerror', None) or met
         raise CheckpointError(f'{path}: cannot be written ({reason}). {advice}') from error
+
+
+def save_atomically(content: object, path: str, advice: str = _ADVICE) -> None:
+    """Write with torch.save: `path` is the old file or the whole new one, never a part.
+
+    Raises CheckpointError, which ends in `advice`, if it cannot be written.
+    """
+    with _saving(path, advice) as file:
+        torch.save(content, file)
 
 
 def save_checkpoint(state: Mapping[str, Tensor], description: dict[str, Any], path: str | Path) -> None:
@@ -75,9 +84,7 @@ def save_checkpoint(state: Mapping[str, Tensor], description: dict[str, Any], pa
     save_content({'params': dict(state), 'description': description}, path)
 
 
-def save_content(
-    content: dict[str, Any], path: str | Path, advice: str = 'Name an existing folder with free space'
-) -> None:
+def save_content(content: dict[str, Any], path: str | Path, advice: str = _ADVICE) -> None:
     """Write `params`, `params_ema` if given, and `description` as .safetensors or by torch.save, whole or not at all.
 
     Raises CheckpointError, which ends in `advice`, if the file cannot be written.
@@ -93,12 +100,8 @@ def save_content(
         for key, state in states.items()
         for name, value in state.items()
     }
-    packed = save(tensors, {'format': 'pt', 'description': json.dumps(content['description'])})
-    try:
-        with whole_file(path) as file:
-            file.write(packed)
-    except OSError as error:
-        raise CheckpointError(f'{path}: cannot be written ({error.strerror or error}). {advice}') from error
+    with _saving(path, advice) as file:
+        file.write(save(tensors, {'format': 'pt', 'description': json.dumps(content['description'])}))
 
 
 def check_suffix(path: str | Path, more: tuple[str, ...] = ()) -> None:

@@ -55,7 +55,8 @@ def test_what_it_makes_is_read_by_the_paired_data_set(tmp_path, source, capsys, 
 def test_a_dry_run_says_what_would_be_done(tmp_path, source, capsys):
     before = sorted(tmp_path.rglob('*'))
     assert main([str(source), '-o', str(tmp_path / 'out'), '--dry-run', '--format', 'raw']) == 0
-    assert f'RTF in {source}: ' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert all(part in printed for part in (f'RTF in {source}: ', 'raw', str(tmp_path / 'out'), '  test: 3 pairs'))
     assert sorted(tmp_path.rglob('*')) == before
 
 
@@ -93,14 +94,15 @@ def test_wrong_words_are_wrong_usage(capsys, arguments):
     assert 'usage: ' in capsys.readouterr().err
 
 
-def test_an_interruption_is_reported_in_a_line_and_leaves_nothing(tmp_path, source, capsys, monkeypatch):
+@pytest.mark.parametrize('format_', ['folder', 'raw'])
+def test_an_interruption_is_reported_in_a_line_and_leaves_nothing(tmp_path, source, capsys, monkeypatch, format_):
     def interrupt(*_):
         raise KeyboardInterrupt
 
     before = sorted(os.listdir(tmp_path))
     with monkeypatch.context() as patch:
         patch.setattr('ggkm_plugin.data.preparation.decode_image', interrupt)
-        code, printed = refused(capsys, source, '-o', tmp_path / 'my out')
+        code, printed = refused(capsys, source, '-o', tmp_path / 'my out', '--format', format_)
     assert code == 1
     assert 'interrupted' in printed
     assert sorted(os.listdir(tmp_path)) == before

@@ -119,25 +119,18 @@ def test_a_gaussian_has_the_sum_and_the_variance_of_a_disk(exponent, radius):
         assert (kernel * at**2).sum() == pytest.approx(radius**2 / 4 + 1 / 12, rel=0.07)
 
 
+def test_a_small_exponent_has_heavy_tails():
+    kernels = [GaussianPSF(exponent).kernel(9.0) for exponent in (1.0, 2.0, 8.0)]
+    fourth = [(kernel * offsets(kernel)[0] ** 4).sum() for kernel in kernels]
+    assert fourth[0] > fourth[1] > fourth[2]
+
+
 def test_the_gaussian_has_a_sigma_of_half_the_radius():
     kernel = GAUSSIAN.kernel(8.0)
     reach = len(kernel) // 2
     assert reach >= 3 * 4
     row = kernel[reach] / kernel[reach, reach]
     np.testing.assert_allclose(row, np.exp(-0.5 * (np.arange(-reach, reach + 1) / 4.0) ** 2), atol=2e-3)
-
-
-def test_a_large_exponent_approaches_the_disk_and_a_small_one_has_heavy_tails():
-    disk = DISK.kernel(9.0)
-    flat = GaussianPSF(64).kernel(9.0)
-    reach = (len(flat) - len(disk)) // 2
-    np.testing.assert_allclose(flat, np.pad(disk, reach), atol=0.2 * disk.max())
-    assert np.abs(flat - np.pad(disk, reach)).sum() < 0.05
-    fourth = []
-    for exponent in (1.0, 2.0, 8.0):
-        kernel = GaussianPSF(exponent).kernel(9.0)
-        fourth.append((kernel * offsets(kernel)[0] ** 4).sum())
-    assert fourth[0] > fourth[1] > fourth[2]
 
 
 @pytest.mark.parametrize('strength', [0.8, -0.8])

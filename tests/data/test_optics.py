@@ -83,14 +83,9 @@ def test_procedural_disparity_is_in_range_and_depends_on_the_seed():
         assert (disparity.shape, disparity.dtype) == ((40, 57), np.float32)
         assert 0 <= disparity.min() <= disparity.max() <= 1
         np.testing.assert_array_equal(disparity, procedural_disparity((40, 57), np.random.default_rng(seed)))
-    assert np.ptp(disparity - procedural_disparity((40, 57), np.random.default_rng(99))) > 0
-
-
-def test_procedural_disparity_is_sometimes_smooth_and_often_has_an_edge():
-    jumps = [
-        np.abs(np.diff(procedural_disparity((96, 96), np.random.default_rng(seed)), axis=1)).max() for seed in range(60)
-    ]
-    assert 0.4 < np.mean(np.array(jumps) > 0.1) < 0.95
+    drawn = [procedural_disparity((96, 96), np.random.default_rng(seed)) for seed in range(60)]
+    edges = [np.abs(np.diff(disparity, axis=1)).max() > 0.1 for disparity in drawn]
+    assert 0.4 < np.mean(edges) < 0.95  # sometimes smooth, often with an edge
 
 
 # render_defocus

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import pytest
 
-from ggkm_plugin.data import preparation
 from ggkm_plugin.data.layouts import LAYOUTS, detect_layout, pairs_of_layout, scene_kinds
 from ggkm_plugin.data.lmdb_store import LmdbStore
 from ggkm_plugin.data.preparation import PreparationOptions, make_plan, plan_lines, prepare
@@ -208,16 +207,6 @@ def test_mirrors_get_the_authors_folders(tmp_path):
     assert pairs_of_layout(str(tmp_path / 'lfdof'), 'LFDOF', 'val')[0].lq.endswith('input/IMG_1_ap1_11.png')
 
 
-def test_planning_writes_nothing(tmp_path):
-    tree(tmp_path / 'DPDD', 'DPDD')
-    source = pack(tmp_path / 'DPDD', tmp_path / 'down.zip')
-    before = contents(tmp_path)
-    plan = make_plan(PreparationOptions((str(source),), str(tmp_path / 'out'), format='raw'))
-    text = '\n'.join(plan_lines(plan))
-    assert contents(tmp_path) == before
-    assert all(part in text for part in ('DPDD', str(source), str(tmp_path / 'out'), 'train: 3', 'val: 2', 'test: 2'))
-
-
 # faults, refused or skipped by pairs
 
 
@@ -344,18 +333,6 @@ def test_too_little_space_is_reported_before_anything_is_unpacked(tmp_path, real
         text = refusal(source, out=tmp_path / 'out', format=job_format)
         assert f'{times * size / 1000:.1f} kB' in text
         assert '2.5 kB' in text
-
-
-@pytest.mark.parametrize('job_format', ['folder', 'raw'])
-def test_an_interruption_leaves_nothing(tmp_path, realdof, monkeypatch, job_format):
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    source = pack(realdof, tmp_path / 'down.zip')
-    monkeypatch.setattr(preparation, 'decode_image', interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        run(source, out=tmp_path / 'out', format=job_format)
-    assert sorted(os.listdir(tmp_path)) == ['RealDOF', 'down.zip']
 
 
 def test_the_real_photographs(tmp_path, shared_data):

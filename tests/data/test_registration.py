@@ -50,9 +50,6 @@ def test_the_shift_of_a_defocused_image(radius, shift):
 def test_images_of_two_scenes_are_unlike():
     found = registration(*(photograph(seed=seed).round().astype(np.uint8) for seed in (0, 1)))
     assert found.likeness < 0.5
-    both = ((photograph(seed=0) + photograph(seed=1)) / 2).round().astype(np.uint8)
-    found = registration(both, photograph(seed=0).round().astype(np.uint8))
-    assert found.likeness == pytest.approx(np.sqrt(0.5), abs=0.06)  # half of the energy is the other scene's
 
 
 def test_bits_and_exposure_do_not_matter():

@@ -264,18 +264,6 @@ def large(tmp_path):
     return tmp_path
 
 
-def test_a_pair_that_is_shifted(large):
-    sound = verify(str(large))
-    assert sound.faults == []
-    assert sound.splits[0].largest_shift < 0.1
-    moved = np.roll(cv2.GaussianBlur(shapes(2), (0, 0), 2), (0, 1), (0, 1))
-    write_image(str(large / 'source/2.png'), moved)
-    report = verify(str(large))
-    only_fault(report, 'source/2.png', '1.0')
-    assert report.splits[0].largest_shift == pytest.approx(1, abs=0.1)
-    assert verify(str(large), max_shift=1.2).faults == []
-
-
 def test_pairs_in_the_wrong_order(large):
     """Blurred images of other scenes, as after a missing file in sorted pairing."""
     for i in (1, 2):

@@ -76,22 +76,15 @@ def test_scenes_depend_on_the_seed_and_not_on_their_number(tmp_path, photos):
     assert not first & following
 
 
-def test_a_dry_run_writes_nothing(tmp_path, photos, capsys):
-    assert main([str(tmp_path / 'out'), '--photos', photos, '--count', '4', '--dry-run']) == 0
-    assert f'8 pairs of 2 photographs would be written to {tmp_path / "out"}' in capsys.readouterr().out
-    assert not (tmp_path / 'out').exists()
-    assert main([str(tmp_path / 'out'), '--dry-run']) == 0  # the photographs of scikit-image
-    assert '2 pairs of 2 photographs' in capsys.readouterr().out
-    assert main([str(tmp_path / 'out'), '--photos', photos, '--builtin', '--dry-run']) == 0
-    assert '8 pairs of 8 photographs' in capsys.readouterr().out
-
-
-def test_a_photograph_that_is_too_small_is_skipped_and_named(tmp_path, photos, capsys):
+def test_a_dry_run_and_photographs_that_are_too_small(tmp_path, photos, capsys):
+    assert main([str(tmp_path / 'out'), '--photos', photos, '--builtin', '--count', '4', '--dry-run']) == 0
+    assert f'32 pairs of 8 photographs would be written to {tmp_path / "out"}' in capsys.readouterr().out
     write_image(f'{photos}/a.png', np.zeros((4, 90, 3), np.uint8))
     assert main([str(tmp_path / 'out'), '--photos', photos, '--dry-run']) == 0
     printed = capsys.readouterr().out
     assert 'a.png: 4x90' in printed
     assert '1 pairs of 1 photographs' in printed
+    assert not (tmp_path / 'out').exists()
     assert main([str(tmp_path / 'out'), '--photos', photos]) == 0
     assert 'a.png: 4x90' in capsys.readouterr().err
     assert sorted(path.name for path in (tmp_path / 'out' / 'input').iterdir()) == ['IMG.1 ü_000.png']
