@@ -3,7 +3,7 @@
 import argparse
 
 from ggkm_plugin.basicsr_patches.launch import first_process
-from ggkm_plugin.cli.arguments import add_launcher, add_option_file, add_plugin, load_plugins, option_file
+from ggkm_plugin.cli.arguments import add_launcher, add_option_file, add_plugin, load_plugins
 from ggkm_plugin.cli.output import progress
 
 HELP = 'compare several models on the same data under one protocol'
@@ -23,14 +23,17 @@ def run(arguments: argparse.Namespace) -> None:
     load_plugins(arguments)
     from ggkm_plugin.evaluation import compare
     from ggkm_plugin.report import comparison_tables
+    from ggkm_plugin.utils import config
 
-    request = compare.CompareRequest(
-        **option_file(arguments),
+    options = config.load_options(config.find_option_file(arguments.opt), arguments.variant, arguments.force_yml)
+    compared = compare.compare(
+        options,
+        progress,
+        root=arguments.root,
         launcher=arguments.launcher,
         noise=arguments.noise,
         report=not arguments.no_report,
     )
-    compared = compare.compare(request, progress)
     if first_process():
         print(comparison_tables.render(compared.results, arguments.format), end='')
         progress(f'\nResults: {compared.folder}')

@@ -109,26 +109,8 @@ def run(arguments: argparse.Namespace) -> None:
     from ggkm_plugin.restoration import deblur
 
     inputs, weights = _with_backend(arguments)
-    request = deblur.DeblurRequest(
-        inputs=inputs,
-        out=arguments.out,
-        weights=weights,
-        method=arguments.method,
-        tile=arguments.tile,
-        half=arguments.half,
-        device=arguments.device,
-        jobs=arguments.jobs,
-        suffix=arguments.suffix,
-        recursive=arguments.recursive,
-        overwrite=arguments.overwrite,
-        compare=arguments.compare,
-        skip_existing=arguments.skip_existing,
-        plugins=arguments.plugin,
-        arch=arguments.arch,
-        strength=arguments.strength,
-        mask=arguments.mask,
-        blur_map=arguments.blur_map,
-    )
+    given = {name: value for name, value in vars(arguments).items() if name in deblur.DeblurRequest.__annotations__}
+    request = deblur.DeblurRequest(**{**given, 'inputs': inputs, 'weights': weights, 'plugins': arguments.plugin})
     warn_if_busy(arguments)
     deblurred = deblur.deblur(request)
     if deblurred.folder and deblurred.pairs:

@@ -46,8 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
         return
     if found.data:
         raise OptionError(f'Table {arguments.table}: {found.data}. --dry-run lists its rows without images')
-    request = compare.CompareRequest(opt='', root=arguments.root, noise=bool(found.clean), report=False)
-    compared = compare.compare_options(found.options, request, progress)
+    compared = compare.compare(found.options, progress, arguments.root, noise=bool(found.clean), report=False)
     print(reproduction.render(found, compared.results, arguments.format), end='')
     progress(f'\nResults: {compared.folder}')
     compare.check(compared)

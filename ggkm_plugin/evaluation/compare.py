@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from ggkm_plugin.ops.boundary import padded_size
 from ggkm_plugin.restoration.classical import MethodRestorer
 from ggkm_plugin.restoration.load import build_network, load
 from ggkm_plugin.restoration.restorer import ImageRestorer, Restorer
-from ggkm_plugin.utils import config, plugins, registry
+from ggkm_plugin.utils import plugins, registry
 from ggkm_plugin.utils.config import Options
 from ggkm_plugin.utils.devices import device_name
 from ggkm_plugin.utils.errors import DataError, OptionError, UserError
@@ -49,19 +49,6 @@ Tell = Callable[[str], None]
 
 # Timed runs of a network at 1280x720, which takes a minute on some processors.
 _REPEATS = {'cuda': 5, 'cpu': 1}
-
-
-@dataclass(frozen=True)
-class CompareRequest:
-    """Arguments of the command."""
-
-    opt: str
-    launcher: str = 'none'
-    force_yml: list[str] = field(default_factory=list)
-    variant: str | None = None
-    root: str = '.'
-    noise: bool = False
-    report: bool = True
 
 
 class ComparisonError(UserError):
@@ -79,42 +66,38 @@ class Compared:
     report: Path | None
 
 
-def compare(request: CompareRequest, tell: Tell) -> Compared:
-    """Compare, and write results/NAME/ below `request.root`; the first process writes. Plugins are loaded.
+def compare(
+    opt: Options, tell: Tell, root: str = '.', launcher: str = 'none', noise: bool = False, report: bool = True
+) -> Compared:
+    """Compare by options, and write results/NAME/ below `root`; the first process writes. Plugins are loaded.
 
-    `tell` is called with lines about the progress. Raises OptionError for a file that cannot be compared at all. A
-    model or data set that fails is in `results['failures']`.
+    `tell` is called with lines about the progress; `noise` and `report` as in the command. Raises OptionError for
+    options that cannot be compared at all. A model or data set that fails is in `results['failures']`.
     """
-    option_file = config.find_option_file(request.opt)
-    return compare_options(config.load_options(option_file, request.variant, request.force_yml), request, tell)
-
-
-def compare_options(opt: Options, request: CompareRequest, tell: Tell) -> Compared:
-    """Compare by options that are already loaded; the option file of `request` is not read."""
     plugins.load_local(opt.get('plugins') or [])
     with ExitStack() as stack:
-        root = stack.enter_context(working_folder(request.root))
-        plan = parse(opt, request.noise)
-        folder = root / 'results' / plan.name
+        place = stack.enter_context(working_folder(root))
+        plan = parse(opt, noise)
+        folder = place / 'results' / plan.file.name
         if first_process():
             stack.enter_context(locked(folder))
         stack.enter_context(distributed.group_left())
-        if request.launcher != 'none':
-            distributed.init_dist(request.launcher)
+        if launcher != 'none':
+            distributed.init_dist(launcher)
         for line in plan.skipped if first_process() else ():
             tell(line)
         packaged = [entry.name for entry in plan.models if isinstance(entry, Entry) and entry.weights == PACKAGED]
         if packaged and first_process():
             tell(f'{", ".join(packaged)}: with the packaged weights, {DEFAULT}')
         compared = distributed.from_first(_run(plan, folder, tell))
-        report = None
+        page = None
         if first_process():
             results.write_comparison(folder, compared)
-            if request.report:
+            if report:
                 from ggkm_plugin.report import comparison_page
 
-                report = comparison_page.write_report(folder, results.with_infinities(compared))
-    return Compared(folder, compared, report)
+                page = comparison_page.write_report(folder, results.with_infinities(compared))
+    return Compared(folder, compared, page)
 
 
 def check(compared: Compared) -> None:
@@ -128,9 +111,9 @@ def check(compared: Compared) -> None:
 
 def _run(plan: Comparison, folder: Path, tell: Tell) -> results.Results:
     """Evaluate and return the content of results.json, equal on all processes. Raises OptionError, ResultsError."""
-    device = chosen_device(plan.num_gpu)
+    device = chosen_device(plan.file.num_gpu)
     cache = Cache(folder / 'cache')
-    check_writable(folder, cache.folder, *([folder / 'images'] if plan.save_images else []))
+    check_writable(folder, cache.folder, *([folder / 'images'] if plan.file.save_images else []))
     models: dict[str, ComparedModel] = {}
     facts: dict[str, results.Results] = {}
     for entry in plan.models:
@@ -151,7 +134,7 @@ def _run(plan: Comparison, folder: Path, tell: Tell) -> results.Results:
             continue
         records.append(evaluator.evaluate(dataset, images.name, images.clean or images.name))
     costs, cost_faults = distributed.from_first(
-        _costs(models, device, cache, tell) if plan.complexity and first_process() else ({}, {})
+        _costs(models, device, cache, tell) if plan.file.complexity and first_process() else ({}, {})
     )
     known = {name: {**fact, **costs.get(name, {})} for name, fact in facts.items()}
     return results.comparison_results(plan, device, records, known, dataset_faults, cost_faults)
@@ -277,9 +260,9 @@ class CachedEvaluator(Evaluator):
         tell: Tell,
     ) -> None:
         restorers = {name: model.restorer for name, model in models.items()}
-        metrics = {metric.name: metric.as_option(plan.protocol) for metric in plan.metrics}
-        super().__init__(restorers, metrics, device, plan.protocol, save=self._save, tell=tell)
-        self.models, self.folder, self.cache, self.save_images = models, folder, cache, plan.save_images
+        metrics = {metric.name: metric.as_option(plan.file.protocol) for metric in plan.metrics}
+        super().__init__(restorers, metrics, device, plan.file.protocol, save=self._save, tell=tell)
+        self.models, self.folder, self.cache, self.save_images = models, folder, cache, plan.file.save_images
         weights = [
             file_digest(str(path))
             for name, metric in metrics.items()
@@ -288,7 +271,7 @@ class CachedEvaluator(Evaluator):
         ]
         self._depends = {
             'format': results.FORMAT,
-            'protocol': plan.protocol,
+            'protocol': plan.file.protocol,
             'metrics': [metrics, weights],
             'code': code_digest(Evaluator, *(METRIC_REGISTRY.get(metric.type) for metric in plan.metrics)),
             'versions': _versions(),

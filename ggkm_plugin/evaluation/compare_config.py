@@ -177,24 +177,21 @@ class Images:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The options of a comparison."""
+    """A valid option file of a comparison, and what it names."""
 
-    name: str
-    protocol: str
-    metrics: tuple[Metric, ...]
-    models: tuple[Entry | MethodEntry, ...]
-    datasets: tuple[Images, ...]
-    published: bool
-    bootstrap_samples: int
-    bootstrap_seed: int
-    save_images: bool
-    complexity: bool
-    num_gpu: str | int
+    file: CompareFile
+    metrics: list[Metric]
+    models: list[Entry | MethodEntry]
+    datasets: list[Images]
+
+    @property
+    def bootstrap(self) -> Bootstrap:
+        return self.file.bootstrap or Bootstrap()
 
     @property
     def skipped(self) -> list[str]:
         """Metrics that cannot be computed here, with the reasons."""
-        missing = missing_metrics({metric.name: metric.as_option(self.protocol) for metric in self.metrics})
+        missing = missing_metrics({metric.name: metric.as_option(self.file.protocol) for metric in self.metrics})
         return [f'metrics: {name} is skipped: {reason}' for name, reason in missing.items()]
 
 
@@ -213,21 +210,7 @@ def parse(opt: Options, noise: bool = False) -> Comparison:
     models = _models(opt['models'], faults) if 'models' not in faults else []
     datasets = _datasets(opt['datasets'], levels, faults) if 'datasets' not in faults else []
     raise_faults(list(faults.values()))
-    file = CompareFile.model_validate(opt)
-    bootstrap = file.bootstrap or Bootstrap()
-    return Comparison(
-        file.name,
-        file.protocol,
-        tuple(metrics),
-        tuple(models),
-        tuple(datasets),
-        file.published,
-        bootstrap.samples,
-        bootstrap.seed,
-        file.save_images,
-        file.complexity,
-        file.num_gpu,
-    )
+    return Comparison(CompareFile.model_validate(opt), metrics, models, datasets)
 
 
 def _tried(faults: Faults, keys: tuple[str, ...], call: Callable[[], Any], where: str = '') -> Any:

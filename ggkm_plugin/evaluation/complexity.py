@@ -29,7 +29,7 @@ import statistics
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -68,23 +68,6 @@ class ClosedCount(NamedTuple):
     rest: int
 
 
-ClosedForm = Callable[[Any, Tensor], ClosedCount]
-_closed_forms: dict[type[nn.Module], ClosedForm] = {}
-
-
-def closed_form(kind: type[nn.Module]) -> Callable[[ClosedForm], ClosedForm]:
-    """Register (module, its output) -> ClosedCount for modules of this class and its subclasses.
-
-    For modules whose cost should not depend on how they are evaluated; what they run inside is then not counted.
-    """
-
-    def register(form: ClosedForm) -> ClosedForm:
-        _closed_forms[kind] = form
-        return form
-
-    return register
-
-
 def separable_macs(sizes: Sequence[int], kernels: int) -> int:
     """Count MACs per pixel and color of steps with `kernels` separable kernels: rows, columns, weighted sum."""
     return kernels * sum(2 * size + 1 for size in sizes)
@@ -96,7 +79,6 @@ def _points(module: IGGCM | LearnedIGGCM, num_groups: int, blurred: Tensor) -> t
     return pixels, pixels * module.mix.in_channels // (num_groups + module.include_identity)
 
 
-@closed_form(IGGCM)
 def _group_gaussian_blur(blur: IGGCM, blurred: Tensor) -> ClosedCount:
     """Count Q Gaussians per step of Eq. (16), as separable passes, and the 1x1 convolution."""
     num_groups, kernels, _ = blur.bank.shape
@@ -110,7 +92,6 @@ def _group_gaussian_blur(blur: IGGCM, blurred: Tensor) -> ClosedCount:
     return ClosedCount(chain, chain, pixels * blur.mix.weight.numel())
 
 
-@closed_form(LearnedIGGCM)
 def _learned_group_blur(blur: LearnedIGGCM, blurred: Tensor) -> ClosedCount:
     """Count Q learned kernels per step: their weighted sum per image, and its dense convolution."""
     learned = list(blur.kernels)
@@ -124,10 +105,18 @@ def _learned_group_blur(blur: LearnedIGGCM, blurred: Tensor) -> ClosedCount:
     )
 
 
-@closed_form(PixelFilter)
 def _pixel_filter(pixel_filter: PixelFilter, filtered: Tensor) -> ClosedCount:
     """Count one multiplication per tap, pixel and channel; thop counts none."""
     return ClosedCount(filtered.numel() * pixel_filter.rows * pixel_filter.columns, 0, 0)
+
+
+# Modules, subclasses included, whose cost should not depend on how they are evaluated. What they run inside is not
+# counted. (module, its output) -> ClosedCount.
+_CLOSED_FORMS: dict[type[nn.Module], Callable[[Any, Tensor], ClosedCount]] = {
+    IGGCM: _group_gaussian_blur,
+    LearnedIGGCM: _learned_group_blur,
+    PixelFilter: _pixel_filter,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,18 +232,12 @@ def parse_size(text: str) -> Size:
 
 
 class Count(NamedTuple):
-    """See `Profile`; `peak` is the largest sum of live tensors in bytes."""
+    """See `Profile`."""
 
     macs: int
     kernel_macs: int
     paper_macs: int
     paper_kernel_macs: int
-    peak: int
-
-    @property
-    def paper_macs_without_kernels(self) -> int:
-        """As the paper counts the rows in which it leaves out the IGGCM."""
-        return self.paper_macs - self.paper_kernel_macs
 
 
 _REFUSALS = (RuntimeError, TypeError, ValueError, IndexError, AttributeError, AssertionError)
@@ -275,31 +258,35 @@ def count_macs(net: nn.Module, shape: Sequence[int], name: str = 'the network') 
 
 def _count(net: nn.Module, x: Tensor) -> Count:
     net = copy.deepcopy(net).cpu().eval()
+    paper_macs = _thop(net, x) // 2
     counter = FlopCounterMode(display=False, custom_mapping=_MORE_FLOPS)
-    live = LiveTensors([x, *net.parameters(), *net.buffers()])
-    with torch.no_grad(), live, counter, _closed(net, counter) as closed:
+    counts = [ClosedCount(0, 0, 0)]
+    replaced = [0]  # FLOPs counted up to the end of each module with a closed form, less those up to its start
+
+    def before(module: nn.Module, args: object) -> None:
+        replaced.append(-counter.get_total_flops())
+
+    def after(module: nn.Module, args: object, output: Tensor) -> None:
+        replaced.append(counter.get_total_flops())
+        counts.append(_closed_count(module, output))
+
+    for module in _with_closed_form(net):
+        module.register_forward_pre_hook(before)
+        module.register_forward_hook(after)
+    with torch.no_grad(), counter:
         net(x)
-    macs = (counter.get_total_flops() - closed.inside) // 2 + closed.kernels + closed.rest
-    return Count(macs, closed.kernels, _thop(net, x) // 2, closed.paper_kernels // 2, live.peak)
-
-
-@dataclasses.dataclass
-class _Closed:
-    """Sums of the closed forms, and the FLOPs counted inside their modules, which they replace."""
-
-    kernels: int = 0
-    paper_kernels: int = 0
-    rest: int = 0
-    inside: int = 0
+    kernels, paper_kernels, rest = map(sum, zip(*counts, strict=True))
+    macs = (counter.get_total_flops() - sum(replaced)) // 2 + kernels + rest
+    return Count(macs, kernels, paper_macs, paper_kernels // 2)
 
 
 def _kind(module: nn.Module) -> type[nn.Module] | None:
     """Return the class whose closed form counts the module."""
-    return next((kind for kind in type(module).__mro__ if kind in _closed_forms), None)
+    return next((kind for kind in type(module).__mro__ if kind in _CLOSED_FORMS), None)
 
 
 def _closed_count(module: nn.Module, output: Tensor) -> ClosedCount:
-    return _closed_forms[cast(type[nn.Module], _kind(module))](module, output)
+    return _CLOSED_FORMS[cast(type[nn.Module], _kind(module))](module, output)
 
 
 def _with_closed_form(net: nn.Module) -> list[nn.Module]:
@@ -315,30 +302,6 @@ def _with_closed_form(net: nn.Module) -> list[nn.Module]:
 
     search(net)
     return list(found)
-
-
-@contextlib.contextmanager
-def _closed(net: nn.Module, counter: FlopCounterMode) -> Iterator[_Closed]:
-    total = _Closed()
-    handles: list[Any] = []
-
-    def before(module: nn.Module, args: object) -> None:
-        total.inside -= counter.get_total_flops()
-
-    def after(module: nn.Module, args: object, output: Tensor) -> None:
-        count = _closed_count(module, output)
-        total.inside += counter.get_total_flops()
-        total.kernels += count.kernels
-        total.paper_kernels += count.paper_kernels
-        total.rest += count.rest
-
-    for module in _with_closed_form(net):
-        handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
-    try:
-        yield total
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _thop(net: nn.Module, x: Tensor) -> int:

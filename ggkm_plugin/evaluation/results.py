@@ -236,21 +236,21 @@ def comparison_results(
     drop_from = {entry.name: entry.drop_from for entry in plan.models if isinstance(entry, Entry) and entry.drop_from}
     _add_drops(plan, drop_from, datasets)
     net = next((metric.options.get('net', 'alex') for metric in plan.metrics if metric.name == 'lpips'), None)
-    evaluated = {(record.benchmark, images[record.name].noise_std) for record in records if plan.published}
+    evaluated = {(record.benchmark, images[record.name].noise_std) for record in records if plan.file.published}
     failures = [f'model {row["name"]}: {row["error"]}' for row in rows if row['error']]
     failures += [f'model {name}, costs: {fault}' for name, fault in cost_faults.items()]
     failures += [f'data set {name}: {fault}' for name, fault in dataset_faults.items()]
     failures += [line for record in records for line in failures_of(record)]
     return {
-        **_head(plan.name, plan.protocol, device),
-        'protocol_words': protocol_words(plan.protocol, lpips=net is not None),
+        **_head(plan.file.name, plan.file.protocol, device),
+        'protocol_words': protocol_words(plan.file.protocol, lpips=net is not None),
         'metrics': [
-            _metric(metric.name, metric.label, metric.better, metric.digits, metric.as_option(plan.protocol))
+            _metric(metric.name, metric.label, metric.better, metric.digits, metric.as_option(plan.file.protocol))
             for metric in plan.metrics
         ],
         'difference_to': reference,
         'drop_from': drop_from,
-        'bootstrap': {'samples': plan.bootstrap_samples, 'seed': plan.bootstrap_seed},
+        'bootstrap': plan.bootstrap.model_dump(),
         'measured_at': f'{PAPER_SIZE[1]}x{PAPER_SIZE[0]}',
         'memory_source': MEMORY_SOURCES[device.type],
         'models': rows,
@@ -292,7 +292,7 @@ def _difference(
         return None
     scores, others = ([image.scores[each][metric] for image in record.images] for each in (name, reference))
     scenes = [image.scene or image.name for image in record.images]
-    found = statistics.difference(scores, others, plan.bootstrap_samples, plan.bootstrap_seed, scenes)
+    found = statistics.difference(scores, others, plan.bootstrap.samples, plan.bootstrap.seed, scenes)
     return dict(zip(('mean', 'low', 'high'), found, strict=True)) if found else None
 
 

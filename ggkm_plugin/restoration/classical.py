@@ -12,7 +12,7 @@ from ggkm_plugin.classical.methods import Method, method
 from ggkm_plugin.classical.working import progress_lines
 from ggkm_plugin.report.pictures import colored, preview
 from ggkm_plugin.restoration.restorer import ImageRestorer, check_restored
-from ggkm_plugin.utils.config import parse_assignments
+from ggkm_plugin.utils.config import parse_named
 from ggkm_plugin.utils.errors import OptionError
 from ggkm_plugin.utils.memory import bounded_memory
 
@@ -44,12 +44,9 @@ class MethodRestorer(ImageRestorer):
 
 def chosen_method(text: str) -> Method:
     """Parse ``EBDB``, or with settings ``EBDB,fidelity=420,bins=16``. Raises OptionError."""
-    name, *words = text.split(',')
-    settings = parse_assignments(f'--method {name}:', words)
-    if len(settings) < len(words):
-        raise OptionError(f'--method {text}: a setting is set twice')
+    name, settings = parse_named('--method', text)
     try:
-        return method(name.strip(), settings)
+        return method(name, settings)
     except OptionError as error:
         raise OptionError(f'--method {text}: {error}') from None
 

@@ -8,7 +8,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
@@ -26,9 +25,6 @@ from ggkm_plugin.utils.devices import find_device
 from ggkm_plugin.utils.errors import OptionError, UserError, listed
 from ggkm_plugin.utils.memory import free_bytes
 from ggkm_plugin.weights import NOTICE, checkpoint_path
-
-if TYPE_CHECKING:
-    from ggkm_plugin.classical.methods import Method
 
 SUFFIX = '_deblurred'
 
@@ -157,74 +153,59 @@ def check(deblurred: Deblurred) -> None:
 
 
 def _maker(request: DeblurRequest) -> Make:
-    """Return what makes a Restore in each process. Raises OptionError or CheckpointError for what no process
-    could use.
+    """Return what makes a Restore in each process.
+
+    Raises OptionError or CheckpointError for what no process could use.
     """
-    if request.method is not None:
-        unused = {
-            '--weights': request.weights is not None,
-            '--arch': request.arch is not None,
-            '--tile': request.tile != 'auto',
-            '--half': request.half,
-            '--blur-map': request.blur_map,
-        }
-        for argument, given in unused.items():
+    method, onnx = request.method is not None, is_onnx(request.weights)
+    for_networks = {
+        '--weights': method and request.weights is not None,
+        '--arch': request.arch is not None,
+        '--tile': request.tile not in ('auto', 'none'),
+        '--half': request.half,
+        '--blur-map': request.blur_map,
+    }
+    if method or onnx:
+        instead = f'--method {request.method}' if method else request.weights
+        for argument, given in for_networks.items():
             if given:
-                raise OptionError(f'{argument} is for networks; leave it out, or leave out --method {request.method}')
+                raise OptionError(f'{argument} is for PyTorch networks; leave it out, or leave out {instead}')
+    if request.method is not None:
         from ggkm_plugin.restoration.classical import chosen_method  # imports SciPy, which takes time
 
-        return partial(_method, chosen_method(request.method), request.strength)
-    tile = _tile(request.tile)
-    if is_onnx(request.weights):
-        unused = {
-            '--arch': bool(request.arch),
-            '--half': request.half,
-            '--tile': isinstance(tile, int),
-            '--blur-map': request.blur_map,
-        }
-        for argument, given in unused.items():
-            if given:
-                raise OptionError(f'{argument} is for PyTorch weights; leave it out, or leave out {request.weights}')
-        OnnxRestorer(str(request.weights), request.device)  # finds faults before anything is written
-        return partial(_onnx_restorer, request)
-    find_device(request.device)
-    path, network = checkpoint_path(request.weights), _network(request)
-    return partial(_restorer, path, network, tile, request)
+        chosen_method(request.method)
+    elif onnx:
+        OnnxRestorer(str(request.weights), request.device)
+    else:
+        _tile(request.tile)
+        find_device(request.device)
+        checkpoint_path(request.weights)
+        _network(request)
+    return partial(_restorer, request)
 
 
 def _network(request: DeblurRequest) -> Options | None:
     return parse_network(request.arch) if request.arch else None
 
 
-def _restorer(
-    weights: str, network: Options | None, tile: tiling.Tile, request: DeblurRequest, device: str, tell: Tell
-) -> Restore:
-    plugins.load_local(list(request.plugins))
-    dtype = _half(find_device(device)) if request.half else torch.float32
-    restorer = Restorer(weights, device, tile, dtype, tell, network, progress=tell)
-    if request.blur_map and not restorer.estimates_blur:
-        raise OptionError(f'--blur-map: {restorer.name} estimates no blur radius. Leave it out')
-    _explain_fallback(restorer, request.strength, tell)
-    return restorer
+def _restorer(request: DeblurRequest, device: str, tell: Tell) -> Restore:
+    restorer: ImageRestorer
+    if request.method is not None:
+        from ggkm_plugin.restoration.classical import MethodRestorer, chosen_method
 
-
-def _onnx_restorer(request: DeblurRequest, _: str, tell: Tell) -> Restore:
-    restorer = OnnxRestorer(str(request.weights), request.device)
-    _explain_fallback(restorer, request.strength, tell)
-    return restorer
-
-
-def _method(chosen: 'Method', strength: float, device: str, tell: Tell) -> Restore:
-    from ggkm_plugin.restoration.classical import MethodRestorer
-
-    restorer = MethodRestorer(chosen, tell)
-    _explain_fallback(restorer, strength, tell)
-    return restorer
-
-
-def _explain_fallback(restorer: ImageRestorer, strength: float, tell: Tell) -> None:
-    if strength not in (0, 1) and not restorer.estimates_blur:
+        restorer = MethodRestorer(chosen_method(request.method), tell)
+    elif is_onnx(request.weights):
+        restorer = OnnxRestorer(str(request.weights), request.device)
+    else:
+        plugins.load_local(list(request.plugins))
+        dtype = _half(find_device(device)) if request.half else torch.float32
+        tile, network = _tile(request.tile), _network(request)
+        restorer = Restorer(checkpoint_path(request.weights), device, tile, dtype, tell, network, progress=tell)
+        if request.blur_map and not restorer.estimates_blur:
+            raise OptionError(f'--blur-map: {restorer.name} estimates no blur radius. Leave it out')
+    if request.strength not in (0, 1) and not restorer.estimates_blur:
         tell(f'{restorer.name} estimates no blur radius: --strength depends on the change of each pixel')
+    return restorer
 
 
 def _half(device: torch.device) -> torch.dtype:
@@ -281,23 +262,23 @@ def _pictures(folder: Path, index: int) -> tuple[str, str]:
 
 
 class _Progress:
-    """Progress on stderr: bars on a terminal; elsewhere a line a minute, and one for each photograph.
+    """Progress on stderr: a bar on a terminal; elsewhere a line a minute, and one for each photograph.
 
     tiles: whether to show the tiles of the photograph at work, which is known if there is one at a time.
     """
 
     def __init__(self, names: list[str], tiles: bool) -> None:
-        self._names, self._total, self._count, self._tiles = names, len(names), 0, tiles
-        hidden = True if tiles and self._total == 1 else None  # None: unless it is a terminal
-        self._bar = tqdm(total=self._total, unit='photo', dynamic_ncols=True, disable=hidden, delay=0.5)
-        self._tile_bar: tqdm | None = None
+        self._names, self._tiles, self._count = names, tiles, 0
+        self._bar = tqdm(
+            total=len(names), dynamic_ncols=True, disable=None, delay=0.5, leave=len(names) > 1, smoothing=0,
+            bar_format='{l_bar}{bar}| [{elapsed}<{remaining}]',
+        )  # fmt: skip
         self._start = self._last = time.monotonic()
 
     def __enter__(self) -> '_Progress':
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end_tiles()
         self._bar.close()
 
     def tell(self, message: str | tiling.TileProgress) -> None:
@@ -308,35 +289,23 @@ class _Progress:
 
     def _show_tiles(self, progress: tiling.TileProgress) -> None:
         name, now = self._names[self._count], time.monotonic()
+        tile = f', tile {progress.done} of {progress.total}' if progress.total > 1 else ''
+        self._bar.set_description(f'{Path(name).name}{tile}', refresh=False)
+        self._bar.update(self._count + progress.share - self._bar.n)
         if progress.done == 0:
-            self._end_tiles()
             self._start = self._last = now
-            if progress.total > 1:
-                self._tile_bar = tqdm(
-                    total=1.0, dynamic_ncols=True, disable=None, delay=0.5, leave=False,
-                    smoothing=0, bar_format='{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]',
-                )  # fmt: skip
-        if self._tile_bar is not None:
-            tiles = f'{Path(name).name}, tile {progress.done} of {progress.total}'
-            self._tile_bar.set_description_str(tiles, refresh=False)
-            self._tile_bar.update(progress.share - self._tile_bar.n)
-            if self._tile_bar.disable and progress.share and now - self._last >= _LINE_SECONDS:
-                self._last = now
-                left = tqdm.format_interval((now - self._start) * (1 / progress.share - 1))
-                self.tell(f'{name}: {progress.share:.0%}, tile {progress.done} of {progress.total}, {left} left')
-
-    def _end_tiles(self) -> None:
-        if self._tile_bar is not None:
-            self._tile_bar.close()
-            self._tile_bar = None
+        elif self._bar.disable and progress.share < 1 and now - self._last >= _LINE_SECONDS:
+            self._last = now
+            left = tqdm.format_interval((now - self._start) * (1 / progress.share - 1))
+            self.tell(f'{name}: {progress.share:.0%}{tile}, {left} left')
 
     def done(self, outcome: Outcome) -> None:
-        self._end_tiles()
         self._count += 1
-        job = outcome.job
-        where = '' if self._total == 1 else f'{self._count} of {self._total}: '
+        self._bar.update(self._count - self._bar.n)
+        job, total = outcome.job, len(self._names)
+        where = '' if total == 1 else f'{self._count} of {total}: '
         if outcome.fault:
-            if self._total > 1:  # else it is the last line, which the command prints
+            if total > 1:  # else it is the last line, which the command prints
                 tqdm.write(f'{where}{outcome.fault}', file=sys.stderr)
         elif outcome.skipped:
             tqdm.write(f'{where}{job.source}: skipped, {outcome.skipped}', file=sys.stderr)
@@ -345,4 +314,3 @@ class _Progress:
             tqdm.write(f'{where}{job.output} ({width}x{height}, {outcome.seconds:.1f} s)', file=sys.stdout)
             if outcome.lost:
                 tqdm.write(f'{job.output}: without {", ".join(outcome.lost)}', file=sys.stderr)
-        self._bar.update()

@@ -21,7 +21,7 @@ from ggkm_plugin.utils.checkpoint import (
     weights_key,
     weights_of,
 )
-from ggkm_plugin.utils.config import Options, nearest, parse_assignments
+from ggkm_plugin.utils.config import Options, nearest, parse_named
 from ggkm_plugin.utils.errors import CheckpointError, OptionError
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
 from ggkm_plugin.weights import NAMES, checkpoint_path, packaged_weights
@@ -112,13 +112,8 @@ def build_network(options: Options, where: str) -> nn.Module:
 
 def parse_network(text: str) -> Options:
     """Read --arch: ``NAME[,KEY=VALUE]``, such as ``GGKMNet,width=8,enc_blocks=[1,1,1]``. Raises OptionError."""
-    name, *words = re.split(r',(?=\s*\w+\s*=)', text)
-    if not name.strip().isidentifier():
-        raise OptionError(f'--arch {text}: write NAME or NAME,KEY=VALUE')
-    options = parse_assignments(f'--arch {text}:', words)
-    if len(options) < len(words):
-        raise OptionError(f'--arch {text}: an option is set twice')
-    return {**options, 'type': name.strip()}
+    name, options = parse_named('--arch', text)
+    return {**options, 'type': name}
 
 
 def pretrained_file(name: str | Path, filename: str = HUB_FILE, revision: str | None = None) -> str:

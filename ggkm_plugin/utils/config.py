@@ -167,6 +167,17 @@ def parse_assignments(where: str, entries: list[str], form: str = 'key=value') -
     return values
 
 
+def parse_named(where: str, text: str) -> tuple[str, dict[str, Any]]:
+    """Parse ``NAME[,KEY=VALUE]``, such as ``GGKMNet,width=8,enc_blocks=[1,1,1]``. Raises OptionError."""
+    name, *words = re.split(r',(?=\s*\w*\s*=)', text)
+    if not name.strip().isidentifier():
+        raise OptionError(f'{where} {text}: write NAME or NAME,KEY=VALUE')
+    options = parse_assignments(f'{where} {text}:', words)
+    if len(options) < len(words):
+        raise OptionError(f'{where} {text}: a key is set twice')
+    return name.strip(), options
+
+
 def _expand_home(section: Any, prefixes: tuple[str, ...]) -> None:
     """Expand ~ in the paths of a section, in place; BasicSR expands only some of them."""
     for key, value in section.items() if isinstance(section, dict) else ():
