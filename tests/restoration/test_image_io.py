@@ -1,9 +1,7 @@
 """Image files: depth, alpha, orientation and metadata survive a round trip; files that cannot be read are named."""
 
-import errno
 import hashlib
 import io
-import os
 import struct
 import sys
 import zlib
@@ -18,11 +16,9 @@ from restoration.conftest import pixels
 
 from ggkm_plugin.restoration.image_io import (
     FORMATS,
-    READ_ONLY,
     Photograph,
     check_format,
     read_photograph,
-    result_suffix,
     screen_picture,
     write_photograph,
 )
@@ -400,12 +396,6 @@ def test_heic(tmp_path):
     assert written.getexif()[271] == 'Maker'
 
 
-def test_results_have_a_suffix_that_can_be_written():
-    assert [result_suffix(suffix) for suffix in ('.JPG', '.dng', '.gif', '.txt')] == ['.JPG', '.tif', '.png', '.txt']
-    assert set(READ_ONLY.values()) <= set(FORMATS)
-    assert not set(READ_ONLY) & set(FORMATS)
-
-
 def test_a_second_picture_in_a_jpeg_is_left_out(tmp_path):
     first, second = Image.fromarray(pixels(20, 30)), Image.fromarray(pixels(10, 15))
     first.save(tmp_path / 'a.jpg', 'MPO', save_all=True, append_images=[second])
@@ -418,10 +408,10 @@ def _save(path, kind, image=None, **options):
     (image or Image.fromarray(pixels(20, 30))).save(path, kind, **options)
 
 
-def _cut(path, kind, share=0.6):
+def _cut(path, kind):
     _save(path, kind)
     content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * share)])
+    path.write_bytes(content[: len(content) * 3 // 5])
 
 
 def _cut_deep(path):
@@ -456,18 +446,13 @@ DAMAGED = {
     'empty': ('a.jpg', lambda path: path.write_bytes(b'')),
     'text': ('a.png', lambda path: path.write_text('not an image')),
     'gone': ('a.jpg', lambda path: None),
-    'loop of links': ('a.jpg', lambda path: path.symlink_to(path.name)),
-    'folder': ('a.jpg', lambda path: path.mkdir()),
     'truncated JPEG': ('a.jpg', lambda path: _cut(path, 'JPEG')),
     'truncated PNG': ('a.png', lambda path: _cut(path, 'PNG')),
-    'truncated WebP': ('a.webp', lambda path: _cut(path, 'WEBP')),
     'truncated AVIF': ('a.avif', lambda path: _cut(path, 'AVIF')),
     'truncated GIF': ('a.gif', lambda path: _cut(path, 'GIF')),
-    'truncated TIFF': ('a.tif', lambda path: _cut(path, 'TIFF')),
     'truncated BMP': ('a.bmp', lambda path: _cut(path, 'BMP')),
     'truncated 16-bit PNG': ('a.png', _cut_deep),
     'truncated 16-bit TIFF': ('a.tif', _cut_deep),
-    'truncated header': ('a.jpg', lambda path: _cut(path, 'JPEG', 0.05)),
     'wrong checksum': ('a.png', _flip_a_bit),
     'raw that is none': ('a.nef', lambda path: path.write_bytes(b'II*\0\x08\0\0\0')),
     'bomb': ('a.png', _bomb),
@@ -481,8 +466,6 @@ UNSUPPORTED = {
     'CMYK': ('a.jpg', lambda path: _save(path, 'JPEG', Image.new('CMYK', (8, 8)))),
     'Lab': ('a.tif', lambda path: tifffile.imwrite(path, noise(8, 8, 3), photometric='cielab')),
     'float TIFF': ('a.tif', lambda path: _save(path, 'TIFF', Image.new('F', (8, 8)))),
-    'float RGB': ('a.tif', lambda path: tifffile.imwrite(path, np.zeros((8, 8, 3), np.float32), photometric='rgb')),
-    '32-bit TIFF': ('a.tif', lambda path: tifffile.imwrite(path, np.zeros((8, 8), np.uint32))),
     'signed TIFF': ('a.tif', lambda path: tifffile.imwrite(path, np.zeros((8, 8), np.int16))),
 }
 
@@ -521,29 +504,6 @@ def test_photographs_of_200_megapixels_are_read(tmp_path):
     assert read_photograph(str(path)).colors.shape == (20_000, 10_000)
 
 
-@pytest.mark.parametrize('suffix', sorted(FORMATS))
-def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, suffix):
-    path, output = tmp_path / 'a.png', tmp_path / f'b{suffix}'
-    Image.fromarray(pixels(20, 30)).save(path)
-    output.write_bytes(b'earlier')
-    photograph = read_photograph(str(path))
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, 'No space left on device')
-
-    monkeypatch.setattr(os, 'fsync', full)
-    with pytest.raises(DataError, match=output.name):
-        write_photograph(str(output), photograph)
-    assert output.read_bytes() == b'earlier'
-    assert sorted(os.listdir(tmp_path)) == ['a.png', output.name]
-
-
-def test_a_place_that_cannot_be_written(tmp_path):
-    Image.fromarray(pixels(20, 30)).save(tmp_path / 'a.png')
-    with pytest.raises(DataError, match=r'a\.png/b\.png: '):
-        write_photograph(str(tmp_path / 'a.png/b.png'), read_photograph(str(tmp_path / 'a.png')))
-
-
 @pytest.mark.parametrize(('suffix', 'side'), [('.webp', 16_383), ('.jpg', 65_500), ('.avif', 65_536)])
 def test_the_largest_side_of_a_format(tmp_path, suffix, side):
     path = str(tmp_path / f'b{suffix}')
@@ -564,5 +524,7 @@ def test_pictures_for_the_screen(monkeypatch):
     assert shown.shape == (40, 60, 3)
     assert shown[5].max() < 5  # opaque black
     assert shown[-5].min() > 250  # on white
+    wide = Photograph(np.zeros((1, 66_000), np.uint8))  # more than JPEG can hold
+    assert Image.open(io.BytesIO(screen_picture(wide))).size == (65_500, 1)
     monkeypatch.setattr('ggkm_plugin.restoration.image_io.SCREEN_PIXELS', 600)
     assert Image.open(io.BytesIO(screen_picture(Photograph(deep[..., 0])))).size == (30, 20)

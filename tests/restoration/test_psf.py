@@ -6,7 +6,6 @@ Float64 unless stated otherwise; 1e-12 is the rounding of sums of values of size
 import numpy as np
 import pytest
 import torch
-from scipy.signal import convolve2d
 
 from ggkm_plugin.archs.ggkmnet_ablations_arch import GGKMNetFullyLearned
 from ggkm_plugin.archs.ggkmnet_arch import GGKMNet
@@ -75,20 +74,6 @@ def test_every_frequency_converges_at_the_rate_of_its_transfer(sigma):
     slow, fast = transfer.flatten().argmin(), transfer.flatten().topk(2).indices[1]
     error = (dct1(x - sharp) / dct1(sharp)).abs().flatten(2)
     assert error[..., slow].min() > error[..., fast].max()
-
-
-def test_it_converges_to_the_sharp_image():
-    sharp = noise(1, 3, 16, 25, seed=0).sigmoid()
-    blur, taps = uniform_blur(0.5)
-    y = x = blur(sharp)
-    needed = np.log(1e-10) / np.log(1 - transfer_of(taps, (16, 25)).min().item())
-    assert 20 < needed < 200
-    errors = []
-    for _ in range(int(needed) + 1):
-        x = y + x - blur(x)
-        errors.append((x - sharp).square().mean().item())
-    assert (x - sharp).abs().max() < 1e-9
-    assert (np.diff([value for value in errors if value > 1e-24]) < 0).all()
 
 
 def test_where_the_transfer_is_negative_it_diverges_as_fast_as_predicted():
@@ -178,20 +163,6 @@ def test_an_impulse_through_the_network_s_blur_draws_the_psf(arch):
 # Kernels and radii
 
 
-def test_cumulative_kernels_are_scipy_s_convolutions():
-    bank, alpha = gaussian_bank(5, 2), noise(1, 5, 2, seed=0).softmax(-1)
-    composites = step_kernels(bank, alpha[0])
-    kernels = cumulative_kernels(composites)
-    drawn = np.ones((1, 1))
-    for m, kernel in enumerate(composites, start=1):
-        drawn = convolve2d(drawn, kernel.numpy())
-        reach, middle = len(drawn) // 2, kernels.shape[-1] // 2
-        window = slice(middle - reach, middle + reach + 1)
-        close(kernels[m, window, window], drawn)
-        close(kernels[m].sum(), 1.0)
-        close(kernels[m].abs().sum(), kernels[m, window, window].abs().sum())
-
-
 def test_trimming_leaves_out_what_it_says():
     kernels = cumulative_kernels(step_kernels(gaussian_bank(), noise(21, 4, seed=0).softmax(-1)))
     assert kernels.shape == (22, 463, 463)
@@ -238,13 +209,3 @@ def test_the_maps_are_of_each_pixel_s_psf(symmetric, colors):
     close(got.strength, (psfs - delta).abs().sum(dim=(-2, -1)).mean(dim=1).view(6, 7), atol=2e-5)
     if colors is None:
         close(effective_radius(psfs)[:, 0], want)
-
-
-def test_the_radius_grows_with_the_kernel_that_has_the_weight():
-    kernels = trimmed(cumulative_kernels(step_kernels(gaussian_bank(), torch.full((21, 4), 0.25))))
-    radii, strength = (line[0] for line in psf_maps(kernels, torch.eye(22).view(22, 1, 22)))
-    assert radii[0] < 1e-4
-    assert (radii.diff() > 0).all()
-    assert 10 < radii[-1] < 20
-    assert strength[0] < 1e-6
-    assert 1.9 < strength[-1] < 2

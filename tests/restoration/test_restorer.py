@@ -4,36 +4,28 @@ import numpy as np
 import pytest
 import torch
 from basicsr.utils.registry import ARCH_REGISTRY
-from restoration.conftest import OPTIONS, make_network, pixels, save
+from restoration.conftest import pixels, save
 from torch import nn
 
 from ggkm_plugin.archs import ggkmnet_arch
 from ggkm_plugin.classical.methods import method
 from ggkm_plugin.inference import Restorer
 from ggkm_plugin.ops.ggkm import chosen_form
-from ggkm_plugin.restoration import restorer, tiling
+from ggkm_plugin.restoration import restorer
 from ggkm_plugin.restoration.classical import MethodRestorer
 from ggkm_plugin.restoration.restorer import ImageRestorer, RestorationError
-from ggkm_plugin.utils.errors import CheckpointError, DataError, OptionError, TrainingError
+from ggkm_plugin.utils.errors import DataError, OptionError
 
 
-def run(net, image):
+def test_tensors_and_arrays_become_what_the_network_gives(network):
+    images = torch.from_numpy(np.stack([pixels(37, 50), pixels(37, 50, seed=1)])).permute(0, 3, 1, 2)
     with torch.no_grad():
-        return net(image)
-
-
-def test_a_tensor_becomes_what_the_network_gives(network):
-    image = torch.rand(2, 3, 37, 50)
+        expected = network(images.float() / 255)
     restorer = Restorer(network, 'cpu')
-    torch.testing.assert_close(restorer(image), run(network, image), atol=1e-5, rtol=0)
-    torch.testing.assert_close(restorer(image[0]), run(network, image)[0], atol=1e-5, rtol=0)
-
-
-def test_an_array_is_rgb_and_rounded(network):
-    image = pixels(20, 30)
-    tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-    expected = run(network, tensor)[0].clamp(0, 1).mul(255).permute(1, 2, 0).numpy()
-    assert np.abs(Restorer(network)(image).astype(float) - expected).max() <= 0.5 + 1e-3
+    torch.testing.assert_close(restorer(images.float() / 255), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(restorer(images[0].float() / 255), expected[0], atol=1e-5, rtol=0)
+    rounded = expected[0].clamp(0, 1).mul(255).permute(1, 2, 0).numpy()
+    assert np.abs(restorer(pixels(37, 50)).astype(float) - rounded).max() <= 0.5 + 1e-3
 
 
 @pytest.mark.parametrize('dtype', ['uint8', 'uint16', '>u2', 'float16', 'float32', 'float64'])
@@ -50,10 +42,9 @@ def test_same_type_and_shape_back(network, shape, dtype):
     assert np.array_equal(image, before)
 
 
-@pytest.mark.parametrize('dtype', [torch.uint8, torch.uint16, torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize('dtype', [torch.uint16, torch.bfloat16])
 def test_tensors_of_other_types(network, dtype):
-    image = torch.rand(3, 8, 9)
-    image = image.to(dtype) if dtype.is_floating_point else (image * 255).to(torch.int32).to(dtype)
+    image = (torch.rand(3, 8, 9) * (1 if dtype.is_floating_point else 255)).int().to(dtype)
     result = Restorer(network)(image)
     assert (result.shape, result.dtype) == (image.shape, dtype)
 
@@ -95,22 +86,6 @@ def test_half_precision_is_near(network, dtype):
     assert 0 < error < 0.05
 
 
-def test_tiles_change_nothing(network):
-    image = torch.rand(3, 150, 170)
-    torch.testing.assert_close(
-        Restorer(network, tile=64)(image), Restorer(network, tile=None)(image), atol=1e-5, rtol=0
-    )
-
-
-def test_weights_are_averaged_ones_if_there_are_any(tmp_path, network):
-    image = torch.rand(3, 16, 16)
-    other = make_network()
-    nn.init.constant_(other.steps[0].blur.mix.bias, 0.25)
-    path = save(tmp_path / 'both.pth', network, params_ema=other.state_dict())
-    torch.testing.assert_close(Restorer(path)(image), Restorer(other)(image))
-    assert not torch.allclose(Restorer(path)(image), Restorer(save(tmp_path / 'one.pth', network))(image))
-
-
 def test_the_callers_network_is_left_alone(network):
     network.train()
     state = {key: value.clone() for key, value in network.state_dict().items()}
@@ -144,17 +119,12 @@ class Inverted(nn.Conv2d):
             self.weight.copy_(-torch.eye(3)[..., None, None])
 
 
-def test_any_network(tmp_path):
+def test_any_registered_network(tmp_path, monkeypatch):
     image = torch.rand(3, 9, 7)
     torch.testing.assert_close(Restorer(Inverted())(image), -image)
-    with pytest.raises(OptionError, match='only GGKMNet can be tiled'):
-        Restorer(Inverted(), tile=64)(image)
-
-
-def test_any_registered_arch(tmp_path, monkeypatch):
     monkeypatch.setitem(ARCH_REGISTRY._obj_map, 'Inverted', Inverted)
     path = save(tmp_path / 'w.pth', Inverted(), description={'arch': 'Inverted', 'options': {}})
-    assert np.array_equal(Restorer(path)(np.full((4, 4, 3), 200, np.uint8)), np.zeros((4, 4, 3), np.uint8))
+    torch.testing.assert_close(Restorer(path)(image), -image)
 
 
 @pytest.mark.parametrize(('net', 'words'), [(Doubled(), 'shape'), (NotANumber(), 'NaN'), (Lost(), 'Lost gives a dict')])
@@ -167,12 +137,9 @@ def test_networks_that_give_no_image(net, words):
     ('image', 'words'),
     [
         (np.zeros((4, 4, 4), np.uint8), r'\(4, 4, 4\)'),
-        (np.zeros((4,), np.uint8), r'\(4,\)'),
         (np.zeros((0, 4, 3), np.uint8), 'shape'),
         (np.zeros((4, 4, 3), np.int32), 'int32'),
-        (np.zeros((4, 4, 3), bool), 'bool'),
         (np.full((4, 4, 3), np.nan), 'NaN'),
-        (np.full((4, 4, 3), np.inf), 'infinite'),
         (np.full((4, 4, 3), 200.0), '200'),
         (torch.full((3, 4, 4), 2.5), '2.5'),
         (torch.zeros(4, 4, 3), r'\(4, 4, 3\)'),
@@ -203,60 +170,6 @@ def test_what_is_no_image(network, image, words):
 def test_arguments_that_cannot_be(network, options, words):
     with pytest.raises(OptionError, match=words):
         Restorer(network, **options)
-
-
-def bad(path, content):
-    torch.save(content, path)
-    return str(path)
-
-
-@pytest.mark.parametrize(
-    ('content', 'words'),
-    [
-        ({'params': {}}, '--arch'),
-        ({'params': {}, 'description': {'arch': 'GGKMNet', 'options': OPTIONS}}, 'GGKMNet'),
-        ({'params': {}, 'description': {'arch': 'NoSuchNet', 'options': {}}}, 'NoSuchNet'),
-        ({'params': {}, 'description': {'arch': 'GGKMNet', 'options': {'widht': 3}}}, 'widht'),
-        ({'params': {}, 'description': {'arch': 3}}, '--arch'),
-        ([1, 2], 'list'),
-    ],
-)
-def test_weights_that_cannot_be_used(tmp_path, content, words):
-    with pytest.raises((CheckpointError, OptionError), match=words) as caught:
-        Restorer(bad(tmp_path / 'w.pth', content))
-    assert 'w.pth' in str(caught.value)
-
-
-@pytest.mark.parametrize('content', [None, b'', b'text'])
-def test_weights_that_are_no_checkpoint(tmp_path, content):
-    path = tmp_path / 'w.pth'
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r'w\.pth'):
-        Restorer(path)
-
-
-def test_a_full_memory_is_told_and_tiles_are_halved(network, monkeypatch):
-    """The allocator refuses the whole image, then every tile."""
-    messages = []
-    image = torch.rand(3, 200, 200)
-    expected = Restorer(network)(image)
-    forward = type(network).forward
-
-    def refuse(net, y):
-        raise torch.OutOfMemoryError('no room') if y.shape[-1] > 150 else forward(net, y)
-
-    monkeypatch.setattr(type(network), 'forward', refuse)
-    torch.testing.assert_close(Restorer(network, tile=None, tell=messages.append)(image), expected, atol=1e-5, rtol=0)
-    assert len(messages) == 1
-    assert 'out of memory' in messages[0]
-
-    def full(*_):
-        raise torch.OutOfMemoryError('no room')
-
-    monkeypatch.setattr(tiling, '_tiled', full)
-    with pytest.raises(TrainingError, match='out of memory on an image of 200x200'):
-        Restorer(network, tile=None, tell=messages.append)(image)
 
 
 def test_a_gpu_gives_the_same(network):
