@@ -2,11 +2,10 @@
 
 import argparse
 import importlib
-import json
-import os
 from typing import Any
 
 from ggkm_plugin import benchmarks
+from ggkm_plugin.cli.output import check_json, write_json
 from ggkm_plugin.utils.errors import OptionError
 
 HELP = 'benchmarks of speed and memory: tables, and JSON'
@@ -48,8 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     unknown = [name for name in names if name not in benchmarks.NAMES]
     if unknown:
         raise OptionError(f'"{unknown[0]}": no such benchmark. Benchmarks: {", ".join(benchmarks.NAMES)}')
-    if arguments.json and not _is_writable(arguments.json):
-        raise OptionError(f'--json {arguments.json}: cannot be written. Name a file in an existing folder')
+    check_json(arguments.json)
     from ggkm_plugin.benchmarks import forms, reader
     from ggkm_plugin.evaluation import complexity
     from ggkm_plugin.restoration.tiling import parse_tile
@@ -74,16 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
         record[name] = report.record()
         print(name, benchmark.table(report), '', sep='\n')
     print(_machine_line(record['machine']))
-    if arguments.json:
-        with open(arguments.json, 'w', encoding='utf-8') as file:
-            json.dump(record, file, indent=2)
-            file.write('\n')
-
-
-def _is_writable(path: str) -> bool:
-    if os.path.exists(path):
-        return os.path.isfile(path) and os.access(path, os.W_OK)
-    return os.access(os.path.dirname(path) or '.', os.W_OK)
+    write_json(arguments.json, record)
 
 
 def _machine_line(facts: dict[str, Any]) -> str:

@@ -3,10 +3,15 @@
 import argparse
 import errno
 import io
+import json
 import os
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ggkm_plugin.utils.errors import OptionError
+from ggkm_plugin.utils.files import write_whole, writing_into
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -96,3 +101,18 @@ def warn_if_busy(arguments: argparse.Namespace) -> None:
 def warn(arguments: argparse.Namespace, text: str) -> None:
     """Print a warning to stderr."""
     progress(f'basicsr {arguments.command}: warning: {text}')
+
+
+def check_json(path: str | None) -> None:
+    """Raise OptionError before the work if the file of --json cannot be written."""
+    if path is not None:
+        target = Path(path).absolute()
+        if target.is_dir() or not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
+            raise OptionError(f'--json {path}: cannot be written. Name a file in an existing folder')
+
+
+def write_json(path: str | None, content: Any) -> None:
+    """Write the file of --json, if it is wanted. Raises DataError."""
+    if path is not None:
+        with writing_into(path, '--json'):
+            write_whole(Path(path).absolute(), json.dumps(content, indent=1) + '\n')

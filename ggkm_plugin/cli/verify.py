@@ -1,15 +1,13 @@
 """`basicsr verify`: check a benchmark on disk and score its blurred images."""
 
 import argparse
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ggkm_plugin.utils.errors import DataError, OptionError
-from ggkm_plugin.utils.files import write_whole
+from ggkm_plugin.cli.output import check_json, write_json
+from ggkm_plugin.utils.errors import OptionError
 
 if TYPE_CHECKING:
     from ggkm_plugin.data.verification import SplitReport, VerificationReport
@@ -57,8 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise OptionError(f'--workers: must be at least 0, not {arguments.workers}')
     if not arguments.max_shift >= 0:
         raise OptionError(f'--max-shift: must be 0 pixels or more, not {arguments.max_shift}')
-    if arguments.json:
-        _check_json(arguments.json)
+    check_json(arguments.json)
     from ggkm_plugin.data.layouts import LAYOUTS
     from ggkm_plugin.data.verification import verify
     from ggkm_plugin.evaluation.paper import INPUT_ROWS
@@ -81,20 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     for line in report_lines(report):
         print(line)
-    if arguments.json:
-        _write_json(arguments.json, report)
+    write_json(arguments.json, asdict(report))
     return 1 if report.faults else 0
-
-
-def _check_json(path: str) -> None:
-    """Raise OptionError if the file cannot be written."""
-    target = Path(path).absolute()
-    if not target.parent.is_dir():
-        raise OptionError(f'--json {path}: the folder does not exist. Make it first')
-    if target.is_dir():
-        raise OptionError(f'--json {path}: is a folder. Name a file')
-    if not os.access(target.parent, os.W_OK):
-        raise OptionError(f'--json {path}: cannot be written. Choose another folder')
 
 
 def report_lines(report: 'VerificationReport') -> Iterator[str]:
@@ -132,11 +117,3 @@ def _counted(counts: dict) -> str:
     return (
         ', '.join(f'{value} ({count})' for value, count in sorted(counts.items(), key=lambda item: -item[1])) or 'none'
     )
-
-
-def _write_json(path: str, report: 'VerificationReport') -> None:
-    """Raise DataError if the file cannot be written."""
-    try:
-        write_whole(Path(path).absolute(), json.dumps(asdict(report), indent=1, allow_nan=False) + '\n')
-    except OSError as error:
-        raise DataError(f'{path}: cannot be written ({error.strerror or error})') from error

@@ -86,14 +86,6 @@ def test_faults_are_reported_in_one_line(tmp_path, source, capsys, more, code, n
     assert not (tmp_path / 'out').exists()
 
 
-@pytest.mark.parametrize('arguments', [[], ['x.zip'], ['-o', 'out'], ['x.zip', '-o', 'out', '--format', 'jpg']])
-def test_wrong_words_are_wrong_usage(capsys, arguments):
-    with pytest.raises(SystemExit) as exit_:
-        main(arguments)
-    assert exit_.value.code == 2
-    assert 'usage: ' in capsys.readouterr().err
-
-
 @pytest.mark.parametrize('format_', ['folder', 'raw'])
 def test_an_interruption_is_reported_in_a_line_and_leaves_nothing(tmp_path, source, capsys, monkeypatch, format_):
     def interrupt(*_):

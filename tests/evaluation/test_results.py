@@ -11,7 +11,6 @@ import torch
 
 from ggkm_plugin.data.layouts import Pair
 from ggkm_plugin.data.sources import FolderSource
-from ggkm_plugin.evaluation.cache import ResultsError
 from ggkm_plugin.evaluation.evaluator import INPUT, RESULT, DatasetRecord, Evaluator, ImageRecord
 from ggkm_plugin.evaluation.results import FORMAT, failures_of, with_infinities, write_test
 
@@ -128,9 +127,3 @@ def test_a_model_without_a_result_for_each_image_has_no_mean():
     faults = failures_of(found, [RESULT])
     assert any('é,01' in fault and 'NaN' in fault for fault in faults)
     assert any('04.png' in fault for fault in faults)
-
-
-def test_a_folder_that_cannot_be_written(tmp_path, tested):
-    (tmp_path / 'file').touch()
-    with pytest.raises(ResultsError, match=r'scores_set\.json'):
-        write_test(tmp_path / 'file', record(1), tested, 'digest', CPU, [])

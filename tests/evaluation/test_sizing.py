@@ -1,12 +1,10 @@
 """Cropping and padding by protocol, on RTF's 360x360, which is not a multiple of 16."""
 
-import numpy as np
 import pytest
 import torch
 
 from ggkm_plugin.evaluation.sizing import SIZINGS, protocol_words, scored, shown, sized
 from ggkm_plugin.metrics.protocols import PROTOCOLS
-from ggkm_plugin.ops.boundary import pad_to_multiple
 
 RTF = (360, 360)
 
@@ -29,18 +27,6 @@ def test_sizes(protocol, seen_by_the_network, scored_on_rtf, scored_elsewhere):
     assert scored(image, protocol, 'RTF', RTF).shape[-1] == scored_on_rtf
     assert scored(image, protocol, 'DPDD', RTF).shape[-1] == scored_elsewhere
     assert shown(image, RTF).shape[-1] == min(360, seen_by_the_network)
-
-
-def test_ifan_crops_to_8():
-    assert sized(torch.rand(3, 100, 50), 'ifan').shape == (3, 96, 48)
-
-
-@pytest.mark.parametrize('size', [(50, 70), (1, 3), (2, 9), (16, 32)])
-def test_padding_is_numpy_s_reflection(size):
-    image = torch.rand(3, *size)
-    height, width = (-side % 16 for side in size)
-    expected = np.pad(image.numpy(), ((0, 0), (0, height), (0, width)), 'reflect')
-    assert np.array_equal(pad_to_multiple(image, 16).numpy(), expected)
 
 
 def test_gkmnet_pads_with_zeros():

@@ -94,14 +94,6 @@ def test_scores_ranks_and_published_rows(results):
     assert 'protocol nrknet: words; 76 images' in text
 
 
-@pytest.mark.parametrize('form', ['table', 'latex'])
-def test_every_table_is_in_every_format(results, form):
-    text = comparison_tables.render(results, form)
-    assert text.count('DPDD, protocol nrknet') >= 3
-    assert '26.000' in line_of(text, 'second')
-    assert line_of(text, 'second', 'Models')
-
-
 def test_models(results):
     results['published'][0]['footnote'] = 'misprinted'
     text = comparison_tables.render(results, 'table')
@@ -140,28 +132,24 @@ def test_scenes_are_counted_where_images_share_one(results):
     assert '2000' in text
 
 
-def test_csv(results):
-    rows = list(csv.DictReader(io.StringIO(comparison_tables.render(results, 'csv'))))
-    assert rows[2] == {
-        'dataset': 'DPDD', 'method': 'second', 'source': 'measured', 'protocol': 'nrknet', 'psnr': '26.0',
-        'lpips': '0.2', 'settings': '',
-    }  # fmt: skip
-    published = [row for row in rows if row['source'] == 'published: a paper']
-    assert [(row['method'], row['protocol'], row['lpips']) for row in published] == [
-        ('GKMNet*', '', ''),
-        ('NRKNet (trained on LFDOF)', '', '0.1'),
-    ]
-
-
 @pytest.mark.parametrize('form', comparison_tables.FORMATS)
 def test_settings_stand_beside_every_score(results, form):
     results['models'][1]['settings'] = {'lens': 'a', 'fidelity': 16.8}
     text = comparison_tables.render(results, form)
     assert text.count('lens a, fidelity 16.8') == 2  # on the clean and on the noisy images
     if form == 'csv':
-        settings = {row['method']: row['settings'] for row in csv.DictReader(io.StringIO(text))}
-        assert settings['second'] == 'lens a, fidelity 16.8'
-        assert not any(words for method, words in settings.items() if method != 'second')
+        rows = list(csv.DictReader(io.StringIO(text)))
+        assert rows[2] == {
+            'dataset': 'DPDD', 'method': 'second', 'source': 'measured', 'protocol': 'nrknet', 'psnr': '26.0',
+            'lpips': '0.2', 'settings': 'lens a, fidelity 16.8',
+        }  # fmt: skip
+        assert not any(row['settings'] for row in rows if row['method'] != 'second')
+        published = [
+            (row['method'], row['protocol'], row['lpips']) for row in rows if row['source'] == 'published: a paper'
+        ]
+        assert published == [('GKMNet*', '', ''), ('NRKNet (trained on LFDOF)', '', '0.1')]
+    else:
+        assert text.count('DPDD, protocol nrknet') >= 3
 
 
 @pytest.mark.parametrize('form', comparison_tables.FORMATS)
