@@ -332,18 +332,6 @@ def _fft_flops(shape: Sequence[int], dims: Sequence[int], share: float) -> int:
     return round(share * 5 * math.prod(shape) * math.log2(max(points, 1)))
 
 
-def _c2c(shape: Sequence[int], dims: Sequence[int], *_: object, **__: object) -> int:
-    return _fft_flops(shape, dims, 1)
-
-
-def _r2c(shape: Sequence[int], dims: Sequence[int], *_: object, **__: object) -> int:
-    return _fft_flops(shape, dims, 0.5)
-
-
-def _c2r(shape: Sequence[int], dims: Sequence[int], *_: object, out_shape: Sequence[int], **__: object) -> int:
-    return _fft_flops(out_shape, dims, 0.5)
-
-
 def _matrix_vector(matrix: Sequence[int], *_: object, **__: object) -> int:
     return 2 * math.prod(matrix)
 
@@ -361,9 +349,9 @@ def _rnn_layer(x: Sequence[int], w_input: Sequence[int], w_hidden: Sequence[int]
 _aten = torch.ops.aten
 # Operations that torch's counter lacks: FLOPs from the shapes of the arguments.
 _MORE_FLOPS: dict[Any, Callable[..., int]] = {
-    _aten._fft_c2c: _c2c,
-    _aten._fft_r2c: _r2c,
-    _aten._fft_c2r: _c2r,
+    _aten._fft_c2c: lambda shape, dims, *_, **__: _fft_flops(shape, dims, 1),
+    _aten._fft_r2c: lambda shape, dims, *_, **__: _fft_flops(shape, dims, 0.5),
+    _aten._fft_c2r: lambda shape, dims, *_, out_shape, **__: _fft_flops(out_shape, dims, 0.5),
     _aten.mv: _matrix_vector,
     _aten.dot: _matrix_vector,
     _aten._scaled_dot_product_flash_attention_for_cpu: _attention,

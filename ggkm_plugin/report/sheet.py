@@ -7,6 +7,7 @@ over R, G, B of |image - ground truth|; all maps of a sheet share one color scal
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,19 +37,25 @@ class SheetRow:
     result: np.ndarray
     gt: np.ndarray
 
-
-@dataclass(frozen=True, eq=False)
-class _Pictures:
-    """Pictures of a row: input, result, ground truth in [0, 1]; error maps (H, W) and PSNRs of the first two."""
-
-    name: str
-    images: tuple[np.ndarray, ...]
-    errors: tuple[np.ndarray, ...]
-    psnrs: tuple[float, ...]
-
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.errors[0].shape
+        return self.gt.shape[:2]
+
+    @cached_property
+    def images(self) -> tuple[np.ndarray, ...]:
+        """Input, result and ground truth, clipped."""
+        return tuple(np.clip(image, 0, 1).astype(np.float32) for image in (self.input, self.result, self.gt))
+
+    @cached_property
+    def errors(self) -> tuple[np.ndarray, ...]:
+        """Error maps (H, W) of input and result."""
+        return tuple(np.abs(image - self.images[2]).mean(axis=2) for image in self.images[:2])
+
+    @property
+    def psnrs(self) -> tuple[float, ...]:
+        """PSNR of input and result."""
+        mses = (np.square(image - self.images[2], dtype=np.float64).mean() for image in self.images[:2])
+        return tuple(-10 * math.log10(mse) if mse else math.inf for mse in mses)
 
 
 def comparison_sheet(rows: Sequence[SheetRow], path: str | Path) -> None:
@@ -56,38 +63,26 @@ def comparison_sheet(rows: Sequence[SheetRow], path: str | Path) -> None:
 
     Each row of photographs is followed by enlarged crops where the error decreased most.
     """
-    pictures = [_pictures(row) for row in rows]
     column = (_WIDTH - 60) / len(COLUMNS)
     # Not zero for a sheet without errors.
-    scale = max(
-        1 / 255, float(np.percentile(np.concatenate([e.ravel() for row in pictures for e in row.errors]), 99.5))
-    )
-    heights = [_heights(row, column) for row in pictures]
-    drawn = figures.figure(_WIDTH, sum(map(sum, heights)) + _LABELS * len(pictures) + 90)
+    scale = max(1 / 255, float(np.percentile(np.concatenate([e.ravel() for row in rows for e in row.errors]), 99.5)))
+    heights = [_heights(row, column) for row in rows]
+    drawn = figures.figure(_WIDTH, sum(map(sum, heights)) + _LABELS * len(rows) + 90)
     shares = [*(sum(each) + _LABELS for each in heights), 90]
     *parts, footer = drawn.subfigures(len(shares), 1, height_ratios=shares, squeeze=False)[:, 0]
-    for row, part, each in zip(pictures, parts, heights, strict=True):
+    for row, part, each in zip(rows, parts, heights, strict=True):
         _draw_row(part, row, each, column, scale)
     _draw_footer(footer, scale)
     figures.write_png(drawn, Path(path))
 
 
-def _pictures(row: SheetRow) -> _Pictures:
-    """Clip the images of a row and compute their errors."""
-    images = tuple(np.clip(image, 0, 1).astype(np.float32) for image in (row.input, row.result, row.gt))
-    differences = [image - images[2] for image in images[:2]]
-    errors = tuple(np.abs(difference).mean(axis=2) for difference in differences)
-    mses = (float(np.square(difference, dtype=np.float64).mean()) for difference in differences)
-    return _Pictures(row.name, images, errors, tuple(-10 * math.log10(mse) if mse else math.inf for mse in mses))
-
-
-def _heights(row: _Pictures, column: float) -> tuple[float, float]:
+def _heights(row: SheetRow, column: float) -> tuple[float, float]:
     """Return the heights in pixels of the photographs and of the crops."""
     height, width = row.shape
     return column * min(_TALLEST, height / width), column * _CROP_ASPECT
 
 
-def _crop(row: _Pictures, width: int, height: int) -> tuple[slice, slice]:
+def _crop(row: SheetRow, width: int, height: int) -> tuple[slice, slice]:
     """Find the window (rows, columns) of this size in which the error decreases most from input to result."""
     total = cv2.integral(row.errors[0] - row.errors[1], sdepth=cv2.CV_64F)
     fall = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
@@ -95,12 +90,13 @@ def _crop(row: _Pictures, width: int, height: int) -> tuple[slice, slice]:
     return slice(top, top + height), slice(left, left + width)
 
 
-def _draw_row(part: 'SubFigure', row: _Pictures, heights: tuple[float, float], column: float, scale: float) -> None:
+def _draw_row(part: 'SubFigure', row: SheetRow, heights: tuple[float, float], column: float, scale: float) -> None:
     """Draw the name, five pictures with PSNRs and mean errors, and the crops."""
     part.suptitle(printable(row.name), x=0.01, ha='left', fontsize=12, color=figures.INK, parse_math=False)
     grid = part.subplots(2, len(COLUMNS), height_ratios=heights, squeeze=False)
-    gain = row.psnrs[1] - row.psnrs[0]
-    labels = [f'{psnr:.2f} dB' if math.isfinite(psnr) else 'identical' for psnr in row.psnrs]
+    psnrs = row.psnrs
+    gain = psnrs[1] - psnrs[0]
+    labels = [f'{psnr:.2f} dB' if math.isfinite(psnr) else 'identical' for psnr in psnrs]
     labels[1] += f'  ({gain:+.2f})' if math.isfinite(gain) else ''
     labels += ['', *(f'mean {error.mean():.4f}' for error in row.errors)]
     pictures = (*row.images, *row.errors)
@@ -111,7 +107,7 @@ def _draw_row(part: 'SubFigure', row: _Pictures, heights: tuple[float, float], c
     _draw_crops(grid, row, column, scale)
 
 
-def _draw_crops(grid: np.ndarray, row: _Pictures, column: float, scale: float) -> None:
+def _draw_crops(grid: np.ndarray, row: SheetRow, column: float, scale: float) -> None:
     """Draw the crops, enlarged at least twice, and their places in the photographs."""
     from matplotlib.patches import Rectangle
 

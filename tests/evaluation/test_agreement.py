@@ -12,7 +12,6 @@ import pytest
 import torch
 import yaml
 from conftest import TINY, write_pairs
-from forking import Server
 
 from ggkm_plugin.cli.main import main
 from ggkm_plugin.data.layouts import Pair
@@ -195,20 +194,3 @@ def test_a_bad_image_does_not_stop_a_test(trained, workplace, command, write_opt
     assert len(results['failures']) == len(results['datasets'][0]['faults']) == 1
     assert math.isfinite(results['datasets'][0]['means']['result']['psnr'])
     assert results['name'] == 'scored'
-
-
-@pytest.mark.slow
-def test_two_processes_report_a_bad_image_once(trained, workplace, write_options):
-    """With the scores of one process."""
-    damage(Path('pairs/input/01.png'))
-    write_options(test_options(trained, val=trained['datasets']['val']), 'test.yml')
-    found = []
-    server = Server()
-    for words, processes in (((), 1), (('--launcher', 'pytorch'), 2)):
-        codes, printed = server.run_together('test', '-opt', 'test.yml', *words, cwd=workplace, processes=processes)
-        assert codes == [1] * processes, printed
-        assert printed.count('basicsr test:') == 1
-        results = json.loads(Path('results/scored/scores_val.json').read_text())
-        found.append((results['datasets'], results['models'], results['failures']))
-    server.close()
-    assert found[0] == found[1]
