@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
             print(f'{job.row.label}, seed {job.seed}: {job.name}, scored as {job.test_name}')
         return
     root = Path(arguments.root).expanduser().absolute()
-    outcome = runs.run(planned, root, arguments.plugin, progress)
+    outcome = runs.run(planned, root, progress)
     written = summary.write_files(planned, outcome, settings, root / 'results' / 'study')
     print(summary.report(planned, outcome, settings))
     print('Written:', *written, sep='\n  ')

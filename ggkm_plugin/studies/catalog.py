@@ -21,6 +21,7 @@ from ggkm_plugin.evaluation.paper import (
 
 Scores = Mapping[str, float]
 
+BASE = 'train_GGKMNet_study'
 FULL = 'full'  # the row that is the option file without changes
 
 
@@ -47,7 +48,7 @@ class Study:
     """Rows that are compared with the row named `reference`.
 
     plain_start: `init` of the option file is removed, since a network of the study has only the paper's. own_networks:
-    every row gives its whole network.
+    every row gives its whole network. opt: default option file.
     """
 
     title: str
@@ -55,8 +56,8 @@ class Study:
     reference: str = FULL
     plain_start: bool = False
     own_networks: bool = False
-    mixture: bool = False
     note: str = ''
+    opt: str = BASE
 
 
 def _ablation(name: str, label: str) -> StudyRow:
@@ -176,6 +177,6 @@ STUDIES: Mapping[str, Study] = {
             ),
             StudyRow(FULL, 'both mixed'),
         ),
-        mixture=True,
+        opt='train_GGKMNet_DPDD_LFDOF',
     ),
 }

@@ -4,8 +4,6 @@ Mixtures sum_k c_k z_k with coefficients on the simplex (c >= 0, sum c = 1) form
 find the point nearest to y, subtract y from the z_k. At most D+1 of K points in R^D have a weight there.
 """
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
@@ -13,11 +11,10 @@ from torch import Tensor
 TOLERANCE = 1e-12
 
 
-def nearest_in_hull(points: Tensor, cycles: int = 100) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield coefficients (N,K) on the simplex and squared distances (N,) of N searches, for points (N,K,D) float64.
+def nearest_in_hull(points: Tensor, cycles: int = 100) -> tuple[Tensor, Tensor]:
+    """Return coefficients (N,K) on the simplex and squared distances (N,) of N searches, for points (N,K,D) float64.
 
-    The first have all weight on the nearest point. In each cycle every unfinished search adds the most promising
-    point; distances never increase. Ends with the last search.
+    A search starts at the nearest point. In each cycle every unfinished search adds the most promising point.
     """
     count, known, dims = points.shape
     scale = points.square().sum(dim=2).amax(dim=1)
@@ -27,12 +24,6 @@ def nearest_in_hull(points: Tensor, cycles: int = 100) -> Iterator[tuple[Tensor,
     corner[:, 0] = points.square().sum(dim=2).argmin(dim=1)
     used[:, 0], weight[:, 0] = True, 1
     alive = torch.arange(count)
-
-    def state() -> tuple[Tensor, Tensor]:
-        nearest = (weight.unsqueeze(2) * _at(points, corner)).sum(dim=1)
-        return points.new_zeros(count, known).scatter_add_(1, corner, weight), nearest.square().sum(dim=1)
-
-    yield state()
     for _ in range(cycles):
         nearest = (weight[alive].unsqueeze(2) * _at(points[alive], corner[alive])).sum(dim=1)
         bound, entering = (points[alive] @ nearest.unsqueeze(2)).squeeze(2).min(dim=1)
@@ -40,11 +31,12 @@ def nearest_in_hull(points: Tensor, cycles: int = 100) -> Iterator[tuple[Tensor,
         going = ~inside & (nearest.square().sum(dim=1) - bound > TOLERANCE * scale[alive])
         alive = alive[going]
         if not len(alive):
-            return
+            break
         free = used[alive].logical_not().float().argmax(dim=1)
         corner[alive, free], used[alive, free] = entering[going], True
         _settle(points, scale, corner, used, weight, alive)
-        yield state()
+    nearest = (weight.unsqueeze(2) * _at(points, corner)).sum(dim=1)
+    return points.new_zeros(count, known).scatter_add_(1, corner, weight), nearest.square().sum(dim=1)
 
 
 def _at(points: Tensor, corner: Tensor) -> Tensor:

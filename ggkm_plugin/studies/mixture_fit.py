@@ -15,8 +15,6 @@ GGKM's alphas belong to the whole image. The closed form solves the equations fo
 optimized by Adam on logits, each step with the best coefficients beta.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -102,13 +100,11 @@ def fit_adam(pair: StudyPair, model: Mixture, steps: int) -> Fit:
     return Fit(curve.points, psf_maps(model.kernels(alpha), maps.detach()).radius)
 
 
-def _on_simplex(images: Tensor, blurred: Tensor, each_cycle: Callable[[float], object]) -> Tensor:
-    """Return the best coefficients (K,H,W) for these images; `each_cycle` receives the squared error."""
+def _on_simplex(images: Tensor, blurred: Tensor) -> tuple[Tensor, float]:
+    """Return the best coefficients (K,H,W) float64 for these images, and the squared error."""
     y = blurred.double().flatten(1).T.unsqueeze(1)
-    for found, distances in nearest_in_hull(_by_pixel(images.double()) - y):
-        coefficients = found
-        each_cycle(distances.sum().item())
-    return coefficients.T.unflatten(1, blurred.shape[1:])
+    coefficients, distances = nearest_in_hull(_by_pixel(images.double()) - y)
+    return coefficients.T.unflatten(1, blurred.shape[1:]), distances.sum().item()
 
 
 def _simplex_radius(kernels: Tensor, maps: Tensor) -> Tensor:
@@ -116,26 +112,20 @@ def _simplex_radius(kernels: Tensor, maps: Tensor) -> Tensor:
     return torch.einsum('k,khw->hw', effective_radius(kernels).square(), maps).sqrt().float()
 
 
-def fit_gkm_on_simplex(pair: StudyPair, model: Mixture) -> Fit:
-    """Fit the exact optimum; a step of the curve is a cycle of Wolfe's method over all pixels."""
-    curve = Curve(pair.blurred.numel())
-    images = model.images(pair.sharp.double(), model.uniform)
-    maps = _on_simplex(images, pair.blurred, lambda error: curve.add(len(curve.points), error))
-    return Fit(curve.points, _simplex_radius(model.kernels(model.uniform), maps))
+def fit_on_simplex(pair: StudyPair, model: Mixture, steps: int) -> Fit:
+    """Fit the coefficients exactly for each alpha, and alpha by Adam.
 
-
-def fit_ggkm_on_simplex(pair: StudyPair, model: Mixture, steps: int) -> Fit:
-    """Fit beta exactly for each alpha, and alpha by Adam. A step of the curve is one of alpha; step 0: equal alphas."""
+    A step of the curve is one of alpha; at step 0 alphas are equal. GKM has no alpha and needs no step.
+    """
     curve = Curve(pair.blurred.numel())
     logits = torch.zeros(model.bank.shape[:2], requires_grad=True)
     optimizer = torch.optim.Adam([logits], ALPHA_RATE)
     best, best_error = (logits.detach().clone(), torch.empty(0)), float('inf')
     for step in range(steps + 1):
         images = model.images(pair.sharp, logits.softmax(dim=1))
-        errors: list[float] = []
-        maps = _on_simplex(images.detach(), pair.blurred, errors.append)
-        if errors[-1] < best_error:
-            best, best_error = (logits.detach().clone(), maps), errors[-1]
+        maps, error = _on_simplex(images.detach(), pair.blurred)
+        if error < best_error:
+            best, best_error = (logits.detach().clone(), maps), error
         curve.add(step, best_error)
         if step < steps:
             # The gradient of the error with the best beta is the gradient with that beta held fixed.

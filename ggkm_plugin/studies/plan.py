@@ -1,26 +1,17 @@
 """Plan of a study: options of a training and a test for every row and seed, equal but for the change of the row."""
 
 import copy
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ggkm_plugin.data.photographs import builtin_photographs
-from ggkm_plugin.data.synthetic_defocus_dataset import SyntheticDefocusDataset
-from ggkm_plugin.report.pictures import to_uint8
-from ggkm_plugin.studies.catalog import STUDIES, Study, StudyRow
+from ggkm_plugin.studies.catalog import BASE, STUDIES, Study, StudyRow
 from ggkm_plugin.utils import config
 from ggkm_plugin.utils.config import Options
 from ggkm_plugin.utils.errors import OptionError
 from ggkm_plugin.utils.hashing import digest
-from ggkm_plugin.utils.image_decoding import write_image
 
-BASE = 'train_GGKMNet_study'
 PAPER_VARIANTS = 'train_GGKMNet_DPDD'
-# The built-in mixture: scenes of each photograph, and the largest blur of each set in pixels.
-_SCENES = 8
-_RADII = {'narrow': 2, 'wide': 4}
 
 
 @dataclass(frozen=True)
@@ -63,16 +54,12 @@ class StudyJob:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """A study, its jobs row by row, and the options shared by all rows.
-
-    builtin_mixture: whether it trains on the pairs of `make_mixture`.
-    """
+    """A study, its jobs row by row, and the options shared by all rows."""
 
     name: str
     study: Study
     jobs: list[StudyJob]
     base: Options
-    builtin_mixture: bool
 
 
 def plan(settings: StudySettings) -> StudyPlan:
@@ -85,7 +72,7 @@ def plan(settings: StudySettings) -> StudyPlan:
             raise OptionError(
                 f'--rows {name}: no such row of {settings.study}.{config.nearest(name, names, "There are")}'
             )
-    opt_file = config.find_option_file(settings.opt or BASE)
+    opt_file = config.find_option_file(settings.opt or study.opt)
     test_file = None if settings.test is None else config.find_option_file(settings.test)
     of_training, of_test = _overrides(settings.force_yml, opt_file, test_file)
     base = config.load_options(opt_file, None, of_training)
@@ -94,16 +81,13 @@ def plan(settings: StudySettings) -> StudyPlan:
     _shorten(base, settings.iterations)
     if study.plain_start:
         base['network_g'].pop('init', None)
-    builtin_mixture = study.mixture and settings.opt is None
-    if builtin_mixture:
-        _use_builtin_mixture(base)
     scored = _scored(base, base if test_file is None else config.load_options(test_file, None, of_test))
     jobs = []
     for row in study.rows:
         if row.name in wanted or row.name == study.reference:
             for seed in settings.seeds:
                 jobs.append(_job(row, seed, base, variants, scored))
-    return StudyPlan(settings.study, study, jobs, base, builtin_mixture)
+    return StudyPlan(settings.study, study, jobs, base)
 
 
 def _overrides(overrides: list[str], opt_file: Path, test_file: Path | None) -> tuple[list[str], list[str]]:
@@ -213,42 +197,3 @@ def _take_alone(train: Options, number: int) -> None:
     shared = {key: value for key, value in mixture.items() if key != 'sources'}
     alone = {key: value for key, value in sources[number].items() if key != 'ratio'}
     train['datasets']['train'] = {**shared, **alone, 'type': 'PairedDefocusDataset'}
-
-
-def _use_builtin_mixture(base: Options) -> None:
-    """Train on two sets of pairs with little and much blur; score on held-out photographs of both kinds."""
-    base['datasets']['train'].pop('max_blur_radius', None)
-    base['datasets']['train'].pop('dataroot_gt', None)
-    sources = []
-    for name in _RADII:
-        folder = f'datasets/study_{name}'
-        sources.append({'dataroot_lq': f'{folder}/input', 'dataroot_gt': f'{folder}/ground_truth', 'ratio': 1})
-    base['datasets']['train'].update(type='MixedDefocusDataset', sources=sources, dataset_enlarge_ratio=25)
-    held_out = base['datasets'].pop('val')
-    for number, (name, radius) in enumerate(_RADII.items(), start=1):
-        key = 'val' if number == 1 else f'val_{number}'
-        base['datasets'][key] = {**held_out, 'name': f'held_out_{name}', 'max_blur_radius': radius}
-
-
-def make_mixture(folder: Path) -> None:
-    """Write missing sets of pairs, each whole or not at all. Raises DataError."""
-    for name, radius in _RADII.items():
-        target, part = folder / f'study_{name}', folder / f'.study_{name}.part'
-        if target.is_dir():
-            continue
-        shutil.rmtree(part, ignore_errors=True)
-        photographs = part / 'photographs'
-        photographs.mkdir(parents=True)
-        for photo in builtin_photographs('train'):
-            shutil.copy(photo.path, photographs)
-        for scene in range(_SCENES):
-            dataset = SyntheticDefocusDataset(
-                {'phase': 'test', 'dataroot_gt': str(photographs), 'max_blur_radius': radius, 'seed': scene}
-            )
-            for index in range(len(dataset)):
-                sample: dict[str, Any] = dataset[index]
-                for kind, key in (('input', 'lq'), ('ground_truth', 'gt')):
-                    path = part / kind / f'{sample["lq_path"]}_{scene}.png'
-                    write_image(str(path), to_uint8(sample[key]))
-        shutil.rmtree(photographs)
-        part.rename(target)

@@ -18,14 +18,7 @@ import torch
 from ggkm_plugin.evaluation.paper import TABLE_9
 from ggkm_plugin.report import figures, tables
 from ggkm_plugin.report.tables import Table, fixed
-from ggkm_plugin.studies.mixture_fit import (
-    fit_adam,
-    fit_closed_form,
-    fit_ggkm_on_simplex,
-    fit_gkm_on_simplex,
-    ggkm,
-    gkm,
-)
+from ggkm_plugin.studies.mixture_fit import fit_adam, fit_closed_form, fit_on_simplex, ggkm, gkm
 from ggkm_plugin.studies.parametric_fit import fit_parametric
 from ggkm_plugin.studies.psf_fitting import MARGIN, Fit, StudyPair
 from ggkm_plugin.utils.files import write_whole, writing_into
@@ -78,8 +71,8 @@ def methods(budget: Budget, identity: bool = True) -> list[FitMethod]:
     return [
         FitMethod('Gaussian', 'unit sum', lambda pair: fit_parametric(pair, False, budget.newton)[0]),
         FitMethod('generalized Gaussian', 'unit sum', lambda pair: fit_parametric(pair, True, budget.newton)[0]),
-        FitMethod('GKM', 'simplex', partial(fit_gkm_on_simplex, model=banks['GKM'])),
-        FitMethod('GGKM', 'simplex', partial(fit_ggkm_on_simplex, model=banks['GGKM'], steps=budget.alpha)),
+        FitMethod('GKM', 'simplex', partial(fit_on_simplex, model=banks['GKM'], steps=0)),
+        FitMethod('GGKM', 'simplex', partial(fit_on_simplex, model=banks['GGKM'], steps=budget.alpha)),
         *(
             FitMethod(name, f'any, {budget.adam} steps of Adam', partial(fit_adam, model=bank, steps=budget.adam))
             for name, bank in banks.items()
@@ -182,7 +175,7 @@ def write(results: Sequence[FitResult], folder: Path) -> list[Path]:
 
 
 def curves_picture(results: Sequence[FitResult]) -> 'Figure':
-    """Draw PSNR against steps, one plot per pair. Closed forms have one step and are only in the legend."""
+    """Draw PSNR against steps, one plot per pair. Fits of one step are only in the legend."""
     groups = _by_method(results)
     pairs = list(dict.fromkeys(result.pair.name for result in results))
     columns = min(3, len(pairs))
@@ -208,7 +201,7 @@ def curves_picture(results: Sequence[FitResult]) -> 'Figure':
 
 def radius_picture(results: Sequence[FitResult]) -> 'Figure':
     """Draw each pair and maps of its effective radius: the true one if it is known, and the fitted ones."""
-    shown = [group for group in _by_method(results).values() if len(group[0].fit.curve) > 1]
+    shown = [group for group in _by_method(results).values() if 'closed form' not in group[0].method.coefficients]
     pairs = [result.pair for result in shown[0]]
     known = any(pair.radius is not None for pair in pairs)
     columns = ['sharp', 'blurred', *(['true radius'] if known else []), *(group[0].method.name for group in shown)]

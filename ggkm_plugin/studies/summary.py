@@ -6,7 +6,6 @@ data and another budget than the paper's: only the signs of differences compare.
 """
 
 import inspect
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ from ggkm_plugin.studies.runs import StudyOutcome
 from ggkm_plugin.utils import registry
 from ggkm_plugin.utils.config import Options
 from ggkm_plugin.utils.files import write_whole, writing_into
-from ggkm_plugin.utils.hashing import digest
 
 _LABELS = {'psnr': 'PSNR', 'ssim': 'SSIM', 'lpips': 'LPIPS', 'mae': 'MAE'}
 _DIGITS = {'psnr': 3, 'ssim': 4, 'lpips': 4, 'mae': 5}
@@ -151,7 +149,7 @@ def _notes(plan: StudyPlan, outcome: StudyOutcome, settings: StudySettings) -> l
     seeds = list(dict.fromkeys(job.seed for job in plan.jobs))
     protocols = {metric.get('protocol', 'restormer') for metric in plan.jobs[0].test['val']['metrics'].values()}
     changed = [f'{key} {value}' for key, value in base['network_g'].items() if key != 'type']
-    where = settings.opt or 'the built-in option file'
+    where = settings.opt or plan.study.opt
     loss = [f'{key} {value}' for key, value in _loss_arguments(base['train']['pixel_opt']).items()]
     if plan.study.own_networks:
         network = 'each row its own'
@@ -174,7 +172,6 @@ def _notes(plan: StudyPlan, outcome: StudyOutcome, settings: StudySettings) -> l
     ]
     if plan.study.note:
         lines.append(plan.study.note)
-    lines.append(f'table {_table(plan)}')
     failed = [f'{_label(plan, name)}, seed {seed}: {why}' for (name, seed), why in outcome.failures.items()]
     return [*lines, *(f'failed: {line}' for line in failed)]
 
@@ -223,33 +220,14 @@ def scores_csv(plan: StudyPlan, outcome: StudyOutcome) -> str:
     return csv_text(header, lines)
 
 
-def _table(plan: StudyPlan) -> str:
-    """Return the digest of the rows, seeds and options of a table."""
-    return digest([(job.row.name, job.seed, job.test_name) for job in plan.jobs])[:8]
-
-
-def _rename_earlier(report: Path, table: str) -> None:
-    """Rename an earlier report of another table, and its CSV. Raises OSError."""
-    if not report.is_file():
-        return
-    content = report.read_text(encoding='utf-8', errors='replace')
-    found = re.search(r'^- table ([0-9a-f]{8})$', content, re.MULTILINE)
-    earlier = found[1] if found else 'earlier'
-    if earlier != table:
-        for path in (report, report.with_suffix('.csv')):
-            if path.is_file():
-                path.replace(path.with_stem(f'{path.stem}_{earlier}'))
-
-
 def write_files(plan: StudyPlan, outcome: StudyOutcome, settings: StudySettings, folder: Path) -> list[Path]:
-    """Write NAME.md and NAME.csv into `folder`; files of other rows, budgets or data are kept. Raises DataError."""
+    """Write NAME.md and NAME.csv into `folder`. Raises DataError."""
     contents = {
         folder / f'{plan.name}.md': report(plan, outcome, settings, 'markdown'),
         folder / f'{plan.name}.csv': scores_csv(plan, outcome),
     }
     with writing_into(folder, '--root'):
         folder.mkdir(parents=True, exist_ok=True)
-        _rename_earlier(folder / f'{plan.name}.md', _table(plan))
         for path, content in contents.items():
             write_whole(path, content)
     return list(contents)

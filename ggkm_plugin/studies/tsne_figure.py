@@ -6,7 +6,6 @@ depends on a seed. A number that does not: how often an image's nearest neighbor
 """
 
 import random
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -29,8 +28,6 @@ from ggkm_plugin.utils.image_decoding import image_files, to_float
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_BLOCK = 1 << 20  # columns of the features that are multiplied at once
 
 
 @dataclass(frozen=True)
@@ -103,26 +100,16 @@ def embed(
     ]
     if len(chosen) <= settings.perplexity + 1:
         raise OptionError(f'{len(chosen)} images are too few for a perplexity of {settings.perplexity:g}; lower it')
-    alphas = []
-    with tempfile.TemporaryFile() as file:  # the maps of 100 images take a gigabyte
-        betas: np.memmap | None = None
-        for number, (name, source, path) in enumerate(chosen):
-            tell(f'{number + 1} of {len(chosen)}: {name}, {Path(path).stem}')
-            alpha, beta = _coefficients(subject, source, path, settings.size)
-            alphas.append(alpha)
-            if betas is None:
-                betas = np.memmap(file, np.float32, 'w+', shape=(len(chosen), len(beta)))
-            betas[number] = beta
-        assert betas is not None
-        of_alpha, of_beta = _squared_distances(np.stack(alphas)), _squared_distances(betas)
+    features = []
+    for number, (name, source, path) in enumerate(chosen):
+        tell(f'{number + 1} of {len(chosen)}: {name}, {Path(path).stem}')
+        features.append(_coefficients(subject, source, path, settings.size))
     labels = np.array([name for name, _, _ in chosen])
-    cloud_of_alpha, cloud_of_beta = (
-        Cloud(_tsne(matrix, settings), _own_neighbors(matrix, labels)) for matrix in (of_alpha, of_beta)
-    )
+    alpha, beta = (_cloud(np.stack(feature), labels, settings) for feature in zip(*features, strict=True))
     shares = [(labels == name).sum() for name in sets]
     chance = sum(share * (share - 1) for share in shares) / (len(labels) * (len(labels) - 1))
     names = [Path(path).stem for _, _, path in chosen]
-    return Embedding(labels.tolist(), names, cloud_of_alpha, cloud_of_beta, float(chance))
+    return Embedding(labels.tolist(), names, alpha, beta, float(chance))
 
 
 def _coefficients(subject: Subject, source: Source, path: str, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -137,26 +124,14 @@ def _coefficients(subject: Subject, source: Source, path: str, size: int) -> tup
     return alpha.numpy(), found[-1].beta.flatten().numpy()
 
 
-def _squared_distances(features: np.ndarray) -> np.ndarray:
-    """Compute squared distances (N,N) float64 of (N,D), computed in blocks of columns."""
-    total = np.zeros((len(features), len(features)))
-    for start in range(0, features.shape[1], _BLOCK):
-        block = np.asarray(features[:, start : start + _BLOCK], np.float64)
-        block = block - block.mean(axis=0)  # squares of large values would cancel
-        total += block @ block.T
-    sizes = np.diag(total)
-    return np.maximum(sizes[:, None] + sizes - 2 * total, 0)
-
-
-def _own_neighbors(distances: np.ndarray, labels: np.ndarray) -> float:
-    """Compute the share of points whose nearest other point has the same label."""
-    others = distances + np.diag(np.full(len(distances), np.inf))
-    return float((labels[others.argmin(axis=1)] == labels).mean())
-
-
-def _tsne(distances: np.ndarray, settings: TsneSettings) -> np.ndarray:
+def _cloud(features: np.ndarray, labels: np.ndarray, settings: TsneSettings) -> Cloud:
+    """Embed features (N,D), and compute the share of images whose nearest other image has the same label."""
     from sklearn.manifold import TSNE
+    from sklearn.metrics import pairwise_distances
 
+    distances = pairwise_distances(features)
+    others = distances + np.diag(np.full(len(distances), np.inf))
+    own_neighbors = float((labels[others.argmin(axis=1)] == labels).mean())
     tsne = TSNE(
         perplexity=settings.perplexity,
         max_iter=settings.iterations,
@@ -167,7 +142,7 @@ def _tsne(distances: np.ndarray, settings: TsneSettings) -> np.ndarray:
         method='exact',
         random_state=settings.seed,
     )
-    return tsne.fit_transform(np.sqrt(distances))
+    return Cloud(tsne.fit_transform(distances), own_neighbors)
 
 
 def _picture(found: Embedding, subject: Subject) -> 'Figure':

@@ -80,7 +80,7 @@ def test_trainings_are_those_that_the_comparisons_name(dataset):
     assert {key.row for key in table.systems} <= named
 
 
-@pytest.mark.parametrize(('number', 'count'), [(2, 17), (3, 13), (4, 18), (5, 18), (6, 12), (8, 12), (10, 4), (11, 12)])
+@pytest.mark.parametrize(('number', 'count'), [(2, 17), (4, 18), (6, 12), (11, 12)])
 def test_a_fresh_folder_lists_all_rows(command, number, count):
     code, out, _ = command('reproduce', str(number), '--dry-run', '--format', 'csv')
     listed = rows(out)

@@ -2,25 +2,26 @@
 
 import csv
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
+from pathlib import Path
 
 import pytest
 import yaml
 
 from ggkm_plugin.evaluation.paper import PUBLISHED_DROPS
+from ggkm_plugin.models.defocus_model import DefocusModel
+from ggkm_plugin.studies import runs
 from ggkm_plugin.studies.catalog import STUDIES
-from ggkm_plugin.studies.plan import StudySettings, make_mixture, plan
-from ggkm_plugin.studies.runs import RunError, StudyOutcome, run
-from ggkm_plugin.studies.summary import cell, report, scores_csv, table, write_files
+from ggkm_plugin.studies.plan import StudySettings, plan
+from ggkm_plugin.studies.runs import StudyOutcome, run
+from ggkm_plugin.studies.summary import cell, report, scores_csv, table
 from ggkm_plugin.training import check_config
 from ggkm_plugin.utils import config
-from ggkm_plugin.utils.errors import OptionError
+from ggkm_plugin.utils.errors import OptionError, TrainingError
 
 JOBS = {(job.row.name, name): job for name in STUDIES for job in plan(StudySettings(name, seeds=(0,))).jobs}
+
+# Equal trainings of several studies once; those of `mixed` need the benchmarks.
+TRAININGS = {job.name: job for (_, study), job in JOBS.items() if study != 'mixed'}
 
 
 def rows_of(name):
@@ -55,32 +56,24 @@ def test_losses_by_noise_are_differences_of_the_scores():
             assert row.noise == drop.std
 
 
-def test_gkmnet_star_is_gkmnet_with_self_reconstruction_and_ggkmnets_loss():
-    plain, star = (JOBS[name, 'methods'] for name in ('gkmnet', 'gkmnet_star'))
-    assert plain.row.paper['psnr'] == 25.468
-    assert star.row.paper['psnr'] == 25.711
-    assert star.train['network_g'] == {**plain.train['network_g'], 'self_reconstruction': True}
-    assert star.train['train'] == plain.train['train']
-    assert star.train['train']['pixel_opt']['type'] == 'GGKMLoss'
-
-
 # The plan
 
 
-@pytest.mark.parametrize('key', JOBS, ids='-'.join)
-def test_every_row_is_a_training_without_faults(key, tmp_path, monkeypatch):
-    job = JOBS[key]
-    train = yaml.safe_load(yaml.safe_dump(job.train))  # as the process reads it
-    if key[1] != 'methods':
+@pytest.mark.parametrize('job', TRAININGS.values(), ids=TRAININGS)
+def test_every_row_is_a_training_without_faults(job, tmp_path, monkeypatch):
+    train = yaml.safe_load(yaml.safe_dump(job.train))  # as the training reads it
+    if job.row.name not in rows_of('methods'):
         train['network_g']['width'] = 4
     train['datasets']['train']['gt_size'] = 48
     monkeypatch.chdir(tmp_path)
-    if train['datasets']['train']['type'] != 'SyntheticDefocusDataset':
-        from conftest import write_pairs
-
-        for name in ('narrow', 'wide'):
-            write_pairs(tmp_path / f'datasets/study_{name}', 2, (48, 64))
     check_config.check_options(train, is_train=True)
+
+
+def test_each_part_of_a_mixture_is_a_training_of_pairs():
+    one, two, both = (JOBS[name, 'mixed'].train['datasets']['train'] for name in ('only_1', 'only_2', 'full'))
+    assert [source['layout'] for source in both['sources']] == [one['layout'], two['layout']] == ['DPDD', 'LFDOF']
+    assert one['type'] == two['type'] == 'PairedDefocusDataset'
+    assert one['gt_size'] == two['gt_size'] == both['gt_size']
 
 
 def test_rows_differ_by_what_the_row_says_and_nothing_else():
@@ -125,14 +118,6 @@ def test_another_budget_keeps_the_schedule_s_form(tiny, write_options):
     found = plan(StudySettings('losses', write_options(tiny), iterations=10, seeds=(0,))).base
     assert sum(found['train']['scheduler']['periods']) >= 10
     assert found['train']['warmup_iter'] == 1
-
-
-def test_test_sets_of_another_file(tiny, write_options):
-    tiny['datasets']['test'] = {**tiny['datasets'].pop('val'), 'name': 'elsewhere'}
-    del tiny['datasets']['train']
-    found = plan(StudySettings('losses', test=write_options(tiny, 'test.yml'), seeds=(0,)))
-    assert [list(job.test['datasets']) for job in found.jobs] == [['test']] * 4
-    assert found.jobs[0].test['datasets']['test']['name'] == 'elsewhere'
 
 
 def test_what_cannot_be_planned(tiny, write_options, command):
@@ -207,15 +192,6 @@ def test_one_seed_and_failures_are_said():
     assert lines[0]['experiment'] == losses.jobs[0].name
 
 
-def test_the_paper_s_losses_by_noise_have_its_signs():
-    noise = plan(StudySettings('noise'))
-    found = outcome({'noise3': (-0.3, -0.3, -0.2), 'noise5': (0.1, 0.1, 0.1), 'noise15': (-1, -1, -1)})
-    rows = rows_of('noise')
-    assert [cell(noise, found, rows[f'noise{std}'], 'held_out', 'psnr').verdict for std in (3, 5, 15)] == [
-        'confirmed', 'contradicted', 'confirmed',
-    ]  # fmt: skip
-
-
 def test_methods_under_the_paper_s_recipe():
     """Networks of the built-in file, with the optimizer and the length of the option file."""
     recipe = config.load_options(config.find_option_file('train_GGKMNet_DPDD'))
@@ -254,129 +230,97 @@ def test_notes_say_what_is_ablated():
 # Runs
 
 
-def test_the_built_in_mixture_is_made_once(tmp_path, monkeypatch):
-    monkeypatch.setattr('ggkm_plugin.studies.plan._SCENES', 1)
-    make_mixture(tmp_path)
-    files = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob('*.png'))
-    assert len(files) == 2 * 2 * 6
-    times = [os.stat(tmp_path / file).st_mtime_ns for file in files]
-    make_mixture(tmp_path)
-    assert [os.stat(tmp_path / file).st_mtime_ns for file in files] == times
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ['study_narrow', 'study_wide']
-
-
-def test_another_table_is_kept(tmp_path):
-    """Of other rows, seeds or options; the same command replaces its own."""
-    few, more = StudySettings('losses', seeds=(0,), rows=('wo_fr',)), StudySettings('losses', seeds=(0,))
-    for settings in (few, more, more):
-        write_files(plan(settings), StudyOutcome(), settings, tmp_path)
-    aside = {path.name for path in tmp_path.iterdir()} - {'losses.md', 'losses.csv'}
-    assert len(aside) == 2
-    (report,) = tmp_path.glob('losses_*.md')
-    assert 'w/o l\\_FR' in report.read_text()
-    assert 'w/o l\\_SR' not in report.read_text()
-    assert 'w/o l\\_SR' in (tmp_path / 'losses.md').read_text()
-
-
 def test_what_is_scored_is_looked_for_before_any_training(tmp_path, tiny, write_options):
     tiny['datasets']['val']['dataroot_lq'] = 'nowhere'
     with pytest.raises(OptionError, match='nowhere'):
-        run(plan(StudySettings('losses', write_options(tiny), seeds=(0,))), tmp_path, [], print)
+        run(plan(StudySettings('losses', write_options(tiny), seeds=(0,))), tmp_path, print)
     assert not (tmp_path / 'results').exists()
 
 
-@pytest.fixture
-def study_file(workplace, tiny, write_options):
-    """Four iterations on the pairs of the workplace; one variant of the file's own cannot be built."""
-    tiny['variants'] = {'wo_ssim': {'network_g.beta_norm': 'nonsense'}, 'wo_fr': {'train.pixel_opt.fr_weight': 0}}
-    return write_options(tiny)
-
-
-@pytest.mark.slow
-def test_a_study_from_end_to_end(basicsr, workplace, study_file):
-    """One row fails, the other is in the table; the same command again does nothing twice."""
-    words = ['study', 'losses', '-opt', study_file, '--rows', 'wo_ssim', '--seeds', '7']
-    first = basicsr(*words)
-    assert first.returncode == 1
-    assert 'Traceback' not in first.stderr
-    assert '1 of the rows and seeds failed' in first.stderr.splitlines()[-1]
+def test_a_study_from_end_to_end(command, workplace, tiny, write_options):
+    """One row cannot be built and fails, the other is in the table; the same command again repeats nothing."""
+    tiny['variants'] = {'wo_ssim': {'network_g.beta_norm': 'nonsense'}}
+    words = ['study', 'losses', '-opt', write_options(tiny), '--rows', 'wo_ssim', '--seeds', '7']
+    code, _, err = command(*words)
+    assert code == 1
+    assert '1 of the rows and seeds failed' in err.splitlines()[-1]
     text = (workplace / 'results/study/losses.md').read_text()
     assert '| w/o l\\_SSIM | 25.944 | failed |' in one_spaced(text)
     assert 'network_g.beta_norm' in text
     with open(workplace / 'results/study/losses.csv') as file:
         lines = list(csv.DictReader(file))
     assert [(line['row'], line['seed']) for line in lines] == [('full', '7')]
-    log = next((workplace / 'results/study/logs').glob('study_full_s7_*_train.log'))
+    (log,) = (workplace / 'results/study/logs').glob('study_full_s7_*_train.log')
+    assert 'iter:       4' in log.read_text()
     changed = log.stat().st_mtime_ns
-    again = basicsr(*words)
-    assert again.stderr.count('done before') == 1
+    assert command(*words)[2].count('done before') == 1
     assert log.stat().st_mtime_ns == changed
     assert (workplace / 'results/study/losses.md').read_text() == text
 
 
-@pytest.mark.slow
-def test_a_signal_saves_and_the_same_command_goes_on(workplace, tiny, write_options):
-    tiny['train'].update(total_iter=4000, scheduler={'type': 'MultiStepLR', 'milestones': [3000]})
-    tiny['logger']['save_checkpoint_freq'] = 4000
-    path = write_options(tiny)
+def test_a_signal_saves_and_the_same_command_goes_on(command, workplace, tiny, write_options):
+    """The plugin sends it once, in the second of four iterations."""
+    (workplace / 'interrupting.py').write_text(
+        'import os, signal\nfrom ggkm_plugin.models.defocus_model import DefocusModel\n'
+        'step, sent = DefocusModel.optimize_parameters, []\n'
+        'def interrupted(self, iteration):\n'
+        '    if iteration == 2 and not sent:\n'
+        '        sent.append(os.kill(os.getpid(), signal.SIGINT))\n'
+        '    step(self, iteration)\n'
+        'DefocusModel.optimize_parameters = interrupted\n'
+    )
     words = [
-        sys.executable,
-        '-m',
-        'ggkm_plugin.cli.main',
         'study',
         'losses',
         '-opt',
-        path,
+        write_options(tiny),
         '--rows',
         'full',
         '--seeds',
         '0',
+        '--plugin',
+        'interrupting',
     ]
-    running = subprocess.Popen(words, cwd=workplace, stderr=subprocess.PIPE, text=True)
-    logs = workplace / 'results/study/logs'
-    end = time.monotonic() + 120
-    while not any('iter:' in log.read_text() for log in logs.glob('*_train.log')):
-        assert time.monotonic() < end
-        assert running.poll() is None
-        time.sleep(0.2)
-    running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=120)
-    assert running.returncode == 1
-    assert 'basicsr study losses' in err
-    assert '--auto_resume' not in err
-    (states,) = (workplace / 'experiments').glob('study_full_s0_*/training_states')
-    saved = [int(state.stem) for state in states.iterdir()]
-    assert saved
-    again = subprocess.Popen(words, cwd=workplace, stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 120
-    while not any('Resuming training from' in log.read_text() for log in logs.glob('*_train.log')):
-        assert time.monotonic() < end
-        time.sleep(0.2)
-    again.send_signal(signal.SIGINT)
-    again.communicate(timeout=120)
-    assert not (workplace / 'results/study/scores').exists()
+    step = DefocusModel.optimize_parameters
+    try:
+        code, _, err = command(*words)
+        assert code == 1
+        assert 'stopped by a signal after iteration 2' in err
+        assert 'basicsr study losses' in err
+        assert '--auto_resume' not in err
+        assert not (workplace / 'results/study/scores').exists()
+        code, _, err = command(*words)
+        assert code == 0, err
+    finally:
+        DefocusModel.optimize_parameters = step
+    (log,) = (workplace / 'results/study/logs').glob('*_train.log')
+    assert 'Resuming training from epoch: 0, iter: 2' in log.read_text()
 
 
 def test_a_training_that_fails_is_tried_once(tmp_path, monkeypatch):
     """Three rows of `noise` are tests of one network; the row without noise is another, and comes to its end."""
     noise, started = plan(StudySettings('noise', seeds=(0,))), []
 
-    def process(self, kind, name, opt, flags, stop):
-        started.append((kind, name))
-        if kind == 'train' and 'noise' in name:
-            raise RunError('train: no memory')
-        for dataset in opt['datasets'].values() if kind == 'test' else ():
+    def train(request):
+        started.append('train')
+        if 'noise' in Path(request.opt).name:
+            raise TrainingError('no memory')
+
+    def test(request):
+        started.append('test')
+        options = yaml.safe_load(Path(request.opt).read_text())
+        for dataset in options['datasets'].values():
             scores = {'datasets': [{'means': {'result': {'psnr': 30.0}, 'input': {'psnr': 28.0}}}]}
-            path = tmp_path / 'results' / name / f'scores_{dataset["name"]}.json'
+            path = tmp_path / 'results' / options['name'] / f'scores_{dataset["name"]}.json'
             path.parent.mkdir(parents=True)
             path.write_text(json.dumps(scores))
 
-    monkeypatch.setattr('ggkm_plugin.studies.runs._StudyRunner._process', process)
-    lines = []
-    found = run(noise, tmp_path, [], lines.append)
+    monkeypatch.setattr(runs, 'train', train)
+    monkeypatch.setattr(runs, 'test', test)
+    found = run(noise, tmp_path, print)
     assert set(found.failures) == {('noise3', 0), ('noise5', 0), ('noise15', 0)}
     assert set(found.means) == {('full', 0)}
-    assert [kind for kind, _ in started] == ['train', 'train', 'test']
-    again = run(noise, tmp_path, [], lines.append)
+    assert started == ['train', 'train', 'test']
+    again = run(noise, tmp_path, print)
     assert again.means == found.means
-    assert [kind for kind, _ in started[3:]] == ['train']  # another day the failed one is tried again
+    assert started[3:] == ['train']  # another day the failed one is tried again
