@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,7 +29,7 @@ from ggkm_plugin.data.lmdb_store import CODECS, key_of, write_lmdb
 from ggkm_plugin.data.photographs import SharpPhotograph, builtin_photographs, load_photograph
 from ggkm_plugin.report.tables import Table, fixed, write
 from ggkm_plugin.utils.errors import DataError, OptionError
-from ggkm_plugin.utils.files import check_space, size_text
+from ggkm_plugin.utils.files import size_text
 from ggkm_plugin.utils.image_decoding import write_image
 
 CROP = 256
@@ -67,12 +67,6 @@ class ReaderSettings:
         if self.work is not None and not os.path.isdir(self.work):
             raise OptionError(f'--work {self.work}: no such folder; make it first')
 
-    @property
-    def bytes_needed(self) -> int:
-        """Upper bound of the disk space, without compression."""
-        forms = 2 + len(CODECS)
-        return round(forms * self.pairs * len(_SIDES) * math.prod(self.size) * 6 * 1.05)
-
 
 @dataclass(frozen=True)
 class Reader:
@@ -88,23 +82,17 @@ class Reader:
         return sum(path.stat().st_size for path in self.folder.rglob('*') if path.is_file())
 
 
-class Reading(NamedTuple):
-    """One measurement: samples per second, and seconds of CPU time per sample over all of its processes."""
-
-    samples_per_second: float
-    cpu_per_sample: float
-
-
 @dataclass(frozen=True)
 class ReaderRow:
-    """A reader with so many workers. Ratios are to BasicSR's folders, above 1 for better; None where reading failed."""
+    """A reader with so many workers: samples per second, and seconds of CPU time per sample over all processes.
+
+    failed: why a reader of BasicSR failed; it has no numbers then.
+    """
 
     reader: str
     workers: int
     samples_per_second: float | None = None
-    ratio: float | None = None
     cpu_per_sample: float | None = None
-    cpu_ratio: float | None = None
     failed: str | None = None
 
 
@@ -124,7 +112,6 @@ class ReaderReport:
 def run(settings: ReaderSettings, progress: bool = False) -> ReaderReport:
     """Make the photographs, measure, and remove them. Raises DataError for a full disk or a failure of this package."""
     work = settings.work or tempfile.gettempdir()
-    check_space(work, settings.bytes_needed, 'Choose another disk with --work, or lower --pairs or --size')
     try:
         with tempfile.TemporaryDirectory(prefix='basicsr-bench-', dir=work) as folder:
             readers = make_readers(Path(folder), settings, progress)
@@ -204,39 +191,29 @@ def _write_basicsr_lmdb(images: Path, database: Path, names: Sequence[str]) -> N
 
 
 def _rows(readers: Sequence[Reader], settings: ReaderSettings, progress: bool) -> list[ReaderRow]:
-    rows = []
-    with tqdm(total=len(WORKERS) * len(readers), unit='row', disable=not progress) as bar:
-        for workers in WORKERS:
-            base: Reading | None = None
-            for number, reader in enumerate(readers):
-                bar.set_description(f'{reader.name}, {workers} workers')
-                row, reading = _measured(reader, workers, settings, base)
-                base = reading if number == 0 else base
-                rows.append(row)
-                bar.update()
-    return rows
+    pairs = [(workers, reader) for workers in WORKERS for reader in readers]
+    return [
+        _measured(reader, workers, settings)
+        for workers, reader in tqdm(pairs, 'readers', unit='row', disable=not progress)
+    ]
 
 
-def _measured(
-    reader: Reader, workers: int, settings: ReaderSettings, base: Reading | None
-) -> tuple[ReaderRow, Reading | None]:
-    """Measure a reader against BasicSR's folders. Raises DataError if a reader of this package fails."""
+def _measured(reader: Reader, workers: int, settings: ReaderSettings) -> ReaderRow:
+    """Measure a reader. Raises DataError if one of this package fails."""
     try:
-        reading: Reading = in_new_process(read, reader, workers, settings.pairs, settings.seconds)
+        numbers = in_new_process(read, reader, workers, settings.pairs, settings.seconds)
     except Failed as failure:
         if not reader.is_basicsr:
             raise DataError(f'{reader.name}, {workers} workers: {failure}') from failure
-        return ReaderRow(reader.name, workers, failed=str(failure)), None
-    to = base or reading
-    ratio = reading.samples_per_second / to.samples_per_second
-    cpu_ratio = to.cpu_per_sample / reading.cpu_per_sample
-    return ReaderRow(
-        reader.name, workers, reading.samples_per_second, ratio, reading.cpu_per_sample, cpu_ratio
-    ), reading
+        return ReaderRow(reader.name, workers, failed=str(failure))
+    return ReaderRow(reader.name, workers, *numbers)
 
 
-def read(reader: Reader, workers: int, pairs: int, seconds: float) -> Reading:
-    """Load batches for at least so many seconds after a warm-up, which also brings the files into the page cache."""
+def read(reader: Reader, workers: int, pairs: int, seconds: float) -> tuple[float, float]:
+    """Return samples per second and CPU time per sample over at least so many seconds.
+
+    A warm-up before also brings the files into the page cache.
+    """
     logging.disable(logging.INFO)
     batches = iter(_loader(reader, workers, _FASTEST * (seconds + 1) / pairs))
     warm_up = max(_WARM_UP, math.ceil(pairs / BATCH))
@@ -254,7 +231,7 @@ def read(reader: Reader, workers: int, pairs: int, seconds: float) -> Reading:
     after = os.times()
     children = after.children_user + after.children_system - before.children_user - before.children_system
     share = count / (count + warm_up * BATCH)
-    return Reading(count / wall, (cpu + children * share) / count)
+    return count / wall, (cpu + children * share) / count
 
 
 def _loader(reader: Reader, workers: int, ratio: float) -> Iterable[Any]:
@@ -289,18 +266,23 @@ def _loader(reader: Reader, workers: int, ratio: float) -> Iterable[Any]:
 def table(report: ReaderReport) -> str:
     """Return the terminal table, with what its numbers mean below it."""
     header = ('reader', 'workers', 'samples/s', 'ratio', 'CPU ms a sample', 'ratio')
+    base = {row.workers: row for row in reversed(report.rows)}  # the first reader
     rows = [
         (
             row.reader,
             str(row.workers),
             fixed(row.samples_per_second, 1),
-            fixed(row.ratio, 2),
+            fixed(_ratio(row.samples_per_second, base[row.workers].samples_per_second), 2),
             fixed(row.cpu_per_sample, 2, 1e-3),
-            fixed(row.cpu_ratio, 2),
+            fixed(_ratio(base[row.workers].cpu_per_sample, row.cpu_per_sample), 2),
         )
         for row in report.rows
     ]
     return write(Table(header, rows, notes=['', *_notes(report)]))
+
+
+def _ratio(one: float | None, other: float | None) -> float | None:
+    return one / other if one and other else None
 
 
 def _notes(report: ReaderReport) -> list[str]:

@@ -1,8 +1,6 @@
 """The reader's benchmark: what it compares, what it tells, what it leaves behind. No time is asserted."""
 
 import json
-import shutil
-from collections import namedtuple
 
 import pytest
 import torch
@@ -62,9 +60,8 @@ def test_the_command(tmp_path, capfd, monkeypatch):
     assert [(row.reader, row.workers) for row in rows] == [(name, 2) for name in NAMES[::2]]
     for row in rows:
         assert row.failed is None
-        assert min(row.samples_per_second, row.ratio, row.cpu_per_sample, row.cpu_ratio) > 0
+        assert min(row.samples_per_second, row.cpu_per_sample) > 0
         assert row.reader in printed
-    assert rows[0].ratio == rows[0].cpu_ratio == 1
     assert set(record['reader']['stored']) == {row.reader for row in rows}
     assert record['machine']['processor'] in printed
     assert not list(work.iterdir())
@@ -72,13 +69,16 @@ def test_the_command(tmp_path, capfd, monkeypatch):
 
 def test_ratios_are_to_basicsr_s_folders_with_as_many_workers(readers, monkeypatch):
     rates = iter([10, 5, 10, 20, 700, 20, 5, 20, 40, 800])
-    monkeypatch.setattr(reader, 'in_new_process', lambda *_: reader.Reading(rate := next(rates), 1 / rate))
+    monkeypatch.setattr(reader, 'in_new_process', lambda *_: (rate := next(rates), 1 / rate))
     rows = reader._rows(readers, reader.ReaderSettings(), progress=False)
-    for workers, ratios in ((0, [1, 0.5, 1, 2, 70]), (2, [1, 0.25, 1, 2, 40])):
-        of_workers = [row for row in rows if row.workers == workers]
-        assert [row.reader for row in of_workers] == NAMES
-        assert [row.ratio for row in of_workers] == ratios
-        assert [row.cpu_ratio for row in of_workers] == pytest.approx(ratios)
+    lines = reader.table(reader.ReaderReport(reader.ReaderSettings(), {}, rows)).splitlines()
+    for workers, ratios in (
+        (0, ['1.00', '0.50', '1.00', '2.00', '70.00']),
+        (2, ['1.00', '0.25', '1.00', '2.00', '40.00']),
+    ):
+        found = [line.split()[-4:] for line in lines if f' {workers} ' in line]
+        assert [numbers[1] for numbers in found] == ratios
+        assert [numbers[3] for numbers in found] == ratios
 
 
 def test_a_reader_of_basicsr_that_fails_says_so_in_its_row(readers, monkeypatch):
@@ -86,19 +86,11 @@ def test_a_reader_of_basicsr_that_fails_says_so_in_its_row(readers, monkeypatch)
         raise processes.Failed('ValueError: already open in this process')
 
     monkeypatch.setattr(reader, 'in_new_process', fails)
-    row, reading = reader._measured(readers[1], 2, reader.ReaderSettings(), None)
-    assert (row, reading) == (reader.ReaderRow(NAMES[1], 2, failed='ValueError: already open in this process'), None)
+    row = reader._measured(readers[1], 2, reader.ReaderSettings())
+    assert row == reader.ReaderRow(NAMES[1], 2, failed='ValueError: already open in this process')
     assert 'already open' in reader.table(reader.ReaderReport(reader.ReaderSettings(), {}, [row]))
     with pytest.raises(DataError, match='ggkm_plugin, LMDB raw'):
-        reader._measured(readers[-1], 0, reader.ReaderSettings(), None)
-
-
-def test_a_full_disk_is_found_first(tmp_path, monkeypatch):
-    usage = namedtuple('usage', 'free')
-    monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage(10**6))
-    with pytest.raises(DataError, match='--work'):
-        reader.run(reader.ReaderSettings(work=str(tmp_path)))
-    assert not list(tmp_path.iterdir())
+        reader._measured(readers[-1], 0, reader.ReaderSettings())
 
 
 def test_files_are_removed_when_it_fails(tmp_path, monkeypatch):
@@ -112,14 +104,11 @@ def test_files_are_removed_when_it_fails(tmp_path, monkeypatch):
     'arguments',
     [
         ['wrtier'],
-        ['--size', '1120'],
         ['--size', '100x1000'],
         ['--pairs', '3'],
-        ['--seconds', '0'],
         ['--seconds', 'nan'],
         ['--work', 'nowhere'],
         ['--json', 'nowhere/bench.json'],
-        ['--json', '.'],
     ],
 )
 def test_mistakes_name_the_argument(tmp_path, monkeypatch, capsys, arguments):
