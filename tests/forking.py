@@ -117,7 +117,6 @@ def watch(kill_at: int) -> None:
 
     from ggkm_plugin.evaluation.evaluator import Evaluator
     from ggkm_plugin.models.defocus_model import DefocusModel
-    from ggkm_plugin.models.history import ValidationHistory
 
     count = 0
 
@@ -160,7 +159,6 @@ def watch(kill_at: int) -> None:
     for owner, name in (
         (os, 'replace'),
         (Path, 'unlink'),
-        (ValidationHistory, 'save'),
         (Evaluator, 'evaluate_image'),
         (DefocusModel, '_gradients'),
         (DefocusModel, 'save_training_state'),

@@ -19,7 +19,6 @@ from ggkm_plugin.basicsr_patches.graceful_shutdown import StopRequest
 from ggkm_plugin.basicsr_patches.resuming import numbered_states
 from ggkm_plugin.losses.common import loss_input
 from ggkm_plugin.metrics.selection import better_of
-from ggkm_plugin.models.history import ValidationHistory
 from ggkm_plugin.models.optimizing import build_optimizer, build_schedule
 from ggkm_plugin.models.progress import Throughput, TrainingProgress
 from ggkm_plugin.models.step_options import StepOptions
@@ -65,7 +64,6 @@ class DefocusModel(ValidatingModel):
         if self.step_options.amp == 'auto':
             get_root_logger().info(f'train.amp: auto is {self.amp_type or torch.float32} on this device')
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.step_options.amp == 'fp16')
-        self.history = ValidationHistory(osp.join(self.opt['path']['experiments_root'], 'validations.json'))
         self.progress: TrainingProgress | None = None
         self.throughput = Throughput()
         self.stop: StopRequest | None = None
@@ -279,32 +277,23 @@ class DefocusModel(ValidatingModel):
             return super().validation(dataloader, current_iter, tb_logger, save_img)
         with unchanged_generators():  # a resumed run may validate at other iterations
             super().validation(dataloader, current_iter, tb_logger, save_img)
-        if self.opt['rank'] == 0:
-            self.history.save()
 
-    def scored(self, dataset: str, current_iter: int | str, inputs: dict[str, float]) -> dict[str, str]:
+    def scored(self, dataset: str, current_iter: int | str) -> dict[str, str]:
         """Record the scores, and save the best weights unless they would be chosen on a test split."""
         if not self.is_train:
             return {}
         iteration = int(current_iter)
         remarks = {}
-        for metric, is_best in self._compare(dataset, iteration, self.metric_results).items():
+        self._initialize_best_metric_results(dataset)
+        for metric, score in self.metric_results.items():
+            self._update_best_metric_result(dataset, metric, score, iteration)
             best = self.best_metric_results[dataset][metric]
             remarks[metric] = f'\tbest: {best["val"]:.4f} @ {best["iter"]}'
-            if is_best and self._may_choose_on(dataset):
+            if best['iter'] == iteration and self._may_choose_on(dataset):
                 self._save_networks(f'best_{self._best_name(dataset, metric)}')
             if self.progress is not None:
-                self.progress.show(metric, self.metric_results[metric])
-        self.history.add(iteration, dataset, self.metric_results, inputs)
+                self.progress.show(metric, score)
         return remarks
-
-    def _compare(self, dataset: str, iteration: int, scores: dict[str, float]) -> dict[str, bool]:
-        """Update the best scores. Returns which metrics have a new best."""
-        self._initialize_best_metric_results(dataset)
-        known = self.best_metric_results[dataset]
-        for metric in scores.keys() & known.keys():
-            self._update_best_metric_result(dataset, metric, scores[metric], iteration)
-        return {metric: known[metric]['iter'] == iteration for metric in scores if metric in known}
 
     def _initialize_best_metric_results(self, dataset_name: str) -> None:
         """Initialize the best scores. A metric's `better` attribute is the default of the option."""
@@ -323,11 +312,10 @@ class DefocusModel(ValidatingModel):
         return metric if len(self._val_loaders) <= 1 else f'{dataset}_{metric}'
 
     def _validate_again(self) -> None:
-        """Run the validation of the resumed iteration if the interrupted run did not complete it."""
+        """Run the validation of the resumed iteration, whose scores are not in its state."""
         self._val_due = False
         for loader in self._val_loaders:
-            if not self.history.has(self.iteration, loader.dataset.opt['name']):
-                self.validation(loader, self.iteration, self.tb_logger, self.opt['val']['save_img'])
+            self.validation(loader, self.iteration, self.tb_logger, self.opt['val']['save_img'])
 
     # ---- saving and resuming
 
@@ -349,32 +337,21 @@ class DefocusModel(ValidatingModel):
         self.saved_iteration = current_iter
         self._delete_old_checkpoints()
 
-    def _save_networks(self, iteration: int | str) -> None:
-        nets, keys = [self.net_g], ['params']
-        if hasattr(self, 'net_g_ema'):
-            nets, keys = [*nets, self.net_g_ema], [*keys, 'params_ema']
-        self.save_network(nets, 'net_g', iteration, keys)
-
     @master_only
-    def save_network(
-        self,
-        net: nn.Module | list[nn.Module],
-        net_label: str,
-        current_iter: int | str,
-        param_key: str | list[str] = 'params',
-    ) -> None:
-        nets = net if isinstance(net, list) else [net]
-        keys = param_key if isinstance(param_key, list) else [param_key]
+    def _save_networks(self, iteration: int | str) -> None:
+        nets = {'params': self.net_g}
+        if hasattr(self, 'net_g_ema'):
+            nets['params_ema'] = self.net_g_ema
         content: dict[str, Any] = {
-            key: {name: value.cpu() for name, value in self.get_bare_model(net_).state_dict().items()}
-            for net_, key in zip(nets, keys, strict=True)
+            key: {name: value.cpu() for name, value in self.get_bare_model(net).state_dict().items()}
+            for key, net in nets.items()
         }
         content['description'] = {
             **self.description,
-            'iteration': self.iteration or current_iter,
+            'iteration': self.iteration or iteration,
             'metrics': self.metric_results,
         }
-        path = Path(self.opt['path']['models'], f'{net_label}_{current_iter}.pth')
+        path = Path(self.opt['path']['models'], f'net_g_{iteration}.pth')
         other = path.with_suffix('.safetensors')
         if self.opt['logger'].get('save_format') == 'safetensors':
             path, other = other, path
@@ -398,6 +375,9 @@ class DefocusModel(ValidatingModel):
             'skipped': self.skipped,
             'generators': self._generators,
             'options': self.options,
+            'best': getattr(self, 'best_metric_results', {}),
+            'metrics': self.metric_results,
+            'inputs': self.input_results,
             'saved': self.description['saved'],
         }
         if self.position:
@@ -436,10 +416,11 @@ class DefocusModel(ValidatingModel):
             restore_generators(resume_state['generators'][rank])
         else:
             logger.warning('The state is of another number of processes or another program: resuming, but not exactly')
-        self.history.load(self.iteration)
-        for entry in self.history.entries:
-            self._compare(entry['dataset'], entry['iter'], entry['metrics'])
-            self.input_results[entry['dataset']], self.metric_results = entry['input'], entry['metrics']
+        for dataset, best in resume_state.get('best', {}).items() if self.opt.get('val') else ():
+            self._initialize_best_metric_results(dataset)
+            known = self.best_metric_results[dataset]
+            known.update({metric: record for metric, record in best.items() if metric in known})
+        self.metric_results, self.input_results = resume_state.get('metrics', {}), resume_state.get('inputs', {})
         self._val_due = self.opt.get('val') is not None and self.iteration % self.opt['val']['val_freq'] == 0
 
     def save_finished_work(self) -> None:

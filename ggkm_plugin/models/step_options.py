@@ -1,9 +1,8 @@
 """Keys of `train:` for how a training step is computed."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from pydantic import model_validator
 
 from ggkm_plugin.utils.devices import is_native
 from ggkm_plugin.utils.schema import Count, Positive, Section
@@ -21,13 +20,6 @@ class StepOptions(Section):
     compile: bool | Literal['default', 'reduce-overhead', 'max-autotune', 'max-autotune-no-cudagraphs'] = False
     nonfinite: Literal['stop', 'skip'] = 'stop'  # what to do about a NaN or Inf loss or gradient
     nonfinite_limit: Count = 20  # skipped steps in a row that stop the training
-
-    @model_validator(mode='before')
-    @classmethod
-    def _null_is_default(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        return {k: v for k, v in values.items() if v is not None or k not in StepOptions.model_fields}
 
     def amp_type(self, device: torch.device) -> torch.dtype | None:
         """Return the data type that the network computes in, None for float32. Weights and loss stay float32."""

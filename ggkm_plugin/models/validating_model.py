@@ -2,7 +2,7 @@
 
 from os import path as osp
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -24,8 +24,6 @@ from basicsr.utils.dist_util import master_only  # isort: skip
 
 # Images on the comparison sheet, and in TensorBoard at each validation.
 _SHEET_ROWS, _STRIPS = 4, 3
-# Smallest side, in pixels, of images on the sheet.
-_SHEET_LEAST = 16
 
 
 class ValidatingModel(SRModel):
@@ -96,7 +94,7 @@ class ValidatingModel(SRModel):
                 strips.update(
                     {(record.index, f'{printable(record.name)}/{tag}'): picture for tag, picture in drawn.items()}
                 )
-            if self.closing and record.index < _SHEET_ROWS and _is_large_enough(sample.gt):
+            if self.closing and record.index < _SHEET_ROWS and sample.gt is not None:
                 images = (image.permute(1, 2, 0).cpu().numpy() for image in (sample.lq, result, sample.gt))
                 rows[record.index] = SheetRow(record.name, *images)
 
@@ -163,7 +161,7 @@ class ValidatingModel(SRModel):
         """Whether this is the last validation of a training, or a test: the one that draws the sheet."""
         return not self.is_train
 
-    def scored(self, dataset: str, current_iter: int | str, inputs: dict[str, float]) -> dict[str, str]:
+    def scored(self, dataset: str, current_iter: int | str) -> dict[str, str]:
         """Handle new `metric_results`. Returns a remark on each for the log."""
         return {}
 
@@ -183,7 +181,7 @@ class ValidatingModel(SRModel):
         self, dataset: str, inputs: dict[str, float], current_iter: int | str, tb_logger: Any, missing: list[str]
     ) -> None:
         """Log each metric beside the blurred input's, and the TensorBoard curves."""
-        remarks = self.scored(dataset, current_iter, inputs)
+        remarks = self.scored(dataset, current_iter)
         lines = [f'Validation {dataset}']
         for metric, value in self.metric_results.items():
             line = f'\t # {metric}: {value:.4f}'
@@ -202,7 +200,3 @@ def _strips(sample: Sample, result: Tensor, restorer: Restorer) -> dict[str, np.
     strips = {'input_result' + '_gt' * (len(images) == 3): strip(*images)}
     coefficients = coefficient_map(restorer.network, sample.lq[None])
     return strips if coefficients is None else {**strips, 'coefficients': coefficients}
-
-
-def _is_large_enough(gt: Tensor | None) -> TypeGuard[Tensor]:
-    return gt is not None and min(gt.shape[-2:]) >= _SHEET_LEAST
