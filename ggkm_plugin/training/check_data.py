@@ -30,7 +30,7 @@ def image_faults(datasets: dict[str, Any]) -> list[str]:
     """Return the faults of all images of built data sets, {key in the option file: data set}.
 
     Checked are: readable and complete files, sizes and bit depths of pairs, and the size of training crops. Data sets
-    of other authors are checked if they list their files in `paths`, as those of BasicSR do. Shows progress on stderr.
+    of BasicSR and of other authors are not checked. Shows progress on stderr.
     """
     items = [
         (where, read, names, check) for where, dataset in datasets.items() for read, (names, check) in _items(dataset)
@@ -78,16 +78,6 @@ def _items(dataset: Any) -> Iterator[tuple[_Read, _Item]]:
     elif isinstance(dataset, SyntheticDefocusDataset):
         for photograph in dataset.photographs:
             yield read_header, ((photograph.path,), partial(dataset.check_size, photograph))
-    elif isinstance(getattr(dataset, 'paths', None), list) and _is_on_disk(dataset):
-        for entry in dataset.paths:
-            names = entry if isinstance(entry, dict) else {'lq_path': entry}
-            if {*names} <= {'lq_path', 'gt_path'} and all(isinstance(name, str) for name in names.values()):
-                yield read_header, (tuple(names.values()), partial(_check_basicsr, dataset, names))
-
-
-def _is_on_disk(dataset: Any) -> bool:
-    backend = getattr(dataset, 'opt', {}).get('io_backend')
-    return isinstance(backend, dict) and backend.get('type') == 'disk'
 
 
 def _check_pair(dataset: PairedDefocusDataset, lq_path: str, gt_path: str, lq: Header, gt: Header) -> None:
@@ -98,18 +88,3 @@ def _check_pair(dataset: PairedDefocusDataset, lq_path: str, gt_path: str, lq: H
 
 def _check_single(dataset: SingleDefocusDataset, path: str, header: Header) -> None:
     check_bit_depth(dataset.opt, header, path)
-
-
-def _check_basicsr(dataset: Any, names: dict[str, str], *headers: Header) -> None:
-    """Check a pair of BasicSR's PairedImageDataset, of which the ground truth is larger by `scale`."""
-    sizes = {key: header.shape[:2] for key, header in zip(names, headers, strict=True)}
-    if len(sizes) < 2:
-        return
-    scale, (height, width) = dataset.opt.get('scale', 1), sizes['lq_path']
-    if sizes['gt_path'] != (height * scale, width * scale):
-        raise DataError(
-            f'{names["lq_path"]} is {height}x{width} but its partner {names["gt_path"]} is '
-            f'{sizes["gt_path"][0]}x{sizes["gt_path"][1]}, not {scale} times as large. Fix or remove the pair'
-        )
-    if dataset.opt.get('phase') == 'train' and isinstance(dataset.opt.get('gt_size'), int):
-        check_crop(*sizes['gt_path'], dataset.opt['gt_size'], names['gt_path'])

@@ -3,7 +3,7 @@
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
+from pydantic import BaseModel, Field, WithJsonSchema, create_model
 
 from ggkm_plugin.data.options import LoaderOptions
 from ggkm_plugin.models.jdrl_model import JDRLOptions
@@ -84,16 +84,11 @@ class TrainValidation(Validation):
     val_freq: Iterations
 
 
-class Wandb(Section):
-    model_config = ConfigDict(extra='allow')
-    project: str | None = None
-
-
 class Logger(Section):
     print_freq: Iterations
     save_checkpoint_freq: Iterations
     use_tb_logger: bool
-    wandb: Wandb | None = None
+    wandb: Any = None
 
 
 class DefocusLogger(Logger):

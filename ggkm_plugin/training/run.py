@@ -78,7 +78,7 @@ def check(request: Request, dry_run: bool = True) -> str:
 
         with redirect_stdout(io.StringIO()):
             completed, _ = parse_options(str(root), is_train=True)
-        return dry_runs.table(dry_runs.measure(completed), opt['train']['total_iter'])
+        return dry_runs.measure(completed)
 
 
 def _run(request: Request, is_train: bool) -> Finished:
