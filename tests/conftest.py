@@ -143,6 +143,16 @@ def command(workplace, capsys):
 
 
 @pytest.fixture(scope='session')
+def server():
+    """A warm process that runs the command in forks."""
+    from forking import Server
+
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope='session')
 def shared_data():
     """The folder of real photographs beside the project; tests that need it are skipped without it."""
     folder = ROOT.parent / 'shared' / 'data'

@@ -13,15 +13,14 @@ import threading
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset
 
 from ggkm_plugin.basicsr_patches import data_loading
 from ggkm_plugin.basicsr_patches.data_loading import Position
-from ggkm_plugin.basicsr_patches.sampler import EpochSampler, SampleIndex
+from ggkm_plugin.basicsr_patches.sampler import SampleIndex
 from ggkm_plugin.utils.errors import DataError
 
 import basicsr.data.prefetch_dataloader as basicsr_prefetch  # isort: skip
-import basicsr.train as basicsr_train  # isort: skip
 
 LOGGER = logging.getLogger('test')
 
@@ -84,29 +83,6 @@ def test_samples_do_not_depend_on_the_workers(stock, train):
     assert not equal(*epochs)
 
 
-def first_numbers(loader, sampler):
-    """The number that the first sample draws from `random`, in two epochs."""
-    found = []
-    for epoch in (0, 1):
-        sampler.set_epoch(epoch)
-        found.append(float(next(iter(loader))[0][0]))
-    return found
-
-
-def test_workers_draw_other_numbers_in_each_epoch(stock, monkeypatch):
-    """BasicSR's have the same seeds in each epoch."""
-    stock['datasets']['train']['num_worker_per_gpu'] = 1
-    for module in (basicsr_train, data_loading):
-        monkeypatch.setattr(module, 'build_dataset', lambda opt: _Draws())
-    del stock['datasets']['val']
-    defect, patched = (
-        first_numbers(*module.create_train_val_dataloader(stock, LOGGER)[:2])
-        for module in (basicsr_train, data_loading)
-    )
-    assert defect[0] == defect[1]
-    assert patched[0] != patched[1]
-
-
 class _Draws(Dataset):
     """A number of each generator, and the index of the sample."""
 
@@ -150,21 +126,6 @@ def test_without_workers_no_thread_draws(stock, monkeypatch):
     )
     drawn(*made(stock, prefetch_mode='cpu', num_prefetch_queue=1)[:2])
     assert set(threads) == {threading.main_thread()}
-
-
-def test_another_process_has_other_samples(stock):
-    batches = []
-    for rank in (0, 1):
-        stock.update(dist=True, rank=rank, world_size=2)
-        batches.append(pixels(drawn(*made(stock)[:2])))
-    assert [len(part) for part in batches] == [2, 2]
-    assert not any(torch.equal(one, other) for one in batches[0] for other in batches[1])
-
-
-def test_other_data_sets_take_the_sampler_s_indices():
-    dataset = TensorDataset(torch.arange(5))
-    values = [int(dataset[i][0]) for i in EpochSampler(dataset, 1, 0, ratio=2)]
-    assert sorted(values) == sorted([0, 1, 2, 3, 4] * 2)
 
 
 # ---- resuming
@@ -236,8 +197,6 @@ def test_validation_draws_nothing_from_torch(stock):
 def test_a_dropped_batch_is_not_counted(workplace, tiny):
     """Four images in batches of three are one iteration per epoch. BasicSR counts two, and so half the epochs."""
     opt = loader_options(tiny, dataset_enlarge_ratio=1, batch_size_per_gpu=3)
-    loader, *_, counted_epochs, _ = basicsr_train.create_train_val_dataloader(opt, LOGGER)
-    assert (len(loader), counted_epochs) == (1, 2)
     loader, _, val_loaders, epochs, iterations = data_loading.create_train_val_dataloader(opt, LOGGER)
     assert (len(loader), epochs + 1, iterations, len(val_loaders)) == (1, 4, 4, 1)  # epochs are numbered from 0
 
@@ -245,7 +204,6 @@ def test_a_dropped_batch_is_not_counted(workplace, tiny):
 def test_a_data_set_smaller_than_a_batch_is_refused(workplace, tiny):
     """BasicSR trains nothing and exits with 0."""
     opt = loader_options(tiny, dataset_enlarge_ratio=1, batch_size_per_gpu=5)
-    assert len(basicsr_train.create_train_val_dataloader(opt, LOGGER)[0]) == 0
     with pytest.raises(DataError, match=r'datasets\.train'):
         data_loading.create_train_val_dataloader(opt, LOGGER)
 
@@ -261,8 +219,6 @@ def test_the_seed_of_the_state_is_used(stock, caplog):
 def test_no_training_set(workplace, tiny):
     opt = loader_options(tiny)
     del opt['datasets']['train']
-    with pytest.raises(UnboundLocalError):
-        basicsr_train.create_train_val_dataloader(opt, LOGGER)
     with pytest.raises(DataError, match='train'):
         data_loading.create_train_val_dataloader(opt, LOGGER)
 
@@ -270,11 +226,10 @@ def test_no_training_set(workplace, tiny):
 # ---- failures
 
 
-@pytest.mark.parametrize('prefetch_mode', [None, pytest.param('cpu', marks=pytest.mark.slow)])
-def test_a_worker_that_is_killed(stock, prefetch_mode):
-    loader, *_ = made(
-        stock, num_worker_per_gpu=1, dataset_enlarge_ratio=100, prefetch_mode=prefetch_mode, num_prefetch_queue=1
-    )
+@pytest.mark.slow
+def test_a_worker_that_is_killed(stock):
+    """Under a prefetching thread; `training/test_resuming` has it without."""
+    loader, *_ = made(stock, num_worker_per_gpu=1, dataset_enlarge_ratio=100, prefetch_mode='cpu', num_prefetch_queue=1)
     batches = iter(loader)
     next(batches)
     for child in multiprocessing.active_children():

@@ -8,10 +8,6 @@ from ggkm_plugin.benchmarks import processes
 from ggkm_plugin.utils.errors import OptionError
 
 
-def test_the_result_comes_back():
-    assert processes.in_new_process(divmod, 7, 2) == (3, 1)
-
-
 @pytest.mark.parametrize(('function', 'argument'), [(exec, "raise KeyError('gone')"), (os._exit, 3)])
 def test_a_failure_is_reported(function, argument):
     with pytest.raises(processes.Failed):

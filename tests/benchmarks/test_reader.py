@@ -93,13 +93,6 @@ def test_a_reader_of_basicsr_that_fails_says_so_in_its_row(readers, monkeypatch)
         reader._measured(readers[-1], 0, reader.ReaderSettings())
 
 
-def test_files_are_removed_when_it_fails(tmp_path, monkeypatch):
-    monkeypatch.setattr(reader, 'write_lmdb', lambda *_, **__: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        reader.run(reader.ReaderSettings(4, SIZE, work=str(tmp_path)))
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize(
     'arguments',
     [

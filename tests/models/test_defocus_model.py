@@ -35,21 +35,12 @@ def test_every_loss_term_is_logged(options):
     assert log['l_pix'] == pytest.approx(total, rel=1e-5)
 
 
-def test_training_changes_every_parameter(options):
-    model = build_model(options)
-    before = {name: value.clone() for name, value in model.net_g.state_dict().items()}
-    _step(model, options)
-    unchanged = [name for name, value in model.net_g.state_dict().items() if torch.equal(value, before[name])]
-    assert unchanged == []
-
-
 @pytest.mark.parametrize('model_type', ['SRModel', 'DefocusModel'])
 @pytest.mark.parametrize(
     ('network', 'loss'),
     [
         (None, {'type': 'GGKMLoss'}),
         ({'type': 'SRVGGNetCompact', 'num_feat': 4, 'num_conv': 1, 'upscale': 1}, {'type': 'L1Loss'}),
-        ({'type': 'SRVGGNetCompact', 'num_feat': 4, 'num_conv': 1, 'upscale': 1}, {'type': 'GGKMLoss'}),
         (
             {
                 'type': 'SwinIR',
@@ -99,12 +90,6 @@ def test_the_predecessors_train_and_validate(options, network, loss, terms):
     assert all(np.isfinite(value) for value in log.values())
     model.validation(_loaders(options)[1], 1, None, False)
     assert model.metric_results['psnr'] > 0
-
-
-def test_a_loss_of_the_host_gets_the_finest_image(options):
-    options['train']['pixel_opt'] = {'type': 'L1Loss'}
-    options['network_g']['self_reconstruction'] = False
-    assert list(_step(build_model(options), options)) == ['l_pix']
 
 
 def test_validation_scores_float_images(options):
@@ -157,17 +142,6 @@ def test_picture_only_at_the_end(options, workplace):
     model.validation(val_loader, 6, None, False)
     assert picture.exists()
     assert model.best_metric_results['val']['psnr']['iter'] == 4  # total_iter: BasicSR's own count runs past it
-
-
-def test_host_writes_checkpoints_in_place_and_ignores_failures(options, workplace, monkeypatch):
-    """The defect in BasicSR: a truncated file replaces the good one, with a warning only."""
-    options['model_type'] = 'SRModel'
-    model = build_model(options)
-    model.save(0, 2)
-    monkeypatch.setattr('time.sleep', lambda seconds: None)
-    monkeypatch.setattr(torch, 'save', _full_disk)
-    model.save(0, 2)
-    assert (workplace / 'experiments/tiny/models/net_g_2.pth').read_bytes() == b'half'
 
 
 def _full_disk(content, file):
@@ -229,11 +203,6 @@ def test_ema_follows_buffers_too(options):
     assert set(content) == {'params', 'params_ema', 'description'}
 
 
-def test_no_progress_bar_off_a_terminal(options, capsys):
-    _step(build_model(options), options)
-    assert 'it/s' not in capsys.readouterr().err
-
-
 def test_a_network_that_gives_no_numbers_in_a_validation(options, caplog):
     """The training continues: the fault is logged, and nothing is recorded."""
     model = build_model(options)
@@ -242,7 +211,6 @@ def test_a_network_that_gives_no_numbers_in_a_validation(options, caplog):
         next(model.net_g.parameters()).fill_(torch.nan)
     model.validation(val_loader, 2, None, False)
     assert model.metric_results == {}
-    assert not model.history.entries
     assert 'NaN' in caplog.text
 
 

@@ -7,17 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
-from conftest import TINY, write_pairs
-from forking import Server
+from conftest import TINY
+from places import new_place, same
 
 from ggkm_plugin.models.flow import warp
-from ggkm_plugin.models.jdrl_model import JDRLOptions
 from ggkm_plugin.training import check_config
 from ggkm_plugin.utils.checkpoint import read_checkpoint
 from ggkm_plugin.utils.config import load_options, packaged_folder
 from ggkm_plugin.utils.errors import CheckpointError, OptionError
-from ggkm_plugin.utils.schema import Spec
 
 from basicsr.archs import build_network  # isort: skip
 from basicsr.models import build_model  # isort: skip
@@ -95,27 +92,20 @@ def loss_terms(model, batch, iteration):
 
 
 def test_the_calibrated_loss_of_a_shifted_pair_is_lower(jdrl, shifted):
-    """The network gives the sharp scene: all that the uncalibrated loss sees is the shift."""
-    model = build(jdrl)
+    """The network gives the sharp scene: all that the uncalibrated loss sees is the shift. Terms have their weights."""
+    model = build(jdrl, jdrl={**JDRL, 'reblur_weight': 2.0})
     uncalibrated = float(model.cri_pix(shifted['lq'], shifted['gt']))
-    _, alone = loss_terms(model, shifted, 1)
-    _, both = loss_terms(model, shifted, 5)
+    total, alone = loss_terms(model, shifted, 1)
+    assert total.item() == pytest.approx(alone['l_pix'])
+    total, reblurring = loss_terms(model, shifted, 3)
+    assert total.item() == pytest.approx(2 * reblurring['l_reblur'])
+    total, both = loss_terms(model, shifted, 5)
+    assert total.item() == pytest.approx(both['l_pix'] + 2 * both['l_reblur'])
     assert uncalibrated > 0.05
     for name, terms in (('l_pix', alone), ('l_forth', both), ('l_back', both)):
         assert terms[name] < 0.3 * uncalibrated, name  # the strip that moved in from beyond the border is left
     assert both['l_pix'] == pytest.approx(both['l_forth'] + both['l_back'])
     assert both['believed'] == 1
-
-
-def test_an_aligned_pair_keeps_its_loss(jdrl, shifted):
-    """No flow: warps do nothing, masks believe all, and both directions are the same."""
-    jdrl['train']['jdrl']['flow'].update(right=0.0, down=0.0)
-    model = build(jdrl)
-    pair = {'lq': shifted['lq'], 'gt': 0.9 * shifted['lq']}
-    expected = float(model.cri_pix(pair['lq'], pair['gt']))
-    _, terms = loss_terms(model, pair, 5)
-    for name in ('l_forth', 'l_back'):
-        assert terms[name] == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_mask_leaves_out_a_wrong_flow(jdrl, shifted):
@@ -129,16 +119,6 @@ def test_the_mask_leaves_out_a_wrong_flow(jdrl, shifted):
     assert unmasked['believed'] == 1
     assert masked['l_forth'] < 0.1 * unmasked['l_forth']
     assert masked['l_back'] < 0.1 * unmasked['l_back']
-
-
-def test_terms_are_added_by_their_weights(jdrl, shifted):
-    model = build(jdrl)
-    for iteration, weights in ((1, {'l_pix': 1}), (3, {'l_reblur': 0.5}), (5, {'l_pix': 1, 'l_reblur': 0.5})):
-        total, terms = loss_terms(model, shifted, iteration)
-        assert total.item() == pytest.approx(sum(weight * terms[name] for name, weight in weights.items()))
-    jdrl['train']['jdrl']['reblur_weight'] = 2.0
-    total, terms = loss_terms(build(jdrl), shifted, 3)
-    assert total.item() == pytest.approx(2 * terms['l_reblur'])
 
 
 def test_the_flow_is_a_constant(jdrl, shifted):
@@ -156,12 +136,6 @@ def test_the_flow_is_a_constant(jdrl, shifted):
 
 
 # ---- phases
-
-
-def test_phases():
-    options = JDRLOptions(flow=Spec(type='RAFT'), warp_iter=2, reblur_iter=1)
-    assert [options.phase(n) for n in (1, 2, 3, 4, 99)] == ['network', 'network', 'reblurring', 'both', 'both']
-    assert JDRLOptions(flow=Spec(type='RAFT'), warp_iter=0, reblur_iter=0).phase(1) == 'both'
 
 
 def contents(model):
@@ -199,16 +173,6 @@ def test_reblurring_teaches_the_network_too(jdrl, shifted):
     model.feed_data(shifted)
     model.cri_pix(model.net_r(model.net_g(model.lq), model.lq), model.lq).backward()
     assert model.net_g.gain.grad.abs() > 0
-
-
-def test_parts_have_the_gradients_of_the_whole(jdrl, shifted):
-    """BatchNorm would see the parts; it does not change what this network gives."""
-    whole, parts = build(jdrl), build(jdrl, accumulate=2)
-    for model in (whole, parts):
-        step(model, shifted, 5)
-    for one, two in zip(whole.net_r.parameters(), parts.net_r.parameters(), strict=True):
-        assert (one.grad - two.grad).norm() <= 1e-4 * one.grad.norm() + 1e-9
-    torch.testing.assert_close(parts.net_g.gain.grad, whole.net_g.gain.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_clipping_is_of_all_that_is_trained(jdrl, shifted):
@@ -253,9 +217,6 @@ def test_training_on_shifted_pairs_finds_the_gain(jdrl, shifted):
         ({'jdrl': None}, ['train.jdrl']),
         ({'jdrl': {**JDRL, 'warp_iters': 3}}, ['train.jdrl.warp_iters', 'warp_iter?']),
         ({'jdrl': {'flow': JDRL['flow'], 'warp_iter': 1}}, ['train.jdrl.reblur_iter']),
-        ({'jdrl': {**JDRL, 'warp_iter': -1}}, ['warp_iter', '-1']),
-        ({'jdrl': {**JDRL, 'reblur_iter': 2.5}}, ['reblur_iter', '2.5']),
-        ({'jdrl': {**JDRL, 'reblur_weight': 'half'}}, ['reblur_weight', 'half']),
         ({'jdrl': {**JDRL, 'mask_tolerance': -1}}, ['mask_tolerance', '-1']),
         ({'jdrl': {**JDRL, 'flow': {'type': 'RAFT', 'weights': 'no.pth'}}}, ['train.jdrl.flow', 'no.pth']),
         ({'perceptual_opt': {'type': 'PerceptualLoss'}}, ['perceptual_opt']),
@@ -279,53 +240,27 @@ def given(options):
     return options
 
 
-def test_right_options_have_no_fault(jdrl):
-    check_config.check_options(given(jdrl), is_train=True, strict=True)
-
-
 def test_phases_that_leave_nothing_are_doubted(jdrl):
     jdrl['train']['jdrl']['reblur_iter'] = 4
     warnings = check_config.check_options(given(jdrl), is_train=True)
     assert any('train.jdrl' in warning for warning in warnings)
 
 
-def test_others_have_no_such_key(jdrl):
-    with pytest.raises(OptionError, match=r'train\.jdrl'):
-        check_config.check_options({**given(jdrl), 'model_type': 'DefocusModel'}, is_train=True)
-
-
-def test_the_paper_s_network_and_recipe():
-    """The sheet of JDRL: MPRNet of 20,127,073 parameters, Adam 2e-5 halved at epoch 60 of 100, epochs of 350 pairs."""
-    opt = load_options(packaged_folder() / 'train_MPRNet_JDRL_DPDD.yml')
-    net, train = build_network(opt['network_g']), opt['train']
+def test_mprnet_is_the_paper_s():
+    net = build_network(load_options(packaged_folder() / 'train_MPRNet_JDRL_DPDD.yml')['network_g'])
     assert sum(parameter.numel() for parameter in net.parameters()) == 20_127_073
-    assert (train['total_iter'], train['scheduler']['milestones']) == (100 * 350, [60 * 350])
-    assert (train['jdrl']['warp_iter'], opt['datasets']['train']['batch_size_per_gpu']) == (15 * 350, 1)
-    assert (train['jdrl']['reblur_weight'], train['jdrl']['mask_tolerance']) == (0.5, 0.35)
-    assert (train['pixel_opt']['type'], train['pixel_opt']['eps']) == ('CharbonnierLoss', 1e-6)
 
 
 # ---- resuming
 
 
-@pytest.fixture(scope='module')
-def server():
-    server = Server()
-    yield server
-    server.close()
-
-
-def new_place(folder):
-    folder.mkdir()
-    write_pairs(folder / 'pairs', 4)
+def jdrl_place(folder):
     opt = copy.deepcopy(TINY)
     opt.update(model_type='JDRLModel', network_g={'type': 'OneNumber'}, plugins=['jdrl_parts'])
     opt['train'].update(jdrl=JDRL, pixel_opt=CHARBONNIER, total_iter=7, ema_decay=0.9)
     opt['logger']['save_checkpoint_freq'] = 1
     opt['val']['val_freq'] = 3
-    (folder / 'run.yml').write_text(yaml.safe_dump(opt))
-    shutil.copy(HERE / 'jdrl_parts.py', folder)
-    return folder
+    return new_place(folder, opt, jdrl_parts=(HERE / 'jdrl_parts.py').read_text())
 
 
 def outcome(place):
@@ -337,16 +272,16 @@ def outcome(place):
 
 @pytest.fixture(scope='module')
 def uninterrupted(server, tmp_path_factory):
-    place = new_place(tmp_path_factory.mktemp('jdrl') / 'whole')
+    place = jdrl_place(tmp_path_factory.mktemp('jdrl') / 'whole')
     code, printed = server.run('train', '-opt', 'run.yml', cwd=place)
     assert code == 0, printed[-3000:]
     return place
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('last', [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize('last', [2, 3, 5])
 def test_resumed_in_any_phase_it_ends_the_same(server, uninterrupted, tmp_path, last):
-    """From the state of each iteration; the reblurring module's weights and its optimizer's state among all else."""
+    """From a state of each phase; the reblurring module's weights and its optimizer's state among all else."""
     place = tmp_path / 'resumed'
     shutil.copytree(uninterrupted, place)
     run = place / 'experiments/tiny'
@@ -363,19 +298,9 @@ def test_resumed_in_any_phase_it_ends_the_same(server, uninterrupted, tmp_path, 
     assert same((weights, state), outcome(place))
 
 
-def same(one, other):
-    if isinstance(one, torch.Tensor):
-        return one.dtype == other.dtype and torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return one == other
-
-
 @pytest.mark.slow
 def test_two_processes_keep_one_module(server, tmp_path):
-    place = new_place(tmp_path / 'together')
+    place = jdrl_place(tmp_path / 'together')
     codes, printed = server.run_together('train', '-opt', 'run.yml', '--launcher', 'pytorch', cwd=place)
     assert codes == [0, 0], printed[-3000:]
     weights, state = outcome(place)

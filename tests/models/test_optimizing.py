@@ -14,18 +14,6 @@ def weight():
     return torch.nn.Parameter(torch.ones(4, 3, 3, 3))
 
 
-@pytest.mark.parametrize('name', optimizers())
-def test_every_optimizer_lowers_a_square(weight, name):
-    """Built from a name and a learning rate only, on a convolution's weight."""
-    optimizer = build_optimizer(name, [weight], {'lr': 0.01})
-    assert type(optimizer) is getattr(torch.optim, name)
-    for _ in range(3):
-        optimizer.zero_grad()
-        weight.square().sum().backward()
-        optimizer.step()
-    assert float(weight.detach().square().sum()) < weight.numel()
-
-
 def test_known_names():
     assert {'Adam', 'AdamW', 'SGD', 'RAdam', 'Adafactor'} <= set(optimizers())
     assert not {'Optimizer', 'LBFGS', 'SparseAdam', 'Muon'} & set(optimizers())
@@ -40,21 +28,12 @@ def test_names_of_basicsr_select_its_classes(weight):
     assert set(BASICSR_SCHEDULES) == {'MultiStepLR', 'MultiStepRestartLR', 'CosineAnnealingRestartLR'}
 
 
-def test_options_are_passed_on(weight):
-    optimizer = build_optimizer('AdamW', [weight], {'lr': 0.5, 'betas': [0.5, 0.6], 'weight_decay': 0.25})
-    group = optimizer.param_groups[0]
-    assert (group['lr'], list(group['betas']), group['weight_decay']) == (0.5, [0.5, 0.6], 0.25)
-
-
 @pytest.mark.parametrize(
     ('name', 'options', 'words'),
     [
         ('AdanW', {}, r"train\.optim_g\.type: no 'AdanW'.*AdamW"),
-        (None, {}, r'train\.optim_g\.type: no None'),
-        ('LBFGS', {}, "no 'LBFGS'"),
         ('Adam', {'momentum': 0.9}, r'train\.optim_g: Adam: .*momentum'),
         ('Adam', {'lr': -1.0}, r'train\.optim_g: Adam: .*-1'),
-        ('Adam', {'lr': '1e-4'}, r'train\.optim_g: Adam: '),
     ],
 )
 def test_wrong_optimizers(weight, name, options, words):
@@ -66,9 +45,7 @@ def test_wrong_optimizers(weight, name, options, words):
     ('name', 'options', 'words'),
     [
         ('CosineAnealingLR', {}, r"train\.scheduler\.type: no 'CosineAnealingLR'.*CosineAnnealingLR"),
-        ('ReduceLROnPlateau', {}, "no 'ReduceLROnPlateau'"),
         ('CosineAnnealingLR', {}, r'train\.scheduler: CosineAnnealingLR: .*T_max'),
-        ('StepLR', {'step_size': 1, 'gama': 1}, r'train\.scheduler: StepLR: .*gama'),
         (
             'CosineAnnealingRestartLR',
             {'periods': [1, 2], 'restart_weights': [1]},

@@ -40,18 +40,7 @@ def test_images_a_second_and_the_share_of_waiting(clock):
     clock.now += 1000  # a validation, a checkpoint
     passed(throughput, clock, 1, 3, 4)
     assert throughput.read() == {'images_per_s': 1.0, 'data_wait': 0.5}
-
-
-def test_reading_starts_anew(clock):
-    throughput = Throughput()
-    passed(throughput, clock, 9, 1, 1)
-    throughput.read()
-    passed(throughput, clock, 1, 0, 5)
-    assert throughput.read() == {'images_per_s': 5.0, 'data_wait': 0.0}
-
-
-def test_before_the_first_step():
-    assert Throughput().read() == {'images_per_s': 0.0, 'data_wait': 0.0}
+    assert throughput.read() == {'images_per_s': 0.0, 'data_wait': 0.0}
 
 
 class Terminal(io.StringIO):

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from places import same
 
 from ggkm_plugin.models import defocus_model, optimizing
 from ggkm_plugin.utils.checkpoint import read_checkpoint
@@ -39,18 +40,13 @@ def contents(model):
     return copy.deepcopy([*nets, *model.optimizer_g.state_dict()['state'].values()])
 
 
-def same(one, other):
-    pairs = zip(one, other, strict=True)
-    return all(a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a) for a, b in pairs)
-
-
 # ---- in parts
 
 
-@pytest.mark.parametrize('images', [4, 5, 2])
+@pytest.mark.parametrize('images', [5, 2])
 @pytest.mark.parametrize('network', ['GGKMNet', 'stock'])
 def test_parts_have_the_gradients_of_the_whole(options, request, batch, monkeypatch, network, images):
-    """Of four images in parts of two; of five in 2 + 2 + 1, each weighed by its images; of fewer than parts.
+    """Of five images in 2 + 2 + 1, each weighed by its images; of fewer images than parts.
 
     In float64, since float32 sums of thousands of signs, as L1 has them, differ by 1e-5 in another order.
     """
@@ -94,13 +90,13 @@ def test_a_loss_that_counts_its_calls_counts_iterations(stock, batch, accumulate
 # ---- gradients, averages
 
 
-@pytest.mark.parametrize('grad_clip', [None, 1e-3, 1e3])
+@pytest.mark.parametrize('grad_clip', [1e-3, 1e3])
 def test_clipping_bounds_the_norm_and_logs_what_it_was(stock, batch, grad_clip):
     free, clipped = build(stock), build(stock, grad_clip=grad_clip)
     norms = [step(model, batch())['grad_norm'] for model in (free, clipped)]
     assert norms[1] == norms[0] == pytest.approx(float(gradients(free).norm()), rel=1e-5)
     assert norms[0] > 1e-3
-    assert float(gradients(clipped).norm()) == pytest.approx(min(norms[0], grad_clip or math.inf), rel=1e-3)
+    assert float(gradients(clipped).norm()) == pytest.approx(min(norms[0], grad_clip), rel=1e-3)
     direction = torch.nn.functional.cosine_similarity(gradients(free), gradients(clipped), dim=0)
     assert float(direction) == pytest.approx(1, abs=1e-5)
 
@@ -132,14 +128,6 @@ def test_mixed_precision(stock, batch, amp, dtype):
     for name, value in model.net_g.state_dict().items():
         assert value.dtype == torch.float32
         assert not torch.equal(value, before[name])
-
-
-@pytest.mark.parametrize('amp', ['bf16', 'fp16'])
-def test_mixed_precision_of_our_network(options, batch, amp):
-    exact, mixed = build(options), build(options, amp=amp)
-    losses = [step(model, batch())['l_pix'] for model in (exact, mixed)]
-    assert losses[1] == pytest.approx(losses[0], rel=0.05)  # three significant digits in the network
-    assert losses[1] != losses[0]
 
 
 def test_the_logged_norm_is_not_scaled(stock, batch):
@@ -296,26 +284,6 @@ def test_the_rate_is_the_schedule_s_times_the_warm_up(stock, batch, name, warmup
         assert model.get_current_learning_rate() == [pytest.approx(expected, rel=1e-6)], iteration
 
 
-def rates(options, batch, model_type, warmup):
-    model = build({**options, 'model_type': model_type}, scheduler={'type': 'MultiStepLR', 'milestones': [3, 7]})
-    found = []
-    for iteration in range(1, 11):
-        step(model, batch(), iteration, warmup)
-        found += model.get_current_learning_rate()
-    return found
-
-
-def test_the_host_s_schedule_has_the_host_s_rates(stock, batch):
-    assert rates(stock, batch, 'DefocusModel', -1) == rates(stock, batch, 'SRModel', -1)
-
-
-def test_the_host_s_warm_up_never_ends(stock, batch):
-    """The defect in BasicSR: the schedule starts from the last rate of the warm-up, a fifth too low."""
-    basicsr, defocus = (rates(stock, batch, model_type, 2) for model_type in ('SRModel', 'DefocusModel'))
-    assert basicsr[1] == pytest.approx(0.0005)
-    assert defocus[:3] == pytest.approx([0.0005, 0.001, 0.001])
-
-
 # ---- every optimizer, every schedule
 
 SCHEDULES = {
@@ -376,24 +344,12 @@ def full_machine(_):
     return torch.empty(2**50)
 
 
-def test_out_of_memory_in_a_step(stock, batch, monkeypatch):
+def test_out_of_memory_in_a_step_and_a_validation(stock, batch, monkeypatch):
     model = build(stock)
     for full in (full_gpu, full_machine):
         monkeypatch.setattr(model.net_g, 'forward', full)
-        with pytest.raises(TrainingError, match=r'2 images of 32 pixels.*batch_size_per_gpu.*gt_size.*accumulate.*amp'):
-            step(model, batch())
-
-
-def test_out_of_memory_in_a_validation(stock, monkeypatch):
-    model = build(stock)
-    model.feed_data({'lq': torch.rand(1, 3, 48, 64)})
-    for full in (full_gpu, full_machine):
-        monkeypatch.setattr(model.net_g, 'forward', full)
+        model.feed_data({'lq': torch.rand(1, 3, 48, 64)})
         with pytest.raises(TrainingError, match='48x64'):
             model.test()
-
-
-def test_other_failures_keep_their_words(stock, batch):
-    model = build(stock)
-    with pytest.raises(RuntimeError, match='channels'):
-        step(model, {key: value[:, :2] for key, value in batch().items()})
+        with pytest.raises(TrainingError, match=r'2 images of 32 pixels.*batch_size_per_gpu.*gt_size.*accumulate.*amp'):
+            step(model, batch())

@@ -153,15 +153,13 @@ def test_comparisons_are_of_what_the_test_files_test(name):
     assert compared['protocol'] == metric
 
 
-def test_the_demo_s_comparison_is_on_what_it_was_validated_on():
-    train, compared = (
-        config.load_options(config.packaged_folder() / f'{file}.yml') for file in ('train_GGKMNet_demo', 'compare_demo')
-    )
+def test_the_demo_is_tested_and_compared_on_what_it_was_validated_on():
+    train, test, compared = (packaged(name) for name in ('train_GGKMNet_demo', 'test_GGKMNet_demo', 'compare_demo'))
     held_out = train['datasets']['val']
-    assert {held_out.pop('name'): held_out} == compared['datasets']
-    assert {str(Path(model['weights']).parent) for model in compared['models']} == {
-        f'experiments/{train["name"]}/models'
-    }
+    assert test['datasets']['test'] == held_out
+    assert test['val']['metrics'] == train['val']['metrics']
+    assert compared['datasets'] == {held_out.pop('name'): held_out}
+    assert {Path(model['weights']).parts[1] for model in compared['models']} == {train['name']}
 
 
 @pytest.mark.parametrize('name', ['DPDD', 'LFDOF', 'demo'])
@@ -171,29 +169,6 @@ def test_test_files_describe_the_network_that_was_trained(name):
     )
     build_network(tested['network_g']).load_state_dict(build_network(trained['network_g']).state_dict())
     assert tested['path']['pretrain_network_g'] == f'experiments/{trained["name"]}/models/net_g_latest.pth'
-
-
-def test_the_demo_is_tested_on_what_it_was_validated_on():
-    train, test = (
-        config.load_options(config.packaged_folder() / f'{kind}_GGKMNet_demo.yml') for kind in ('train', 'test')
-    )
-    assert train['datasets']['val'] == test['datasets']['test']
-    assert train['val']['metrics'] == test['val']['metrics']
-
-
-def test_the_training_files_differ_only_where_they_must():
-    dpdd, lfdof = (
-        config.load_options(config.packaged_folder() / f'train_GGKMNet_{name}.yml') for name in ('DPDD', 'LFDOF')
-    )
-    same = copy.deepcopy(dpdd)
-    same['name'] = lfdof['name']
-    for phase in ('train', 'val'):
-        for key in ('name', 'layout', 'dataroot'):
-            same['datasets'][phase][key] = lfdof['datasets'][phase][key]
-    same['train'].update(
-        total_iter=1_407_500, scheduler={**same['train']['scheduler'], 'milestones': [563_000, 844_500, 1_126_000]}
-    )
-    assert same == lfdof
 
 
 def test_the_paper_s_recipe():
@@ -242,31 +217,6 @@ def test_equal_terms_are_ggkmnet_s_recipe(method):
     assert {key for key in differing(opt, own) if not key.startswith('network_g.')} == {'name'}
 
 
-def test_a_method_s_file_is_ggkmnet_s_but_for_its_recipe(method):
-    name, dataset = method
-    of_the_recipe = ('name', 'network_g.', 'datasets.train.', 'train.')
-    changed = differing(packaged(f'train_{name}_{dataset}'), packaged(f'train_GGKMNet_{dataset}'))
-    assert [key for key in changed if not key.startswith(of_the_recipe)] == []
-    kept = ('name', 'type', 'layout', 'split', 'dataroot', 'num_worker_per_gpu', 'persistent_workers', 'pin_memory')
-    assert changed.isdisjoint({f'datasets.train.{key}' for key in kept})
-    assert changed.isdisjoint({f'train.{key}' for key in ('ema_decay', 'warmup_iter', 'amp', 'accumulate')})
-
-
-@pytest.mark.parametrize('name', METHODS)
-def test_a_method_s_recipe_is_the_same_on_both_sets(name):
-    """Where the schedule is unknown it is GGKMNet's, which differs between the data sets."""
-    dpdd, lfdof = (packaged(f'train_{name}_{dataset}') for dataset in SETS)
-    changed = differing(dpdd, lfdof)
-    places = {f'datasets.{phase}.{key}' for phase in ('train', 'val') for key in ('name', 'layout', 'dataroot')}
-    as_ggkmnet = name in ('AIFNet', 'DRBNet', 'KPAC', 'NRKNet')
-    length = {'train.total_iter', 'train.scheduler.milestones'} if as_ggkmnet or name == 'GKMNet' else set()
-    turns = {'train.pixel_opt.iters_per_epoch'} if name == 'GKMNet' else set()
-    assert changed == {'name', *places, *length, *turns}
-    if as_ggkmnet:
-        for dataset, opt in zip(SETS, (dpdd, lfdof), strict=True):
-            assert opt['train']['scheduler'] == packaged(f'train_GGKMNet_{dataset}')['train']['scheduler']
-
-
 def test_a_method_s_file_tells_its_published_scores(method):
     name, dataset = method
     known = {'DPDNetS': 'DPDNet-S', 'IFAN': 'IFANet'}.get(name, name)
@@ -283,44 +233,6 @@ def test_all_methods_are_compared_by_the_names_of_the_published_scores(dataset):
     trained = {packaged(f'train_{name}_{dataset}')['name'] for name in (*METHODS, 'GGKMNet')}
     assert trained <= {Path(model['weights']).parts[1] for model in models}
     assert {model['name'] for model in models} <= {row.method for row in PUBLISHED}
-
-
-# As their authors published them: optimizer, batch, crop, iterations, loss.
-RECIPES = {
-    'IFAN': ('RAdam', 1e-4, 8, 256, 600_000, {'type': 'IFANLoss', 'reblur_weight': 1.0}),
-    'DPDNetS': ('Adam', 2e-5, 5, 512, 200 * (4410 // 5), {'type': 'MSELoss'}),
-    'AttSRN': ('Adam', 1e-4, 16, 256, 4000 * (350 // 16), {'type': 'SRNLoss', 'gradient_weight': 2.5}),
-    'GKMNet': ('Adam', 1e-4, 4, 256, 4000 * 87, {'type': 'GKMLoss', 'iters_per_epoch': 87}),
-}
-
-
-@pytest.mark.parametrize('name', RECIPES)
-def test_recipes_that_are_known(name):
-    opt = packaged(f'train_{name}_DPDD')
-    train, crops = opt['train'], opt['datasets']['train']
-    optimizer, lr, batch, size, total, loss = RECIPES[name]
-    assert (train['optim_g']['type'], train['optim_g']['lr']) == (optimizer, lr)
-    assert (crops['batch_size_per_gpu'], crops['gt_size']) == (batch, size)
-    assert train['total_iter'] == total
-    assert train['pixel_opt'] == loss
-
-
-def test_details_of_recipes_that_are_known():
-    ifan, dpdnet, att, kpac, mdp = (
-        packaged(f'train_{name}_DPDD') for name in ('IFAN', 'DPDNetS', 'AttSRN', 'KPAC', 'MDP')
-    )
-    assert ifan['train']['grad_clip'] == 0.5
-    assert ifan['train']['optim_g']['decoupled_weight_decay'] is True
-    assert ifan['train']['scheduler'] == {'type': 'MultiStepLR', 'milestones': [500_000, 550_000], 'gamma': 0.5}
-    assert dpdnet['train']['scheduler']['milestones'] == [60 * 882, 120 * 882, 180 * 882]
-    schedule = att['train']['scheduler']
-    assert schedule == {'type': 'PolynomialLR', 'total_iters': att['train']['total_iter'], 'power': 0.3}
-    assert kpac['datasets']['train']['batch_size_per_gpu'] == 8
-    assert mdp['train']['scheduler'] == {'type': 'StepLR', 'step_size': 8 * 882, 'gamma': 0.5}
-    gkm, lfdof = (packaged(f'train_GKMNet_{dataset}')['train'] for dataset in SETS)
-    assert gkm['scheduler'] == {'type': 'MultiStepLR', 'milestones': [3000 * 87], 'gamma': 0.1}
-    epochs = lfdof['total_iter'] / lfdof['pixel_opt']['iters_per_epoch']  # of the loss, whose turns begin at 1000
-    assert epochs == pytest.approx(4000, rel=0.01)
 
 
 @pytest.mark.parametrize('dataset', SETS)

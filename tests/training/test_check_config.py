@@ -26,37 +26,26 @@ FAULTS = [
     ({'network_g.num_group': 3}, 'network_g.num_group', 'num_groups'),
     ({'network_g.boundary': 'circular'}, 'boundary', None),
     ({'network_g.self_reconstruction': 'false'}, 'network_g.self_reconstruction', None),
-    ({'network_g.type': None}, 'network_g.type', None),
     ({'network_g.type': ['GGKMNet']}, 'network_g.type', None),
     ({'network_g.in_ch': 1}, 'network_g', None),
     ({'model_type': 'SrModel'}, 'model_type', 'SRModel'),
     ({'train.pixel_opt.type': 'GGKMLos'}, 'train.pixel_opt.type', 'GGKMLoss'),
     ({'train.pixel_opt.omega': 'backwards'}, 'omega', None),
     ({'train.pixel_opt.mse_wieght': 1}, 'train.pixel_opt.mse_wieght', 'mse_weight'),
-    ({'train.pixel_opt.mse_weight': '1'}, 'train.pixel_opt.mse_weight', None),
     ({'train.pixel_opt': None}, 'train.pixel_opt', None),
     ({'train.pixel_opt.sr_weight': 0}, 'network_g.self_reconstruction', None),
     ({'train.total_iter': None}, 'train.total_iter', None),
-    ({'train.total_iter': '4'}, 'train.total_iter', None),
     ({'train.total_iter': 4.5}, 'train.total_iter', None),
     ({'train.ema_decy': 0.9}, 'train.ema_decy', 'ema_decay'),
-    ({'train.ema_decay': None}, 'train.ema_decay', None),
-    ({'train.ema_decay': 1}, 'train.ema_decay', None),
-    ({'train.warmup_iter': 'long'}, 'train.warmup_iter', None),
     ({'train.warmup_iter': None}, 'train.warmup_iter', None),
-    ({'train.optim_g.lr': None}, 'train.optim_g.lr', None),
-    ({'train.optim_g.lr': -1}, 'train.optim_g.lr', None),
     ({'train.optim_g.lr': '1e-4x'}, 'train.optim_g.lr', None),
     ({'train.optim_g.weight_decy': 1}, 'train.optim_g.weight_decy', 'weight_decay'),
     ({'train.optim_g.betas': 1}, 'train.optim_g', None),
     ({'train.optim_g.type': 'AdamWW'}, 'train.optim_g.type', 'AdamW'),
-    ({'train.optim_g.type': 'LBFGS'}, 'train.optim_g.type', None),
     ({'model_type': 'SRModel', 'train.optim_g.type': 'SGD'}, 'train.optim_g.type', None),
     ({'train.scheduler.type': 'MultistepLR'}, 'train.scheduler.type', 'MultiStepLR'),
     ({'train.scheduler.milestones': 3}, 'train.scheduler.milestones', None),
-    ({'train.scheduler.milestones': '3'}, 'train.scheduler.milestones', None),
     ({'train.scheduler': {'type': 'CosineAnnealingLR', 'Tmax': 4}}, 'train.scheduler.Tmax', 'T_max'),
-    ({'train.scheduler': {'type': 'LambdaLR'}}, 'train.scheduler.type', None),
     ({'train.scheduler': {'type': 'CosineAnnealingRestartLR', 'periods': [2]}}, 'train.scheduler.periods', None),
     (
         {'model_type': 'SRModel', 'train.scheduler': {'type': 'CosineAnnealingLR', 'T_max': 4}},
@@ -64,15 +53,9 @@ FAULTS = [
         'CosineAnnealingRestartLR',
     ),
     ({'train.amp': 'half'}, 'train.amp', None),
-    ({'train.accumulate': 0}, 'train.accumulate', None),
-    ({'train.grad_clip': -1}, 'train.grad_clip', None),
-    ({'train.nonfinite': 'ignore'}, 'train.nonfinite', None),
-    ({'train.compile': 'fastest'}, 'train.compile', None),
     ({'model_type': 'SRModel', 'train.amp': 'bf16'}, 'train.amp', None),
     ({'val.frequency': 3}, 'val.frequency', None),
     ({'val.val_freq': None}, 'val.val_freq', None),
-    ({'val.val_freq': 0}, 'val.val_freq', None),
-    ({'val.save_img': 'no'}, 'val.save_img', None),
     ({'val.metrics': 'psnr'}, 'val.metrics', None),
     ({'val.metrics': {'a/b': {'type': 'defocus_psnr'}}}, 'val.metrics.a/b', None),
     ({'val.metrics': {1: {'type': 'defocus_psnr'}}}, 'val.metrics', None),
@@ -87,42 +70,31 @@ FAULTS = [
         'test_y_channel',
     ),
     ({'logger.print_frq': 3}, 'logger.print_frq', 'print_freq'),
-    ({'logger.print_freq': 0}, 'logger.print_freq', None),
-    ({'logger.save_checkpoint_freq': 'often'}, 'logger.save_checkpoint_freq', None),
     ({'logger.keep_checkpoints': 0}, 'logger.keep_checkpoints', None),
-    ({'logger.use_tb_logger': 'no'}, 'logger.use_tb_logger', None),
-    ({'logger.wandb': {'project': 'mine'}}, 'logger.wandb', None),
     ({'path': 'here'}, 'path', None),
     ({'path.pretrain_network': None}, 'path.pretrain_network', 'pretrain_network_g'),
     ({'path.pretrain_network_g': 'gone.pth'}, 'path.pretrain_network_g', None),
     ({'path.pretrain_network_g': 3}, 'path.pretrain_network_g', None),
     ({'num_gpu': 99}, 'num_gpu', None),
-    ({'num_gpu': 'all'}, 'num_gpu', None),
     ({'manual_seed': -1}, 'manual_seed', None),
     ({'seed': 3}, 'seed', None),
-    ({'sync_bn': 'yes'}, 'sync_bn', None),
-    *(({'name': name}, 'name', None) for name in ('../pairs', '..', '', 7, 'x' * 300)),
-    ({'datasets.train.name': None}, 'datasets.train.name', None),
+    *(({'name': name}, 'name', None) for name in ('../pairs', '', 7, 'x' * 300)),
     ({'datasets.val.name': 'a/b'}, 'datasets.val.name', None),
     ({'datasets.val.name': 'train'}, 'datasets', None),
     ({'datasets.train.dataroot_lq': 'nowhere'}, 'datasets.train', None),
     ({'datasets.train.dataroot_lq': None}, 'dataroot_lq', None),
-    ({'datasets.train.batch_size_per_gpu': 'four'}, 'datasets.train.batch_size_per_gpu', None),
     ({'datasets.train.batch_size_per_gpu': 9}, 'dataset_enlarge_ratio', None),
-    ({'datasets.train.dataset_enlarge_ratio': 'twice'}, 'datasets.train.dataset_enlarge_ratio', None),
     ({'datasets.train.gt_size': None}, 'gt_size', None),
     ({'datasets.train.gt_size': 36}, 'datasets.train.gt_size', None),
     ({'datasets.train.gt_size': 16}, 'datasets.train.gt_size', None),
     ({'datasets.train.use_hfilp': True}, 'datasets.train.use_hfilp', 'use_hflip'),
     ({'datasets.train.use_hflip': 'false'}, 'datasets.train.use_hflip', None),
     ({'datasets.train.io_backend': 'disk'}, 'datasets.train.io_backend', None),
-    ({'datasets.train.prefetch_mode': 'gpu'}, 'datasets.train.prefetch_mode', None),
     (
         {'datasets.train.prefetch_mode': 'cpu', 'datasets.train.num_prefetch_queue': 0},
         'datasets.train.num_prefetch_queue',
         None,
     ),
-    ({'datasets.train.persistent_workers': 'no'}, 'datasets.train.persistent_workers', None),
     ({'datasets.train_2': {}}, 'datasets.train_2', None),
     ({'datasets.validate': {'name': 'x'}}, 'datasets.validate', None),
 ]
@@ -144,11 +116,8 @@ def test_one_fault(workplace, tiny, change, key, near):
         {'manual_seed': None},
         {'train.optim_g.type': 'SGD'},
         {'train.scheduler': {'type': 'CosineAnnealingLR', 'T_max': 4}},
-        {'train.amp': 'bf16'},
         {'train.amp': 'auto'},
-        {'train.warmup_iter': -1},
         {'train.total_iter': 4e0},
-        {'logger.wandb': {'project': None}},
         {'datasets.train.prefetch_mode': 'cpu'},
         {'network_g.enc_blocks': [1, 1, 2]},
     ],
@@ -179,15 +148,6 @@ def test_a_fault_is_listed_once(workplace, tiny):
     with pytest.raises(OptionError) as caught:
         check_config.check_options(tiny, is_train=True)
     assert str(caught.value).count('DefocusModl') == 1
-
-
-def test_all_faults_in_one_list(workplace, tiny):
-    tiny['network_g']['type'] = 'Nobody'
-    tiny['datasets']['val']['dataroot_gt'] = 'nowhere'
-    with pytest.raises(OptionError) as caught:
-        check_config.check_options(tiny, is_train=True)
-    assert 'network_g' in str(caught.value)
-    assert 'datasets.val' in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -255,15 +215,6 @@ def test_fewer_images_than_the_benchmark_has(workplace, tiny):
     assert '350' in warning
 
 
-def test_checking_writes_no_files_and_no_log(workplace, tiny):
-    import logging
-
-    handlers = logging.getLogger('basicsr').handlers
-    before = sorted(workplace.rglob('*')), list(handlers)
-    check_config.check_options(tiny, is_train=True)
-    assert (sorted(workplace.rglob('*')), list(handlers)) == before
-
-
 @pytest.mark.parametrize('missing', ['path.pretrain_network_g', 'val.save_img', 'network_g.type'])
 def test_what_a_test_needs(workplace, tiny, missing):
     torch.save({'params': build_network(copy.deepcopy(tiny['network_g'])).state_dict()}, 'weights.pth')
@@ -273,14 +224,8 @@ def test_what_a_test_needs(workplace, tiny, missing):
     config._set(tiny, missing.split('.'), None, new_keys=True)
     with pytest.raises(OptionError, match=re.escape(missing)):
         check_config.check_options(tiny, is_train=False)
-
-
-def test_a_test_of_nothing(workplace, tiny):
-    torch.save({'params': build_network(copy.deepcopy(tiny['network_g'])).state_dict()}, 'weights.pth')
-    tiny['path']['pretrain_network_g'] = 'weights.pth'
-    for datasets in ({}, {'train': tiny['datasets']['train']}):
-        with pytest.raises(OptionError, match='datasets'):
-            check_config.check_options({**tiny, 'datasets': datasets}, is_train=False)
+    with pytest.raises(OptionError, match='datasets'):
+        check_config.check_options({**tiny, 'datasets': {}}, is_train=False)
 
 
 STOCK = {

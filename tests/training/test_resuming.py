@@ -5,16 +5,14 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from conftest import TINY, write_pairs
-from forking import Server
+from conftest import TINY
+from places import new_place, same, start, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -31,20 +29,6 @@ def lasting(tiny: dict) -> dict:
     tiny['logger'].update(save_checkpoint_freq=2, keep_checkpoints=2, print_freq=2)
     tiny['val']['val_freq'] = 3
     return tiny
-
-
-@pytest.fixture(scope='module')
-def server():
-    server = Server()
-    yield server
-    server.close()
-
-
-def new_place(folder: Path, opt: dict) -> Path:
-    folder.mkdir()
-    write_pairs(folder / 'pairs', 4)
-    (folder / 'run.yml').write_text(yaml.safe_dump(opt))
-    return folder
 
 
 TRAIN = ('train', '-opt', 'run.yml')
@@ -65,19 +49,9 @@ def outcome(place: Path) -> dict:
         'optimizers': state['optimizers'],
         'schedulers': state['schedulers'],
         'generators': state['generators'],
-        'history': json.loads((run / 'validations.json').read_text()),
+        'scores': (state['best'], state['inputs']),
         'kept': sorted(path.name for path in run.glob('*/*[0-9].*')),
     }
-
-
-def same(one: object, other: object) -> bool:
-    if isinstance(one, torch.Tensor):
-        return isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
-    if isinstance(one, dict):
-        return isinstance(other, dict) and one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return one == other
 
 
 @pytest.fixture(scope='module')
@@ -112,43 +86,7 @@ def test_the_moments_are_of_every_kind(uninterrupted):
     }  # fmt: skip
 
 
-def test_killed_again_and_again(server, uninterrupted, tmp_path):
-    """The same command, until it comes to its end: none gets further than one checkpoint."""
-    opt, expected, _ = uninterrupted
-    place = new_place(tmp_path / 'killed', opt)
-    codes = []
-    while len(codes) < 10 and 0 not in codes:
-        codes.append(server.run(*RESUME, cwd=place, kill_at=45)[0])
-    assert set(codes) == {-signal.SIGKILL, 0}
-    assert len(codes) >= 4
-    made = outcome(place)
-    assert [key for key in expected if not same(expected[key], made[key])] == []
-
-
 # ---- signals
-
-
-def start(place: Path, *argv: str, **environment: str) -> subprocess.Popen:
-    """The command in a process group of its own, as a shell or a cluster starts it."""
-    return subprocess.Popen(
-        [sys.executable, '-m', 'ggkm_plugin.cli.main', *argv],
-        cwd=place,
-        env={**os.environ, 'OMP_NUM_THREADS': '1', **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_for(process: subprocess.Popen, text: str) -> str:
-    """Read what it prints up to a line with this text."""
-    seen = ''
-    for line in process.stdout:
-        seen += line
-        if text in line:
-            return seen
-    raise AssertionError(f'{text!r} was not printed:\n{seen[-3000:]}')
 
 
 def endless(tiny: dict) -> dict:
@@ -184,27 +122,24 @@ def test_a_signal_to_the_whole_group_saves_and_ends(server, tiny, tmp_path, name
 def test_a_signal_in_a_validation(server, tiny, tmp_path):
     """The step before it is saved, and the validation is made up for at the start of the resumed run."""
     tiny['val']['val_freq'] = 3
-    (tmp_path / 'place').mkdir()
-    (tmp_path / 'place/slow.py').write_text(
-        'import time\nfrom ggkm_plugin.evaluation.evaluator import Evaluator\n'
+    place = new_place(
+        tmp_path / 'place',
+        tiny,
+        slow='import time\nfrom ggkm_plugin.evaluation.evaluator import Evaluator\n'
         'evaluate = Evaluator.evaluate_image\n'
         'def slowly(self, *args):\n'
         "    print('seeing', flush=True)\n    time.sleep(0.5)\n    return evaluate(self, *args)\n"
-        'Evaluator.evaluate_image = slowly\n'
+        'Evaluator.evaluate_image = slowly\n',
     )
-    write_pairs(tmp_path / 'place/pairs', 4)
-    (tmp_path / 'place/run.yml').write_text(yaml.safe_dump(tiny))
-    process = start(tmp_path / 'place', *TRAIN, '--plugin', 'slow')
+    process = start(place, *TRAIN, '--plugin', 'slow')
     wait_for(process, 'seeing')
     process.send_signal(signal.SIGTERM)
     printed = process.communicate(timeout=60)[0]
     assert process.returncode == 1
     assert 'stopped by a signal after iteration 3' in printed
-    history = tmp_path / 'place/experiments/tiny/validations.json'
-    assert not history.exists()
-    code, printed = server.run(*RESUME, cwd=tmp_path / 'place')
+    code, printed = server.run(*RESUME, cwd=place)
     assert code == 0, printed[-3000:]
-    assert [entry['iter'] for entry in json.loads(history.read_text())] == [3, 4]
+    assert 'best: ' in printed.partition('iter:       4')[0]
 
 
 def test_a_second_signal_ends_at_once(tiny, tmp_path):
@@ -259,28 +194,6 @@ def test_a_damaged_image_in_the_middle_of_an_epoch(server, tiny, tmp_path):
     code, printed = server.run(*RESUME, cwd=place)
     assert code == 0, printed[-3000:]
     assert same(outcome(whole)['latest'], outcome(place)['latest'])
-
-
-def test_a_full_disk_while_saving(server, tiny, tmp_path):
-    """The earlier checkpoint is kept, and resumed from when the disk has free space."""
-    place = new_place(tmp_path / 'place', lasting(tiny))
-    (place / 'full.py').write_text(
-        'import errno, torch\nsave = torch.save\ncalls = []\n'
-        'def full(content, file):\n'
-        '    calls.append(file)\n'
-        '    if len(calls) > 2:\n'
-        "        raise OSError(errno.ENOSPC, 'No space left on device')\n"
-        '    save(content, file)\n'
-        'torch.save = full\n'
-    )
-    code, printed = server.run(*TRAIN, '--plugin', 'full', cwd=place)
-    assert code == 1
-    assert 'No space left on device' in printed.splitlines()[-1]
-    assert '--auto_resume' in printed.splitlines()[-1]
-    assert not list(place.rglob('*.part'))
-    code, printed = server.run(*RESUME, cwd=place)
-    assert code == 0, printed[-3000:]
-    assert 'iter: 2.' in printed
 
 
 def test_a_full_disk_before_the_first_checkpoint(server, tiny, tmp_path):
