@@ -24,16 +24,6 @@ def test_a_pickled_index_keeps_its_epoch_and_draw():
     assert (int(index), index.epoch, index.draw) == (3, 7, 11)
 
 
-def test_an_index_is_an_int():
-    index = SampleIndex(1, 5, 9)
-    assert ['a', 'b', 'c'][index] == 'b'
-    assert torch.arange(3)[index] == 1
-    assert np.arange(3)[index] == 1
-    assert index == 1
-    assert f'{index}' == '1'
-    assert (SampleIndex(2).epoch, SampleIndex(2).draw) == (0, 0)
-
-
 # EpochSampler
 
 

@@ -11,26 +11,12 @@ from ggkm_plugin.utils import config
 from basicsr.archs import build_network  # isort: skip
 from basicsr.losses import build_loss  # isort: skip
 
-DPDD = config.packaged_folder() / 'train_GGKMNet_DPDD.yml'
 VARIANTS = [
     (file, name)
     for file in sorted(config.packaged_folder().glob('train_*.yml'))
     for name in config.read_options(file)[1]
 ]
-# What the paper's tables list, but for the rows that are the option file itself; 0: its text.
-TABLES = {
-    8: 'wo_group_21 wo_group_84 wo_lstm_n wo_lstm_s t1 mcp_net fully_learned_r fully_learned_g wo_fr wo_ssim wo_sr',
-    10: 'p10_q1 p21_q1 p84_q1',
-    11: 's1_r3 s2_r1 s2_r2 s2_r3 s3_r2',
-    6: 'noise',  # and 7, the same network on RTF
-    2: 'dagger standard_convolutions',  # the second in Sec. 5.2
-    0: 'literal_sizes',  # Sec. 4.3
-}
 NOISE = {'IFAN', 'NRKNet', 'GGKMNet'}  # of Tables 6 and 7
-
-
-def test_every_row_of_the_tables_has_a_variant():
-    assert [name for file, name in VARIANTS if file == DPDD] == ' '.join(TABLES.values()).split()
 
 
 def test_the_methods_of_the_noise_tables_have_its_training():

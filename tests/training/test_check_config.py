@@ -174,13 +174,6 @@ def test_an_emulated_type_is_suspicious(workplace, tiny, monkeypatch):
         assert [warning.split(':')[0] for warning in warnings] == ['train.amp'] * (amp == 'bf16')
 
 
-def test_strict_counts_suspicious_settings_as_faults(workplace, tiny):
-    tiny['train']['total_iter'] = 2
-    tiny['network_g']['type'] = 'Nobody'
-    with pytest.raises(OptionError, match=r'(?s)Nobody.*train\.scheduler\.milestones'):
-        check_config.check_options(tiny, is_train=True, strict=True)
-
-
 def test_loss_and_model_that_do_not_fit(workplace, tiny):
     """SRModel passes the training dict of GGKMNet to the loss."""
     tiny['model_type'] = 'SRModel'
