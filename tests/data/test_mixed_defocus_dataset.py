@@ -13,7 +13,6 @@ import torch
 from ggkm_plugin.basicsr_patches.sampler import EpochSampler, SampleIndex
 from ggkm_plugin.data.mixed_defocus_dataset import MixedDefocusDataset
 from ggkm_plugin.data.paired_defocus_dataset import PairedDefocusDataset
-from ggkm_plugin.training import check_config
 from ggkm_plugin.utils import config
 from ggkm_plugin.utils.errors import DataError, OptionError
 from ggkm_plugin.utils.image_decoding import write_image
@@ -189,22 +188,7 @@ def test_a_fault_of_a_source_is_named_with_it(mixed, change, error, key):
         MixedDefocusDataset(opt)
 
 
-# with an option file
-
-
-def test_check_names_a_wrong_option_of_the_mixture(workplace, tiny):
-    folders = {key: tiny['datasets']['train'].pop(key) for key in ('dataroot_lq', 'dataroot_gt')}
-    tiny['datasets']['train'].update(type='MixedDefocusDataset', sources=[{**folders, 'ratio': 1}] * 2)
-    check_config.check_options(tiny, is_train=True)
-    for change, named in (
-        ({'gt_size': 36}, 'gt_size'),
-        ({'source': []}, r'datasets\.train\.source\b'),
-        ({'sources': [{**folders, 'ratio': 1, 'dataroot_lq': 'gone'}]}, r'datasets\.train\.sources\[0\].*gone'),
-    ):
-        opt = copy.deepcopy(tiny)
-        opt['datasets']['train'].update(change)
-        with pytest.raises(OptionError, match=named):
-            check_config.check_options(opt, is_train=True)
+# option files
 
 
 @pytest.mark.parametrize(('name', 'std'), [('DPDD', 5), ('RTF', 15)])

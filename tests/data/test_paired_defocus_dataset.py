@@ -17,7 +17,7 @@ from ggkm_plugin.basicsr_patches.sampler import EpochSampler, SampleIndex
 from ggkm_plugin.data.layouts import Pair, pairs_of_layout
 from ggkm_plugin.data.lmdb_store import key_of, write_lmdb
 from ggkm_plugin.data.paired_defocus_dataset import PairedDefocusDataset
-from ggkm_plugin.utils.errors import DataError, OptionError
+from ggkm_plugin.utils.errors import DataError
 from ggkm_plugin.utils.image_decoding import write_image
 
 LFDOF_PAIRS = Path(__file__).parents[2] / '../shared/data/lfdof_pairs'
@@ -330,19 +330,6 @@ def test_a_broken_image_is_named_through_a_worker(training, side):
         batches(dataset, 2)
     error.value.with_traceback(None)
     del error  # ends the workers now: the garbage collector, in its own order, would wait five seconds for each
-
-
-@pytest.mark.parametrize(
-    ('change', 'fault', 'named'),
-    [
-        ({'dataroot_gt': None}, OptionError, 'dataroot_gt'),
-        ({'dataroot_lq': '/nowhere/lq'}, DataError, '/nowhere/lq'),
-        ({'dataroot': '/nowhere', 'layout': 'RTF'}, OptionError, 'RTF.*train'),
-    ],
-)
-def test_a_wrong_option_is_named_before_a_sample_is_loaded(training, change, fault, named):
-    with pytest.raises(fault, match=named):
-        PairedDefocusDataset({**training, **change})
 
 
 # real photographs

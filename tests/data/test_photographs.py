@@ -19,13 +19,6 @@ def write(path, shape=(6, 8, 3), value=128):
     path.write_bytes(cv2.imencode('.png', np.full(shape, value, np.uint8))[1].tobytes())
 
 
-def test_train_and_val_share_no_photograph():
-    train, val = ({photo.path for photo in builtin_photographs(split)} for split in ('train', 'val'))
-    assert len(train) >= 5
-    assert {photo.name for photo in builtin_photographs('val')} == {'coffee', 'motorcycle_left'}
-    assert not train & val
-
-
 def test_every_built_in_photograph_loads():
     for photo in builtin_photographs('train') + builtin_photographs('val'):
         rgb, disparity = load_photograph(photo)

@@ -108,6 +108,7 @@ def test_a_database_without_pairs_is_named(tmp_path):
     [
         ({'split': 'train', 'io_backend': {'type': 'lmdb'}}, DataError, r'train\.lmdb'),
         ({'dataroot': None}, OptionError, 'dataroot'),
+        ({'dataroot': None, 'dataroot_lq': '/nowhere', 'dataroot_gt': '/nowhere'}, DataError, '/nowhere'),
     ],
 )
 def test_a_wrong_option_is_named(both, change, fault, named):
