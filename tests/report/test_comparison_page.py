@@ -191,8 +191,11 @@ def test_hostile_names_stay_text(tmp_path):
     assert data['name'] == results['name']
 
 
-def test_infinite_and_missing_numbers(tmp_path):
+def test_numbers_and_pictures_that_are_infinite_missing_or_damaged(tmp_path):
     results = sample(tmp_path)
+    first, second = (image['files'] for image in results['datasets'][0]['images'][:2])
+    (tmp_path / first['alpha']).unlink()
+    (tmp_path / second['input']).write_bytes(b'no picture')
     scores = results['datasets'][0]['images'][0]['scores']
     scores['alpha'] = {'psnr': math.inf, 'lpips': math.nan}
     scores['beta'] = {'psnr': np.float32(-math.inf), 'lpips': np.float32(0.5)}
@@ -202,23 +205,15 @@ def test_infinite_and_missing_numbers(tmp_path):
     assert scores['alpha'] == ['inf', 'nan']
     assert scores['beta'] == ['-inf', 0.5]
     assert scores['input'] == [None, 0.5]
+    images = data['datasets'][0]['images']
+    assert by_key(data, images[0]['files'])['alpha'] is None
+    assert images[0]['thumb']
+    assert images[1]['thumb'] is None
 
 
 @pytest.mark.parametrize('results', [{}, {'name': 'x', 'datasets': [{'name': 'empty'}]}, {'models': [{'name': 'a'}]}])
 def test_results_may_be_empty(tmp_path, results):
     embedded(write_report(tmp_path / 'new', results))
-
-
-def test_missing_and_damaged_pictures_are_null(tmp_path):
-    results = sample(tmp_path)
-    first, second = (image['files'] for image in results['datasets'][0]['images'][:2])
-    (tmp_path / first['alpha']).unlink()
-    (tmp_path / second['input']).write_bytes(b'no picture')
-    data = embedded(write_report(tmp_path, results))
-    images = data['datasets'][0]['images']
-    assert by_key(data, images[0]['files'])['alpha'] is None
-    assert images[0]['thumb']
-    assert images[1]['thumb'] is None
 
 
 def test_previews_are_small_and_made_once(tmp_path):

@@ -89,11 +89,8 @@ def test_files_left_out_are_listed_with_a_reason(place, given):
     assert plan(['mixed/g.NEF'], None, '_deblurred', False)[0][0].named
 
 
-def test_an_absolute_pattern(place):
+def test_absolute_patterns_and_names_that_are_patterns_too(place):
     assert planned(f'{place}/*.webp') == [(f'{place}/lone.webp', f'{place}/lone_deblurred.webp')]
-
-
-def test_a_name_that_is_also_a_pattern(place):
     (place / 'a[1].png').touch()
     assert planned('a[1].png') == [('a[1].png', 'a[1]_deblurred.png')]
 
@@ -104,14 +101,11 @@ def test_a_name_that_is_also_a_pattern(place):
         (['gone.jpg'], {}, 'gone.jpg: no such file or folder'),
         (['*.bmp'], {}, r'\*.bmp: '),
         (['photos/sea/..', 'other'], {'out': 'new'}, 'both would become new/a_deblurred.png'),
-        (['photos', 'other'], {'out': 'x.png'}, 'more than one photograph'),
         (['photos'], {'out': 'x.png'}, 'more than one photograph'),
         (['photos'], {'out': 'lone.webp/'}, 'lone.webp is a file, not a folder'),
-        (['photos'], {'out': 'photos/notes.txt'}, 'notes.txt is a file, not a folder'),
         (['photos'], {'out': 'photos/notes.txt/below'}, 'notes.txt is a file, not a folder'),
         (['lone.webp'], {'out': 'x.gif'}, 'x.gif'),
         (['lone.webp'], {'out': 'lone.webp'}, 'lone.webp: would replace the photograph'),
-        (['lone.webp'], {'suffix': ''}, 'would replace the photograph'),
         (['photos'], {'out': 'photos', 'suffix': ''}, 'would replace the photograph'),
         (['photos/a.png', 'photos/a_deblurred.png'], {}, 'would replace the photograph photos/a_deblurred.png'),
         (['lone.webp'], {'suffix': '/x'}, 'suffix'),
