@@ -203,31 +203,10 @@ class MCPNet(GGKMNetAblation):
     beta_predictor_class = ConvBetaPredictor
     iggcm_class = ImageHead
 
-    def __init__(
-        self,
-        in_ch: int = 3,
-        num_groups: int = 21,
-        num_scales: int = 3,
-        width: int = 32,
-        enc_blocks: Sequence[int] = (1, 1, 1),
-        bottleneck_blocks: int = 1,
-        dec_blocks: Sequence[int] = (1, 1, 1),
-        beta_path2: str = 'c3c1',
-        beta_norm: str = 'none',
-        self_reconstruction: bool = True,
-    ) -> None:
-        options: dict[str, Any] = {
-            'in_ch': in_ch,
-            'num_groups': num_groups,
-            'num_scales': num_scales,
-            'width': width,
-            'enc_blocks': enc_blocks,
-            'bottleneck_blocks': bottleneck_blocks,
-            'dec_blocks': dec_blocks,
-            'beta_path2': beta_path2,
-            'beta_norm': beta_norm,
-            'self_reconstruction': self_reconstruction,
-        }
+    def __init__(self, **options: Any) -> None:
+        self.refuse(options, 'kernels_per_group', 'num_iters', 'alpha_head', 'fuse', 'residual', 'init', 'blur_form')
+        self.refuse(options, 'sigma_denom', 'sigma_conv', 'sigma_q0', 'first_size')
+        self.refuse(options, 'boundary', 'include_identity', 'iterative')
         super().__init__(GGKMNet(**options), **options, fuse='none', residual='none')
 
 

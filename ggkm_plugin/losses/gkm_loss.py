@@ -3,19 +3,19 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ggkm_plugin.losses.common import check_crop
+from ggkm_plugin.archs.arguments import checked
+from ggkm_plugin.losses.common import WeightedTerms, check_ssim_crop, estimates, num_scales_of
 from ggkm_plugin.ops.pyramid import pyramid
-from ggkm_plugin.ops.ssim import ssim
 from ggkm_plugin.utils.registry import LOSS_REGISTRY
+from ggkm_plugin.utils.schema import Count, Natural
 
 _FIRST_EPOCH, _PERIOD, _TURN = 1000, 200, 100
 
 
 @LOSS_REGISTRY.register()
-class GKMLoss(nn.Module):
+class GKMLoss(WeightedTerms):
     """Sum over the scales, with equal weights, of the mean squared error, or alternately of 1 - SSIM.
 
     Iterations of one scale share its weight, as in GGKMLoss.
@@ -36,22 +36,18 @@ class GKMLoss(nn.Module):
     Raises:
         ValueError: a wrong `iters_per_epoch` or `first_iteration`; a network with self-reconstruction, for which this
             loss has no term.
-        CropSizeError: gt does not fit the pyramid, or, with SSIM, its coarsest level is smaller than the SSIM window.
+        CropSizeError: with SSIM, the coarsest level of gt is smaller than the SSIM window.
     """
 
-    takes_scales = True
     iteration: Tensor
 
-    def __init__(self, iters_per_epoch: int | None = None, first_iteration: int = 0, loss_weight: float = 1.0) -> None:
-        super().__init__()
-        if iters_per_epoch is not None and (not isinstance(iters_per_epoch, int) or iters_per_epoch < 1):
-            raise ValueError(f'iters_per_epoch must be a whole number of at least 1 or null, not {iters_per_epoch!r}')
-        if not isinstance(first_iteration, int) or first_iteration < 0:
-            raise ValueError(f'first_iteration must be a whole number of at least 0, not {first_iteration!r}')
+    @checked
+    def __init__(
+        self, iters_per_epoch: Count | None = None, first_iteration: Natural = 0, loss_weight: float = 1.0
+    ) -> None:
+        super().__init__({'l_mse': 1.0}, loss_weight)
         self.iters_per_epoch = iters_per_epoch
-        self.loss_weight = loss_weight
         self.register_buffer('iteration', torch.tensor(first_iteration))
-        self.terms: dict[str, Tensor] = {}
 
     @property
     def structural(self) -> bool:
@@ -62,23 +58,10 @@ class GKMLoss(nn.Module):
         return epoch >= _FIRST_EPOCH and (epoch % 1000) % _PERIOD < _TURN
 
     def forward(self, output: dict[str, Any] | Tensor, gt: Tensor) -> Tensor:
-        scales = [output] if isinstance(output, Tensor) else output['scales']
-        num_scales = 1 if isinstance(output, Tensor) else len(output['inputs'])
-        iterations = len(scales) // num_scales
-        check_crop(gt, num_scales, with_ssim=self.iters_per_epoch is not None)
-        if isinstance(output, dict) and output['reconstructions']:
-            raise ValueError(
-                "GKMLoss has no term for the network's reconstructions: set network_g.self_reconstruction: false "
-                'or train.pixel_opt.type: GGKMLoss'
-            )
-        targets = [target for target in pyramid(gt, num_scales) for _ in range(iterations)]
-        pairs = zip(scales, targets, strict=True)
-        if self.structural:
-            name, parts = 'l_ssim', [1 - ssim(x, target).mean() for x, target in pairs]
-        else:
-            name, parts = 'l_mse', [F.mse_loss(x, target) for x, target in pairs]
+        images, num_scales = estimates(self, output), num_scales_of(output)
+        if self.iters_per_epoch is not None:
+            check_ssim_crop(gt, num_scales)
+        self.weights = {'l_ssim': 1.0} if self.structural else {'l_mse': 1.0}
         if self.training:
             self.iteration += 1
-        total = torch.stack(parts).sum() / iterations
-        self.terms = {name: total.detach()}
-        return self.loss_weight * total
+        return self.weighted(self.image_terms(images, pyramid(gt, num_scales)))

@@ -2,17 +2,17 @@
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ggkm_plugin.losses.common import check_crop, checked_weights, fourier_l1, scales_of
-from ggkm_plugin.ops.ssim import ssim
+from ggkm_plugin.archs.arguments import checked
+from ggkm_plugin.losses.common import WeightedTerms, check_ssim_crop, estimates, num_scales_of, over_scales
 from ggkm_plugin.utils.registry import LOSS_REGISTRY
+from ggkm_plugin.utils.schema import NonNegative
 
 
 @LOSS_REGISTRY.register()
-class NRKLoss(nn.Module):
+class NRKLoss(WeightedTerms):
     """mse_weight * MSE + ssim_weight * SSIM + fr_weight * FR + reblur_weight * reblurring, each summed over the scales.
 
     forward(output, gt (B,3,H,W)) -> scalar. `output` is a network's training dict (`scales`, `inputs`, and NRKNet's
@@ -31,48 +31,27 @@ class NRKLoss(nn.Module):
     Raises:
         ValueError: a negative weight, all weights 0; only reblurring for a network that does not reblur; a
             network with self-reconstruction, for which this loss has no term.
-        CropSizeError: gt does not fit the pyramid, or its coarsest level is smaller than the SSIM window.
+        CropSizeError: the coarsest level of gt is smaller than the SSIM window.
     """
 
-    takes_scales = True
-
+    @checked
     def __init__(
         self,
-        mse_weight: float = 1.0,
-        ssim_weight: float = 1.0,
-        fr_weight: float = 0.0,
-        reblur_weight: float = 1.0,
+        mse_weight: NonNegative = 1.0,
+        ssim_weight: NonNegative = 1.0,
+        fr_weight: NonNegative = 0.0,
+        reblur_weight: NonNegative = 1.0,
         loss_weight: float = 1.0,
     ) -> None:
-        super().__init__()
         weights = {'l_mse': mse_weight, 'l_ssim': ssim_weight, 'l_fr': fr_weight, 'l_reblur': reblur_weight}
-        self.weights = checked_weights('NRKLoss', weights)
-        self.loss_weight = loss_weight
-        self.terms: dict[str, Tensor] = {}
+        super().__init__(weights, loss_weight)
 
     def forward(self, output: dict[str, Any] | Tensor, gt: Tensor) -> Tensor:
-        scales = scales_of(output)
-        check_crop(gt, len(scales), with_ssim=self.weights['l_ssim'] > 0)
-        targets = [gt[..., :: 2**i, :: 2**i] for i in reversed(range(len(scales)))]
-        parts: dict[str, list[Tensor]] = {name: [] for name in self.weights}
-        for x, target in zip(scales, targets, strict=True):
-            if self.weights['l_mse']:
-                parts['l_mse'].append(F.mse_loss(x, target))
-            if self.weights['l_ssim']:
-                parts['l_ssim'].append(1 - ssim(x, target).mean())
-            if self.weights['l_fr']:
-                parts['l_fr'].append(fourier_l1(x, target))
-        if isinstance(output, dict):
-            if output['reconstructions']:
-                raise ValueError(
-                    "NRKLoss has no term for the network's reconstructions: set network_g.self_reconstruction: false "
-                    'or train.pixel_opt.type: GGKMLoss'
-                )
-            if self.weights['l_reblur'] and 'reblur' in output:
-                pairs = zip(output['reblur'](targets), output['inputs'], strict=True)
-                parts['l_reblur'] = [F.mse_loss(blurred, y) for blurred, y in pairs]
-        sums = {name: torch.stack(values).sum() for name, values in parts.items() if values}
-        if not sums:
-            raise ValueError('only reblur_weight is above 0 but the network reblurs nothing: raise another weight')
-        self.terms = {name: term.detach() for name, term in sums.items()}
-        return self.loss_weight * torch.stack([self.weights[name] * term for name, term in sums.items()]).sum()
+        images, num_scales = estimates(self, output), num_scales_of(output)
+        if self.weights['l_ssim']:
+            check_ssim_crop(gt, num_scales)
+        targets = [gt[..., :: 2**i, :: 2**i] for i in reversed(range(num_scales))]
+        terms = self.image_terms(images, targets)
+        if self.weights['l_reblur'] and isinstance(output, dict) and 'reblur' in output:
+            terms['l_reblur'] = over_scales(F.mse_loss, output['reblur'](targets), output['inputs'])
+        return self.weighted(terms)
