@@ -8,6 +8,7 @@ gives sigma. The second scale is the largest at which the edge is separate from 
 import numpy as np
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import cg
+from skimage import feature
 
 from ggkm_plugin.classical.domain_transform import recursive_filter, spread
 from ggkm_plugin.classical.working import Progress
@@ -21,9 +22,6 @@ _HIGH_PERCENTILE, _LOW_RATIO = 70, 0.4
 _STIFFNESS = 20.0
 # A smaller gradient is rounding: an image of one color has no edges.
 _LEAST_GRADIENT = 1e-7
-# Gradients that differ by less are equal: an edge between two pixels belongs to both.
-_TIE = 1e-6
-_STRIP = 256  # rows at a time
 
 
 def blur_map(image: np.ndarray, progress: Progress | None = None) -> np.ndarray:
@@ -85,38 +83,12 @@ def _derivative(gray: np.ndarray, scale: float) -> np.ndarray:
 def canny(gray: np.ndarray, scale: float) -> np.ndarray:
     """Detect edges (H,W) bool by Canny's method at one scale.
 
-    The upper threshold is the 70th percentile of the gradient magnitude, the lower is 0.4 of it. scikit-image has no
-    threshold relative to the other, and drops edges between two pixels at random.
+    The upper threshold is the 70th percentile of the gradient magnitude, the lower is 0.4 of it.
     """
     smooth = ndimage.gaussian_filter(gray, scale, mode='nearest')
-    down, right = (ndimage.sobel(smooth, axis) for axis in (0, 1))
-    magnitude = np.hypot(down, right)
+    magnitude = np.hypot(ndimage.sobel(smooth, 0), ndimage.sobel(smooth, 1))
     high = max(float(np.percentile(magnitude, _HIGH_PERCENTILE)), _LEAST_GRADIENT)
-    ridge = np.zeros(gray.shape, bool)
-    for top in range(1, len(gray) - 1, _STRIP):
-        rows = slice(top - 1, min(top + _STRIP, len(gray) - 1) + 1)
-        ridge[rows][1:-1] |= _ridge(down[rows], right[rows], magnitude[rows], _LOW_RATIO * high)[1:-1]
-    labels, count = ndimage.label(ridge, np.ones((3, 3)))
-    strong = np.zeros(count + 1, bool)
-    strong[labels[ridge & (magnitude >= high)]] = True
-    return strong[labels]
-
-
-def _ridge(down: np.ndarray, right: np.ndarray, magnitude: np.ndarray, low: float) -> np.ndarray:
-    """Suppress non-maxima: keep magnitudes above `low`, maximal along the gradient; never on the border."""
-    ridge = np.zeros(magnitude.shape, bool)
-    row, column = (index + 1 for index in np.nonzero(magnitude[1:-1, 1:-1] > low))
-    dy, dx, here = down[row, column], right[row, column], magnitude[row, column]
-    steep = np.abs(dy) > np.abs(dx)
-    diagonal = np.minimum(np.abs(dy), np.abs(dx)) / np.maximum(np.abs(dy), np.abs(dx))
-    step_y, step_x = np.sign(dy).astype(int), np.sign(dx).astype(int)
-    top = np.ones(len(here), bool)
-    for side in (1, -1):
-        straight = magnitude[row + side * step_y * steep, column + side * step_x * ~steep]
-        cornered = magnitude[row + side * step_y, column + side * step_x]
-        top &= (1 - _TIE) * ((1 - diagonal) * straight + diagonal * cornered) <= here
-    ridge[row[top], column[top]] = True
-    return ridge
+    return feature.canny(gray, scale, _LOW_RATIO * high, high, mode='nearest')
 
 
 def smoothed_along_edges(sigma: np.ndarray, known: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Independent jobs on threads, with progress. The jobs must release the GIL to run in parallel."""
 
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 # Stage, number of steps done, total number of steps.
@@ -24,7 +24,7 @@ def progress_lines(name: str, tell: Callable[[str], None]) -> Progress:
 def done_by_threads(
     what: str,
     do: Callable[..., None],
-    jobs: Iterable[tuple[Any, ...]],
+    jobs: Sequence[tuple[Any, ...]],
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> None:
@@ -33,12 +33,6 @@ def done_by_threads(
     Exceptions of a job and Ctrl-C are raised, and jobs that have not begun are canceled.
     """
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as threads:
-        futures = [threads.submit(do, *job) for job in jobs]
-        try:
-            for number, future in enumerate(as_completed(futures), 1):
-                future.result()
-                if progress:
-                    progress(what, number, len(futures))
-        except BaseException:
-            threads.shutdown(cancel_futures=True)
-            raise
+        for number, _ in enumerate(threads.map(lambda job: do(*job), jobs), 1):
+            if progress:
+                progress(what, number, len(jobs))

@@ -5,11 +5,11 @@ network's *input* (bit depth, cropping, padding) is the data set's and the resto
 row because a number is only comparable with the published one if that was done too.
 """
 
-import difflib
 from dataclasses import dataclass
 from typing import Literal
 
 from ggkm_plugin.ops.ssim import Window
+from ggkm_plugin.utils.config import nearest
 from ggkm_plugin.utils.errors import OptionError
 
 # RGB in [-1, 1], as the metric was made for; BGR in [-1, 1]; or RGB left in [0, 1].
@@ -55,9 +55,7 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def find_protocol(name: str) -> Protocol:
-    """Look up a preset. Raises OptionError that names the nearest ones and the whole list."""
-    if name in PROTOCOLS:
-        return PROTOCOLS[name]
-    nearest = difflib.get_close_matches(str(name), PROTOCOLS)
-    hint = f' Did you mean {" or ".join(nearest)}?' if nearest else ''
-    raise OptionError(f'protocol: {name!r} is unknown.{hint} Protocols: {", ".join(PROTOCOLS)}.')
+    """Look up a preset. Raises OptionError that names the nearest one, or the whole list."""
+    if name not in PROTOCOLS:
+        raise OptionError(f'protocol: {name!r} is unknown.{nearest(str(name), list(PROTOCOLS), "Protocols")}')
+    return PROTOCOLS[name]

