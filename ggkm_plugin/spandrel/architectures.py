@@ -6,9 +6,7 @@ that the file describes. From a bare state dict, those that shapes do not tell h
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,11 @@ from ggkm_plugin.archs.nrknet_arch import NRKNet
 # Of .safetensors files that a training with an EMA network saved.
 _EMA = 'params_ema.'
 
-_described: ContextVar[Mapping[str, Any] | None] = ContextVar('described', default=None)
+
+class _DescribedState(dict[str, Any]):
+    """State dict with what its file says of the network; empty if it says nothing."""
+
+    description: Mapping[str, Any]
 
 
 class _RestorationArchitecture(Architecture[nn.Module]):
@@ -44,9 +46,10 @@ class _RestorationArchitecture(Architecture[nn.Module]):
         return {}
 
     def load(self, state_dict: StateDict) -> ImageModelDescriptor[nn.Module]:
+        described = getattr(state_dict, 'description', {})
         if any(key.startswith(_EMA) for key in state_dict):
             state_dict = {key.removeprefix(_EMA): state_dict[key] for key in state_dict if key.startswith(_EMA)}
-        described, options = _described.get() or {}, self.options(state_dict)
+        options = self.options(state_dict)
         if described.get('arch') == self.id:
             # An export may leave out what only training uses.
             srm = {key: value for key, value in options.items() if key == 'self_reconstruction'}
@@ -136,26 +139,18 @@ ARCHITECTURES = (GGKMNetArchitecture, GKMNetArchitecture, NRKNetArchitecture)
 
 
 def describe_loaded(loader: type[ModelLoader]) -> None:
-    """Let `load_from_file` of spandrel's loader give the file's description of its network to `load`."""
-    original = loader.load_from_file
+    """Let spandrel's loader keep the description of its network that a file has."""
+    original = loader.load_state_dict_from_file
     if hasattr(original, '__wrapped__'):
         return
 
     @functools.wraps(original)
-    def load_from_file(self: ModelLoader, path: str | Path) -> Any:
-        with _description(path):
-            return original(self, path)
+    def load_state_dict_from_file(self: ModelLoader, path: str | Path) -> StateDict:
+        state = _DescribedState(original(self, path))
+        state.description = _read_description(path)
+        return state
 
-    loader.load_from_file = load_from_file  # type: ignore[method-assign]
-
-
-@contextmanager
-def _description(path: str | Path) -> Iterator[None]:
-    token = _described.set(_read_description(path))
-    try:
-        yield
-    finally:
-        _described.reset(token)
+    loader.load_state_dict_from_file = load_state_dict_from_file  # type: ignore[method-assign]
 
 
 def _read_description(path: str | Path) -> Mapping[str, Any]:

@@ -45,17 +45,3 @@ def test_the_first_row_of_a_kernel_weighs_the_pixel_above_and_the_first_column_t
     assert torch.equal(filter_per_pixel(x, above, 3, 1)[..., 1:, :], x[..., :-1, :])
     assert torch.equal(filter_per_pixel(x, above, 3, 1)[..., 0, :], x[..., 0, :])  # the edge repeats
     assert torch.equal(filter_per_pixel(x, left, 3, 7)[..., 3:], x[..., :-3])
-
-
-def test_every_channel_and_pixel_has_its_own_kernel():
-    x, kernels = torch.ones(1, 2, 3, 4, dtype=torch.float64), torch.zeros(1, 2, 9, 3, 4, dtype=torch.float64)
-    kernels[0, 1, 4, 2, 0] = 5
-    want = torch.zeros_like(x)
-    want[0, 1, 2, 0] = 5
-    assert torch.equal(filter_per_pixel(x, kernels, 3, 3), want)
-
-
-def test_kernels_of_unit_sum_keep_a_constant():
-    x = torch.full((2, 3, 5, 8), 0.7, dtype=torch.float64)
-    kernels = noise(2, 3, 49, 5, 8, seed=1).softmax(2)
-    torch.testing.assert_close(filter_per_pixel(x, kernels, 7, 7), x, rtol=0, atol=1e-12)

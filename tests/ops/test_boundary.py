@@ -4,26 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from ggkm_plugin.ops.boundary import BOUNDARIES, crop_to, pad, pad_to_multiple, padded_size, reflect_index
+from ggkm_plugin.ops.boundary import BOUNDARIES, crop_to, pad, pad_to_multiple, padded_size
 
 # The names in numpy.pad.
 NUMPY = {'reflect': 'reflect', 'zeros': 'constant', 'replicate': 'edge'}
-
-
-@pytest.mark.parametrize('n', [1, 2, 3, 5, 16])
-@pytest.mark.parametrize(('before', 'after'), [(0, 0), (0, 3), (4, 0), (1, 1), (21, 21), (100, 37)])
-def test_reflected_positions_are_those_of_numpy(n, before, after):
-    got = reflect_index(n, before, after)
-    want = np.pad(np.arange(n), (before, after), mode='reflect')
-    np.testing.assert_array_equal(got.numpy(), want)
-
-
-def test_reflection_does_not_repeat_the_edge():
-    assert reflect_index(4, 5, 5).tolist() == [1, 2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1, 2]
-
-
-def test_one_pixel_is_constant():
-    assert reflect_index(1, 50, 60).tolist() == [0] * 111
 
 
 @pytest.mark.parametrize('boundary', BOUNDARIES)
@@ -35,11 +19,6 @@ def test_pad_equals_numpy(size, margins, boundary):
     left, right, top, bottom = margins
     want = np.pad(x.numpy(), [(0, 0), (0, 0), (top, bottom), (left, right)], mode=NUMPY[boundary])
     np.testing.assert_array_equal(pad(x, left, right, top, bottom, boundary).numpy(), want)
-
-
-def test_default_is_reflection():
-    x = torch.rand(1, 1, 4, 4)
-    torch.testing.assert_close(pad(x, 9, 9, 9, 9), pad(x, 9, 9, 9, 9, 'reflect'), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize('boundary', BOUNDARIES)

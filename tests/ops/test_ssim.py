@@ -45,35 +45,13 @@ def test_gaussian_is_the_metric_of_basicsr_on_8_bit_images():
     np.testing.assert_allclose(ssim(x / 255, y / 255), want, rtol=1e-10)
 
 
-def test_gaussian_is_pytorch_msssim_by_hand_at_one_position():
-    x, y = pair((1, 1, 11, 11))
-    offset = torch.arange(11, dtype=torch.float64) - 5
-    taps = torch.exp(-(offset**2) / (2 * 1.5**2))
-    weights = torch.outer(taps, taps) / taps.sum() ** 2
-    ux, uy = (weights * x).sum(), (weights * y).sum()
-    vx, vy = (weights * (x - ux) ** 2).sum(), (weights * (y - uy) ** 2).sum()
-    vxy = (weights * (x - ux) * (y - uy)).sum()
-    want = (2 * ux * uy + 1e-4) / (ux**2 + uy**2 + 1e-4) * (2 * vxy + 9e-4) / (vx + vy + 9e-4)
-    torch.testing.assert_close(ssim(x, y), want[None], rtol=1e-12, atol=0)
-
-
-@pytest.mark.parametrize(('window', 'size'), WINDOWS)
-def test_laws(window, size):
-    x, y = pair((2, 3, size + 2, size + 9))
-    assert ssim(x, x, window).tolist() == [1.0, 1.0]
-    torch.testing.assert_close(ssim(x, y, window), ssim(y, x, window))
-    assert (ssim(x, y, window) < 1).all()
-    torch.testing.assert_close(ssim(x, y, window)[:1], ssim(x[:1], y[:1], window))
-    torch.testing.assert_close(ssim(x, y, window), ssim(x.mT, y.mT, window))
-
-
 @pytest.mark.parametrize(('window', 'size'), WINDOWS)
 def test_gradients(window, size):
     x, y = (t.requires_grad_() for t in pair((2, 2, size + 1, size + 2)))
     assert torch.autograd.gradcheck(lambda a, b: ssim(a, b, window), (x, y), fast_mode=True)
 
 
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_lower_precision_is_computed_in_float32(dtype):
     x, y = (t.to(dtype) for t in pair((2, 3, 40, 40)))
     got = ssim(x, y)
@@ -94,11 +72,3 @@ def test_too_small_names_size_and_window(window, size):
     x, y = pair((1, 3, size, size - 1))
     with pytest.raises(ValueError, match=f'{window} window needs images of at least {size}x{size}.*{size}x{size - 1}'):
         ssim(x, y, window)
-
-
-def test_wrong_arguments_are_refused():
-    x, y = pair((1, 3, 16, 16))
-    with pytest.raises(ValueError, match=r'one shape, got \(1, 3, 16, 16\) and \(3, 16, 16\)'):
-        ssim(x, y[0])
-    with pytest.raises(ValueError, match=r"window 'box' is unknown"):
-        ssim(x, y, 'box')

@@ -37,7 +37,7 @@ class Alive:
         cls.now -= 1
 
 
-@pytest.mark.parametrize('count', [1, 2, 3, 4, 5, 9, 10, 21, 84, 100])
+@pytest.mark.parametrize('count', [1, 2, 4, 9, 10, 21, 84])
 def test_backwards_gives_each_state_from_few_stored_ones(count):
     Alive.now = Alive.peak = advances = 0
 

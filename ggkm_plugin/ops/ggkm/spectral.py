@@ -39,8 +39,6 @@ from ggkm_plugin.ops.steps import backwards, chunks_of, steps_at_once
 NEGLIGIBLE = {torch.float32: 3e-8, torch.float64: 1e-15}
 # On a CPU, matrix products are faster up to about this many pixels, FFTs of the extended image beyond.
 _MATRIX_PIXELS = 256 * 256
-# Up to this length a matrix product is at least as fast as an FFT of the mirrored line (CPU, 96 to 3000 pixels).
-_GEMM_LENGTH = 1024
 # Rows of an image that fit into a processor's cache.
 _BLOCK = 96
 
@@ -61,18 +59,10 @@ def dct1_matrix(n: int, dtype: torch.dtype = torch.float64, device: torch.device
     return matrix.to(dtype)
 
 
-def _dct1_line(x: Tensor) -> Tensor:
-    """Transform the last dimension: the real FFT of the line extended by reflection to its period 2(n-1)."""
-    n = x.shape[-1]
-    # For a symbolic length of torch.export: the form valid for every length, without a guard on it.
-    if isinstance(n, torch.SymInt) or n <= _GEMM_LENGTH:
-        return x @ dct1_matrix(n, x.dtype, x.device).T
-    return torch.fft.rfft(torch.cat([x, x[..., 1:-1].flip(-1)], dim=-1)).real
-
-
 def dct1(x: Tensor) -> Tensor:
     """Compute the two-dimensional DCT-I of (..., H, W), unnormalized."""
-    return _dct1_line(_dct1_line(x).transpose(-1, -2)).transpose(-1, -2)
+    rows, columns = (dct1_matrix(n, x.dtype, x.device) for n in x.shape[-2:])
+    return ((x @ columns.T).transpose(-1, -2) @ rows.T).transpose(-1, -2)
 
 
 def idct1(spectrum: Tensor) -> Tensor:
@@ -168,14 +158,9 @@ class CosineBasis:
 
 def fast_length(n: int) -> int:
     """Return the next even number without prime factors above 5, for which FFTs are fast."""
-    while True:
-        rest = n
-        for factor in (2, 3, 5):
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1 and n % 2 == 0:
-            return n
+    while n % 2 or pow(30, 32, n):  # such a number divides a power of 30
         n += 1
+    return n
 
 
 class FourierBasis:

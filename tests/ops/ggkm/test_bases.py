@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import convolve1d
 
 from ggkm_plugin.ops.gaussian import gaussian_taps
-from ggkm_plugin.ops.ggkm.spectral import CosineBasis, FourierBasis, fast_length
+from ggkm_plugin.ops.ggkm.spectral import CosineBasis, FourierBasis
 
 SIZES = [(1, 1), (1, 8), (7, 9), (40, 33), (200, 130)]  # the last has several blocks of rows
 
@@ -60,15 +60,3 @@ def test_adjoints(size):
         dual = basis.synthesize_adjoint(v, basis.frequencies)
         round_trip = (u * basis.analyze_adjoint(dual)).sum()  # synthesize(analyze(u)) = u
         torch.testing.assert_close(round_trip, (u * v).sum(), rtol=1e-11, atol=1e-11)
-
-
-def test_fast_lengths():
-    for n in range(1, 2000):
-        found = fast_length(n)
-        rest = found
-        for factor in (2, 3, 5):
-            while rest % factor == 0:
-                rest //= factor
-        assert rest == 1
-        assert found % 2 == 0
-        assert n <= found <= max(2, 1.35 * n)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.fft
 import torch
-from problems import close, noise, problem, with_gradients
+from problems import close, problem, with_gradients
 from scipy.signal import convolve2d
 
 from ggkm_plugin.ops import (
@@ -156,15 +156,6 @@ def test_a_constant_image_stays_constant(operator, boundary, iterative):
     close(z, torch.full_like(z, 0.7))
 
 
-def test_zeros_darken_the_border():
-    """21 steps with equal weights leave 0.03 of a constant image in its corner: the reason for `reflect`."""
-    alpha, x = torch.full((1, 21, 4), 0.25, dtype=torch.float64), torch.ones(1, 1, 100, 100, dtype=torch.float64)
-    z = iterative_group_conv(x, alpha, gaussian_bank(), 'zeros')[0, :, 0]
-    assert z[-1, 0, 0].item() == pytest.approx(0.03, abs=0.005)
-    assert (z[1:, 0, 0] < z[:-1, 0, 0]).all()
-    assert z[-1, 50, 50].item() == pytest.approx(1, abs=0.02)
-
-
 @OPERATORS
 @pytest.mark.parametrize('boundary', BOUNDARIES)
 @pytest.mark.parametrize('iterative', [True, False])
@@ -187,79 +178,6 @@ def test_an_impulse_gives_the_cumulative_kernel_of_its_color(channel, iterative,
         assert drawn.sum() == pytest.approx(1)
         close(z[1, m, channel].sum(), 1.0)
         close(z[1, m, channel, 12 - reach : 13 + reach, 13 - reach : 14 + reach], drawn)
-
-
-def test_variances_add_along_the_chain():
-    """The variance of the kernel of z_p is the sum over the steps of sum_q alpha[q] var(g_q)."""
-    _, alpha, _, _, bank = problem((61, 61), 6, 4)
-    x = torch.zeros(2, 1, 61, 61, dtype=torch.float64)
-    x[:, 0, 30, 30] = 1
-    z = iterative_group_conv(x, alpha, bank)[:, 1:, 0]
-    of_kernels = bank @ torch.arange(-6, 7, dtype=torch.float64).square()
-    want = (alpha * of_kernels).sum(-1).cumsum(-1)
-    offset = torch.arange(-30, 31, dtype=torch.float64).square()
-    close(z.sum(-1) @ offset, want, atol=1e-10)
-    close(z.sum(-2) @ offset, want, atol=1e-10)
-
-
-def border_weight(height, width):
-    """Build W of the adjoint law: 1/2 on border rows and columns, 1/4 in the corners."""
-    rows, columns = torch.ones(height, dtype=torch.float64), torch.ones(width, dtype=torch.float64)
-    for line in (rows, columns):
-        line[0] = line[-1] = 0.5
-    return torch.outer(rows, columns)
-
-
-@OPERATORS
-@pytest.mark.parametrize('size', [(1, 8), (2, 5), (7, 9)])
-def test_adjoint_under_reflection_is_the_operator_between_border_weights(size, operator):
-    """<T x, v> = <x, W T W^-1 v> for the T of every step; the backward pass agrees."""
-    x, alpha, _, _, bank = problem(size, 5, 2)
-    v = noise(2, 3, *size, seed=5)
-    weight = border_weight(*size)
-    x.requires_grad_()
-    forward = operator(x, alpha, bank)
-    adjoint = weight * operator(v / weight, alpha, bank)
-    for m in range(6):
-        close((forward[:, m] * v).sum(), (x * adjoint[:, m]).sum())
-        close(torch.autograd.grad(forward[:, m], x, v, retain_graph=True)[0], adjoint[:, m])
-    # Without the weights it is not its own adjoint.
-    assert ((forward[:, -1] * v).sum() - (x * operator(v, alpha, bank)[:, -1]).sum()).abs() > 1e-3
-
-
-@pytest.mark.parametrize('boundary', BOUNDARIES)
-def test_mixing_colors_commutes_with_the_chain(boundary):
-    x, alpha, _, _, bank = problem((9, 12))
-    colors = noise(3, 3, seed=6)
-    mixed_before = iterative_group_conv(torch.einsum('dc,bchw->bdhw', colors, x), alpha, bank, boundary)
-    mixed_after = torch.einsum('dc,bmchw->bmdhw', colors, iterative_group_conv(x, alpha, bank, boundary))
-    close(mixed_before, mixed_after)
-
-
-@pytest.mark.parametrize('boundary', BOUNDARIES)
-def test_linear_in_the_image(boundary):
-    x, alpha, beta, mix, bank = problem((8, 11))
-    v = noise(*x.shape, seed=7)
-
-    def blur(image):
-        return ggkm_blur(image, alpha, beta, bank, mix, boundary)
-
-    close(blur(2 * x - 3 * v), 2 * blur(x) - 3 * blur(v))
-
-
-@pytest.mark.parametrize('boundary', BOUNDARIES)
-def test_images_of_a_batch_are_independent(boundary):
-    x, alpha, beta, mix, bank = problem((8, 6), batch=3)
-    together = ggkm_blur(x, alpha, beta, bank, mix, boundary)
-    for b in range(3):
-        one = slice(b, b + 1)
-        close(together[one], ggkm_blur(x[one], alpha[one], beta[one], bank, mix, boundary))
-
-
-def test_without_mix_it_is_the_sum_of_eq_9():
-    x, alpha, beta, _, bank = problem((8, 6))
-    z = iterative_group_conv_ref(x, alpha, bank)
-    close(ggkm_blur(x, alpha, beta, bank), sum(beta[:, m, None] * z[:, m] for m in range(5)))
 
 
 def test_channel_of_mix_is_map_times_colors_plus_color():
@@ -353,14 +271,6 @@ def test_the_form_comes_from_the_argument_the_context_or_the_environment(forms, 
         ggkm_blur(x, alpha, beta, bank)
     ggkm_blur(x, alpha, beta, bank)
     assert forms == ['auto', 'separable', 'reference', 'fft', 'dct', 'reference', 'separable']
-
-
-def test_an_exception_restores_the_form(monkeypatch):
-    monkeypatch.delenv(ENVIRONMENT, raising=False)
-    with pytest.raises(ZeroDivisionError), blur_form('fft'):
-        raise ZeroDivisionError
-    assert chosen_form() == 'auto'
-    assert chosen_form('dct') == 'dct'
 
 
 def test_unknown_forms_are_errors(monkeypatch):
