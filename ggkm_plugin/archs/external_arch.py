@@ -15,6 +15,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -36,7 +37,6 @@ class LibraryNetMixin(nn.Module):
     the authors do; any other loss trains the last.
     """
 
-    source: tuple[str, str, str]  # the arguments of `_class`
     size_multiple: int
     square: bool
     float32: bool
@@ -53,32 +53,22 @@ class LibraryNetMixin(nn.Module):
             return {'scales': images, 'inputs': [y], 'reconstructions': []}
         return images[-1]
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _empty, self.source, self.__dict__  # pickle cannot name a class that is created at run time
-
 
 @functools.cache
 def _class(arch: str, module: str, name: str) -> type[nn.Module]:
     """Create the library's class with the mixin, named `arch`. Raises OptionError naming the package to install."""
     package = module.partition('.')[0]
-    install = f"`pip install --upgrade 'ggkm_plugin[{_EXTRAS[package]}]'`"
     try:
         base = getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        if error.name in _EXTRAS:
-            raise OptionError(f'{arch} needs the package {error.name}, which is not installed: {install}') from error
-        raise OptionError(f'{arch}: the installed {package} cannot be used ({error}): {install}') from error
     except (ImportError, AttributeError) as error:
-        raise OptionError(f'{arch}: the installed {package} cannot be used ({error}): {install}') from error
+        raise OptionError(
+            f'{arch} needs the package {package}, which is missing or too old ({error}). Run pip install --upgrade '
+            f"'ggkm_plugin[{_EXTRAS[package]}]'"
+        ) from error
     return type(arch, (LibraryNetMixin, base), {'__module__': __name__, '__doc__': base.__doc__})
 
 
-def _empty(*source: str) -> nn.Module:
-    """Create a network without content, which pickle and copy fill."""
-    kind = _class(*source)
-    return kind.__new__(kind)
-
-
+@dataclass(eq=False)
 class ExternalArch:
     """Entry of the registry for a library network; a call with the options of `network_g` builds it.
 
@@ -99,34 +89,24 @@ class ExternalArch:
         TypeError: an unknown option.
     """
 
-    def __init__(
-        self,
-        name: str,
-        source: tuple[str, str],
-        size_multiple: Callable[[Any], int],
-        doc: str,
-        defaults: Mapping[str, Any] | None = None,
-        hidden: tuple[str, ...] = (),
-        square: bool = False,
-        float32: bool = False,
-        unused: str | None = None,
-        convert: Callable[..., None] | None = None,
-    ) -> None:
-        self.__name__ = name
-        self.__doc__ = doc
-        self.source = (name, *source)
-        self.size_multiple = size_multiple
-        self.defaults = dict(defaults or {})
-        self.hidden = hidden
-        self.square = square
-        self.float32 = float32
-        self.unused = unused
-        self.convert = convert
+    name: str
+    source: tuple[str, str]
+    size_multiple: Callable[[Any], int]
+    doc: str
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    hidden: tuple[str, ...] = ()
+    square: bool = False
+    float32: bool = False
+    unused: str | None = None
+    convert: Callable[..., None] | None = None
+
+    def __post_init__(self) -> None:
+        self.__name__, self.__doc__ = self.name, self.doc
 
     @property
     def __signature__(self) -> inspect.Signature:
         """Return the signature of the library's constructor with the options and defaults of this entry."""
-        signature = inspect.signature(_class(*self.source))
+        signature = inspect.signature(_class(self.name, *self.source))
         return signature.replace(
             parameters=[
                 parameter.replace(default=self.defaults.get(name, parameter.default))
@@ -138,9 +118,8 @@ class ExternalArch:
 
     def __call__(self, **options: Any) -> nn.Module:
         bound = inspect.signature(self).bind(**options)
-        net: Any = _class(*self.source)(**{**self.defaults, **bound.arguments})
-        net.source, net.size_multiple = self.source, self.size_multiple(net)
-        net.square, net.float32 = self.square, self.float32
+        net: Any = _class(self.name, *self.source)(**{**self.defaults, **bound.arguments})
+        net.size_multiple, net.square, net.float32 = self.size_multiple(net), self.square, self.float32
         if self.unused is not None:
             net.get_submodule(self.unused).requires_grad_(False)
         if self.convert is not None:

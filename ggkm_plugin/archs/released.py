@@ -12,13 +12,12 @@ state dict with the keys of the arch.
 
 import re
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ggkm_plugin.archs.dpdnets_arch import DPDNetS
 from ggkm_plugin.archs.ifan_arch import IFAN
@@ -28,22 +27,16 @@ from ggkm_plugin.utils.checkpoint import load_weights, read_checkpoint, weights_
 from ggkm_plugin.utils.errors import CheckpointError, listed
 
 
-def load_ifan(net: IFAN, source: str | Path | Mapping[str, Any]) -> None:
+def load_ifan(net: IFAN, path: str | Path) -> None:
     """Load IFAN's weights as its trainer saved them, and set `net.second_pass` to K1, with which they were trained.
 
     The network's keys have the prefix `Network.` (after `module.`, if present). Those of the reblurring network,
     `reblurNet.`, are ignored unless `net` has one.
     """
-    where = 'the checkpoint' if isinstance(source, Mapping) else str(source)
-    state = weights_of(source if isinstance(source, Mapping) else read_checkpoint(source), where)
-    keys = {key: str(key).removeprefix('Network.') for key in state}
-    bare = [str(key) for key in state if keys[key] == key and not str(key).startswith('reblurNet.')]
-    if bare:
-        raise CheckpointError(f"{where}: keys without the prefix `Network.` of IFAN's trainer ({listed(bare)})")
-    if len(set(keys.values())) < len(keys):
-        raise CheckpointError(f'{where}: some keys occur twice, with the prefix `Network.` and without')
-    unused = () if net.reblurNet is not None else ('reblurNet.',)
-    load_weights(net, {keys[key]: value for key, value in state.items() if not keys[key].startswith(unused)}, where)
+    state = weights_of(read_checkpoint(path), path)
+    if not any(str(key).startswith('Network.') for key in state):
+        raise CheckpointError(f"{path}: no keys with the prefix `Network.` of IFAN's trainer")
+    load_weights(net, {str(key).removeprefix('Network.'): value for key, value in state.items()}, path)
     net.second_pass = 'K1'
 
 
@@ -57,16 +50,7 @@ def load_keras(net: DPDNetS | MDP, path: str | Path) -> None:
     Raises:
         CheckpointError: as `load_weights`; unknown layers or a wrong number of them; h5py is not installed.
     """
-    layers = _keras_layers(path)
-    modules = _convolutions(net)
-    if len(layers) != len(modules):
-        raise CheckpointError(
-            f'{path}: holds {len(layers)} convolutions, {type(net).__name__} with these options has {len(modules)}'
-        )
-    state = {}
-    for (name, _), (kernel, bias) in zip(modules, layers, strict=True):
-        state.update({f'{name}.weight': _from_tensorflow(kernel), f'{name}.bias': _from_tensorflow(bias)})
-    load_weights(net, state, path)
+    _load_in_order(net, _keras_arrays(path), path)
 
 
 def load_kpac(net: KPAC, path: str | Path, allow_pickle: bool = False) -> None:
@@ -84,38 +68,38 @@ def load_kpac(net: KPAC, path: str | Path, allow_pickle: bool = False) -> None:
             f'{path}: the arrays of this format are a Python pickle, which can run code. If you trust the file, use '
             '--allow-pickle or allow_pickle=True'
         )
-    arrays = _pickled_arrays(path)
-    keys = [key for name, module in _convolutions(net) for key in _keys(name, module)]
+    try:
+        with np.load(path, allow_pickle=True, encoding='latin1') as file:
+            arrays = [np.asarray(array, np.float32) for array in file['params']]
+    except Exception as error:  # a damaged or hostile file can make the reader raise anything
+        reason = ' '.join(str(error).split())
+        raise CheckpointError(f'{path}: not a readable npz file with arrays in params ({reason[:300]})') from error
+    _load_in_order(net, arrays, path)
+
+
+def _load_in_order(net: nn.Module, arrays: list[np.ndarray], path: str | Path) -> None:
+    """Load weights and biases of the convolutions in the order of registration, TensorFlow's graph order.
+
+    Kernels of convolutions are (H,W,I,O), those of transposed ones (H,W,O,I).
+    """
+    keys = [
+        f'{name}.{key}'
+        for name, module in net.named_modules()
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
+        for key, _ in module.named_parameters()
+    ]
     if len(arrays) != len(keys):
         raise CheckpointError(
-            f'{path}: holds {len(arrays)} arrays, KPAC with these options has {len(keys)}. Check `levels`'
+            f'{path}: holds {len(arrays)} weights and biases, {type(net).__name__} with these options has {len(keys)}. '
+            'Check the options of the network'
         )
-    load_weights(net, {key: _from_tensorflow(array) for key, array in zip(keys, arrays, strict=True)}, path)
+    state = {}
+    for key, array in zip(keys, arrays, strict=True):
+        state[key] = torch.from_numpy(np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array))
+    load_weights(net, state, path)
 
 
-def _convolutions(net: nn.Module) -> list[tuple[str, nn.Module]]:
-    """List the convolutions in the order of registration, which is the graph's order in TensorFlow's networks."""
-    return [
-        (name, module) for name, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
-    ]
-
-
-def _keys(name: str, module: nn.Module) -> list[str]:
-    return [f'{name}.{key}' for key, _ in module.named_parameters()]
-
-
-def _from_tensorflow(array: np.ndarray) -> Tensor:
-    """Convert biases, and kernels of convolutions (H,W,I,O) or transposed ones (H,W,O,I), to PyTorch's order."""
-    array = np.asarray(array, dtype=np.float32)
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array))
-
-
-def _check_numbers(where: str, array: object) -> None:
-    if not isinstance(array, np.ndarray) or array.dtype.kind != 'f':
-        raise CheckpointError(f'{where}: not an array of floating-point numbers')
-
-
-def _keras_layers(path: str | Path) -> list[tuple[np.ndarray, np.ndarray]]:
+def _keras_arrays(path: str | Path) -> list[np.ndarray]:
     """Read kernel and bias of each convolution, sorted by number. Raises CheckpointError."""
     try:
         import h5py
@@ -128,7 +112,7 @@ def _keras_layers(path: str | Path) -> list[tuple[np.ndarray, np.ndarray]]:
     def visit(name: str, node: Any) -> None:  # links to other files are not followed
         if isinstance(node, h5py.Dataset):
             layer, *_, last = name.split('/')
-            found.setdefault(layer, {})[last.partition(':')[0]] = node[()]
+            found.setdefault(layer, {})[last.partition(':')[0]] = np.asarray(node[()], np.float32)
 
     try:
         with h5py.File(path, 'r') as file:
@@ -142,20 +126,5 @@ def _keras_layers(path: str | Path) -> list[tuple[np.ndarray, np.ndarray]]:
         match = re.fullmatch(r'conv2d(?:_(\d+))?', layer)
         if match is None or set(arrays) != {'kernel', 'bias'}:
             raise CheckpointError(f'{path}: {layer} holds {listed(sorted(arrays))}, not conv2d_N with kernel and bias')
-        for kind, array in arrays.items():
-            _check_numbers(f'{path}: {layer}/{kind}', array)
-        numbered[int(match[1] or 0)] = arrays['kernel'], arrays['bias']
-    return [numbered[number] for number in sorted(numbered)]
-
-
-def _pickled_arrays(path: str | Path) -> list[np.ndarray]:
-    """Unpickle the arrays of `params`. Raises CheckpointError."""
-    try:
-        with np.load(path, allow_pickle=True, encoding='latin1') as file:
-            arrays = list(file['params'])
-    except Exception as error:  # a damaged or hostile file can make the reader raise anything
-        reason = ' '.join(str(error).split())
-        raise CheckpointError(f'{path}: not a readable npz file with params ({reason[:300]})') from error
-    for i, array in enumerate(arrays):
-        _check_numbers(f'{path}: array {i} of params', array)
-    return arrays
+        numbered[int(match[1] or 0)] = [arrays['kernel'], arrays['bias']]
+    return [array for number in sorted(numbered) for array in numbered[number]]

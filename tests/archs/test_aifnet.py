@@ -100,15 +100,6 @@ def test_it_is_as_recorded():
     assert [tuple(got.shape[-2:]) for got in output['maps'][1:]] == [(2, 3), (4, 6), (8, 12), (16, 24), (32, 48)]
 
 
-def test_batch_norm_has_a_learned_bias_and_no_scale():
-    norm, x = BiasNorm2d(5).double(), rand(2, 5, 4, 3)
-    with torch.no_grad():
-        norm.bias.normal_()
-    assert [name for name, _ in norm.named_parameters()] == ['bias']
-    mean, var = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), unbiased=False, keepdim=True)
-    close(norm(x), (x - mean) / (var + norm.eps).sqrt() + norm.bias.view(1, -1, 1, 1))
-
-
 def test_without_heads_the_image_is_the_same():
     """A training checkpoint loads strictly."""
     net, bare, y = network(), AIFNet(map_heads=False, width=4).double().eval(), rand(1, 3, 13, 21)

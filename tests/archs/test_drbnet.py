@@ -71,8 +71,3 @@ def test_it_is_as_recorded(residual_act):
         want = as_recorded(net, y, residual_act)
         close(net.train()(y), want, atol=1e-9)
         close(net.eval()(y), want.clamp(0, 1), atol=1e-9)
-
-
-def test_an_invalid_argument_is_named():
-    with pytest.raises(ValueError, match='residual_act'):
-        DRBNet(residual_act=None)

@@ -6,7 +6,6 @@ Equal operations give equal results; `close` allows float32 rounding.
 import copy
 import inspect
 import json
-import pickle
 import sys
 from importlib.util import find_spec
 
@@ -18,36 +17,32 @@ from conftest import write_pairs
 from ggkm_plugin.archs import external_arch
 from ggkm_plugin.archs.external_arch import ARCHS, LibraryNetMixin
 from ggkm_plugin.losses.ggkm_loss import GGKMLoss
-from ggkm_plugin.models.defocus_model import DefocusModel
 from ggkm_plugin.utils import registry
-from ggkm_plugin.utils.checkpoint import load_weights, read_checkpoint, weights_of
-from ggkm_plugin.utils.errors import CheckpointError, OptionError
+from ggkm_plugin.utils.errors import OptionError
 from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 NAMES = [arch.__name__ for arch in ARCHS]
-# name: (options of a small network, its last layer, its size multiple)
+# name: (options of a small network, its size multiple)
 SMALL = {
-    'NAFNet': ({'width': 4, 'enc_blk_nums': [1, 1], 'dec_blk_nums': [1, 1]}, 'ending', 4),
+    'NAFNet': ({'width': 4, 'enc_blk_nums': [1, 1], 'dec_blk_nums': [1, 1]}, 4),
     'Uformer': (
         {
             'embed_dim': 4, 'depths': [1] * 9, 'num_heads': [1] * 9, 'win_size': 2, 'img_size': 64,
             'drop_path_rate': 0.0,
         },
-        'output_proj.proj.0',
         32,
     ),
-    'FFTformer': ({'dim': 4, 'num_blocks': [1, 1, 1], 'num_refinement_blocks': 1}, 'output', 32),
+    'FFTformer': ({'dim': 4, 'num_blocks': [1, 1, 1], 'num_refinement_blocks': 1}, 32),
     'GRL': (
         {
             'embed_dim': 24, 'depths': [2], 'num_heads_window': [2], 'num_heads_stripe': [2], 'window_size': 8,
             'stripe_size': [8, 16], 'img_size': 16, 'drop_path_rate': 0.0,
         },
-        'conv_last',
         16,
     ),
-    'KBNet': ({'dim': 24, 'num_blocks': [1] * 4, 'heads': [1] * 4, 'num_refinement_blocks': 1}, 'output', 16),
-    'Restormer': ({'dim': 4, 'num_blocks': [1] * 4, 'heads': [1] * 4, 'num_refinement_blocks': 1}, 'output', 8),
-    'MPRNet': ({'n_feat': 4, 'scale_unetfeats': 2, 'scale_orsnetfeats': 2, 'num_cab': 1, 'reduction': 2}, 'tail', 8),
+    'KBNet': ({'dim': 24, 'num_blocks': [1] * 4, 'heads': [1] * 4, 'num_refinement_blocks': 1}, 16),
+    'Restormer': ({'dim': 4, 'num_blocks': [1] * 4, 'heads': [1] * 4, 'num_refinement_blocks': 1}, 8),
+    'MPRNet': ({'n_feat': 4, 'scale_unetfeats': 2, 'scale_orsnetfeats': 2, 'num_cab': 1, 'reduction': 2}, 8),
 }  # fmt: skip
 # Millions, as stated by their papers and later comparisons; KBNet's paper states none for this network.
 PUBLISHED = {'NAFNet': 67.9, 'Uformer': 50.9, 'FFTformer': 16.6, 'GRL': 19.8, 'Restormer': 26.13, 'MPRNet': 20.13}
@@ -56,7 +51,7 @@ PUBLISHED = {'NAFNet': 67.9, 'Uformer': 50.9, 'FFTformer': 16.6, 'GRL': 19.8, 'R
 def find(name):
     """Return the entry of a network; skip if its package is missing."""
     arch = next(arch for arch in ARCHS if arch.__name__ == name)
-    package = arch.source[1].partition('.')[0]
+    package = arch.source[0].partition('.')[0]
     if find_spec(package) is None:
         pytest.skip(f'{name} needs the package {package}, which is not installed')
     return arch
@@ -83,64 +78,26 @@ def final(output):
     return output['scales'][-1] if isinstance(output, dict) else output
 
 
-def test_every_network_of_the_table_is_tested():
-    assert set(NAMES) == set(SMALL)
-
-
-@pytest.fixture
-def options(tmp_path):
-    """Training options as BasicSR's parser completes them; the test sets `network_g`."""
-    return {
-        'name': 'tiny', 'model_type': 'DefocusModel', 'num_gpu': 0, 'dist': False, 'rank': 0, 'world_size': 1,
-        'is_train': True, 'scale': 1, 'manual_seed': 0, 'datasets': {},
-        'path': {'experiments_root': str(tmp_path), 'models': str(tmp_path), 'training_states': str(tmp_path)},
-        'train': {
-            'optim_g': {'type': 'Adam', 'lr': 0.01},
-            'scheduler': {'type': 'MultiStepLR', 'milestones': [9]},
-            'total_iter': 9,
-            'pixel_opt': {'type': 'L1Loss'},
-        },
-        'logger': {'print_freq': 1, 'save_checkpoint_freq': 1, 'use_tb_logger': False},
-    }  # fmt: skip
-
-
 # Sizes
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_a_network_of_no_effect_gives_the_image_back_at_any_size(name):
-    """Each network adds the output of its last layer to its input; without that layer it is the identity."""
-    net = network(name)
-    with torch.no_grad():
-        for parameter in net.get_submodule(SMALL[name][1]).parameters():
-            parameter.zero_()
-        for training in (False, True):
-            for size in ((50, 70), (1, 3), (33, 16)):
-                y = rand(2, 3, *size)
-                x = final(net.train(training)(y))
-                assert x.dtype == y.dtype
-                close(x, y, atol=1e-6 if name == 'GRL' else 0)  # it subtracts a mean and adds it again
-
-
-@pytest.mark.parametrize('name', NAMES)
 def test_an_image_is_padded_by_reflection_and_cropped(name):
-    net, y = network(name), rand(1, 3, 50, 41)
-    multiple = SMALL[name][2]
+    net, multiple = network(name), SMALL[name][1]
     assert net.size_multiple == multiple
-    below, right = -50 % multiple, -41 % multiple
-    if name == 'Uformer':
-        below, right = (max(-(-side // multiple) * multiple for side in (50, 41)) - side for side in (50, 41))
-    padded = torch.from_numpy(np.pad(y.numpy(), [(0, 0), (0, 0), (0, below), (0, right)], mode='reflect'))
     library = type(net).__mro__[2]
-    with torch.no_grad():
-        want = library.forward(net, padded)
+    for height, width in ((50, 41), (1, 3), (2 * multiple, 2 * multiple)):
+        rows, columns = (-(-side // multiple) * multiple for side in (height, width))
+        if name == 'Uformer':
+            rows = columns = max(rows, columns)
+        y = rand(1, 3, height, width)
+        margins = [(0, 0), (0, 0), (0, rows - height), (0, columns - width)]
+        padded = torch.from_numpy(np.pad(y.numpy(), margins, mode='reflect'))
+        with torch.no_grad():
+            want, x = library.forward(net, padded), net(y)
         want = want[0] if name == 'MPRNet' else want
-        assert want.shape == padded.shape
-        close(net(y), want[..., :50, :41], atol=0)
-        assert (net(y) - y).abs().max() > 1e-3
-        fitting = rand(1, 3, 2 * multiple, 2 * multiple)
-        want = library.forward(net, fitting)
-        close(net(fitting), want[0] if name == 'MPRNet' else want, atol=0)  # not padded
+        close(x, want[..., :height, :width], atol=0)
+        assert (x - y).abs().max() > 1e-3
 
 
 def test_grl_takes_the_common_multiple_of_window_and_stripes():
@@ -213,29 +170,6 @@ def test_keys_are_the_librarys_own(name):
     assert {key: value.shape for key, value in net.state_dict().items()} == want
 
 
-@pytest.mark.parametrize(('name', 'loss'), [*((name, 'L1Loss') for name in NAMES), ('MPRNet', 'GGKMLoss')])
-def test_a_model_loads_released_weights_trains_and_saves(options, tmp_path, name, loss):
-    source, loaded = network(name), network(name)
-    state = source.state_dict()
-    torch.save({'state_dict': {f'module.{key}': state[key] for key in state}}, tmp_path / 'released.pth')
-    options['network_g'] = {'type': name, **SMALL[name][0]}
-    options['path'].update(pretrain_network_g=str(tmp_path / 'released.pth'), param_key_g='state_dict')
-    options['train']['pixel_opt'] = {'type': loss, **({'sr_weight': 0} if loss == 'GGKMLoss' else {})}
-    model = DefocusModel(copy.deepcopy(options))
-    load_weights(loaded, weights_of(read_checkpoint(tmp_path / 'released.pth'), ''), '')
-    for net in (model.net_g, loaded):
-        assert all(torch.equal(net.state_dict()[key], state[key]) for key in state)
-
-    model.feed_data({'lq': rand(2, 3, 32, 32), 'gt': rand(2, 3, 32, 32, seed=2)})
-    model.optimize_parameters(1)
-    after = model.net_g.state_dict()
-    assert any(not torch.equal(after[key], state[key]) for key in after)
-    model.save(0, 1)
-    options['path'].update(pretrain_network_g=f'{options["path"]["models"]}/net_g_1.pth', param_key_g='params')
-    again = DefocusModel(options).net_g.state_dict()
-    assert all(torch.equal(again[key], after[key]) for key in after)
-
-
 @pytest.mark.parametrize('prefix', ['model.', 'model_g.'])
 def test_grls_own_checkpoints_load_strictly(prefix):
     """With the prefix of its trainer, keys of other networks, and tables stored as buffers."""
@@ -251,25 +185,15 @@ def test_grls_own_checkpoints_load_strictly(prefix):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_weights_of_another_network_are_refused(name):
-    net = network(name)
-    with pytest.raises(CheckpointError, match=name):
-        load_weights(net, {'conv.weight': torch.zeros(1)}, '')
-    with pytest.raises(RuntimeError, match='more'):
-        net.load_state_dict({**net.state_dict(), 'more': torch.zeros(1)})
-
-
-@pytest.mark.parametrize('name', NAMES)
 def test_a_copy_is_equal_and_independent(name):
     net, y = network(name), rand(1, 3, 16, 20)
+    other = copy.deepcopy(net)
     with torch.no_grad():
         want = net(y)
-        for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
-            assert type(other) is type(net)
-            close(other(y), want, atol=0)
-            for parameter in other.parameters():
-                parameter.add_(0.1)
-            close(net(y), want, atol=0)
+        close(other(y), want, atol=0)
+        for parameter in other.parameters():
+            parameter.add_(0.1)
+        close(net(y), want, atol=0)
 
 
 # Options
@@ -278,7 +202,7 @@ def test_a_copy_is_equal_and_independent(name):
 @pytest.mark.parametrize('name', NAMES)
 def test_options_are_the_librarys_plain_ones(name):
     arch = find(name)
-    library = inspect.signature(external_arch._class(*arch.source).__mro__[2]).parameters
+    library = inspect.signature(external_arch._class(arch.name, *arch.source).__mro__[2]).parameters
     own = inspect.signature(arch).parameters
     assert set(own) == set(library) - set(arch.hidden)
     assert set(arch.hidden) <= set(library)
@@ -294,28 +218,13 @@ def test_defaults_have_the_published_number_of_parameters(name):
     assert count == pytest.approx(PUBLISHED.get(name, 29.57), abs=0.051)
 
 
-@pytest.mark.parametrize('name', NAMES)
-def test_a_wrong_option_is_named_with_the_nearest(name):
-    find(name)
-    right = next(iter(SMALL[name][0]))
-    with pytest.raises(OptionError, match=rf'network_g\.{right}x.*\b{right}\b'):
-        registry.build('network_g', 'archs', {'type': name, f'{right}x': 4})
-    with pytest.raises(TypeError, match=f'{right}x'):
-        ARCH_REGISTRY.get(name)(**{f'{right}x': 4})
-
-
-def test_what_would_change_the_images_size_is_no_option():
+def test_a_wrong_option_is_named_with_the_nearest():
+    """What would change the image's size is no option."""
     find('GRL')
-    with pytest.raises(OptionError, match=r'network_g\.upscale'):
-        registry.build('network_g', 'archs', {'type': 'GRL', 'upscale': 2})
-
-
-@pytest.mark.parametrize('name', NAMES)
-def test_options_of_the_caller_stay_as_they_are(name):
-    options = copy.deepcopy(SMALL[name][0])
-    find(name)(**options)
-    assert options == SMALL[name][0]
-    assert inspect.signature(find(name)) == inspect.signature(find(name))
+    with pytest.raises(OptionError, match=r'network_g\.depthsx.*\bdepths\b'):
+        registry.build('network_g', 'archs', {'type': 'GRL', 'depthsx': 4})
+    with pytest.raises(TypeError, match='upscale'):
+        ARCH_REGISTRY.get('GRL')(upscale=2)
 
 
 # Names and packages
@@ -332,10 +241,10 @@ class Absent:
             raise ModuleNotFoundError(f'No module named {self.package!r}', name=self.package)
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', ['NAFNet', 'Restormer'])
 def test_a_missing_package_is_named_with_its_extra(name, monkeypatch):
     arch = next(arch for arch in ARCHS if arch.__name__ == name)
-    package = arch.source[1].partition('.')[0]
+    package = arch.source[0].partition('.')[0]
     for module in [module for module in sys.modules if module.partition('.')[0] == package]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setattr(sys, 'meta_path', [Absent(package), *sys.meta_path])

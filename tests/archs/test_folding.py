@@ -7,7 +7,6 @@ from torch import nn
 from ggkm_plugin.archs.folding import inference_form
 from ggkm_plugin.archs.ggkmnet_arch import GGKMNet
 from ggkm_plugin.archs.gkmnet_arch import GKMNet
-from ggkm_plugin.archs.nrknet_arch import NRKNet
 
 SMALL = {'num_groups': 3, 'kernels_per_group': 2, 'width': 4}
 
@@ -27,12 +26,8 @@ def with_history(net: nn.Module) -> nn.Module:
 @pytest.mark.parametrize(
     'net',
     [
-        lambda: GGKMNet(**SMALL),
-        lambda: GGKMNet(beta_norm='bn', **SMALL),
         lambda: GGKMNet(num_iters=2, beta_norm='bn', **SMALL),
-        lambda: GKMNet(self_reconstruction=True),
         lambda: GKMNet(bn_mode='batch'),
-        NRKNet,
     ],
 )
 def test_it_evaluates_to_the_same(net):

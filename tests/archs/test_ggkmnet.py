@@ -4,12 +4,12 @@ Tolerances: 1e-11 is the rounding error of float64, 1e-5 that of float32.
 """
 
 import copy
+import io
 import math
 import pickle
 from functools import partial
 from typing import Literal, get_args, get_origin, get_type_hints
 
-import numpy as np
 import pytest
 import reference
 import torch
@@ -57,24 +57,12 @@ def test_parameters_of_the_default_and_of_its_parts():
     assert count(step.beta_apu) == 125_752
     assert count(net.srm) == 54_211
     assert count(net) == 1_713_945
+    assert count(GGKMNet(num_scales=4)) == 1_713_945
     assert count(GGKMNet(self_reconstruction=False)) == 1_659_734
     assert count(GGKMNet(beta_norm='bn').steps[0].beta_apu) == 125_774
     dagger = {'enc_blocks': (12, 12, 12)}
     assert count(GGKMNet(self_reconstruction=False, **dagger)) == 5_917_526
     assert count(GGKMNet(**dagger)) == 5_971_737
-
-
-@pytest.mark.parametrize('options', [{}, {'alpha_head': 'lstm_fc', 'beta_norm': 'bn'}])
-def test_scales_share_their_weights(options):
-    counts = {count(GGKMNet(num_scales=num_scales, **options)) for num_scales in (1, 2, 3, 4)}
-    assert len(counts) == 1
-
-
-@pytest.mark.parametrize('self_reconstruction', [True, False])
-def test_iterations_have_their_own_weights(self_reconstruction):
-    one = count(GGKMNet(self_reconstruction=self_reconstruction))
-    for num_iters in (2, 3):
-        assert count(GGKMNet(num_iters=num_iters, self_reconstruction=self_reconstruction)) == num_iters * one
 
 
 @pytest.mark.parametrize(
@@ -208,17 +196,11 @@ def test_training_forward_is_the_specification(num_scales, num_iters):
 @pytest.mark.parametrize(
     'options',
     [
-        {},
-        {'fuse': 'none'},
-        {'fuse': 'add'},
-        {'boundary': 'zeros'},
-        {'boundary': 'replicate'},
-        {'residual': 'none'},
-        {'include_identity': False},
+        {'fuse': 'none', 'residual': 'none'},
+        {'fuse': 'add', 'boundary': 'zeros'},
+        {'boundary': 'replicate', 'iterative': False},
         {'include_identity': False, 'first_size': 1},
-        {'iterative': False},
-        {'sigma_denom': 'P', 'sigma_q0': 1},
-        {'sigma_conv': 's2'},
+        {'sigma_denom': 'P', 'sigma_q0': 1, 'sigma_conv': 's2'},
     ],
 )
 def test_one_scale_by_hand(options):
@@ -251,16 +233,6 @@ def test_the_network_of_the_paper_takes_any_size():
             assert x.isfinite().all()
 
 
-@pytest.mark.parametrize('size', [(1, 1), (3, 2), (16, 21), (37, 61)])
-def test_padding_is_reflection_to_the_right_and_bottom(size):
-    net, y = small(num_scales=3).eval(), rand(1, 3, *size)
-    assert net.size_multiple == 16
-    margins = [(0, 0), (0, 0), *((0, -side % 16) for side in size)]
-    padded = torch.from_numpy(np.pad(y.numpy(), margins, mode='reflect'))
-    with torch.no_grad():
-        close(net(y), net(padded)[..., : size[0], : size[1]], atol=0)
-
-
 def test_the_same_image_twice_gives_the_same_result():
     """No recurrent state is kept between calls, also after an image of another size and batch."""
     net, y = small(num_iters=2).eval(), rand(1, 3, 24, 16)
@@ -268,16 +240,6 @@ def test_the_same_image_twice_gives_the_same_result():
         first = net(y)
         net(rand(3, 3, 8, 40, seed=2))
         close(net(y), first, atol=0)
-
-
-@pytest.mark.parametrize('num_iters', [1, 2])
-def test_images_of_a_batch_are_independent(num_iters):
-    net, y = disturbed(small(num_iters=num_iters).double()).eval(), rand(2, 3, 19, 24, dtype=torch.float64)
-    with torch.no_grad():
-        close(net(y), torch.cat([net(y[:1]), net(y[1:])]), atol=1e-11)
-        net.train()
-        y = y[..., :16, :]
-        close(net(y)['scales'][-1], torch.cat([net(y[b : b + 1])['scales'][-1] for b in range(2)]), atol=1e-11)
 
 
 def test_evaluation_does_not_run_the_self_reconstruction(monkeypatch):
@@ -298,7 +260,7 @@ def test_evaluation_does_not_run_the_self_reconstruction(monkeypatch):
 # Training
 
 
-@pytest.mark.parametrize(('size', 'num_scales', 'multiple'), [((36, 32), 2, 8), ((32, 36), 2, 8), ((40, 32), 3, 16)])
+@pytest.mark.parametrize(('size', 'num_scales', 'multiple'), [((36, 32), 2, 8), ((32, 40), 3, 16)])
 def test_a_crop_that_does_not_fit_is_refused(size, num_scales, multiple):
     with pytest.raises(CropSizeError, match=rf'gt_size.*\b{multiple}\b'):
         small(num_scales=num_scales)(rand(1, 3, *size))
@@ -321,10 +283,9 @@ def test_every_choice_trains_and_evaluates(name, value):
     assert x.isfinite().all()
 
 
-@pytest.mark.parametrize('num_iters', [1, 2])
-def test_every_parameter_learns_something(num_iters):
+def test_every_parameter_learns_something():
     """No gradient is zero, also of the recurrent weights, with two scales."""
-    net = disturbed(small(num_iters=num_iters))
+    net = disturbed(small(num_iters=2))
     GGKMLoss()(net(rand(2, 3, 32, 32)), rand(2, 3, 32, 32, seed=2)).backward()
     assert [key for key, parameter in net.named_parameters() if not parameter.grad.any()] == []
 
@@ -333,8 +294,8 @@ def test_every_parameter_learns_something(num_iters):
 
 
 @pytest.mark.parametrize('size', [(37, 61), (1, 1)])
-@pytest.mark.parametrize('num_iters', [1, 2])
-def test_coefficients(size, num_iters):
+def test_coefficients(size):
+    num_iters = 2
     net = small(num_scales=3, num_iters=num_iters).double().eval()  # in float32 tanh rounds to 1
     with torch.no_grad():
         coefficients = net.coefficients(rand(2, 3, *size, dtype=torch.float64))
@@ -386,19 +347,18 @@ def test_identity_starts_near_its_input():
 # Checkpoints and copies
 
 
-@pytest.mark.parametrize('prefix', ['', 'module.'])
-def test_a_training_checkpoint_loads_strictly_without_the_srm(prefix):
-    checkpoint = small(num_iters=2).state_dict(prefix=prefix)
-    bare = small(seed=1, num_iters=2, self_reconstruction=False)
-    outer = torch.nn.Module()
-    outer.module = bare
-    target = outer if prefix else bare
-    dropped = {key.removeprefix(prefix) for key in checkpoint} - bare.state_dict().keys()
-    assert dropped == {key for key, _ in small(num_iters=2).named_parameters() if key.startswith('srm.')}
+@pytest.mark.parametrize('copied', [lambda net: net, copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_a_training_checkpoint_loads_strictly_without_the_srm(copied):
+    """Also in a wrapper, as DataParallel, and in a copy."""
+    checkpoint = small(num_iters=2).state_dict(prefix='module.')
+    wrapper = torch.nn.Module()
+    wrapper.module = copied(small(seed=1, num_iters=2, self_reconstruction=False))
+    dropped = {key for key in checkpoint if key not in wrapper.state_dict()}
+    assert dropped == {key for key in checkpoint if key.startswith('module.srm.')}
     keys = list(checkpoint)
-    target.load_state_dict(checkpoint, strict=True)
+    wrapper.load_state_dict(checkpoint, strict=True)
     assert list(checkpoint) == keys  # the caller's dict is unchanged
-    for key, tensor in target.state_dict().items():
+    for key, tensor in wrapper.state_dict().items():
         assert torch.equal(tensor, checkpoint[key])
 
 
@@ -415,25 +375,14 @@ def test_other_keys_are_refused():
             net.load_state_dict(state)
 
 
-@pytest.mark.parametrize('copied', [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
-def test_a_copy_keeps_the_hooks_and_the_precision_of_the_bank(copied):
-    net, checkpoint = small(self_reconstruction=False), small(seed=1).state_dict()
-    other = copied(net)
-    other.load_state_dict(checkpoint)  # ignores `srm.*`, and changes the copy only
-    assert torch.equal(other.steps[0].blur.mix.weight, checkpoint['steps.0.blur.mix.weight'])
-    assert not torch.equal(net.steps[0].blur.mix.weight, checkpoint['steps.0.blur.mix.weight'])
-    assert other.half().steps[0].blur.bank.dtype == torch.float32
-
-
 # Precision
 
 
-@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
-def test_half_precision_does_not_round_the_bank(dtype):
+def test_half_precision_does_not_round_the_bank():
     options = {'sigma_denom': 'P', 'sigma_conv': 's2', 'sigma_q0': 1}
-    net = small(**options).to(dtype)
+    net = copy.deepcopy(small(**options)).half()
     fresh = gaussian_bank(3, 2, **options)
-    assert net.steps[0].blur.mix.weight.dtype == dtype
+    assert net.steps[0].blur.mix.weight.dtype == torch.float16
     for bank in (net.steps[0].blur.bank, net.float().steps[0].blur.bank):
         assert bank.dtype == torch.float32
         assert torch.equal(bank, fresh.float())
@@ -441,9 +390,24 @@ def test_half_precision_does_not_round_the_bank(dtype):
     assert torch.equal(net.double().steps[0].blur.bank, fresh)
 
 
-@pytest.mark.parametrize('fuse', CHOICES['fuse'])
-def test_autocast_trains_near_float32(fuse):
-    net, y, gt = small(fuse=fuse), rand(1, 3, 32, 32), rand(1, 3, 32, 32, seed=2)
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_the_chain_stays_in_float32(dtype):
+    """Measured: 0.001 (float16) and 0.009 (bfloat16), from an output that reaches 1."""
+    torch.manual_seed(0)
+    net, y = GGKMNet(init='identity').eval(), rand(1, 3, 48, 40)
+    with torch.no_grad():
+        want = net(y)
+        net.to(dtype)
+        blurred = []
+        net.steps[0].blur.register_forward_hook(lambda _, given, result: blurred.append(result.dtype))
+        got = net(y.to(dtype))
+    assert got.dtype == dtype
+    assert blurred == [torch.float32] * 3
+    close(got.float(), want, atol=0.05)
+
+
+def test_autocast_trains_near_float32():
+    net, y, gt = small(), rand(1, 3, 32, 32), rand(1, 3, 32, 32, seed=2)
     loss = GGKMLoss()
     want = loss(net(y), gt).item()
     with torch.autocast('cpu', dtype=torch.bfloat16):
@@ -462,15 +426,12 @@ def test_autocast_trains_near_float32(fuse):
 @pytest.mark.parametrize(
     ('name', 'value', 'more'),
     [
-        *((name, 'nonsense', {}) for name in CHOICES),
-        *((name, 0, {}) for name in ('in_ch', 'num_groups', 'kernels_per_group', 'num_scales', 'num_iters', 'width')),
-        *(('num_iters', value, {}) for value in (-1, 1.5, '3', None, True)),
+        ('fuse', 'nonsense', {}),
+        *(('num_iters', value, {}) for value in (0, 1.5, '3', None, True)),
         *(('enc_blocks', value, {}) for value in ((1, 1), [-1, 1, 1], 3)),
-        ('dec_blocks', [1, 1.5, 1], {}),
         ('bottleneck_blocks', -1, {}),
         ('self_reconstruction', 'no', {}),
-        ('include_identity', 3, {}),
-        *(('blur_form', form, {'boundary': 'zeros'}) for form in ('dct', 'fft', 'fused')),
+        ('blur_form', 'fft', {'boundary': 'zeros'}),
         ('init', 'identity', {'residual': 'none'}),
         ('init', 'identity', {'include_identity': False}),
     ],
@@ -478,3 +439,23 @@ def test_autocast_trains_near_float32(fuse):
 def test_invalid_arguments_are_named(name, value, more):
     with pytest.raises(ValueError, match=f'^{name}'):
         small(**{name: value}, **more)
+
+
+# Export
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('options', [{}, {'boundary': 'zeros', 'num_scales': 1}])
+def test_export_of_dynamic_sizes(options):
+    """Also for a side longer than the matrix form of the DCT takes in eager mode, and after saving."""
+    net = small(**options).eval()
+    sizes = {2: 16 * torch.export.Dim('rows', min=6), 3: 16 * torch.export.Dim('columns', min=6)}
+    program = torch.export.export(net, (rand(1, 3, 112, 128),), dynamic_shapes=(sizes,))
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    file.seek(0)
+    exported = torch.export.load(file).module()
+    for size in [(112, 128), (96, 96), (1040, 96)]:
+        y = rand(1, 3, *size)
+        with torch.no_grad():
+            close(exported(y), net(y), atol=1e-6)

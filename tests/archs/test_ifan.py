@@ -133,9 +133,3 @@ def test_every_parameter_learns_something_on_an_odd_crop():
     unread = {f'F.3.{name}' for name in ('weight', 'bias')}
     assert [key for key, p in net.named_parameters() if key not in unread and not p.grad.any()] == []
     assert net.F[3].bias.grad.view(-1)[: 3 * 96].view(3, 2, 48).abs().amax((0, 2)).all()
-
-
-@pytest.mark.parametrize('options', [{'second_pass': 'k1'}, {'reblur': 1}, {'num_filters': 0}, {'width': True}])
-def test_an_invalid_argument_is_named(options):
-    with pytest.raises(ValueError, match=f'^{next(iter(options))}'):
-        IFAN(**options)

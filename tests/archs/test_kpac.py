@@ -66,9 +66,3 @@ def test_initialization():
     net = KPAC()
     assert net.cm_1.weight.std().item() == pytest.approx(0.04, rel=0.01)
     assert not net.cm_1.bias.any()
-
-
-@pytest.mark.parametrize('options', [{'levels': 4}, {'levels': 2.0}, {'width': 0}, {'width': 4.0}])
-def test_an_invalid_argument_is_named(options):
-    with pytest.raises(ValueError, match=f'^{next(iter(options))}'):
-        KPAC(**options)

@@ -4,18 +4,17 @@ Tolerances: 1e-10 is the rounding error of float64, 1e-5 that of float32.
 """
 
 import copy
-import pickle
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from reference import close, moved, rand
 
 from ggkm_plugin.archs.nrknet_arch import NRKNet
 from ggkm_plugin.losses.ggkm_loss import GGKMLoss
 from ggkm_plugin.losses.nrk_loss import NRKLoss
 from ggkm_plugin.utils.errors import CropSizeError
-from ggkm_plugin.utils.registry import ARCH_REGISTRY
 
 SHAPES = {
     'SummationLayer.conv.weight': (3, 66, 1, 1),
@@ -46,26 +45,13 @@ SHAPES = {
 }
 
 
-def network(seed=0, dtype=torch.float64, **options):
+def network(**options):
     """Build a network with all parameters and statistics moved from their start."""
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     net = NRKNet(**options)
     with torch.no_grad():
         net.GCM.kernels.normal_()
-        for name, tensor in net.state_dict().items():
-            if name.endswith('running_var'):
-                tensor.add_(torch.rand(tensor.shape))
-            elif tensor.is_floating_point() and tensor.dim() == 1:
-                tensor.add_(0.2 * torch.randn(tensor.shape))
-    return net.to(dtype).eval()
-
-
-def rand(*shape, seed=1, dtype=torch.float64):
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def close(got, want, atol=1e-10):
-    torch.testing.assert_close(got, want, rtol=0, atol=atol)
+    return moved(net)
 
 
 def test_keys_and_shapes_are_the_released_checkpoints():
@@ -191,74 +177,7 @@ def test_training_is_as_recorded():
             close(blurred[i], blur(state, gt[i][:, [2, 1, 0]], maps[i])[:, [2, 1, 0]])
 
 
-def test_reblur_takes_one_image_per_scale():
-    output = network(dtype=torch.float32).train()(rand(1, 3, 32, 32, dtype=torch.float32))
-    with pytest.raises(ValueError, match='zip'):
-        output['reblur'](output['inputs'][:2])
-
-
 # Laws
-
-
-def test_without_a_blur_model_every_power_is_the_image():
-    net, y = network(), rand(1, 3, 32, 32)
-    with torch.no_grad():
-        for parameter in net.SummationLayer.parameters():
-            parameter.zero_()
-        y_0, y_1 = y[..., ::4, ::4], y[..., ::2, ::2]
-        close(net(y), 2 * y + resized(y_1, 2) + resized(y_0, 4))
-        for got, want in zip(net.train()(y)['scales'], [4 * y_0, 3 * y_1, 2 * y], strict=True):
-            close(got, want)
-
-
-@pytest.mark.parametrize('color', [0, 1, 2])
-def test_inside_is_bgr(color):
-    net, y = network(), rand(1, 3, 32, 32)
-    with torch.no_grad():
-        for parameter in net.SummationLayer.parameters():
-            parameter.zero_()
-        want = net(y)
-        net.SummationLayer.conv.bias[color] = 1
-        change = net(y) - want  # 1, 2 and 3 blurs fewer
-        want = torch.zeros(1, 3, 32, 32, dtype=torch.float64)
-        want[:, 2 - color] = -6
-        close(change, want)
-
-
-@pytest.mark.parametrize('color', [0, 1, 2])
-def test_an_impulse_stays_in_its_color(color):
-    """Unit sums, and variances that add over the steps."""
-    gcm = network().GCM
-    v = torch.zeros(1, 3, 65, 65, dtype=torch.float64)
-    v[0, color, 32, 32] = 1
-    with torch.no_grad():
-        images = gcm(v)[0].reshape(22, 3, 65, 65)
-        sides = gcm.kernels.reshape(21, 3, 2)[:, color]
-    assert torch.equal(images[0], v[0])
-    for other in {0, 1, 2} - {color}:
-        assert not images[:, other].any()
-    images = images[:, color]
-    close(images.sum((1, 2)), torch.ones(22, dtype=torch.float64), atol=1e-13)
-    side = sides[:, 0].exp() / (sides[:, 1].exp() + 2 * sides[:, 0].exp())
-    variance = torch.cat([torch.zeros(1, dtype=torch.float64), (2 * side).cumsum(0)])
-    r = torch.arange(65, dtype=torch.float64) - 32
-    for dim in (1, 2):  # for the horizontal and the vertical pass
-        close((images.sum(dim) * r.square()).sum(1), variance)
-
-
-def test_a_constant_stays_constant_under_reflection():
-    with torch.no_grad():
-        images = network().GCM(torch.full((1, 3, 8, 10), 0.7, dtype=torch.float64))
-    close(images, torch.full_like(images, 0.7), atol=1e-13)
-
-
-def test_taps_are_k0_k1_k0():
-    gcm = NRKNet().GCM
-    with torch.no_grad():
-        gcm.kernels[:] = torch.tensor([0.0, 2.0])
-        side, center = 1 / (2 + np.e**2), np.e**2 / (2 + np.e**2)
-        want = torch.tensor([side, center, side]).expand(63, 1, 1, 3)
-        close(gcm.taps(), want, atol=1e-6)
 
 
 def test_kernels_start_as_the_mean_of_three():
@@ -266,43 +185,6 @@ def test_kernels_start_as_the_mean_of_three():
 
 
 # Evaluation
-
-
-@pytest.mark.parametrize('bn_mode', ['running', 'batch'])
-@pytest.mark.parametrize('size', [(1, 1), (5, 3), (16, 33), (37, 61)])
-def test_any_size_is_kept(size, bn_mode):
-    net, y = network(dtype=torch.float32, bn_mode=bn_mode), rand(1, 3, *size, dtype=torch.float32)
-    margins = [(0, 0), (0, 0), *((0, max(-side % 16, 32 - side)) for side in size)]
-    padded = torch.from_numpy(np.pad(y.numpy(), margins, mode='reflect'))
-    with torch.no_grad():
-        x = net(y)
-        close(x, net(padded)[..., : size[0], : size[1]], atol=0)
-    assert x.shape == y.shape
-    assert x.dtype == y.dtype
-    assert x.isfinite().all()
-
-
-@pytest.mark.parametrize('bn_mode', ['running', 'batch'])
-def test_images_of_a_batch_are_independent(bn_mode):
-    net, y = network(bn_mode=bn_mode), rand(2, 3, 19, 40)
-    with torch.no_grad():
-        close(net(y), torch.cat([net(y[:1]), net(y[1:])]))
-
-
-@pytest.mark.parametrize('bn_mode', ['running', 'batch'])
-def test_only_training_updates_the_statistics(bn_mode):
-    net, y = network(bn_mode=bn_mode), rand(2, 3, 32, 32)
-    norm = net.APU.conv.main[1]
-    before = norm.running_mean.clone(), norm.running_var.clone(), norm.num_batches_tracked.clone()
-    with torch.no_grad():
-        first = net(y)
-        assert torch.equal(norm.running_mean, before[0])
-        assert torch.equal(norm.running_var, before[1])
-        assert torch.equal(norm.num_batches_tracked, before[2])
-        norm.running_mean.add_(1)
-        assert torch.equal(net(y), first) is (bn_mode == 'batch')
-        net.train()(y)
-        assert norm.num_batches_tracked == before[2] + 3
 
 
 # Training
@@ -314,7 +196,7 @@ def test_a_crop_that_does_not_fit_names_the_key_and_the_multiple(size):
         NRKNet()(rand(2, 3, *size, dtype=torch.float32))
 
 
-@pytest.mark.parametrize('loss', [NRKLoss(), NRKLoss(ssim_weight=0, fr_weight=0.1), GGKMLoss(sr_weight=0)])
+@pytest.mark.parametrize('loss', [NRKLoss(ssim_weight=0, fr_weight=0.1), GGKMLoss(sr_weight=0)])
 def test_every_parameter_learns_something(loss):
     net = network().train()
     loss(net(rand(1, 3, 48, 48)), rand(1, 3, 48, 48, seed=2)).backward()
@@ -323,24 +205,3 @@ def test_every_parameter_learns_something(loss):
 
 
 # Copies and arguments
-
-
-@pytest.mark.parametrize('copied', [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
-def test_a_copy_is_equal_and_independent(copied):
-    net, y = network(bn_mode='batch', dtype=torch.float32), rand(1, 3, 16, 16, dtype=torch.float32)
-    other = copied(net)
-    with torch.no_grad():
-        want = net(y)
-        close(other(y), want, atol=0)
-        other.SummationLayer.conv.bias.add_(1)
-        assert (other(y) - want).abs().max() > 1e-3
-        close(net(y), want, atol=0)
-
-
-def test_an_unknown_mode_is_named():
-    with pytest.raises(ValueError, match='bn_mode'):
-        NRKNet(bn_mode='nonsense')
-
-
-def test_is_registered():
-    assert ARCH_REGISTRY.get('NRKNet') is NRKNet

@@ -4,7 +4,6 @@ A new arch needs an entry in ARCHS. Networks of the libraries are in test_extern
 """
 
 import copy
-import csv
 import inspect
 import io
 import pickle
@@ -12,8 +11,6 @@ import pickle
 import pytest
 import torch
 import torch.distributed as dist
-import yaml
-from conftest import write_pairs
 from reference import rand
 from torch.nn.parallel import DistributedDataParallel
 
@@ -236,35 +233,21 @@ def test_a_resumed_training_equals_an_uninterrupted_one(training):
     assert any(not torch.equal(value, before[key]) for key, value in whole.net_g.state_dict().items())
 
 
-# Comparing
+# Options
 
 
-def test_all_are_compared(workplace, command):
-    """With and without a description in the checkpoint, on images of an odd size."""
-    (workplace / 'weights').mkdir()
-    write_pairs(workplace / 'odd', 2, (37, 53))
-    models = []
-    for i, arch in enumerate(ARCHS):
-        net, path = built(arch), f'weights/{arch}.pth'
-        content = {'params': net.state_dict()}
-        network = {'type': arch, **ARCHS[arch][0]}
-        if i % 2:
-            options = {key: value for key, value in network.items() if key != 'type'}
-            content['description'] = {'arch': arch, 'options': options}
-        torch.save(content, path)
-        models.append({'name': arch, 'weights': path, **({} if i % 2 else {'network_g': network})})
-    opt = {
-        'name': 'all', 'protocol': 'dpdnet', 'metrics': ['psnr'], 'num_gpu': 0, 'models': models, 'published': False,
-        'complexity': False, 'save_images': False,
-        'datasets': {
-            'pairs': {
-                'type': 'PairedDefocusDataset', 'dataroot_lq': 'odd/input', 'dataroot_gt': 'odd/ground_truth',
-            },
-        },
-    }  # fmt: skip
-    (workplace / 'compare.yml').write_text(yaml.safe_dump(opt))
-    code, out, err = command('compare', '-opt', 'compare.yml', '--no-report', '--format', 'csv')
-    assert code == 0, err
-    scores = {row['method']: float(row['psnr']) for row in csv.DictReader(out.splitlines())}
-    assert list(scores) == ['input', *ARCHS]
-    assert all(0 < score < 100 for score in scores.values())
+@pytest.mark.parametrize(
+    ('name', 'options'),
+    [
+        ('AttSRN', {'variant': 'official'}),
+        ('DRBNet', {'residual_act': None}),
+        ('GKMNet', {'bn_mode': 'nonsense'}),
+        ('IFAN', {'width': True}),
+        ('KPAC', {'levels': 2.0}),
+        ('NRKNet', {'bn_mode': 1}),
+        ('SRN', {'lstm_kernel': 4}),
+    ],
+)
+def test_an_invalid_argument_is_named(name, options):
+    with pytest.raises(ValueError, match=f'^{next(iter(options))}'):
+        ARCH_REGISTRY.get(name)(**options)

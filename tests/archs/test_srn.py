@@ -148,16 +148,6 @@ def test_an_odd_crop_trains_with_sides_rounded_up(conventions):
     close(value, want, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    'options', [{'lstm_kernel': 4}, {'deconv_kernel': 3}, {'first_pred': 'mean'}, {'conventions': 'mine'}, {'width': 0}]
-)
-def test_an_invalid_argument_is_named(options):
-    with pytest.raises(ValueError, match=f'^{next(iter(options))}'):
-        SRN(**options)
-    with pytest.raises(ValueError, match='variant'):
-        AttSRN('official')
-
-
 def test_the_british_spelling_is_deprecated():
     with pytest.warns(DeprecationWarning, match='colour'):
         net = SRN(colour=False, width=4)
