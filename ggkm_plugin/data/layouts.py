@@ -319,7 +319,7 @@ def images_in(names: Iterable[str], folder: str, recursive: bool = False, starts
     return [
         name
         for name, below in inside
-        if is_image(name) and below.name.startswith(starts_with) and (recursive or below.name == str(below))
+        if is_image(str(below)) and below.name.startswith(starts_with) and (recursive or below.name == str(below))
     ]
 
 

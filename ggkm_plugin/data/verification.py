@@ -15,6 +15,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from ggkm_plugin.data.archives import names_below
 from ggkm_plugin.data.layouts import (
     LAYOUTS,
     Folders,
@@ -22,8 +23,8 @@ from ggkm_plugin.data.layouts import (
     Pair,
     detect_layout,
     layout_named,
-    match_names,
     matching_faults,
+    matching_of,
     pairs_of_split,
     scene_kinds,
     scene_of,
@@ -34,7 +35,7 @@ from ggkm_plugin.data.sampling import to_tensor
 from ggkm_plugin.metrics.defocus_metrics import defocus_psnr, defocus_ssim
 from ggkm_plugin.metrics.protocols import find_protocol
 from ggkm_plugin.utils.errors import DataError, OptionError, listed
-from ggkm_plugin.utils.image_decoding import decode_image, find_images, read_bytes, to_float
+from ggkm_plugin.utils.image_decoding import decode_image, read_bytes, to_float
 
 _SPLITS = ('train', 'val', 'test')
 # Pixels. The estimate is off by up to 0.21 on Kodak photographs under disks of up to 10 pixels' radius (see
@@ -186,12 +187,14 @@ def _find_splits(dataroot: str, layout: str) -> tuple[str, dict[str, SplitImages
     if stores:
         return _splits_of_databases(dataroot, layout, stores)
     layout = detect_layout(dataroot) if layout == 'auto' else layout
-    spec = LAYOUTS[layout]
+    spec, root = LAYOUTS[layout], str(Path(dataroot))
+    paths = [f'{root}/{name}' for name in names_below(Path(root))]
     found = {}
     for split, choices in spec.splits.items():
         # Inputs without the folder of sharp images are this split, too: all of them lack their partner.
         in_order = sorted(choices, key=lambda folders: not Path(dataroot, folders.gt or '').is_dir())
-        images = next((images for folders in in_order if (images := _split_of_folders(dataroot, folders))), None)
+        candidates = (_split_of_folders(root, paths, folders) for folders in in_order)
+        images = next((candidate for candidate in candidates if candidate.images), None)
         if images is None:
             continue
         for part in [split, spec.held_out] if split == 'train' and spec.held_out else [split]:
@@ -217,22 +220,11 @@ def _splits_of_databases(
     return layout, found
 
 
-def _split_of_folders(dataroot: str, folders: Folders) -> SplitImages | None:
-    """Return the images in a split's folders, None if the folder of defocused images is missing or empty."""
-    lq_folder = Path(dataroot, folders.lq)
-    gt_folder = None if folders.gt is None else Path(dataroot, folders.gt)
-    lq_paths = _images_in(lq_folder, folders.pairing == 'scene')
-    lq_paths = [path for path in lq_paths if Path(path).name.startswith(folders.starts_with)]
-    if not lq_paths:
-        return None
-    found = match_names(lq_paths, [] if gt_folder is None else _images_in(gt_folder), folders.pairing)
-    faults = matching_faults(found, str(lq_folder), str(gt_folder), folders.pairing)
-    unpaired = (*found.unpaired_lq, *found.unpaired_gt)
-    return SplitImages(str(lq_folder), found.pairs, len(lq_paths), unpaired=unpaired, faults=tuple(faults))
-
-
-def _images_in(folder: Path, recursive: bool = False) -> list[str]:
-    return [str(path) for path in find_images(folder, recursive)] if folder.is_dir() else []
+def _split_of_folders(root: str, paths: list[str], folders: Folders) -> SplitImages:
+    found = matching_of(paths, f'{root}/', folders)
+    faults = matching_faults(found, f'{root}/{folders.lq}', f'{root}/{folders.gt}', folders.pairing)
+    count, unpaired = len(found.pairs) + len(found.unpaired_lq), (*found.unpaired_lq, *found.unpaired_gt)
+    return SplitImages(f'{root}/{folders.lq}', found.pairs, count, unpaired=unpaired, faults=tuple(faults))
 
 
 # Check pairs
