@@ -1,6 +1,5 @@
 """Atomic writes, names for display, free space, folder locks and the working folder."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -12,6 +11,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ggkm_plugin.utils.errors import DataError, LockError, OptionError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 def printable(name: str) -> str:
@@ -147,7 +151,7 @@ def _lock(path: Path) -> int | None:
         except (BlockingIOError, PermissionError):
             os.close(handle)
             return None
-        except OSError:  # a file system without locks
+        except (AttributeError, OSError):  # a system or file system without locks
             return handle
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(handle), path.stat()):
