@@ -419,7 +419,7 @@ def _two_nodes(folder: Path, opt: dict) -> tuple[Path, list[tuple[int, str]]]:
     )  # fmt: skip
     agents = [torchrun(place, *TOGETHER, '--plugin', 'acting', nodes=nodes) for _ in range(2)]
     try:
-        return place, [ended(agent, timeout=60) for agent in agents]
+        return place, [ended(agent, timeout=240) for agent in agents]
     finally:
         for agent in agents:
             agent.terminate()
