@@ -130,7 +130,7 @@ def test_a_comparison_has_no_fault(benchmarks, monkeypatch, file, noise):
         if noise and 'noise' not in opt:
             continue
         plan = comparison.parse(opt, noise)
-        assert plan.name.startswith(file.stem)
+        assert plan.file.name.startswith(file.stem)
         networks = [entry for entry in plan.models if isinstance(entry, comparison.Entry)]
         known = ('experiments', comparison.PACKAGED, comparison.UNTRAINED, *NAMES)
         assert all(Path(entry.weights).parts[0] in known for entry in networks)
