@@ -56,7 +56,7 @@ MISTAKES = {
         2,
     ),
     'folder empty': (_no_pairs, ['pairs/input', 'no image'], 2),
-    'partner missing': (lambda place: (place / 'pairs/ground_truth/02.png').unlink(), ['02.png', 'no partner'], 2),
+    'partner missing': (lambda place: (place / 'pairs/ground_truth/02.png').unlink(), ['02.png', 'ground_truth'], 2),
     'sizes differ': (_other_size, ['02.png', '50x64', '48x64'], 1),
     'image truncated': (lambda place: _break(place / 'pairs/input/02.png'), ['input/02.png', 'truncated'], 1),
     'smaller than a batch': (lambda place: None, ['batch_size_per_gpu', 'dataset_enlarge_ratio'], 2),
