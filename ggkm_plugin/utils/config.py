@@ -205,6 +205,8 @@ def _set(opt: Options, keys: list[str], value: Any, new_keys: bool) -> None:
 def nearest(name: str, known: list[str], label: str) -> str:
     """Return ' Did you mean X?', or the list of known names if none is near."""
     folded = {other.casefold(): other for other in known}
-    for near in difflib.get_close_matches(name.casefold(), list(folded), n=1):
-        return f' Did you mean {folded[near]}?'
+    near = difflib.get_close_matches(name, known, n=1)
+    near = near or [folded[other] for other in difflib.get_close_matches(name.casefold(), list(folded), n=1)]
+    if near:
+        return f' Did you mean {near[0]}?'
     return f' {label}: {", ".join(sorted(known))}' if known else ''
