@@ -76,7 +76,9 @@ assert grown == {
     'datasets': {
         'MixedDefocusDataset', 'PairedDefocusDataset', 'SingleDefocusDataset', 'SyntheticDefocusDataset',
     },
-    'metrics': {'defocus_psnr', 'defocus_ssim', 'defocus_mae', 'defocus_lpips', 'defocus_niqe'},
+    'metrics': {
+        'defocus_psnr', 'defocus_ssim', 'defocus_mae', 'defocus_lpips', 'defocus_niqe', 'defocus_arniqa',
+    },
 }, grown
 """)
     assert result.returncode == 0, result.stderr
