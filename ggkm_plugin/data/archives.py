@@ -117,7 +117,16 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def names_below(root: Path) -> Iterator[str]:
-    """Yield the relative names, with `/`, of all files below a folder. Links are followed."""
-    for folder, _, files in os.walk(root, followlinks=True):
+    """Yield the relative names, with `/`, of all files below a folder. Links are followed, except to a folder above.
+
+    Raises DataError if a folder cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise DataError(f'{error.filename}: {error.strerror}') from error
+
+    for folder, below, files in os.walk(root, onerror=fail, followlinks=True):
+        above = {os.path.realpath(path) for path in (folder, *Path(folder).absolute().parents)}
+        below[:] = [name for name in below if os.path.realpath(os.path.join(folder, name)) not in above]
         for file in files:
             yield Path(folder, file).relative_to(root).as_posix()

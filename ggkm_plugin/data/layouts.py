@@ -410,7 +410,7 @@ def scene_kinds(dataroot: str, test_names: Iterable[str]) -> dict[str, list[str]
             return None
         try:
             labels[kind] = sorted(np.load(file, allow_pickle=False).astype(int).ravel().tolist())
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, AttributeError, TypeError) as error:
             raise DataError(f'{file}: not a readable list of indices ({error}). Replace or remove it') from error
     counts = {kind: len(indices) for kind, indices in labels.items()}
     every = sorted(index for indices in labels.values() for index in indices)

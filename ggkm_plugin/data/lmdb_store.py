@@ -71,7 +71,10 @@ class LmdbStore:
         self.path = str(Path(path))
         self._real_path = os.path.realpath(path)
         if not os.path.isfile(_data_file(self._real_path)):
-            raise DataError(f'{path}: no LMDB database (a folder with the file data.mdb)')
+            raise DataError(
+                f'{path}: no LMDB database (a folder with the file data.mdb). Make it with `basicsr prepare`, or '
+                'name another'
+            )
         self._state = _file_state(self._real_path)
         self.codec, self.pairs, self.about = 'png', [], {}  # type: str, list[Pair], dict[str, Any]
         with self.transaction() as transaction:

@@ -44,11 +44,13 @@ def _checked(file: BinaryIO, size: int, name: str) -> Header:
     file.seek(max(0, size - 12))
     end = file.read()
     file.seek(0)
-    if start.startswith(PNG_SIGNATURE) and end[-8:-4] == b'IEND':
+    if start.startswith(PNG_SIGNATURE) and len(start) == 33 and end[-8:-4] == b'IEND':
         width, height, depth = struct.unpack_from('>IIB', start, 16)
         return Header((height, width, 3), np.dtype(np.uint16 if depth == 16 else np.uint8))
     if start.startswith(b'\xff\xd8') and end.endswith(b'\xff\xd9'):
-        with suppress(OSError, SyntaxError, ValueError, Image.DecompressionBombError), Image.open(file) as image:
+        # Damaged EXIF data raises the last two.
+        refused = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, TypeError, struct.error)
+        with suppress(*refused), Image.open(file) as image:
             width, height = image.size
             if image.getexif().get(0x0112, 1) > 4:  # OpenCV turns the image
                 width, height = height, width

@@ -79,10 +79,12 @@ def test_links_in_an_archive_are_not_followed(tmp_path):
     assert not (tmp_path / 'out/b.png').is_symlink()
 
 
-def test_links_in_a_folder_are_followed(tmp_path):
+def test_links_in_a_folder_are_followed_except_to_a_folder_above(tmp_path):
     pack(tmp_path / 'real', {'a.png': b'x'}, 'folder')
     (tmp_path / 'in').mkdir()
     (tmp_path / 'in/c.png').symlink_to(tmp_path / 'real/a.png')
+    for number in range(30):  # without an end, or 2^30 folders
+        (tmp_path / f'real/above{number}').symlink_to(tmp_path / ('real', 'in')[number % 2])
     (tmp_path / 'in/one').symlink_to(tmp_path / 'real')
     extract(tmp_path / 'in', tmp_path / 'out')
     assert contents(tmp_path / 'out') == dict.fromkeys(['c.png', 'one/a.png'], b'x')

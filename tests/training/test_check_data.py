@@ -111,8 +111,9 @@ def test_headers_are_what_is_decoded(tmp_path, suffix, dtype):
             read_header(path)
 
 
-def test_a_photograph_that_is_turned(tmp_path):
-    path, exif = str(tmp_path / 'turned.jpg'), Image.Exif()
-    exif[0x0112] = 6
+@pytest.mark.parametrize(('value', 'size'), [(b'\3\0\1\0\0\0\6\0\0\0', (52, 40)), (b'\2\0\4\0\0\0abc\0', (40, 52))])
+def test_a_photograph_that_is_turned_or_says_so_wrongly(tmp_path, value, size):
+    path = str(tmp_path / 'turned.jpg')
+    exif = b'Exif\0\0II*\0\x08\0\0\0\1\0\x12\1' + value + bytes(4)
     Image.fromarray(picture(40, 52)).save(path, exif=exif)
-    assert read_header(path).shape == decode_image(Path(path).read_bytes(), path).shape == (52, 40, 3)
+    assert read_header(path).shape == decode_image(Path(path).read_bytes(), path).shape == (*size, 3)
