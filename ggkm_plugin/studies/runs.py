@@ -7,6 +7,7 @@ study: trainings resume from their newest state, finished tests are not repeated
 import json
 import math
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field
@@ -105,13 +106,15 @@ def _run(options: Options, root: Path, tell: Callable[[str], object], is_train: 
     tell(f'  {kind}: {log}')
     started = time.monotonic()
     request = Request(opt=str(file), root=str(root), auto_resume=is_train)
-    try:
-        with log.open('a', encoding='utf-8') as output, redirect_stderr(output):
+    with log.open('a', encoding='utf-8') as output, redirect_stderr(output):
+        try:
             train(request) if is_train else test(request)
-    except Interrupted:
-        raise
-    except UserError as error:
-        raise RunError(f'{kind}: {error} ({log})') from error
+        except Interrupted:
+            raise
+        except Exception as error:  # the other rows continue, whatever a network raises
+            traceback.print_exc(file=output)
+            reason = f'{type(error).__name__}: {error}'
+            raise RunError(f'{kind}: {error if isinstance(error, UserError) else reason} ({log})') from error
     tell(f'  {kind}: done in {time.monotonic() - started:.0f} s')
 
 
