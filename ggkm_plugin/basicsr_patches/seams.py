@@ -45,10 +45,12 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import torch
+
 from ggkm_plugin.basicsr_patches import data_loading, distributed, images, resuming
 from ggkm_plugin.basicsr_patches.graceful_shutdown import StopRequest
 from ggkm_plugin.basicsr_patches.launch import first_process
-from ggkm_plugin.utils.errors import CheckpointError
+from ggkm_plugin.utils.errors import CheckpointError, OptionError
 
 import basicsr.data.prefetch_dataloader as basicsr_prefetch  # isort: skip
 import basicsr.models as basicsr_models  # isort: skip
@@ -107,7 +109,14 @@ class Session:
         return self._tb_logger
 
     def build_model(self, opt: dict[str, Any]) -> Any:
-        self.model = basicsr_models.build_model(opt)
+        try:
+            self.model = basicsr_models.build_model(opt)
+        except (AssertionError, RuntimeError) as error:  # BasicSR's own models in processes on the CPU
+            if not opt['dist'] or torch.cuda.is_available() or 'CUDA' not in str(error):
+                raise
+            raise OptionError(
+                f'model_type: {opt["model_type"]} needs GPUs to train in several processes. Use DefocusModel'
+            ) from error
         if hasattr(self.model, 'attach'):
             self.stop.__enter__()
             self.model.attach(self._val_loaders, self._tb_logger, self.stop)

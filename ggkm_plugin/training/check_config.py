@@ -1,5 +1,6 @@
 """Validate a training or test config before anything is written."""
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -147,6 +148,7 @@ def _checks(opt: Options, is_train: bool, built: dict[str, Any]) -> Iterator[_Ch
     if not is_train:
         yield ('network_g',), lambda: _check_network(opt)
         return
+    yield ('logger',), lambda: _check_wandb(opt['logger'])
     yield ('train', 'model_type'), lambda: _check_optimizer(opt)
     yield ('train', 'num_gpu'), lambda: _check_amp(opt)
     if opt.get('model_type') == 'JDRLModel':
@@ -242,6 +244,16 @@ def _check_dataset(opt: Options, phase: str, all_built: dict[str, Any]) -> list[
             'cannot be compared with published ones; `basicsr verify` lists what is missing'
         )
     return warnings
+
+
+def _check_wandb(logger: Options) -> None:
+    if not isinstance(logger.get('wandb'), dict) or logger['wandb'].get('project') is None:
+        return
+    if not logger['use_tb_logger'] or importlib.util.find_spec('wandb') is None:
+        raise OptionError(
+            'logger.wandb: it mirrors TensorBoard. Set logger.use_tb_logger: true and run `pip install wandb`, or '
+            'remove its project'
+        )
 
 
 def _check_optimizer(opt: Options) -> list[str]:

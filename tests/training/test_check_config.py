@@ -71,6 +71,7 @@ FAULTS = [
     ),
     ({'logger.print_frq': 3}, 'logger.print_frq', 'print_freq'),
     ({'logger.keep_checkpoints': 0}, 'logger.keep_checkpoints', None),
+    ({'logger.wandb': {'project': 'mine'}}, 'logger.wandb', None),
     ({'path': 'here'}, 'path', None),
     ({'path.pretrain_network': None}, 'path.pretrain_network', 'pretrain_network_g'),
     ({'path.pretrain_network_g': 'gone.pth'}, 'path.pretrain_network_g', None),
