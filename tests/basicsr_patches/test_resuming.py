@@ -1,5 +1,7 @@
 """Choice of the training state to resume from."""
 
+import os
+
 import pytest
 import torch
 
@@ -68,6 +70,16 @@ def test_a_named_state_that_is_damaged_is_an_error(experiment, tmp_path):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(CheckpointError, match=r'4\.state'):
         resuming.load_resume_state(experiment)
+
+
+def test_a_hostile_state_is_not_executed(experiment, tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / 'harmed'),)
+
+    torch.save({'iter': Hostile()}, tmp_path / 'experiments/x/training_states/6.state')
+    assert resuming.load_resume_state(experiment)['iter'] == 4
+    assert not (tmp_path / 'harmed').exists()
 
 
 def test_a_state_after_total_iter_is_refused(experiment):

@@ -195,6 +195,16 @@ def test_a_stock_network_and_loss_launched_the_old_way(server, tiny, tmp_path):
     assert lines(place, 'agreed', 0) == lines(place, 'agreed', 1)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason='GPUs need no message')
+def test_a_stock_model_without_gpus_is_refused(server, tiny, tmp_path):
+    tiny['model_type'] = 'SRModel'
+    tiny['network_g'] = {'type': 'SRVGGNetCompact', 'num_feat': 4, 'num_conv': 1, 'upscale': 1}
+    tiny['train']['pixel_opt'] = {'type': 'L1Loss'}
+    codes, printed = server.run_together(*TOGETHER, cwd=new_place(tmp_path / 'place', tiny))
+    assert codes == [2, 2], printed[-3000:]
+    assert 'basicsr train: model_type: SRModel' in printed
+
+
 # ---- validation
 
 
@@ -463,6 +473,38 @@ def test_a_process_of_a_group_ends_at_once(tiny, tmp_path, fails):
 
 
 # ---- groups of other makes
+
+EVALUATE_ALONE = """
+import os
+import torch
+from ggkm_plugin.archs.ggkmnet_arch import GGKMNet
+from ggkm_plugin.basicsr_patches import distributed
+
+distributed.init_dist('pytorch')
+rank = distributed.rank_and_size()[0]
+assert distributed.from_first(100 + rank) == 100
+assert distributed.gathered(rank) == [0, 1]
+assert distributed.any_of(torch.tensor([float(rank), 0.0])).tolist() == [1, 0]
+with distributed.group_left():
+    net = torch.nn.parallel.DistributedDataParallel(GGKMNet(width=4, num_groups=2, num_scales=2))
+    image = torch.rand(1, 3, 16, 16)
+    for step in range(3):
+        net.train()
+        output = net(image)
+        sum(x.square().mean() for x in output['scales'] + output['reconstructions']).backward()
+        if rank == 0:
+            net.eval()
+            with torch.no_grad():
+                net(image)
+"""
+
+
+def test_one_rank_may_evaluate_alone(server, tmp_path):
+    """As the stock SRModel does between two training steps, through DDP, which broadcasts buffers in every forward."""
+    (tmp_path / 'ranks.py').write_text(EVALUATE_ALONE)
+    codes, printed = server.run_together('ranks.py', cwd=tmp_path)
+    assert codes == [0, 0], printed[-3000:]
+
 
 LEAVE_AGAIN = """
 import os

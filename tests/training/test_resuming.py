@@ -83,6 +83,19 @@ def test_killed_at_any_moment(server, uninterrupted, tmp_path, moment):
     assert [key for key in expected if not same(expected[key], made[key])] == []
 
 
+def test_killed_again_and_again(server, uninterrupted, tmp_path):
+    """The same command, until it comes to its end: none gets further than one checkpoint."""
+    opt, expected, _ = uninterrupted
+    place = new_place(tmp_path / 'killed', opt)
+    codes = []
+    while len(codes) < 10 and 0 not in codes:
+        codes.append(server.run(*RESUME, cwd=place, kill_at=45)[0])
+    assert set(codes) == {-signal.SIGKILL, 0}
+    assert len(codes) >= 4
+    made = outcome(place)
+    assert [key for key in expected if not same(expected[key], made[key])] == []
+
+
 # ---- signals
 
 
