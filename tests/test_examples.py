@@ -35,7 +35,7 @@ def test_the_notebook_runs(tmp_path):
     nbformat = pytest.importorskip('nbformat', reason='nbformat is not installed')
     nbclient = pytest.importorskip('nbclient', reason='nbclient is not installed')
     notebook = nbformat.read(ROOT / 'docs/notebooks/quickstart.ipynb', as_version=4)
-    nbclient.NotebookClient(notebook, timeout=300, resources={'metadata': {'path': str(tmp_path)}}).execute()
+    nbclient.NotebookClient(notebook, timeout=900, resources={'metadata': {'path': str(tmp_path)}}).execute()
     assert list(tmp_path.glob('results/inspect/*.png'))
     assert list(tmp_path.glob('experiments/GGKMNet_demo*/models/net_g_latest.pth'))
 
