@@ -79,10 +79,16 @@ class LmdbStore:
         self.codec, self.pairs, self.about = 'png', [], {}  # type: str, list[Pair], dict[str, Any]
         with self.transaction() as transaction:
             description = bytes(transaction.get(_DESCRIPTION_KEY, b'')) or None
+        listing = Path(path, 'meta_info.txt')
         if description is not None:
             self._read_description(description)
-        elif not Path(path, 'meta_info.txt').is_file():
+        elif not listing.is_file():
             raise DataError(f'{path}: incomplete database without a description. Make it again')
+        elif self._environment.stat()['entries'] < len(listing.read_text(errors='replace').splitlines()):
+            raise DataError(
+                f'{listing}: lists more images than the database has. The conversion was interrupted, or files share '
+                'the name up to the first dot, which is all that BasicSR keeps. Make it again'
+            )
 
     @property
     def keys(self) -> list[str]:
@@ -250,7 +256,11 @@ def _write_images(
 ) -> list[str]:
     """Write all images in the order of their keys. Returns messages about those that cannot be converted."""
 
+    limit = environment.max_key_size() - len(_band_key(b'', 0))
+
     def converted(key: str) -> dict[bytes, Any] | str:
+        if len(_encoded(key)) > limit:
+            return f'{files[key]}: its name is longer than {limit} bytes'
         try:
             return _values(_encoded(key), files[key], codec)
         except DataError as error:

@@ -286,7 +286,11 @@ def test_a_database_of_basicsr_is_read_and_refused_if_incomplete(tmp_path, capfd
         store.check(f'{number:03d}')
         np.testing.assert_array_equal(store.image(f'{number:03d}')[:, :], noise(number))
     np.testing.assert_array_equal(store.image('gray')[:, :], np.repeat(noise(9)[..., :1], 3, -1))
-    (tmp_path / 'a.lmdb' / 'meta_info.txt').unlink()
+    listing = tmp_path / 'a.lmdb' / 'meta_info.txt'
+    listing.write_text(listing.read_text() + 'gray.png (48,64,1) 1\n')  # two files of one key
+    with pytest.raises(DataError, match=r'a\.lmdb'):
+        LmdbStore(f'{tmp_path}/a.lmdb')
+    listing.unlink()
     with pytest.raises(DataError, match=r'a\.lmdb'):
         LmdbStore(f'{tmp_path}/a.lmdb')
 
