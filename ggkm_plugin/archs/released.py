@@ -117,7 +117,7 @@ def _keras_arrays(path: str | Path) -> list[np.ndarray]:
     try:
         with h5py.File(path, 'r') as file:
             file.get('model_weights', file).visititems(visit)
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(
             f'{path}: not a readable HDF5 file of Keras ({" ".join(str(error).split())[:300]})'
         ) from error
