@@ -126,7 +126,7 @@ def names_below(root: Path) -> Iterator[str]:
         raise DataError(f'{error.filename}: {error.strerror}') from error
 
     for folder, below, files in os.walk(root, onerror=fail, followlinks=True):
-        above = {os.path.realpath(path) for path in (folder, *Path(folder).absolute().parents)}
+        above = {os.path.realpath(path) for path in (Path(folder), *Path(folder).absolute().parents)}
         below[:] = [name for name in below if os.path.realpath(os.path.join(folder, name)) not in above]
         for file in files:
             yield Path(folder, file).relative_to(root).as_posix()
