@@ -155,6 +155,8 @@ class LearnedIGGCM(nn.Module):
 class GGKMNetAblation(GGKMNet):
     """Base of the ablations."""
 
+    options_of = GGKMNet  # what **options may hold, for the check of option files
+
     def __init__(self, like: GGKMNet, **options: Any) -> None:
         """Build from GGKMNet's options; parameters of equal name and shape start from those of `like`."""
         super().__init__(**options)

@@ -106,11 +106,15 @@ def signature_section(target: Callable[..., Any], without: tuple[str, ...] = (),
     """Return the keyword arguments of a class or function as a section.
 
     Types are checked for this package only: annotations of other code may be loose. `strict` refuses unknown keys even
-    if there are **kwargs.
+    if there are **kwargs. `target.options_of` is the class that takes the **kwargs.
     """
     fields: dict[str, Any] = {}
     free = False
-    for parameter in inspect.signature(target).parameters.values():
+    parameters = dict(inspect.signature(target).parameters)
+    if hasattr(target, 'options_of'):
+        strict = True
+        parameters = {**inspect.signature(target.options_of).parameters, **parameters}
+    for parameter in parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
             free = not strict
         elif parameter.kind is not parameter.VAR_POSITIONAL and parameter.name not in without:

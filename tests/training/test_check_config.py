@@ -24,6 +24,7 @@ def test_a_sound_file_passes(workplace, tiny):
 FAULTS = [
     ({'network_g.type': 'GGKMnet'}, 'network_g.type', 'GGKMNet'),
     ({'network_g.num_group': 3}, 'network_g.num_group', 'num_groups'),
+    ({'network_g.type': 'GGKMNetNoLSTM', 'network_g.num_group': 3}, 'network_g.num_group', 'num_groups'),
     ({'network_g.boundary': 'circular'}, 'boundary', None),
     ({'network_g.self_reconstruction': 'false'}, 'network_g.self_reconstruction', None),
     ({'network_g.type': ['GGKMNet']}, 'network_g.type', None),
