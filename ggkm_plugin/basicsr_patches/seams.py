@@ -51,6 +51,7 @@ from ggkm_plugin.basicsr_patches import data_loading, distributed, images, resum
 from ggkm_plugin.basicsr_patches.graceful_shutdown import StopRequest
 from ggkm_plugin.basicsr_patches.launch import first_process
 from ggkm_plugin.utils.errors import CheckpointError, OptionError
+from ggkm_plugin.utils.registry import MODEL_REGISTRY
 
 import basicsr.data.prefetch_dataloader as basicsr_prefetch  # isort: skip
 import basicsr.models as basicsr_models  # isort: skip
@@ -109,14 +110,14 @@ class Session:
         return self._tb_logger
 
     def build_model(self, opt: dict[str, Any]) -> Any:
-        try:
-            self.model = basicsr_models.build_model(opt)
-        except (AssertionError, RuntimeError) as error:  # BasicSR's own models in processes on the CPU
-            if not opt['dist'] or torch.cuda.is_available() or 'CUDA' not in str(error):
-                raise
+        kind = MODEL_REGISTRY.get(opt['model_type'])
+        # BasicSR's own wraps networks for the current GPU.
+        needs_gpu = getattr(kind, 'model_to_device', None) is basicsr_models.base_model.BaseModel.model_to_device
+        if opt['dist'] and needs_gpu and not torch.cuda.is_available():
             raise OptionError(
                 f'model_type: {opt["model_type"]} needs GPUs to train in several processes. Use DefocusModel'
-            ) from error
+            )
+        self.model = basicsr_models.build_model(opt)
         if hasattr(self.model, 'attach'):
             self.stop.__enter__()
             self.model.attach(self._val_loaders, self._tb_logger, self.stop)
